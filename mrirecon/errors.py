@@ -1,0 +1,29 @@
+"""The three ways a command can end early, and how an unknown name is reported."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """The call or the data is wrong (exit code 2). The message says what came, what is allowed, what to do."""
+
+
+class WorkFailedError(RuntimeError):
+    """The work itself failed, a diverged training for example (exit code 1)."""
+
+
+class Stopped(Exception):  # noqa: N818 - a request that was honoured, not an error
+    """The work was asked to stop, has saved its state and can be resumed (exit code 75)."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'group'?"` when one of `known` is close to `name`, else an empty string."""
+    close = get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str], hint: str = "") -> InputError:
+    """The error for a name that is not in a table; `hint` says what else is accepted."""
+    known = list(known)
+    text = f"unknown {kind} '{name}'{did_you_mean(str(name), known) or '.'} Known: {', '.join(known)}."
+    return InputError(f"{text} {hint}".rstrip())

@@ -1,0 +1,19 @@
+"""Forward and adjoint MRI operations on native complex tensors."""
+
+from mrirecon.physics.coils import center_crop, center_fit, combine_coils, expand_coils, rss
+from mrirecon.physics.fourier import fft2c, ifft2c
+from mrirecon.physics.masks import MASKS, Mask, default_center_fraction, make_mask
+
+__all__ = [
+    "MASKS",
+    "Mask",
+    "center_crop",
+    "center_fit",
+    "combine_coils",
+    "default_center_fraction",
+    "expand_coils",
+    "fft2c",
+    "ifft2c",
+    "make_mask",
+    "rss",
+]

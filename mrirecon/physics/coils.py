@@ -1,0 +1,55 @@
+"""Coil combination and centre crops, on `(..., coils, height, width)`."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_COIL_AXIS = -3
+
+
+def rss(images: Tensor) -> Tensor:
+    """Root sum of squares over coils, `(..., coils, height, width)` to real `(..., height, width)`.
+
+    Each image is scaled by a power of two first (exact), so that single precision neither underflows
+    at a k-space scale of 1e-24 nor overflows at 1e24. Equals `fastmri.rss_complex`.
+    """
+    magnitude = images.abs()
+    _, exponent = torch.frexp(magnitude.detach().amax(dim=(-3, -2, -1), keepdim=True))
+    scale = torch.ldexp(torch.ones_like(exponent, dtype=magnitude.dtype), exponent)
+    return torch.linalg.vector_norm(magnitude / scale, dim=_COIL_AXIS) * scale.squeeze(_COIL_AXIS)
+
+
+def expand_coils(image: Tensor, smaps: Tensor) -> Tensor:
+    """Coil images of one image: `(..., height, width)` times `smaps` `(..., coils, height, width)`."""
+    return image.unsqueeze(_COIL_AXIS) * smaps
+
+
+def combine_coils(images: Tensor, smaps: Tensor) -> Tensor:
+    """Sum over coils of the images times the conjugate `smaps`; the adjoint of `expand_coils`."""
+    return (images * smaps.conj()).sum(dim=_COIL_AXIS)
+
+
+def center_crop(image: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The central `(height, width)` of the last two axes, rounded as fastMRI's crops are.
+
+    Raises:
+        ValueError: `shape` is larger than the image or not positive.
+    """
+    height, width = image.shape[-2:]
+    if not (0 < shape[0] <= height and 0 < shape[1] <= width):
+        raise ValueError(f"cannot crop a {height} x {width} image to {shape[0]} x {shape[1]}")
+    top, left = (height - shape[0]) // 2, (width - shape[1]) // 2
+    return image[..., top : top + shape[0], left : left + shape[1]]
+
+
+def center_fit(image: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Centre-crop where the image is larger than `shape`, zero-pad evenly where it is smaller.
+
+    Some fastMRI brain files are narrower than their reference image; padding puts each pixel where
+    cropping the padded image back would find it.
+    """
+    height, width = image.shape[-2:]
+    image = center_crop(image, (min(height, shape[0]), min(width, shape[1])))
+    missing_h, missing_w = shape[0] - image.shape[-2], shape[1] - image.shape[-1]
+    top, left = missing_h // 2, missing_w // 2
+    return F.pad(image, (left, missing_w - left, top, missing_h - top))

@@ -1,0 +1,41 @@
+"""The centred orthonormal Fourier transform between image and k-space."""
+
+import torch
+from torch import Tensor
+
+_AXES = (-2, -1)
+
+
+def fft2c(image: Tensor) -> Tensor:
+    """Centred orthonormal 2-D FFT over the last two axes, `(..., height, width)` complex to k-space.
+
+    Equals `fastmri.fft2c` (bit for bit, without its real view) and, in double precision, numpy's
+    `fftshift(fft2(ifftshift(image), norm="ortho"))`. Its adjoint and inverse is `ifft2c`.
+
+    Raises:
+        TypeError: `image` is not complex.
+    """
+    _require_complex(image, "fft2c")
+    shifted = torch.fft.ifftshift(image, dim=_AXES)
+    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=_AXES)
+
+
+def ifft2c(kspace: Tensor) -> Tensor:
+    """Centred orthonormal inverse 2-D FFT over the last two axes; the adjoint and inverse of `fft2c`.
+
+    Equals `fastmri.ifft2c` (bit for bit, without its real view).
+
+    Raises:
+        TypeError: `kspace` is not complex.
+    """
+    _require_complex(kspace, "ifft2c")
+    shifted = torch.fft.ifftshift(kspace, dim=_AXES)
+    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=_AXES)
+
+
+def _require_complex(data: Tensor, name: str) -> None:
+    if not data.is_complex():
+        raise TypeError(
+            f"{name} needs a native complex tensor, got {data.dtype} of shape {tuple(data.shape)}; "
+            "make one of a (..., 2) real view with torch.view_as_complex"
+        )

@@ -38,7 +38,7 @@ class ModelConfig:
     """Channels of the first level; each level down doubles them."""
     pools: int = 4
     """Number of 2 x 2 average poolings."""
-    norm: Any = "instance"
+    norm: dict[str, Any] | str = "instance"
     """batch, instance, group, layer, none, or {class_path, init_args}; used in every block."""
     affine: bool = False
     """Learn a scale and a shift in each norm layer."""
@@ -58,7 +58,7 @@ class ModelConfig:
 class OptimizerConfig:
     """The gradient method; options that a method lacks are refused when set."""
 
-    name: Any = "adamw"
+    name: dict[str, Any] | str = "adamw"
     """gd, sgd, momentum, nesterov, rmsprop, adam, adamw, or {class_path, init_args}."""
     lr: float = 1e-3
     """Learning rate at the top of the schedule."""
@@ -96,7 +96,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    loss: Any = "l1"
+    loss: dict[str, Any] | str = "l1"
     """l1 or mse, on normalised, clamped values."""
     batch_size: int = 2
     """Slices per optimizer step and accumulation part; batches hold images of one shape."""
@@ -197,5 +197,23 @@ class SimulateConfig:
     """Slice orientation: axial, coronal or sagittal."""
     seed: int = 0
     """Seed of everything drawn."""
+    overwrite: bool = False
+    """Replace what stands in the output folder."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Everything `mrirecon demo` reads."""
+
+    output: str = "demo"
+    """Folder that gets the data, the run, the tables and the picture."""
+    train: int = 24
+    """Training volumes to simulate."""
+    test: int = 8
+    """Unseen volumes to score, each another anatomy."""
+    max_steps: int = 400
+    """Training steps."""
+    seed: int = 0
+    """Seed of the simulation and the training."""
     overwrite: bool = False
     """Replace what stands in the output folder."""

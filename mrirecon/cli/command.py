@@ -1,0 +1,162 @@
+"""What all commands share: parse keys and switches, print help, turn errors into exit codes."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mrirecon import configfile
+from mrirecon.cli.spelling import SHORT, spell
+from mrirecon.errors import InputError, Stopped, WorkFailedError
+
+SWITCHES = {
+    "--quiet": "no progress, only results and errors",
+    "--debug": "show the traceback of an error",
+    "--print-config": "print the resolved configuration as YAML and stop",
+    "--help": "show this help and stop (-h)",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its configuration class, its words, and the function that does it.
+
+    `positionals` are words before the options, as (name, help); a name in brackets may be left out.
+    `run` gets the configuration and the positional words and returns nothing: it prints.
+    """
+
+    name: str
+    summary: str
+    config: type
+    run: Callable[..., None]
+    positionals: tuple[tuple[str, str], ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()  # flags with a value that are no keys, such as --resume
+    epilog: str = ""
+    defaults: Callable[[list[str]], dict[str, Any]] = lambda _words: {}  # keys that the positional words imply
+
+    def __call__(self, arguments: Sequence[str]) -> None:
+        """Parse and run.
+
+        Raises:
+            InputError: The call is wrong.
+        """
+        words, rest = self._positional_words(list(arguments))
+        if "--help" in rest or "-h" in rest:
+            print(self.help())
+            return
+        switches, rest = _take_switches(rest)
+        extra, rest = self._take_extra(rest)
+        config, given = self.parse(rest, self.defaults(words))
+        if "--print-config" in switches:
+            print(configfile.dump(config), end="")
+            return
+        self._require(words)
+        if extra:
+            self.run(config, *words, given=given, **extra)
+        else:
+            self.run(config, *words)
+
+    def parse(self, arguments: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[str]]:
+        """The configuration, and the names of the keys that the command line gave."""
+        known = {key.name: key for key in configfile.keys(self.config)}
+        files, flags = spell(arguments, known, tuple(SWITCHES))
+        overlays: dict[str, Any] = {}
+        for file in files:
+            overlays.update(configfile.read_yaml(file, self.config))
+        values = {**defaults, **overlays}
+        parser = configfile.make_parser(self.config)
+        with configfile.parse_errors(self.config):
+            parsed = parser.parse_args(flags, namespace=parser.parse_object(values))
+        given = [flag[2:].split("=")[0] for flag in flags] + list(overlays)
+        return configfile.from_namespace(self.config, parsed), given
+
+    def help(self) -> str:
+        """The help page: usage, words, every key with its default."""
+        words = " ".join(name for name, _ in self.positionals)
+        lines = [f"usage: mrirecon {self.name} {words}{' ' if words else ''}[options]", "", self.summary, ""]
+        lines += [f"  {name:<24} {text}" for name, text in self.positionals]
+        lines += [f"  {name:<24} {text}" for name, text in self.extra]
+        lines += [f"  {'-c FILE':<24} overlay of YAML keys, a file or a shipped name; flags win", ""]
+        shorts = {full: short for short, full in SHORT.items()}
+        for key in configfile.keys(self.config):
+            flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in _own(self.config) else key.name
+            lines += _help_lines(f"--{flag}".replace("_", "-"), key)
+        lines += ["", *(f"  {name:<24} {text}" for name, text in SWITCHES.items())]
+        return "\n".join([*lines, "", self.epilog]).rstrip()
+
+    def _positional_words(self, arguments: list[str]) -> tuple[list[str], list[str]]:
+        words: list[str] = []
+        while arguments and len(words) < len(self.positionals) and not arguments[0].startswith("-"):
+            words.append(arguments.pop(0))
+        return words, arguments
+
+    def _require(self, words: list[str]) -> None:
+        for name, text in self.positionals[len(words) :]:
+            if not name.startswith("["):
+                raise InputError(f"{self.name} needs {name}: {text}; see mrirecon {self.name} --help")
+
+    def _take_extra(self, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+        taken: dict[str, str] = {}
+        for flag, _ in self.extra:
+            name = flag.split()[0]
+            for i, word in enumerate(arguments):
+                if word == name or word.startswith(f"{name}="):
+                    value = word.partition("=")[2] or (arguments[i + 1] if i + 1 < len(arguments) else "")
+                    if not value:
+                        raise InputError(f"{name} needs a value")
+                    taken[name[2:].replace("-", "_")] = value
+                    arguments = arguments[:i] + arguments[i + (1 if "=" in word else 2) :]
+                    break
+        return taken, arguments
+
+
+def _own(cls: type) -> set[str]:
+    return {key.name for key in configfile.keys(cls)}
+
+
+def _help_lines(flag: str, key: configfile.Key) -> list[str]:
+    default = "" if key.default in ("", [], None) else f" [{key.default}]".replace("'", "")
+    text = " ".join(key.help.split()) + default
+    if len(flag) > 24:
+        return [f"  {flag}", f"  {'':<24} {text}"]
+    return [f"  {flag:<24} {text}"]
+
+
+def _take_switches(arguments: list[str]) -> tuple[set[str], list[str]]:
+    """Global switches may stand anywhere; they take effect before the command runs."""
+    from mrirecon import progress
+
+    found = {word for word in arguments if word in SWITCHES}
+    if "--quiet" in found:
+        progress.quiet = True
+    return found, [word for word in arguments if word not in SWITCHES]
+
+
+def run_safely(work: Callable[[], None], debug: bool) -> int:
+    """Run `work`; errors become one or two lines and an exit code (2 input, 1 work, 75 stopped)."""
+    try:
+        work()
+    except InputError as error:
+        return _report(error, 2, debug)
+    except Stopped as error:
+        return _report(error, 75, debug)
+    except WorkFailedError as error:
+        return _report(error, 1, debug)
+    except KeyboardInterrupt:
+        print("mrirecon: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        return _report(error, 1, debug, unexpected=True)
+    return 0
+
+
+def _report(error: BaseException, code: int, debug: bool, unexpected: bool = False) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    text = f"{type(error).__name__}: {error} (--debug shows where)" if unexpected else str(error)
+    print(f"mrirecon: {text}", file=sys.stderr)
+    return code

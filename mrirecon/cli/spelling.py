@@ -1,0 +1,106 @@
+"""Rewrites a command line before it is parsed: short names, dashes, lists, files first.
+
+`--norm group --acceleration 4 8 -c fast` becomes `-c` files first (so that flags win in any order), then
+`--model.norm group --data.acceleration [4,8]`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from mrirecon.configfile import Key
+from mrirecon.errors import InputError, did_you_mean
+
+SHORT = {
+    "data": "data.path",
+    "mask": "data.mask",
+    "acceleration": "data.acceleration",
+    "center_fraction": "data.center_fraction",
+    "acquisition": "data.acquisition",
+    "volumes": "data.volumes",
+    "slices": "data.slices",
+    "workers": "data.workers",
+    "norm": "model.norm",
+    "channels": "model.channels",
+    "pools": "model.pools",
+    "optimizer": "optimizer.name",
+    "lr": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "schedule": "schedule.name",
+    "from": "source",
+}
+# `--slices 8` of the simulation is a key of its own: a key of that very name wins over a short name.
+
+
+def spell(arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into overlay files and flags that the parser knows.
+
+    Args:
+        arguments: What the user typed after the command.
+        known: The command's keys by dotted name.
+        switches: Flags without a value, such as `--quiet`, taken out before.
+
+    Returns:
+        The files of `-c`, in order, and `--key value` pairs.
+
+    Raises:
+        InputError: An unknown flag (with a suggestion), a flag without its value, a word without a flag.
+    """
+    files: list[str] = []
+    flags: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, has_value, value = word.partition("=")
+        values = [value] if has_value else _take_values(rest, name, known)
+        if name in ("-c", "--config"):
+            files += _need(values, name)
+        else:
+            flags += _flag(name, values, known, switches)
+    return files, flags
+
+
+def _flag(name: str, values: list[str], known: Mapping[str, Key], switches: Sequence[str]) -> list[str]:
+    key = known[_key(name, known, switches)]
+    if key.type is bool and not values:
+        values = ["true"]
+    _need(values, name)
+    if getattr(key.type, "__origin__", None) is list:
+        inner = values[0] if values[0].startswith("[") else f"[{', '.join(values)}]"
+        return [f"--{key.name}={inner}"]
+    return [f"--{key.name}={values[0]}"]
+
+
+def _key(name: str, known: Mapping[str, Key], switches: Sequence[str]) -> str:
+    if not name.startswith("--"):
+        raise InputError(f"'{name}' is not expected here; options start with --, see --help")
+    bare = name[2:].replace("-", "_")
+    for candidate in (bare, SHORT.get(bare)):
+        if candidate in known:
+            return str(candidate)
+    ends = [key for key in known if key.endswith(f".{bare}")]
+    if len(ends) == 1:
+        return ends[0]
+    names = [*known, *(short for short, full in SHORT.items() if full in known), *(s[2:] for s in switches)]
+    close = did_you_mean(bare, [n.replace("_", "-") for n in names] + [k.rsplit(".")[-1] for k in known])
+    raise InputError(f"unknown option '{name}'{close.replace(chr(39), chr(39) + '--', 1) or '; see --help'}")
+
+
+def _take_values(rest: list[str], name: str, known: Mapping[str, Key]) -> list[str]:
+    """The words up to the next flag; only list keys take more than one."""
+    values: list[str] = []
+    try:
+        many = getattr(known[_key(name, known, ())].type, "__origin__", None) is list
+    except InputError:
+        many = False
+    while rest and (many or not values) and not _is_flag(rest[0]):
+        values.append(rest.pop(0))
+    return values
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and not word[1:2].isdigit() and word != "-" and not word.startswith("-.")
+
+
+def _need(values: list[str], name: str) -> list[str]:
+    if not values:
+        raise InputError(f"{name} needs a value")
+    return values

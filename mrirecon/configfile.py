@@ -1,0 +1,203 @@
+"""Configuration dataclasses as keys, YAML files and checked values. No torch here.
+
+A key is written `group.name` on the command line and nested in YAML. Shipped files go by their name.
+"""
+
+import ast
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
+
+import yaml
+
+from mrirecon import config as config_module
+from mrirecon.errors import InputError, did_you_mean
+from mrirecon.files import write_text
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+C = TypeVar("C")
+
+
+class Key(NamedTuple):
+    """One configuration key."""
+
+    name: str  # dotted
+    type: Any
+    default: Any
+    help: str
+
+
+def keys(cls: type, prefix: str = "") -> Iterator[Key]:
+    """All keys of a configuration class, nested ones dotted."""
+    types = get_type_hints(cls)
+    for item in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(types[item.name]):
+            yield from keys(types[item.name], f"{prefix}{item.name}.")
+        else:
+            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+            yield Key(prefix + item.name, types[item.name], default, _help().get((cls.__name__, item.name), ""))
+
+
+@cache
+def _help() -> dict[tuple[str, str], str]:
+    """The string under each field, which Python itself forgets."""
+    found = {}
+    tree = ast.parse(Path(config_module.__file__).read_text(encoding="utf-8"))
+    for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for field, text in zip(cls.body, cls.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                found[cls.name, field.target.id] = ast.literal_eval(text.value)  # type: ignore[union-attr]
+    return found
+
+
+def make_parser(cls: type, **options: Any) -> "ArgumentParser":
+    """A parser with one typed flag for each key."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False, add_help=False, **options)
+    for key in keys(cls):
+        parser.add_argument(f"--{key.name}", type=key.type, default=key.default, help=key.help)
+    return parser
+
+
+def build(cls: type[C], values: Mapping[str, Any]) -> C:
+    """A configuration from dotted keys; keys that are absent keep their default.
+
+    Raises:
+        InputError: Unknown key, or a value of the wrong type.
+    """
+    known = {key.name: key for key in keys(cls)}
+    for name in values:
+        if name not in known:
+            raise InputError(f"unknown key '{name}'{did_you_mean(name, known)}")
+    with parse_errors(cls):
+        parsed = make_parser(cls).parse_object(dict(values))
+    return from_namespace(cls, parsed)
+
+
+@contextmanager
+def parse_errors(cls: type) -> Iterator[None]:
+    """Turn the parser's errors into one line that says what is expected."""
+    from argparse import ArgumentError
+
+    try:
+        yield
+    except (ArgumentError, TypeError) as error:
+        text = " ".join(str(error).split())
+        for key in keys(cls):
+            if f'"{key.name}"' in text:
+                text = f"{key.name}: {text.split(': ', 1)[-1]} ({key.help})"
+        raise InputError(text.replace("<class '", "").replace("'>", "")) from None
+
+
+def from_namespace(cls: type[C], namespace: Any) -> C:
+    """The configuration object of parsed keys."""
+    types = get_type_hints(cls)
+    arguments = {}
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        value = getattr(namespace, item.name)
+        nested = dataclasses.is_dataclass(types[item.name])
+        arguments[item.name] = from_namespace(types[item.name], value) if nested else value
+    return cls(**arguments)
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of a configuration object."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            flat.update(flatten(value, f"{prefix}{item.name}."))
+        else:
+            flat[prefix + item.name] = value
+    return flat
+
+
+def read_yaml(path: str | Path, cls: type) -> dict[str, Any]:
+    """Dotted keys of a YAML file, given by path or by shipped name, checked against `cls`.
+
+    Raises:
+        InputError: No such file, not YAML, an unknown key or a wrong type; the message names the file.
+    """
+    file = find_config(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{file} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file} holds no keys; expected lines such as 'optimizer:' and '  name: adam'")
+    known = {key.name for key in keys(cls)}
+    flat = dict(_flat_items(content, known, ""))
+    try:
+        build(cls, flat)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    return flat
+
+
+def load(cls: type[C], path: str | Path) -> C:
+    """A configuration object from a YAML file."""
+    return build(cls, read_yaml(path, cls))
+
+
+def save(config: Any, path: str | Path) -> None:
+    """Write a configuration object as YAML."""
+    write_text(path, dump(config))
+
+
+def dump(config: Any) -> str:
+    """A configuration object as YAML text."""
+    return yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists on one line, groups as blocks."""
+
+
+_Dumper.add_representer(
+    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+)
+
+
+def configs_folder() -> Path:
+    """Where the shipped YAML files are: inside a wheel beside the modules, in a checkout beside the package."""
+    package = Path(config_module.__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Names of the shipped files, such as `base` and `optimizer/adam`."""
+    folder = configs_folder()
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def find_config(name: str | Path) -> Path:
+    """A file that exists, or a shipped one by name (its folder may be left out).
+
+    Raises:
+        InputError: Neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    matches = [file for key, file in shipped.items() if str(name) in (key, Path(key).name)]
+    if len(matches) != 1:
+        what = "several shipped configurations are called" if matches else "no file or shipped configuration"
+        raise InputError(f"{what} '{name}'{did_you_mean(str(name), shipped)}; shipped: {', '.join(shipped)}")
+    return matches[0]
+
+
+def _flat_items(content: Mapping[str, Any], known: set[str], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and key not in known:
+            yield from _flat_items(value, known, f"{key}.")
+        else:
+            yield key, value

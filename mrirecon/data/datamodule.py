@@ -1,0 +1,65 @@
+"""Training and validation data for the Lightning module."""
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from mrirecon.config import DataConfig
+from mrirecon.data.dataset import SliceDataset
+from mrirecon.data.folder import open_split
+from mrirecon.data.loaders import StreamLoader, unit_loader
+from mrirecon.data.masking import MaskSpec, mask_spec
+from mrirecon.data.stream import BatchStream
+from mrirecon.data.transforms import to_image
+from mrirecon.data.units import cut_units
+from mrirecon.data.volume import Volume
+
+
+class ReconDataModule(pl.LightningDataModule):
+    """Slices of the training volumes with masks that change every epoch, and validation volumes with fixed ones.
+
+    Args:
+        config: Folder, masks, selection, workers.
+        batch_size: Slices per batch; a batch holds images of one shape.
+        val_volumes: Number of validation volumes, drawn by seed; 0: all.
+        seed: Seed of split, order, masks and selection.
+
+    Raises:
+        InputError: From `open_split`, before any work: see there.
+    """
+
+    def __init__(self, config: DataConfig, batch_size: int = 2, val_volumes: int = 0, seed: int = 0) -> None:
+        super().__init__()
+        self.config, self.batch_size, self.seed = config, batch_size, seed
+        self.train_volumes: list[Volume] = open_split(config, "train", seed)
+        self.val_volumes: list[Volume] = open_split(config, "val", seed, n_volumes=val_volumes)
+        self.spec: MaskSpec = mask_spec(config, self.train_volumes)
+        self.train_set = self._dataset(self.train_volumes, self.spec)
+        self.stream = BatchStream(self.train_set.image_shapes, batch_size, seed=seed)
+
+    def plan(self, n_batches: int) -> None:
+        """Make the stream `n_batches` long (default: one epoch)."""
+        self.stream.n_batches = n_batches
+
+    def train_dataloader(self) -> StreamLoader:
+        """The resumable stream of training batches."""
+        return StreamLoader(self.train_set, self.stream, self.config.workers)
+
+    def val_dataloader(self) -> Sequence[DataLoader]:
+        """One loader per acceleration, in fixed units."""
+        loaders = []
+        for i in range(len(self.spec.accelerations)):
+            dataset = self._dataset(self.val_volumes, self.spec.only(i))
+            loaders.append(unit_loader(dataset, cut_units(dataset.items, self.batch_size), self.config.workers))
+        return loaders
+
+    def _dataset(self, volumes: list[Volume], spec: MaskSpec) -> SliceDataset:
+        return SliceDataset(
+            volumes,
+            mask=spec.name,
+            acceleration=spec.accelerations,
+            center_fraction=spec.center_fractions,
+            transform=to_image,
+            slices=self.config.slices or None,
+        )

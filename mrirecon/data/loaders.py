@@ -1,0 +1,54 @@
+"""The two ways slices reach a network: a resumable stream for training, fixed units for scoring."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mrirecon.data.stream import BatchStream
+
+
+class StreamLoader:
+    """Loads a `BatchStream`; its state is the number of batches the training loop has finished.
+
+    Workers read ahead, so the loop itself reports what is done (`batches_done`); on resume the stream
+    starts there. Each iteration has its own random generator: the global one is left alone.
+    """
+
+    def __init__(self, dataset: Dataset, stream: BatchStream, workers: int = 0) -> None:
+        self.dataset, self.stream, self.workers = dataset, stream, workers
+        self.batches_done = 0
+        self.sampler = stream  # where Lightning looks for set_epoch
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.stream.start = self.batches_done
+        return iter(
+            DataLoader(
+                self.dataset,
+                batch_sampler=self.stream,  # type: ignore[arg-type]
+                num_workers=self.workers,
+                generator=torch.Generator().manual_seed(self.stream.seed),
+            )
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """Where to go on."""
+        return {"batches_done": self.batches_done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches that were done."""
+        self.batches_done = state["batches_done"]
+
+
+def unit_loader(dataset: Dataset, units: Sequence[Sequence[int]], workers: int = 0) -> DataLoader:
+    """Load `units` (lists of dataset indices, one shape each) in their order, one batch per unit."""
+    return DataLoader(
+        dataset,
+        batch_sampler=[list(unit) for unit in units],  # type: ignore[arg-type]
+        num_workers=workers,
+        generator=torch.Generator().manual_seed(0),
+    )

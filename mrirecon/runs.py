@@ -1,0 +1,118 @@
+"""The run folder: the one place that knows its file names. No torch here."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrirecon.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What one training leaves behind, readable without this package."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, device, seed, data and masks, JSON."""
+        return self.path / "provenance.json"
+
+    @property
+    def split(self) -> Path:
+        """Which volume went to which split, JSON."""
+        return self.path / "split.json"
+
+    @property
+    def curves(self) -> Path:
+        """Loss, learning rate and validation scores over steps, CSV."""
+        return self.path / "curves.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The best network's state dict, safetensors."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the training's own figures."""
+        return self.path / "figures"
+
+    def checkpoint(self, which: str) -> Path:
+        """`best` (highest validation SSIM) or `last`.
+
+        Raises:
+            InputError: Another name.
+        """
+        if which not in ("best", "last"):
+            raise InputError(f"unknown checkpoint '{which}'; use best or last")
+        return self.checkpoints / f"{which}.ckpt"
+
+    def evaluation(self, data: str, split: str, mask: str, acceleration: float) -> Path:
+        """Folder of one evaluation's tables and figures."""
+        return self.path / "evaluation" / f"{data}-{split}-{mask}-{acceleration:g}x"
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """An existing run folder.
+
+    Raises:
+        InputError: The folder is absent or holds no run.
+    """
+    run = RunFolder(Path(path))
+    if not run.path.is_dir():
+        raise InputError(f"no run folder at {run.path}; give the folder that `mrirecon train` printed")
+    if not run.config.is_file():
+        raise InputError(f"{run.path} is not a run folder: it has no {run.config.name}")
+    return run
+
+
+def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> RunFolder:
+    """Make an empty run folder; an empty `output` means runs/<default_name>-<date and time>.
+
+    Raises:
+        InputError: The folder holds something and `overwrite` is off, or it holds something that is no run.
+    """
+    path = Path(output) if output else _unused(Path("runs") / f"{default_name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    run = RunFolder(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give a folder for the run (--output)")
+    if path.is_dir() and any(path.iterdir()):
+        _empty(run, overwrite)
+    path.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def _unused(path: Path) -> Path:
+    """Two runs started within one second must not share a folder."""
+    candidate, n = path, 2
+    while candidate.exists():
+        candidate, n = path.with_name(f"{path.name}-{n}"), n + 1
+    return candidate
+
+
+def _empty(run: RunFolder, overwrite: bool) -> None:
+    if not overwrite:
+        raise InputError(
+            f"{run.path} is not empty; choose another --output, add --overwrite, "
+            f"or go on with it: mrirecon train --resume {run.path}"
+        )
+    if not run.config.is_file():
+        raise InputError(f"{run.path} is not a run folder; it is not overwritten: choose another --output")
+    shutil.rmtree(run.path)

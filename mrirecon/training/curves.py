@@ -1,0 +1,141 @@
+"""Writes the curves while training runs, and shows them: a progress bar on a terminal, lines elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.optim import Optimizer
+
+from mrirecon import progress
+from mrirecon.training.journal import Journal
+
+LOG_EVERY = 10  # optimizer steps
+_PLAIN_EVERY_S = 15.0
+
+
+class Curves(pl.Callback):
+    """Mean training loss of every `LOG_EVERY` steps and the validation scores, to CSV and the loggers.
+
+    Args:
+        journal: The CSV file.
+        batches_per_epoch, accumulate, n_steps: The plan of the run.
+    """
+
+    def __init__(self, journal: Journal, batches_per_epoch: int, accumulate: int, n_steps: int) -> None:
+        self.journal = journal
+        self.batches_per_epoch, self.accumulate, self.n_steps = batches_per_epoch, accumulate, n_steps
+        self.loss_sum, self.n_batches, self.seconds, self.n_slices = 0.0, 0, 0.0, 0
+        self.latest: dict[str, float] = {}
+        self.lr = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running sums, so that a resumed run writes the same rows."""
+        return {"loss_sum": self.loss_sum, "n_batches": self.n_batches, "seconds": self._elapsed()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The state of `state_dict`."""
+        self.loss_sum, self.n_batches = state_dict["loss_sum"], state_dict["n_batches"]
+        self.seconds = state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin at the step the run is at."""
+        self._started = self._window = self._said = time.monotonic()
+        self._first_step = trainer.global_step
+        self.journal.begin(trainer.global_step)
+        self._bar = None
+        if not progress.quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.n_steps, initial=trainer.global_step, unit="step", dynamic_ncols=True)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Note the rate this step uses: the schedule has moved on when the batch ends."""
+        self.lr = float(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Sum up; at the end of a window write a row."""
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        # Lightning divides the returned loss by the accumulation.
+        self.loss_sum += float(torch.as_tensor(loss)) * trainer.accumulate_grad_batches
+        self.n_batches += 1
+        self.n_slices += len(batch.image)
+        step = trainer.global_step
+        if (batch_idx + 1) % self.accumulate == 0:
+            self._show(trainer, step)
+            if step % LOG_EVERY == 0 or step == self.n_steps:
+                self._write_training(trainer, step, batch_idx)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Close the bar before the error is printed."""
+        self._close()
+
+    def validated(self, trainer: pl.Trainer, scores: dict[str, float]) -> None:
+        """Record the scores of the current step."""
+        step = trainer.global_step
+        self.latest.update(scores)
+        self.journal.add(step=step, epoch=self._epoch(step), seconds=self._elapsed(), **scores)
+        for logger in trainer.loggers:
+            logger.log_metrics(scores, step=step)
+        self._say(
+            f"step {step}/{self.n_steps}: validation SSIM {scores['val_ssim']:.4f}, "
+            f"PSNR {scores['val_psnr']:.2f} dB, NMSE {scores['val_nmse']:.4f}"
+        )
+
+    def _write_training(self, trainer: pl.Trainer, step: int, batch_idx: int) -> None:
+        now = time.monotonic()
+        rate = self.n_slices / max(now - self._window, 1e-9)
+        row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches}
+        self.latest["train_loss"], self.latest["slices_per_s"] = row["train_loss"], rate
+        seconds = self._elapsed()
+        self.journal.add(step=step, epoch=self._epoch(step), seconds=seconds, slices_per_s=rate, **row)
+        for logger in trainer.loggers:
+            logger.log_metrics({**row, "epoch": self._epoch(step), "slices_per_s": rate}, step=step)
+        self.loss_sum, self.n_batches, self.n_slices, self._window = 0.0, 0, 0, now
+
+    def _epoch(self, step: int) -> float:
+        return step * self.accumulate / self.batches_per_epoch
+
+    def _elapsed(self) -> float:
+        return self.seconds + time.monotonic() - self._started
+
+    def _show(self, trainer: pl.Trainer, step: int) -> None:
+        if self._bar is not None:
+            shown = {"loss": self.loss_sum / self.n_batches, "lr": self.lr, **self.latest}
+            keys = ("loss", "lr", "slices_per_s", "val_ssim")
+            self._bar.set_postfix({k: f"{shown[k]:.3g}" for k in keys if k in shown}, refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif not progress.quiet and time.monotonic() - self._said > _PLAIN_EVERY_S:
+            self._say_plain(trainer, step)
+
+    def _say_plain(self, trainer: pl.Trainer, step: int) -> None:
+        self._said = time.monotonic()
+        pace = (self._said - self._started) / max(step - self._first_step, 1)
+        loss = self.loss_sum / self.n_batches
+        rate = self.latest.get("slices_per_s", 0.0)
+        self._say(
+            f"step {step}/{self.n_steps}: loss {loss:.4f}, lr {self.lr:.2e}, "
+            f"{rate:.1f} slices/s, {pace * (self.n_steps - step):.0f} s left"
+        )
+
+    def _say(self, line: str) -> None:
+        if progress.quiet:
+            return
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _close(self) -> None:
+        if getattr(self, "_bar", None) is not None:
+            self._bar.close()  # type: ignore[union-attr]
+            self._bar = None

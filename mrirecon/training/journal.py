@@ -1,0 +1,52 @@
+"""curves.csv: loss, learning rate and validation scores over steps; rows of a repeated step are replaced."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from mrirecon.files import replacing
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "lr",
+    "train_loss",
+    "val_loss",
+    "val_ssim",
+    "val_psnr",
+    "val_nmse",
+    "slices_per_s",
+    "seconds",
+)
+
+
+class Journal:
+    """Appends rows to a CSV file; columns that a row lacks stay empty."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def begin(self, step: int) -> None:
+        """Start at `step`: rows after it belong to work that will be done again and go."""
+        kept = [row for row in self.rows() if int(row["step"]) <= step] if step else []
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def add(self, **values: Any) -> None:
+        """Append one row."""
+        shown = {key: _text(value) for key, value in values.items() if value is not None}
+        with self.path.open("a", newline="") as handle:
+            csv.DictWriter(handle, COLUMNS).writerow(shown)
+
+    def rows(self) -> list[dict[str, str]]:
+        """All rows; a row cut short by a crash is left out."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="") as handle:
+            return [row for row in csv.DictReader(handle) if row["step"] and row["seconds"]]
+
+
+def _text(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,106 @@
+"""What happens at an optimizer step: validate when due, save, stop when asked; in this order.
+
+Lightning's own validation and checkpoint hooks run at different points of a step, and a run that is stopped
+between them does not resume to the same numbers. Here there is one point, where all state is consistent.
+"""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from mrirecon.errors import WorkFailedError
+from mrirecon.files import replacing
+from mrirecon.runs import RunFolder
+from mrirecon.training.stopping import StopRequest
+
+Scores = dict[str, float]
+
+
+class Keeper(Checkpoint):
+    """Validates every `val_every` steps, keeps `last` and `best` (highest validation SSIM), stops on request.
+
+    Args:
+        run: Where the checkpoints go.
+        validate: Scores the network; `None` from it means it was interrupted by a stop request.
+        val_every: Optimizer steps between validations; the last step validates too.
+        checkpoint_every: Further steps to save at; 0: none.
+        accumulate: Batches per optimizer step.
+        n_steps: Optimizer steps of the whole run.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        validate: Callable[[pl.Trainer, pl.LightningModule, StopRequest], Scores | None],
+        val_every: int,
+        checkpoint_every: int,
+        accumulate: int,
+        n_steps: int,
+    ) -> None:
+        self.run, self.validate = run, validate
+        self.val_every, self.checkpoint_every = val_every, checkpoint_every
+        self.accumulate, self.n_steps = accumulate, n_steps
+        self.stop = StopRequest()
+        self.best_ssim, self.best_step, self.owes_validation = -float("inf"), 0, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best score so far and whether the saved step was still to be validated."""
+        return {
+            "best_ssim": self.best_ssim,
+            "best_step": self.best_step,
+            "owes_validation": self.owes_validation,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The state of `state_dict`."""
+        self.best_ssim = state_dict["best_ssim"]
+        self.best_step = state_dict["best_step"]
+        self.owes_validation = state_dict["owes_validation"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen for signals; do the validation that an earlier stop left."""
+        self.stop.listen()
+        if self.owes_validation:
+            self._validate_and_save(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """At a step boundary: validate when due, save, stop when asked."""
+        trainer.train_dataloader.batches_done = batch_idx + 1  # type: ignore[union-attr]
+        if (batch_idx + 1) % self.accumulate:
+            return
+        step = trainer.global_step
+        if step % self.val_every == 0 or step == self.n_steps:
+            self._validate_and_save(trainer, pl_module)
+        elif self.stop or (self.checkpoint_every and step % self.checkpoint_every == 0):
+            self._save(trainer, pl_module)
+        trainer.should_stop = trainer.should_stop or bool(self.stop)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Hand the signals back."""
+        self.stop.restore()
+
+    def _validate_and_save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        scores = None if self.stop else self.validate(trainer, module, self.stop)
+        self.owes_validation = scores is None
+        improved = scores is not None and scores["val_ssim"] > self.best_ssim
+        if improved and scores is not None:
+            self.best_ssim, self.best_step = scores["val_ssim"], trainer.global_step
+        self._save(trainer, module)
+        if improved:
+            with replacing(self.run.checkpoint("best")) as temporary:
+                shutil.copyfile(self.run.checkpoint("last"), temporary)
+
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
+            raise WorkFailedError(
+                f"training diverged at step {trainer.global_step}: the weights are not finite; "
+                "lower --lr or add --clip 1. The last good checkpoint is kept."
+            )
+        with replacing(self.run.checkpoint("last")) as temporary:
+            trainer.save_checkpoint(temporary)

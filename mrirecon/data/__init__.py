@@ -1,0 +1,40 @@
+"""Reading k-space: files of the fastMRI layout, their splits, masks and training samples.
+
+Names are loaded when they are first used, so that importing this package costs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "DataFolder": "folder",
+    "Header": "header",
+    "ImageSample": "transforms",
+    "KSpaceSample": "transforms",
+    "MaskSpec": "masking",
+    "ReconDataModule": "datamodule",
+    "SliceDataset": "dataset",
+    "Volume": "volume",
+    "check_volumes": "check",
+    "evaluation_mask": "masking",
+    "mask_id": "masking",
+    "normalize": "transforms",
+    "open_folder": "folder",
+    "open_split": "folder",
+    "resolve_mask_name": "masking",
+    "to_image": "transforms",
+    "training_mask": "masking",
+    "unnormalize": "transforms",
+    "write_volume": "write",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -1,0 +1,92 @@
+"""Slices of many volumes as a map-style data set."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from mrirecon.data.check import check_slices
+from mrirecon.data.files import list_volumes
+from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, training_mask
+from mrirecon.data.transforms import KSpaceSample, apply_mask
+from mrirecon.data.volume import Volume
+from mrirecon.physics import Mask
+
+
+class SliceDataset(Dataset[Any]):
+    """Undersampled slices of a folder or of a list of volumes.
+
+    `dataset[i]` has the volume's evaluation mask (fastMRI's for the file's name); `dataset[i, seed]`
+    has a training mask drawn from `seed`. With several accelerations one (acceleration, center
+    fraction) pair is drawn with the mask; evaluate one of them with an own data set.
+
+    Args:
+        volumes: A folder of `.h5` files, or volumes.
+        mask: Name of the mask, or auto (by anatomy).
+        acceleration: Nominal acceleration, or several.
+        center_fraction: Share of fully sampled columns for each acceleration; None: 0.32 / R.
+        transform: Made of the `KSpaceSample`, for example `to_image`.
+        slices: First and last slice used of each volume, counted from 0, both included; None: all.
+        draw: Which evaluation mask; 0 is fastMRI's.
+
+    Raises:
+        InputError: A file, a name or a range that does not fit.
+    """
+
+    def __init__(
+        self,
+        volumes: str | os.PathLike[str] | Sequence[Volume],
+        mask: str = "random",
+        acceleration: float | Sequence[float] = 4,
+        center_fraction: float | Sequence[float] | None = None,
+        *,
+        transform: Callable[[KSpaceSample], Any] | None = None,
+        slices: Sequence[int] | None = None,
+        draw: int = 0,
+    ) -> None:
+        if isinstance(volumes, str | os.PathLike):
+            volumes = list_volumes(Path(volumes))
+        self.volumes = list(volumes)
+        self.spec = MaskSpec.of(resolve_mask_name(mask, self.volumes), acceleration, center_fraction)
+        self.transform = transform
+        self.draw = draw
+        spans = check_slices(self.volumes, slices)
+        self.items = [(v, i) for v, span in enumerate(spans) for i in span]
+
+    @property
+    def image_shapes(self) -> list[tuple[int, int]]:
+        """`(height, width)` of each item's image, known without reading k-space."""
+        return [self.volumes[v].image_shape for v, _ in self.items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int | tuple[int, int | Sequence[int]]) -> Any:
+        i, seed = index if isinstance(index, tuple) else (index, None)
+        v, slice_idx = self.items[i]
+        volume = self.volumes[v]
+        if seed is None:
+            mask = evaluation_mask(volume, self.spec, self.draw)
+        else:
+            mask = training_mask(volume, self.spec, seed)
+        sample = _sample(volume, slice_idx, mask)
+        return sample if self.transform is None else self.transform(sample)
+
+
+def _sample(volume: Volume, slice_idx: int, mask: Mask) -> KSpaceSample:
+    target = torch.from_numpy(volume.target(slice_idx)) if volume.has_target else torch.empty(0)
+    return KSpaceSample(
+        apply_mask(torch.from_numpy(volume.kspace(slice_idx)), mask.columns),
+        mask.columns,
+        target,
+        volume.data_range,
+        volume.image_shape,
+        volume.name,
+        slice_idx,
+        float(mask.acceleration),
+        mask.acceleration_true,
+        mask_id(mask),
+    )

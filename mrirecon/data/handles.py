@@ -1,0 +1,33 @@
+"""Open HDF5 files of this process: a few are kept open, none crosses a fork or a pickle."""
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import h5py
+
+_LIMIT = 16  # a data set has more files than a process may hold open (often 1024, times the workers)
+_open: OrderedDict[Path, h5py.File] = OrderedDict()
+_owner = os.getpid()
+
+
+def handle(path: Path) -> h5py.File:
+    """The open file of `path`, opened now if this process has not done so or has closed it since."""
+    global _owner  # noqa: PLW0603 - the table belongs to one process
+    if _owner != os.getpid():  # forked: the parent's handles share file offsets and library state
+        _open.clear()
+        _owner = os.getpid()
+    file = _open.pop(path, None)
+    if file is None:
+        file = h5py.File(path, "r")
+    _open[path] = file
+    while len(_open) > _LIMIT:
+        _open.popitem(last=False)[1].close()
+    return file
+
+
+def close(path: Path) -> None:
+    """Close the file of `path`, if it is open here."""
+    file = _open.pop(path, None)
+    if file is not None and _owner == os.getpid():
+        file.close()

@@ -1,0 +1,99 @@
+"""From undersampled k-space to the network's input, and the samples a loader collates."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mrirecon.physics import center_fit, ifft2c, rss
+
+CLAMP = 6.0  # fastMRI's U-Net sees values within 6 standard deviations
+
+
+class KSpaceSample(NamedTuple):
+    """One slice of undersampled k-space."""
+
+    masked_kspace: Tensor  # complex64 (coils, height, width); exactly +0 where not sampled
+    mask: Tensor  # bool (width,)
+    target: Tensor  # float32 (h, w) as stored; empty where the file has none
+    data_range: float  # maximum of the target over the whole volume; 0 without target
+    crop_shape: tuple[int, int]  # (h, w) of the image
+    volume: str
+    slice_idx: int
+    acceleration: float  # nominal
+    acceleration_true: float  # over the measured columns
+    mask_id: str
+
+
+class ImageSample(NamedTuple):
+    """One zero-filled slice, in the units of the target; `normalize` makes the network's input of it."""
+
+    image: Tensor  # float32 (h, w), neither normalised nor clamped
+    target: Tensor  # float32 (h, w) as stored; empty where the file has none
+    mean: Tensor  # of `image`
+    std: Tensor  # of `image`, unbiased
+    data_range: float
+    volume: str
+    slice_idx: int
+    acceleration: float
+    acceleration_true: float
+    mask_id: str
+
+
+def apply_mask(kspace: Tensor, columns: Tensor) -> Tensor:
+    """K-space `(..., width)` with +0 wherever `columns` `(width,)` is false.
+
+    Not a product: 0 times a sample keeps its sign, which once gave away test data (fastMRI's PR 14).
+    """
+    return torch.where(columns, kspace, torch.zeros((), dtype=kspace.dtype, device=kspace.device))
+
+
+def zero_filled(masked_kspace: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Magnitude image `shape` of k-space `(..., coils, height, width)`: inverse FFT, crop, RSS over coils."""
+    images = center_fit(ifft2c(masked_kspace), shape)
+    return images.squeeze(-3).abs() if images.shape[-3] == 1 else rss(images)
+
+
+def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation of one image, computed in double; of a constant one 1."""
+    values = image.double()
+    mean = values.mean()
+    std = torch.where(values.amax() > values.amin(), values.std(), torch.ones_like(mean))
+    return mean.to(image.dtype), std.to(image.dtype)
+
+
+def to_image(sample: KSpaceSample) -> ImageSample:
+    """The zero-filled image of an (uncollated) k-space sample, with the statistics that normalise it."""
+    image = zero_filled(sample.masked_kspace, sample.crop_shape)
+    mean, std = image_statistics(image)
+    return ImageSample(
+        image,
+        sample.target,
+        mean,
+        std,
+        sample.data_range,
+        sample.volume,
+        sample.slice_idx,
+        sample.acceleration,
+        sample.acceleration_true,
+        sample.mask_id,
+    )
+
+
+def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+    """`(image - mean) / std`, clamped to 6 standard deviations.
+
+    `image` is `(..., h, w)`; `mean` and `std` have its leading dimensions or none. The target is
+    normalised with the statistics of the input. fastMRI adds 1e-11 to `std`; here nothing is added,
+    as k-space scales are arbitrary.
+    """
+    return ((image - _per_image(mean, image)) / _per_image(std, image)).clamp(-CLAMP, CLAMP)
+
+
+def unnormalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+    """`image * std + mean`: back to the units of the target."""
+    return image * _per_image(std, image) + _per_image(mean, image)
+
+
+def _per_image(value: Tensor | float, image: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=image.dtype, device=image.device)[..., None, None]

@@ -1,0 +1,169 @@
+"""One volume of k-space in a fastMRI `.h5` file."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mrirecon.data.handles import handle
+from mrirecon.data.header import Header
+from mrirecon.data.layout import Facts, complex_parts, read_facts, reading
+from mrirecon.errors import InputError
+
+
+class Volume:
+    """A fastMRI file, opened when something of it is first read.
+
+    Safe to pickle and to use after a fork: every process opens its own handle.
+
+    Args:
+        path: The file.
+        root: `name` is the path relative to this folder; without it the bare file name.
+
+    Raises (from the first access on):
+        InputError: `<name>: what is wrong; what to do`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> None:
+        self.path = Path(path)
+        self.name = self.path.name if root is None else self.path.relative_to(root).as_posix()
+
+    def __repr__(self) -> str:
+        return f"Volume({self.name!r})"
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Everything but the samples."""
+        return read_facts(self.path, self.name)
+
+    @property
+    def header(self) -> Header:
+        """Matrix sizes, field of view, measured columns."""
+        return self.facts.header
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(slices, coils, height, width)` of k-space; single-coil has one coil."""
+        return self.facts.shape
+
+    @property
+    def n_slices(self) -> int:
+        """Number of slices."""
+        return self.shape[0]
+
+    @property
+    def n_coils(self) -> int:
+        """Number of coils, 1 for single-coil."""
+        return self.shape[1]
+
+    @property
+    def single_coil(self) -> bool:
+        """The file has no coil axis (fastMRI's single-coil track)."""
+        return self.facts.single_coil
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """`(height, width)` of the reconstruction: the reference's, else the header's."""
+        return self.facts.image_shape
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The file's attributes as plain Python values."""
+        return self.facts.attrs
+
+    @property
+    def acquisition(self) -> str:
+        """Contrast (CORPD_FBK, AXT2, ...), or unknown."""
+        return str(self.attrs.get("acquisition", "unknown"))
+
+    @property
+    def patient(self) -> str:
+        """`patient_id`, else the file's name: what splits and intervals keep together."""
+        return str(self.attrs.get("patient_id", self.name))
+
+    @property
+    def origin(self) -> str:
+        """measured (also where the file does not say), simulated-from-phantom or simulated-from-magnitude."""
+        return str(self.attrs.get("origin", "measured"))
+
+    @property
+    def mask_seed_name(self) -> str:
+        """Seeds evaluation masks: the bare original file name, which copies keep as an attribute."""
+        return str(self.attrs.get("mask_seed_name", self.path.name))
+
+    @property
+    def file_mask(self) -> np.ndarray | None:
+        """Columns `(width,)` kept by the file's own mask, or None."""
+        return self.facts.file_mask
+
+    @property
+    def acquired(self) -> slice:
+        """The columns that were measured; the others are zero padding."""
+        return self.header.acquired(self.shape[-1])
+
+    @property
+    def has_target(self) -> bool:
+        """A reference image is stored."""
+        return self.facts.target_key is not None
+
+    @cached_property
+    def data_range(self) -> float:
+        """Maximum of the stored reference over all slices, whichever are selected; 0 without a reference."""
+        if self.facts.target_key is None:
+            return 0.0
+        largest = max(float(self.target(i).max()) for i in range(self.n_slices))
+        if largest <= 0:
+            raise InputError(
+                f"{self.name}: {self.facts.target_key} has no positive value; write it anew or remove it"
+            )
+        return largest
+
+    def kspace(self, i: int) -> np.ndarray:
+        """K-space of slice `i`, complex64 `(coils, height, width)`.
+
+        Raises:
+            IndexError: There is no slice `i`.
+            InputError: The samples cannot be read, or hold NaN or infinity.
+        """
+        stored = self._read("kspace", i)
+        real, imaginary = complex_parts(stored.dtype) or ("", "")
+        values = stored if not real else stored[real] + 1j * stored[imaginary]
+        with np.errstate(over="ignore"):  # an overflow of complex128 is found as infinity below
+            values = values.astype(np.complex64, copy=False)
+        self._require_finite(values, "kspace", i)
+        return values[None] if self.single_coil else values
+
+    def target(self, i: int) -> np.ndarray:
+        """The reference of slice `i`, float32 `(h, w)`, as stored: neither cropped nor clamped.
+
+        Raises:
+            IndexError: There is no slice `i`.
+            InputError: There is no reference, it cannot be read, or it holds NaN or infinity.
+        """
+        key = self.facts.target_key
+        if key is None:
+            raise InputError(
+                f"{self.name}: has no reference image; reconstruct it, but do not train on or score it"
+            )
+        with np.errstate(over="ignore"):
+            values = self._read(key, i).astype(np.float32, copy=False)
+        self._require_finite(values, key, i)
+        return values
+
+    def _read(self, key: str, i: int) -> np.ndarray:
+        if not 0 <= i < self.n_slices:
+            raise IndexError(f"{self.name} has slices 0 to {self.n_slices - 1}, not {i}")
+        with reading(self.name):
+            dataset = handle(self.path)[key]
+            if not isinstance(dataset, h5py.Dataset):
+                raise InputError(f"'{key}' changed while it was in use")
+            return dataset[i]
+
+    def _require_finite(self, values: np.ndarray, key: str, i: int) -> None:
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{self.name}: {key} holds NaN or infinity in slice {i}; repair, replace or remove the file"
+            )

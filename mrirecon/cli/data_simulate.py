@@ -8,11 +8,11 @@ from mrirecon.errors import InputError
 
 
 def _run(config: SimulateConfig, output: str = "") -> None:
-    from mrirecon.workflows.simulate import simulate_dataset
-
     folder = output or config.output
     if not folder:
         raise InputError("data simulate needs OUT, the folder to write")
+    from mrirecon.workflows.simulate import simulate_dataset
+
     path = simulate_dataset(replace(config, output=folder))
     print(f"data:  {path}")
     print(f"next:  mrirecon train --data {path}")

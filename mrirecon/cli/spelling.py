@@ -79,9 +79,9 @@ def _key(name: str, known: Mapping[str, Key], switches: Sequence[str]) -> str:
     ends = [key for key in known if key.endswith(f".{bare}")]
     if len(ends) == 1:
         return ends[0]
-    names = [*known, *(short for short, full in SHORT.items() if full in known), *(s[2:] for s in switches)]
-    close = did_you_mean(bare, [n.replace("_", "-") for n in names] + [k.rsplit(".")[-1] for k in known])
-    raise InputError(f"unknown option '{name}'{close.replace(chr(39), chr(39) + '--', 1) or '; see --help'}")
+    names = [*known, *(short for short, full in SHORT.items() if full in known), *(k.rsplit(".")[-1] for k in known)]
+    options = [f"--{name.replace('_', '-')}" for name in names] + list(switches)
+    raise InputError(f"unknown option '{name}'{did_you_mean(name, options) or '; see --help'}")
 
 
 def _take_values(rest: list[str], name: str, known: Mapping[str, Key]) -> list[str]:

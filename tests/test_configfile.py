@@ -1,0 +1,84 @@
+"""Keys, YAML files and checked values."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from mrirecon import configfile
+from mrirecon.config import DemoConfig, EvaluateConfig, SimulateConfig, TrainConfig
+from mrirecon.errors import InputError
+
+CONFIGS = [TrainConfig, EvaluateConfig, SimulateConfig, DemoConfig]
+SHIPPED = configfile.shipped_configs()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_file_parses_and_is_found_by_name(name):
+    config = configfile.load(TrainConfig, name)
+    assert isinstance(config, TrainConfig)
+
+
+def test_base_yaml_is_complete_and_holds_the_defaults():
+    assert configfile.read_yaml("base", TrainConfig) == configfile.flatten(TrainConfig())
+
+
+def test_base_yaml_explains_every_key_with_its_own_help():
+    text = configfile.find_config("base").read_text()
+    for key in configfile.keys(TrainConfig):
+        assert f"# {key.help}" in text, key.name
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_every_key_has_help(cls):
+    assert [key.name for key in configfile.keys(cls) if not key.help] == []
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_saved_configuration_reads_back(cls, tmp_path):
+    configfile.save(cls(), tmp_path / "c.yaml")
+    assert configfile.load(cls, tmp_path / "c.yaml") == cls()
+
+
+def test_overlay_holds_only_what_differs(tmp_path):
+    (tmp_path / "o.yaml").write_text("optimizer:\n  name: sgd\n  lr: 1e-1\n")
+    config = configfile.load(TrainConfig, tmp_path / "o.yaml")
+    expected = dataclasses.replace(
+        TrainConfig(), optimizer=dataclasses.replace(TrainConfig().optimizer, name="sgd", lr=0.1)
+    )
+    assert config == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimzer:\n  lr: 1\n", "unknown key 'optimzer.lr'; did you mean 'optimizer.lr'?"),
+        ("optimizer:\n  lr: fast\n", "optimizer.lr: Expected a float. Got value: fast"),
+        ("data:\n  acceleration: 4\n", "data.acceleration: Expected a list"),
+        ("max_steps: 1.5\n", "max_steps: Expected a int. Got value: 1.5"),
+        ("- a\n- b\n", "holds no keys"),
+        ("a: [1\n", "not readable YAML"),
+    ],
+)
+def test_wrong_files_are_refused_in_one_line_that_names_the_file(tmp_path, text, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="wrong.yaml") as caught:
+        configfile.read_yaml(path, TrainConfig)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_file_lists_the_shipped_ones():
+    with pytest.raises(InputError, match="did you mean 'optimizer/adam'.*data/brain"):
+        configfile.find_config("optimizer/adma")
+
+
+def test_a_class_path_in_a_file_imports_nothing(tmp_path):
+    (tmp_path / "evil.yaml").write_text("model:\n  norm:\n    class_path: this_module_does_not_exist.Thing\n")
+    config = configfile.load(TrainConfig, tmp_path / "evil.yaml")
+    assert config.model.norm == {"class_path": "this_module_does_not_exist.Thing"}
+
+
+def test_dump_is_plain_yaml():
+    assert yaml.safe_load(configfile.dump(TrainConfig()))["data"]["acceleration"] == [4]

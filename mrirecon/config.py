@@ -26,6 +26,10 @@ class DataConfig:
     """Use this many volumes of a split, drawn by seed; 0: all."""
     slices: list[int] = field(default_factory=list)
     """First and last slice to use, counted from 0, both included; empty: all."""
+    coils: str = "auto"
+    """single or multi where the folder has both kinds of files; auto: the kind that is there."""
+    check: str = "auto"
+    """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
     workers: int = 0
     """Worker processes that read and undersample; 0: the main process does."""
 

@@ -27,16 +27,27 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto") -> str | None:
     """
     if mode not in MODES:
         raise unknown_name("check", mode, MODES)
-    _collect(volumes, lambda volume: volume.facts, f"{len(volumes)} files")
+    check_layout(volumes)
     size = sum(volume.facts.n_bytes for volume in volumes)
     full = mode == "full" or (mode == "auto" and size <= _FULL_SCAN_BYTES)
-    _collect(volumes, _scan_all if full else _scan_middle, "samples")
+    _collect(volumes, _scan_all if full else _scan_middle, "the samples of")
     if full:
         return None
     return (
         f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN "
-        "(all slices: --data.check full)"
+        "(all slices: --check full)"
     )
+
+
+def check_layout(volumes: Sequence[Volume]) -> None:
+    """Check the structure of every file without reading its samples.
+
+    Raises:
+        InputError: One line per bad file, at most five, and how many there are.
+    """
+    unread = [volume for volume in volumes if not volume.is_read]
+    if unread:
+        _collect(unread, lambda volume: volume.facts, "")
 
 
 def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> list[range]:
@@ -63,7 +74,7 @@ def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> lis
 
 def _collect(volumes: Sequence[Volume], look: Callable[[Volume], object], label: str) -> None:
     faults = []
-    for volume in progress(volumes, f"checking {label}", unit="file"):
+    for volume in progress(volumes, f"checking {label} {len(volumes)} volumes", unit="file"):
         try:
             look(volume)
         except InputError as error:

@@ -40,6 +40,11 @@ class Volume:
         return read_facts(self.path, self.name)
 
     @property
+    def is_read(self) -> bool:
+        """`facts` were read before, so the file's structure is known to be sound."""
+        return "facts" in self.__dict__
+
+    @property
     def header(self) -> Header:
         """Matrix sizes, field of view, measured columns."""
         return self.facts.header

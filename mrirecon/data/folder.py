@@ -1,0 +1,220 @@
+"""A data folder: which files are train, val and test, and which of them a configuration selects."""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mrirecon import progress
+from mrirecon.config import DataConfig
+from mrirecon.data.check import check_layout, check_slices, check_volumes
+from mrirecon.data.files import SIMULATE, h5_files, list_volumes, require_folder
+from mrirecon.data.splits import SPLITS, draw_volumes, halve_by_patient, split_by_patient
+from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError, unknown_name
+
+_OWN = re.compile(r"^(?P<split>train|val|test)$")
+_FASTMRI = re.compile(r"^(?:.*_)?(?P<kind>single|multi)coil_(?P<split>train|val|test)(?:_.*)?$")
+KINDS = ("auto", "single", "multi")
+
+
+@dataclass
+class DataFolder:
+    """The volumes of a folder by split; `notes` say what a reader of results has to know."""
+
+    root: Path
+    files: list[Volume]  # of every split
+    splits: dict[str, list[Volume]]
+    unsplit: str = ""  # why a split is not there
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def assignment(self) -> dict[str, list[str]]:
+        """Names of the volumes of each split, for the record of a run."""
+        return {split: [volume.name for volume in volumes] for split, volumes in self.splits.items()}
+
+    def volumes(self, split: str) -> list[Volume]:
+        """The volumes of train, val or test; all: every file.
+
+        Raises:
+            InputError: Unknown split, or one that this folder does not have.
+        """
+        if split == "all":
+            return self.files
+        if split not in SPLITS:
+            raise unknown_name("split", split, (*SPLITS, "all"))
+        if split not in self.splits:
+            there = ", ".join(self.splits)
+            reason = self.unsplit or f"it has {there}; make {split}/, or point --data at one folder to split"
+            raise InputError(f"{self.root} has no split '{split}': {reason}")
+        return self.splits[split]
+
+
+def open_split(config: DataConfig, split: str, seed: int, n_volumes: int = 0) -> list[Volume]:
+    """The checked and selected volumes of one split; what the reader has to know is printed.
+
+    Args:
+        config: Folder, selection and how much is checked.
+        split: train, val, test or all.
+        seed: Draws the split of a flat folder and the selected volumes.
+        n_volumes: Further reduces the selection to so many volumes, drawn by seed; 0: no.
+
+    Raises:
+        InputError: The folder, the split, a selection or any file of the split is wrong; nothing was done.
+    """
+    folder = open_folder(config, seed)
+    volumes, notes = select(folder, config, split, seed, n_volumes)
+    for note in [*folder.notes, *notes]:
+        if not progress.quiet:
+            print(f"note: {note}", file=sys.stderr)
+    return volumes
+
+
+def open_folder(config: DataConfig, seed: int) -> DataFolder:
+    """Find the files of `config.path` and their splits: folders as they are, flat folders by patient and seed.
+
+    Raises:
+        InputError: Nothing to read there, or a file that says nothing sound about itself.
+    """
+    if config.coils not in KINDS:
+        raise unknown_name("coils", config.coils, KINDS)
+    if not config.path:
+        raise InputError(f"no data folder given; name one of fastMRI .h5 files (--data DIR), {SIMULATE}")
+    root = Path(config.path)
+    require_folder(root)
+    groups = _split_folders(root, config.coils)
+    if groups and h5_files(root):
+        inside = groups[next(iter(groups))][0].name
+        raise InputError(
+            f"{root} has both .h5 files and split folders ({inside}/); move the files into a folder"
+        )
+    return _ready_made(root, groups, config.coils) if groups else _flat(root, config.coils, seed)
+
+
+def select(
+    folder: DataFolder, config: DataConfig, split: str, seed: int, n_volumes: int = 0
+) -> tuple[list[Volume], list[str]]:
+    """The volumes of `split` that `config` asks for, every one of them checked; and notes.
+
+    Raises:
+        InputError: A selection without a volume, or any bad file of it.
+    """
+    volumes = folder.volumes(split)
+    check_layout(volumes)
+    volumes = _of_kind(volumes, config.coils)
+    volumes = _of_acquisitions(volumes, config.acquisition)
+    volumes = draw_volumes(draw_volumes(volumes, config.volumes, seed), n_volumes, seed)
+    if split in ("train", "val"):
+        _require_targets(volumes, split)
+    check_slices(volumes, config.slices)
+    note = check_volumes(volumes, config.check)
+    return volumes, [note] if note else []
+
+
+def _split_folders(root: Path, coils: str) -> dict[str, list[Path]]:
+    """The folders of each split, by name; of fastMRI's own names one kind of coils."""
+    found = []
+    for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        match = _OWN.match(path.name) or _FASTMRI.match(path.name)
+        if match:
+            found.append((match["split"], match.groupdict().get("kind"), path))
+    kinds = {kind for _, kind, _ in found if kind}
+    if len(kinds) > 1 and coils == "auto":
+        names = ", ".join(path.name for *_, path in found)
+        raise InputError(
+            f"{root} has single-coil and multi-coil folders ({names}); choose: --coils single or multi"
+        )
+    if len(kinds) > 1:
+        found = [entry for entry in found if entry[1] in (None, coils)]
+    groups: dict[str, list[Path]] = {}
+    for split in SPLITS:
+        paths = [path for name, _, path in found if name == split]
+        if paths:
+            groups[split] = paths
+    return groups
+
+
+def _flat(root: Path, coils: str, seed: int) -> DataFolder:
+    files = list_volumes(root)
+    check_layout(files)
+    files = _of_kind(files, coils)
+    try:
+        return DataFolder(root, files, split_by_patient(files, seed))
+    except InputError as error:
+        return DataFolder(root, files, {}, unsplit=f"{error} (--split all evaluates every file)")
+
+
+def _ready_made(root: Path, groups: dict[str, list[Path]], coils: str) -> DataFolder:
+    splits = {
+        split: [v for path in paths for v in list_volumes(path, root)] for split, paths in groups.items()
+    }
+    for split, volumes in splits.items():
+        _require_different_names(root, split, volumes)
+    folder = DataFolder(root, [v for volumes in splits.values() for v in volumes], splits)
+    _replace_unreferenced_test(folder, coils)
+    return folder
+
+
+def _replace_unreferenced_test(folder: DataFolder, coils: str) -> None:
+    """fastMRI's public test files have no reference: half of the val patients stand in for them."""
+    test = folder.splits.get("test", [])
+    check_layout(test)
+    if not test or any(volume.has_target for volume in test):
+        return
+    val = folder.splits.get("val", [])
+    check_layout(val)
+    del folder.splits["test"]
+    folder.unsplit = f"the {len(test)} files of its test folder have no reference"
+    try:
+        folder.splits["val"], folder.splits["test"] = halve_by_patient(_of_kind(val, coils) if val else val)
+    except InputError as error:
+        folder.unsplit += f", and of val {error}; use --split val"
+        return
+    n_val, n_test = len(folder.splits["val"]), len(folder.splits["test"])
+    folder.notes.append(
+        "the test files have no reference, so val is halved by patient: "
+        f"{n_val} volumes to tune, {n_test} to test"
+    )
+
+
+def _require_different_names(root: Path, split: str, volumes: Sequence[Volume]) -> None:
+    first: dict[str, Volume] = {}
+    for volume in volumes:
+        other = first.setdefault(volume.path.name, volume)
+        if other is not volume:
+            raise InputError(
+                f"{root}: {other.name} and {volume.name} are both in '{split}'; keep one of the two"
+            )
+
+
+def _of_kind(volumes: list[Volume], coils: str) -> list[Volume]:
+    """One kind of coils; a folder may not mix them, as their images are not the same thing."""
+    single = [volume for volume in volumes if volume.single_coil]
+    multi = [volume for volume in volumes if not volume.single_coil]
+    if coils == "auto" and single and multi:
+        raise InputError(
+            f"single-coil ({single[0].name}, {len(single)} in all) and multi-coil files ({multi[0].name}, "
+            f"{len(multi)} in all) stand together; choose: --coils single or multi"
+        )
+    kept = {"auto": single or multi, "single": single, "multi": multi}[coils]
+    if not kept:
+        raise InputError(f"none of the {len(volumes)} files is {coils}-coil; leave --coils out")
+    return kept
+
+
+def _of_acquisitions(volumes: list[Volume], wanted: Sequence[str]) -> list[Volume]:
+    present = sorted({volume.acquisition for volume in volumes})
+    for name in wanted:
+        if name not in present:
+            raise unknown_name("acquisition", name, present)
+    return [volume for volume in volumes if not wanted or volume.acquisition in wanted]
+
+
+def _require_targets(volumes: Sequence[Volume], split: str) -> None:
+    missing = [volume.name for volume in volumes if not volume.has_target]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: has no reference image, which the split '{split}' needs ({len(missing)} of "
+            f"{len(volumes)} files lack it); remove them, or keep them in test/"
+        )

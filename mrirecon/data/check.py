@@ -8,6 +8,7 @@ from mrirecon.progress import progress
 
 MODES = ("auto", "full", "quick")
 _FULL_SCAN_BYTES = 4 * 2**30  # read in well under a minute from a disk, in seconds from memory
+_MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
 _SHOWN = 5
 
 
@@ -30,7 +31,7 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto") -> str | None:
     check_layout(volumes)
     size = sum(volume.facts.n_bytes for volume in volumes)
     full = mode == "full" or (mode == "auto" and size <= _FULL_SCAN_BYTES)
-    _collect(volumes, _scan_all if full else _scan_middle, "the samples of")
+    _collect(volumes, _scan_all if full else _scan_middle, "samples", is_long=size > _MANY_BYTES)
     if full:
         return None
     return (
@@ -47,7 +48,7 @@ def check_layout(volumes: Sequence[Volume]) -> None:
     """
     unread = [volume for volume in volumes if not volume.is_read]
     if unread:
-        _collect(unread, lambda volume: volume.facts, "")
+        _collect(unread, lambda volume: volume.facts, "files", is_long=len(unread) > _MANY_FILES)
 
 
 def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> list[range]:
@@ -72,9 +73,9 @@ def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> lis
     return [range(first, last + 1)] * len(volumes)
 
 
-def _collect(volumes: Sequence[Volume], look: Callable[[Volume], object], label: str) -> None:
+def _collect(volumes: Sequence[Volume], look: Callable[[Volume], object], label: str, is_long: bool) -> None:
     faults = []
-    for volume in progress(volumes, f"checking {label} {len(volumes)} volumes", unit="file"):
+    for volume in progress(volumes, f"checking {label}", unit="file") if is_long else volumes:
         try:
             look(volume)
         except InputError as error:

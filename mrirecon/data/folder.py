@@ -45,8 +45,8 @@ class DataFolder:
         if split not in SPLITS:
             raise unknown_name("split", split, (*SPLITS, "all"))
         if split not in self.splits:
-            there = ", ".join(self.splits)
-            reason = self.unsplit or f"it has {there}; make {split}/, or point --data at one folder to split"
+            there = f"it has {', '.join(self.splits)}: make {split}/, or give one folder to split"
+            reason = self.unsplit or there
             raise InputError(f"{self.root} has no split '{split}': {reason}")
         return self.splits[split]
 
@@ -72,7 +72,7 @@ def open_split(config: DataConfig, split: str, seed: int, n_volumes: int = 0) ->
 
 
 def open_folder(config: DataConfig, seed: int) -> DataFolder:
-    """Find the files of `config.path` and their splits: folders as they are, flat folders by patient and seed.
+    """Find the files of `config.path` and their splits: folders as they are, a flat one by patient and seed.
 
     Raises:
         InputError: Nothing to read there, or a file that says nothing sound about itself.

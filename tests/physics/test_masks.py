@@ -1,0 +1,119 @@
+"""Masks: fastMRI's own, reproducible, with their true acceleration."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from fastmri.data import subsample
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrirecon.errors import InputError
+from mrirecon.physics import MASKS, default_center_fraction, make_mask
+
+SEED = tuple(map(ord, "file1000000.h5"))
+SETTINGS = [(0.08, 4), (0.04, 8), ([0.08, 0.04], [4, 8])]
+GOLDEN = {  # sha256 of the 368 bytes, and lines sampled; drawn by fastMRI 0.3.0
+    "random": [("c814b1134c27", 88), ("cb9280885f79", 46), ("4051007fa71e", 45)],
+    "equispaced": [("621c60306e8d", 114), ("b6b78bfa8000", 59), ("4a7d8979e1a3", 59)],
+    "equispaced_fraction": [("2dbf84cf0f4a", 93), ("e4fcd5fd41ed", 45), ("3e48040784e3", 46)],
+    "magic": [("9522ccd1e876", 114), ("5b96b3cf8704", 59), ("c970f25d26e9", 59)],
+    "magic_fraction": [("be97d9add942", 86), ("17cc8438a736", 45), ("5db836c5eeb6", 45)],
+}
+CASES = [
+    (name, *setting, *golden)
+    for name in GOLDEN
+    for setting, golden in zip(SETTINGS, GOLDEN[name], strict=True)
+]
+
+
+@pytest.mark.parametrize(("name", "fraction", "acceleration", "digest", "lines"), CASES)
+def test_golden_masks(name, fraction, acceleration, digest, lines):
+    mask = make_mask(name, 368, fraction, acceleration, SEED)
+    columns = mask.columns.numpy().astype(np.uint8)
+    assert hashlib.sha256(columns.tobytes()).hexdigest()[:12] == digest
+    assert columns.sum() == lines
+    assert mask.acceleration_true == 368 / lines
+
+
+def test_every_mask_has_golden_values():
+    assert set(MASKS) == set(GOLDEN)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_equals_fastmri_at_other_widths_and_seeds(name):
+    for width, seed in [(320, 3), (213, 17), (64, (1, 2, 3)), (372, 2**32 - 1)]:
+        function = subsample.create_mask_for_mask_type(name, [0.08, 0.04], [4, 8])
+        expected, n_center = function((1, width, 2), None, seed)
+        mask = make_mask(name, width, [0.08, 0.04], [4, 8], seed)
+        assert torch.equal(mask.columns, expected.flatten() > 0)
+        assert mask.n_center == n_center
+        assert n_center == round(width * mask.center_fraction)  # the pair that is reported was drawn
+        assert (mask.center_fraction, mask.acceleration) in [(0.08, 4), (0.04, 8)]
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_the_global_random_state_is_untouched(name):
+    np.random.seed(5)  # noqa: NPY002
+    expected = np.random.random(3)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    make_mask(name, 368, 0.08, 4, SEED)
+    assert np.array_equal(np.random.random(3), expected)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", MASKS)
+@settings(max_examples=20, deadline=None)
+@given(st.integers(48, 400), st.sampled_from([2, 3, 4, 6, 8]), st.integers(0, 2**32 - 1))
+def test_the_centre_is_fully_sampled(name, width, acceleration, seed):
+    mask = make_mask(name, width, default_center_fraction(acceleration), acceleration, seed)
+    start = (width - mask.n_center + 1) // 2
+    assert mask.columns[start : start + mask.n_center].all()
+    assert mask.columns.dtype == torch.bool
+    assert mask.columns.shape == (width,)
+
+
+def test_true_acceleration_leaves_padding_out():
+    acquired = slice(20, 300)
+    mask = make_mask("equispaced", 320, 0.08, 4, SEED, acquired=acquired)
+    kept = int(mask.columns[20:300].sum())
+    assert mask.acceleration_true == 280 / kept
+    assert mask.acceleration_true != make_mask("equispaced", 320, 0.08, 4, SEED).acceleration_true
+
+
+def test_random_masks_reach_the_nominal_acceleration_on_average():
+    lines = [int(make_mask("random", 368, 0.08, 4, seed).columns.sum()) for seed in range(300)]
+    assert np.mean(lines) == pytest.approx(368 / 4, abs=3 * np.std(lines) / 300**0.5)
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize(("fraction", "acceleration"), [(0.25, 4), (0.37, 4), (0.5, 2), (1.0, 1), (0.13, 8)])
+def test_a_centre_that_uses_all_columns_is_refused(name, fraction, acceleration):
+    with pytest.raises(InputError, match="leaves nothing to undersample"):
+        make_mask(name, 368, fraction, acceleration, SEED)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "acceleration"), [(0.08, 0.5), (0.0, 4), (-0.1, 4), (float("nan"), 4), (0.08, float("nan"))]
+)
+def test_impossible_values_are_refused(fraction, acceleration):
+    with pytest.raises(InputError, match="at least 1"):
+        make_mask("random", 368, fraction, acceleration, SEED)
+
+
+def test_lists_must_be_paired():
+    with pytest.raises(InputError, match="1 center fractions for 2 accelerations"):
+        make_mask("random", 368, [0.08], [4, 8], SEED)
+
+
+def test_a_misspelt_name_gets_a_suggestion():
+    with pytest.raises(InputError, match="unknown mask 'randon'; did you mean 'random'"):
+        make_mask("randon", 368, 0.08, 4, SEED)
+
+
+def test_conventional_center_fractions():
+    assert default_center_fraction(4) == 0.08
+    assert default_center_fraction(8) == 0.04

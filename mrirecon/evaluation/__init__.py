@@ -1,0 +1,34 @@
+"""Scores per volume, the protocol behind them and how sure they are.
+
+Names are loaded when they are first used, so that importing this package costs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "FASTMRI_V1": "protocol",
+    "Interval": "stats",
+    "Protocol": "protocol",
+    "SliceScore": "metrics",
+    "VolumeMetrics": "volume",
+    "VolumeScore": "metrics",
+    "bootstrap_ci": "stats",
+    "combine_slices": "metrics",
+    "mean_score": "volume",
+    "nmse": "metrics",
+    "psnr": "metrics",
+    "score_slice": "metrics",
+    "ssim": "metrics",
+}
+__all__ = list(_HOMES)  # the same names, kept in one place
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -1,0 +1,79 @@
+"""The table of an evaluation: one row per volume and mask draw."""
+
+import csv
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TypeVar, get_type_hints
+
+from mrirecon.errors import InputError
+from mrirecon.files import replacing
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class VolumeResult:
+    """Scores of one volume under one mask, with what a reader needs to judge them; a row of volumes.csv."""
+
+    volume: str  # path relative to the data folder
+    patient: str
+    origin: str  # measured, simulated-from-phantom, simulated-from-magnitude
+    acquisition: str
+    n_slices: int  # slices that were scored
+    acceleration: float  # nominal
+    acceleration_true: float  # acquired over kept columns
+    mask: str
+    mask_draw: int  # 0 is fastMRI's own for the file name
+    mask_id: str
+    protocol: str
+    reconstructor: str
+    checkpoint: str  # empty for methods
+    ssim: float
+    psnr: float  # dB
+    nmse: float
+    zf_ssim: float  # zero-filled, same mask
+    zf_psnr: float
+    zf_nmse: float
+    seconds: float  # reconstruction alone, without reading and scoring
+
+
+def write_results(path: Path, results: Iterable[VolumeResult]) -> None:
+    """Write volumes.csv; floats keep all their digits."""
+    names = [field.name for field in fields(VolumeResult)]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, names)
+        writer.writeheader()
+        writer.writerows(asdict(result) for result in results)
+
+
+def read_results(path: Path) -> list[VolumeResult]:
+    """Read volumes.csv.
+
+    Raises:
+        InputError: It cannot be read, or a column is missing or not a number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            return [_result(row) for row in csv.DictReader(handle)]
+    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not a table of `mrirecon evaluate` ({error}); evaluate again") from None
+
+
+def group_by(
+    results: Iterable[VolumeResult], key: Callable[[VolumeResult], Key]
+) -> dict[Key, list[VolumeResult]]:
+    """Rows by `key`, groups and rows in the order they come."""
+    groups: dict[Key, list[VolumeResult]] = {}
+    for result in results:
+        groups.setdefault(key(result), []).append(result)
+    return groups
+
+
+def by_volume(results: Iterable[VolumeResult]) -> dict[tuple[str, float], list[VolumeResult]]:
+    """The mask draws of each volume at each nominal acceleration."""
+    return group_by(results, lambda r: (r.volume, r.acceleration))
+
+
+def _result(row: dict[str, str]) -> VolumeResult:
+    return VolumeResult(**{name: kind(row[name]) for name, kind in get_type_hints(VolumeResult).items()})

@@ -1,0 +1,75 @@
+"""Means, standard deviations and intervals of an evaluation, overall and by group."""
+
+import math
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from statistics import fmean, stdev, variance
+from typing import Any
+
+from mrirecon.evaluation.results import VolumeResult, by_volume, group_by
+from mrirecon.evaluation.stats import bootstrap_ci
+
+Value = Callable[[VolumeResult], float]
+METRICS = ("ssim", "psnr", "nmse")
+LEVEL = 0.95
+_GROUPS: dict[str, Callable[[VolumeResult], str]] = {
+    "by_acquisition": lambda r: r.acquisition,
+    "by_acceleration": lambda r: f"{r.acceleration:g}",
+    "by_origin": lambda r: r.origin,
+}
+
+
+def summarize(results: Sequence[VolumeResult], seed: int = 0) -> dict[str, Any]:
+    """Everything of summary.json that follows from the table, ready for JSON.
+
+    `overall` and each group hold the numbers of volumes, patients and mask draws, the mean true
+    acceleration, and for SSIM, PSNR and NMSE of the reconstruction, of the zero-filled image (`zf_...`) and
+    of their paired difference (`difference_...`): `mean` and `sd` over volumes (a volume counts with the mean
+    over its draws), `sd_draws` (within volumes, between draws) and the 95 % interval of the mean over
+    patients `low`, `high`. What cannot be computed is null.
+    """
+    grouped = {
+        group: {name: _describe(rows, seed) for name, rows in group_by(results, key).items()}
+        for group, key in _GROUPS.items()
+    }
+    return {"level": LEVEL, "overall": _describe(results, seed), **grouped}
+
+
+def _describe(results: Sequence[VolumeResult], seed: int) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "n_volumes": len({r.volume for r in results}),
+        "n_patients": len({r.patient for r in results}),
+        "n_draws": len({r.mask_draw for r in results}),
+        "acceleration_true": _finite(fmean(r.acceleration_true for r in results)),
+    }
+    for metric in METRICS:
+        scores, zero_filled = attrgetter(metric), attrgetter(f"zf_{metric}")
+        described[metric] = _statistics(results, scores, seed)
+        described[f"zf_{metric}"] = _statistics(results, zero_filled, seed)
+        described[f"difference_{metric}"] = _statistics(results, _difference(metric), seed)
+    return described
+
+
+def _difference(metric: str) -> Value:
+    return lambda r: getattr(r, metric) - getattr(r, f"zf_{metric}")
+
+
+def _statistics(results: Sequence[VolumeResult], value: Value, seed: int) -> dict[str, float | None]:
+    values = [value(r) for r in results]
+    if not all(map(math.isfinite, values)):
+        return dict.fromkeys(("mean", "sd", "sd_draws", "low", "high"))
+    volumes = [[value(r) for r in rows] for rows in by_volume(results).values()]
+    means = [fmean(draws) for draws in volumes]
+    variances = [variance(draws) for draws in volumes if len(draws) > 1]
+    interval = bootstrap_ci(values, [r.patient for r in results], LEVEL, seed)
+    return {
+        "mean": fmean(means),
+        "sd": stdev(means) if len(means) > 1 else None,
+        "sd_draws": math.sqrt(fmean(variances)) if variances else None,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

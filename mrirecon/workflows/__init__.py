@@ -1,0 +1,1 @@
+"""One plain function per job: what the command line and a notebook both call."""

@@ -20,6 +20,7 @@ _CLASSES = {
     "magic_fraction": "MagicMaskFractionFunc",
 }
 MASKS = tuple(_CLASSES)
+_WHOLE = ("equispaced", "magic")
 
 
 class Mask(NamedTuple):
@@ -43,6 +44,7 @@ def make_mask(
     center_fraction: float | Sequence[float],
     acceleration: float | Sequence[float],
     seed: int | Sequence[int],
+    *,
     acquired: slice | None = None,
 ) -> Mask:
     """Draw the mask `name` for `width` columns; lists of fractions and accelerations are index-paired.
@@ -59,13 +61,17 @@ def make_mask(
         acquired: The columns that were measured; the true acceleration counts over them only.
 
     Raises:
-        InputError: Unknown name, lists of different lengths, or a centre that alone is too large.
+        InputError: Unknown name, lists of different lengths, or a centre of no column or of too many.
     """
     fractions, accelerations = _paired(center_fraction, acceleration)
     for pair in zip(fractions, accelerations, strict=True):
         _check_pair(width, *pair)
-    seed = seed if isinstance(seed, int) else tuple(seed)
-    kept, n_center = _mask_function(name, fractions, accelerations)((1, width, 2), None, seed)
+    seed = tuple(seed) if isinstance(seed, Sequence) else int(seed)
+    function = _mask_function(name, fractions, accelerations)
+    try:
+        kept, n_center = function((1, width, 2), None, seed)
+    except (ValueError, ZeroDivisionError) as error:  # magic_fraction on a few columns
+        raise InputError(f"mask {name} does not fit {width} columns at {accelerations}x ({error})") from error
     columns = kept.flatten() > 0
     choice = _drawn_pair(len(fractions), seed)
     return Mask(
@@ -98,6 +104,11 @@ def _check_pair(width: int, center_fraction: float, acceleration: float) -> None
             "the acceleration must be at least 1 and the center fraction between 0 and 1"
         )
     n_center = round(width * center_fraction)
+    if n_center == 0:
+        raise InputError(
+            f"center fraction {center_fraction} of {width} columns is less than one column; "
+            f"use at least {1 / width:.3g}"
+        )
     if n_center * acceleration >= width or center_fraction * acceleration >= 1:
         raise InputError(
             f"center fraction {center_fraction} x acceleration {acceleration} leaves nothing to undersample: "
@@ -109,6 +120,8 @@ def _check_pair(width: int, center_fraction: float, acceleration: float) -> None
 def _mask_function(name: str, fractions: list[float], accelerations: list[float]) -> Callable[..., Any]:
     if name not in _CLASSES:
         raise unknown_name("mask", name, MASKS)
+    if name in _WHOLE and not all(float(a).is_integer() for a in accelerations):
+        raise InputError(f"mask {name} takes every R-th column: {accelerations} must be whole numbers")
     from fastmri.data import subsample
 
     whole = [int(a) if float(a).is_integer() else a for a in accelerations]
@@ -117,4 +130,4 @@ def _mask_function(name: str, fractions: list[float], accelerations: list[float]
 
 def _drawn_pair(n_pairs: int, seed: int | tuple[int, ...]) -> int:
     """fastMRI's first draw under a seed is the index of the (center fraction, acceleration) pair."""
-    return int(np.random.RandomState(seed).randint(n_pairs))  # noqa: NPY002 - the reference's generator
+    return int(np.random.RandomState(seed).randint(n_pairs))  # the reference's generator

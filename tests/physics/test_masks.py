@@ -117,3 +117,26 @@ def test_a_misspelt_name_gets_a_suggestion():
 def test_conventional_center_fractions():
     assert default_center_fraction(4) == 0.08
     assert default_center_fraction(8) == 0.04
+
+
+def test_a_centre_of_no_column_is_refused():
+    with pytest.raises(InputError, match="less than one column"):
+        make_mask("random", 10, 0.04, 8, SEED)
+
+
+@pytest.mark.parametrize("name", ["equispaced", "magic"])
+def test_regular_masks_need_a_whole_acceleration(name):
+    with pytest.raises(InputError, match="whole numbers"):
+        make_mask(name, 368, 0.08, 4.5, SEED)
+
+
+def test_a_mask_that_fastmri_cannot_draw_is_an_input_error():
+    with pytest.raises(InputError, match="magic_fraction does not fit"):
+        make_mask("magic_fraction", 36, 0.1, 8, 0)
+
+
+def test_numpy_integers_are_seeds():
+    seed = np.random.default_rng(0).integers(2**32)
+    assert torch.equal(
+        make_mask("random", 64, 0.08, 4, seed).columns, make_mask("random", 64, 0.08, 4, int(seed)).columns
+    )

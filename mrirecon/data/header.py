@@ -1,5 +1,6 @@
 """The ISMRMRD header of a fastMRI file: matrix sizes, field of view and which columns were measured."""
 
+import math
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 
@@ -137,10 +138,24 @@ class _Node:
         return None if node is None else node.number()
 
     def number(self) -> float:
+        text = self.element.text or ""
         try:
-            return float(self.element.text or "")
-        except ValueError as error:
-            raise InputError(f"ismrmrd_header: {self.path} is '{self.element.text}', not a number") from error
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise InputError(
+                f"ismrmrd_header: {self.path} is '{text}', not a finite number; correct the header"
+            )
+        return value
+
+    def whole(self) -> int:
+        value = self.number()
+        if not value.is_integer():
+            raise InputError(
+                f"ismrmrd_header: {self.path} is {value}, not a whole number; correct the header"
+            )
+        return int(value)
 
     def triple(self, tag: str, missing: float | None = None) -> tuple:
         node = self.child_or_none(tag) if missing is not None else self.child(tag)
@@ -165,8 +180,8 @@ def _limits(encoding: _Node, width: int) -> tuple[int, int, int]:
     step = parent.child_or_none("kspace_encoding_step_1") if parent else None
     if step is None:
         return 0, width // 2, width - 1
-    minimum, center, maximum = (step.child(tag).number() for tag in ("minimum", "center", "maximum"))
-    return int(minimum), int(center), int(maximum)
+    minimum, center, maximum = (step.child(tag).whole() for tag in ("minimum", "center", "maximum"))
+    return minimum, center, maximum
 
 
 def _add(parent: Element, tag: str, value: object) -> None:

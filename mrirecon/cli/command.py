@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrirecon import configfile
+from mrirecon.classpaths import allow_import
 from mrirecon.cli.spelling import SHORT, spell
 from mrirecon.errors import InputError, Stopped, WorkFailedError
 
@@ -15,6 +16,8 @@ SWITCHES = {
     "--print-config": "print the resolved configuration as YAML and stop",
     "--help": "show this help and stop (-h)",
 }
+
+_EVERYWHERE = (("--allow-import PREFIX", "let configurations name classes of this package"),)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Command:
             return
         switches, rest = _take_switches(rest)
         extra, rest = self._take_extra(rest)
+        if prefix := extra.pop("allow_import", ""):
+            allow_import(prefix)
         config, given = self.parse(rest, self.defaults(words))
         if "--print-config" in switches:
             print(configfile.dump(config), end="")
@@ -76,6 +81,7 @@ class Command:
         lines = [f"usage: mrirecon {self.name} {words}{' ' if words else ''}[options]", "", self.summary, ""]
         lines += [f"  {name:<24} {text}" for name, text in self.positionals]
         lines += [f"  {name:<24} {text}" for name, text in self.extra]
+        lines += [f"  {name:<24} {text}" for name, text in _EVERYWHERE]
         lines += [f"  {'-c FILE':<24} overlay of YAML keys, a file or a shipped name; flags win", ""]
         shorts = {full: short for short, full in SHORT.items()}
         for key in configfile.keys(self.config):
@@ -97,7 +103,7 @@ class Command:
 
     def _take_extra(self, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
         taken: dict[str, str] = {}
-        for flag, _ in self.extra:
+        for flag, _ in (*self.extra, *_EVERYWHERE):
             name = flag.split()[0]
             for i, word in enumerate(arguments):
                 if word == name or word.startswith(f"{name}="):

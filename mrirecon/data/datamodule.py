@@ -7,9 +7,9 @@ from torch.utils.data import DataLoader
 
 from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folder import open_split
+from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, unit_loader
-from mrirecon.data.masking import MaskSpec, mask_spec
+from mrirecon.data.masking import MaskSpec, resolve_mask_name
 from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import to_image
 from mrirecon.data.units import cut_units
@@ -32,9 +32,13 @@ class ReconDataModule(pl.LightningDataModule):
     def __init__(self, config: DataConfig, batch_size: int = 2, val_volumes: int = 0, seed: int = 0) -> None:
         super().__init__()
         self.config, self.batch_size, self.seed = config, batch_size, seed
-        self.train_volumes: list[Volume] = open_split(config, "train", seed)
-        self.val_volumes: list[Volume] = open_split(config, "val", seed, n_volumes=val_volumes)
-        self.spec: MaskSpec = mask_spec(config, self.train_volumes)
+        folder = open_folder(config, seed)
+        self.train_volumes, train_notes = select(folder, config, "train", seed)
+        self.val_volumes, val_notes = select(folder, config, "val", seed, n_volumes=val_volumes)
+        self.notes = list(dict.fromkeys([*folder.notes, *train_notes, *val_notes]))
+        self.assignment = folder.assignment
+        mask = resolve_mask_name(config.mask, self.train_volumes)
+        self.spec = MaskSpec.of(mask, config.acceleration, config.center_fraction)
         self.train_set = self._dataset(self.train_volumes, self.spec)
         self.stream = BatchStream(self.train_set.image_shapes, batch_size, seed=seed)
 

@@ -86,7 +86,9 @@ class Keeper(Checkpoint):
         self.stop.restore()
 
     def _validate_and_save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        scores = None if self.stop else self.validate(trainer, module, self.stop)
+        # The last step has nothing to resume: it is validated whatever was asked.
+        stop = StopRequest() if trainer.global_step >= self.n_steps else self.stop
+        scores = None if stop else self.validate(trainer, module, stop)
         self.owes_validation = scores is None
         improved = scores is not None and scores["val_ssim"] > self.best_ssim
         if improved and scores is not None:

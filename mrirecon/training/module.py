@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mrirecon.config import OptimizerConfig, ScheduleConfig
 from mrirecon.data.transforms import ImageSample, normalize, unnormalize
 from mrirecon.errors import WorkFailedError
-from mrirecon.evaluation import VolumeMetrics
+from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.training.losses import Loss, make_loss
 from mrirecon.training.optimizers import make_optimizer
 from mrirecon.training.schedules import make_schedule
@@ -79,13 +79,20 @@ class ReconModule(pl.LightningModule):
         self._stop_if_diverged(loss.detach().item())
         return loss * self.batch_weight(batch_idx)
 
-    def validation_step(self, batch: ImageSample, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """For a plain Trainer; `mrirecon train` scores in its own callback."""
-        if batch_idx == 0 and dataloader_idx == 0:
-            self.val_metrics = VolumeMetrics()
-        loss = self.sample_loss(batch)
-        self.log("val_loss", loss, batch_size=len(batch.image))
-        return loss
+    def on_validation_epoch_start(self) -> None:
+        """For a plain Trainer; `mrirecon train` validates at exact steps instead (training/keeper.py)."""
+        self._val_metrics, self._val_ids = VolumeMetrics(), dict[str, int]()
+
+    def validation_step(self, batch: ImageSample, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Score the slices of a batch."""
+        volumes = [self._val_ids.setdefault(name, len(self._val_ids)) for name in batch.volume]
+        images = self(batch)
+        self._val_metrics.update(batch.target, images, batch.data_range, volumes, batch.slice_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over volumes as val_ssim, val_psnr, val_nmse."""
+        mean = mean_score(self._val_metrics.compute().values())
+        self.log_dict({"val_ssim": mean.ssim, "val_psnr": mean.psnr, "val_nmse": mean.nmse})
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimizer and a schedule that moves every optimizer step."""

@@ -15,8 +15,10 @@ from mrirecon import configfile, progress
 from mrirecon.config import TrainConfig
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
+from mrirecon.data.masking import MaskSpec
 from mrirecon.errors import InputError, Stopped
 from mrirecon.files import replacing, write_json
+from mrirecon.models.unet import check_image_size
 from mrirecon.models.precision import auto_precision
 from mrirecon.runs import RunFolder, new_run, open_run
 from mrirecon.training.build import build_model, load_reconstructor
@@ -46,7 +48,7 @@ def train(config: TrainConfig) -> RunFolder:
     run = new_run(config.output, _default_name(config), config.overwrite)
     # The stored configuration repeats the run elsewhere, so it names no folder of its own.
     configfile.save(dataclasses.replace(config, output="", overwrite=False), run.config)
-    write_json(run.split, work.data.split_names())
+    write_json(run.split, work.data.assignment)
     write_json(run.provenance, work.provenance())
     work.announce(run)
     return work.fit(run, None)
@@ -94,7 +96,7 @@ class _Work:
         self.model = build_model(config.model)
         self.data = ReconDataModule(config.data, config.batch_size, config.val_volumes, config.seed)
         for shape in set(self.data.train_set.image_shapes):
-            self.model.check_image_size(shape)
+            check_image_size(shape, config.model.pools)
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
         self.data.plan(self.plan.n_steps * self.plan.accumulate)
         stream, accumulate = self.data.stream, self.plan.accumulate
@@ -157,7 +159,8 @@ class _Work:
             f"run folder  {run.path}",
             f"data        {len(data.train_volumes)} training volumes ({len(data.train_set)} slices), "
             f"{len(data.val_volumes)} validation volumes",
-            f"masks       {data.spec.describe()}",
+            *(f"note        {note}" for note in data.notes),
+            f"masks       {_masks(data.spec)}",
             f"model       U-Net, {n_parameters:,} parameters, {self.device}, {self.precision}",
             f"plan        {plan.n_steps} steps x {plan.accumulate * self.config.batch_size} slices "
             f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps",
@@ -211,6 +214,11 @@ def _export_weights(run: RunFolder) -> None:
         save_file(tensors, str(temporary))
 
 
+def _masks(spec: MaskSpec) -> str:
+    pairs = zip(spec.accelerations, spec.center_fractions, strict=True)
+    return f"{spec.name}, " + " or ".join(f"{r:g}x (center fraction {f:g})" for r, f in pairs)
+
+
 def _device(name: str) -> str:
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"unknown device '{name}'; use auto, cpu or cuda")
@@ -235,6 +243,6 @@ def _default_name(config: TrainConfig) -> str:
 
 
 def _hush() -> None:
-    """Lightning's advice that does not apply: the workers are chosen, the logger is ours, epochs are not used."""
-    for text in (".*does not have many workers.*", ".*lr_scheduler.step.*", ".*`isinstance.treespec.*"):
+    """Lightning's advice that does not apply: validation is the keeper's, the workers are chosen."""
+    for text in (".*no `val_dataloader`.*", ".*does not have many workers.*", ".*`isinstance.treespec.*"):
         warnings.filterwarnings("ignore", text)

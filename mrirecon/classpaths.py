@@ -1,0 +1,79 @@
+"""Classes named in configuration files: `{class_path: torch.nn.BatchNorm2d, init_args: {...}}`.
+
+A configuration names code, so a stranger's run folder must not run any: only classes defined below a few
+prefixes are resolved, anything else needs the prefix spelled out by the caller (`--allow-import PREFIX`).
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from mrirecon.errors import InputError, did_you_mean
+
+ALLOWED_PREFIXES = ("mrirecon.", "torch.nn.", "torch.optim.", "timm.optim.", "schedulefree.")
+_KEYS = ("class_path", "init_args")
+_allowed_here: list[str] = []  # by --allow-import, for this process
+
+
+def allow_import(prefix: str) -> None:
+    """Allow classes below `prefix` in this process; only the command line calls it, never a file."""
+    _allowed_here.append(prefix)
+
+
+def resolve_class(spec: str | Mapping[str, Any], extra_prefixes: Iterable[str] = ()) -> Callable[..., Any]:
+    """The class of a class path, with its `init_args` bound as keyword arguments.
+
+    Args:
+        spec: `"torch.nn.BatchNorm2d"` or `{"class_path": "torch.nn.BatchNorm2d", "init_args": {"eps": 1e-3}}`.
+        extra_prefixes: Packages or modules that the user allows besides `ALLOWED_PREFIXES`.
+
+    Raises:
+        InputError: A malformed mapping, a prefix that is not allowed, or a class that does not exist.
+    """
+    path, init_args = _parts(spec)
+    prefixes = [*ALLOWED_PREFIXES, *(f"{prefix.rstrip('.')}." for prefix in [*extra_prefixes, *_allowed_here])]
+    _check_prefix(path, prefixes)
+    found = _find(path)
+    # A module also shows what it imported: torch.nn.x.os would be someone else's code.
+    if not isinstance(found, type) or not f"{found.__module__}.".startswith(tuple(prefixes)):
+        raise InputError(f"'{path}' is not a class of its own package; give the path where the class is defined")
+    return partial(found, **init_args) if init_args else found
+
+
+def _parts(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping):
+        raise InputError(f"got {spec!r}; a class is given by its path or by a mapping with class_path and init_args")
+    for key in spec:
+        if key not in _KEYS:
+            raise InputError(f"unknown key '{key}' beside class_path{did_you_mean(str(key), _KEYS)} Known: {_KEYS}")
+    path, init_args = spec.get("class_path"), spec.get("init_args") or {}
+    if not isinstance(path, str) or not path:
+        raise InputError(f"class_path is missing in {dict(spec)}; for example class_path: torch.nn.BatchNorm2d")
+    if not isinstance(init_args, Mapping) or not all(isinstance(key, str) for key in init_args):
+        raise InputError(f"init_args of {path} must be a mapping of names to values, got {init_args!r}")
+    return path, dict(init_args)
+
+
+def _check_prefix(path: str, prefixes: list[str]) -> None:
+    if not path.startswith(tuple(prefixes)):
+        known = " ".join(prefixes)
+        suggestion = did_you_mean(".".join(path.split(".")[:-1]) + ".", prefixes)
+        raise InputError(
+            f"class path '{path}' may not be imported{suggestion or ';'} it must start with one of {known}"
+            f" or be allowed with --allow-import {path.split('.')[0]}"
+        )
+
+
+def _find(path: str) -> Any:
+    """The object at the end of a dotted path; only the last part is an attribute, the rest is a module."""
+    module_name, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(f"class path '{path}': cannot import '{module_name}' ({error})") from None
+    if not name or not hasattr(module, name):
+        raise InputError(f"'{module_name}' has no class '{name}'{did_you_mean(name, dir(module))}")
+    return getattr(module, name)

@@ -1,0 +1,60 @@
+"""Scoring the network inside training: the run's protocol on the validation volumes, at every acceleration."""
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from mrirecon.data.transforms import ImageSample
+from mrirecon.evaluation import VolumeMetrics, mean_score
+from mrirecon.training.curves import Curves
+from mrirecon.training.module import ReconModule
+from mrirecon.training.stopping import StopRequest
+
+
+class Validation:
+    """Scores a network on fixed masks and reports to the curves.
+
+    Args:
+        loaders: One loader of `ImageSample` units per acceleration.
+        curves: Gets the scores.
+    """
+
+    def __init__(self, loaders: Sequence[DataLoader], curves: Curves) -> None:
+        self.loaders, self.curves = loaders, curves
+
+    def __call__(self, trainer: pl.Trainer, module: ReconModule, stop: StopRequest) -> dict[str, float] | None:
+        """Mean scores over volumes and accelerations; None when a stop was requested meanwhile."""
+        module.eval()
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            losses, metrics = self._score(module, stop)
+        module.train()
+        if stop:
+            return None
+        mean = mean_score(score for metric in metrics for score in metric.compute().values())
+        scores = {
+            "val_loss": sum(losses) / len(losses),
+            "val_ssim": mean.ssim,
+            "val_psnr": mean.psnr,
+            "val_nmse": mean.nmse,
+        }
+        self.curves.validated(trainer, scores)
+        return scores
+
+    def _score(self, module: ReconModule, stop: StopRequest) -> tuple[list[float], list[VolumeMetrics]]:
+        losses: list[float] = []
+        metrics = [VolumeMetrics([v.name for v in loader.dataset.volumes]) for loader in self.loaders]  # type: ignore[attr-defined]
+        for metric, loader in zip(metrics, self.loaders, strict=True):
+            for batch in loader:
+                if stop:
+                    return losses, metrics
+                sample = ImageSample(*_to(batch, module.device))
+                images = module(sample)
+                losses += [module.sample_loss(sample).item()] * len(images)
+                metric.update(sample.target, images, sample.data_range, sample.volume, sample.slice_idx)
+        return losses, metrics
+
+
+def _to(batch: ImageSample, device: torch.device) -> list[object]:
+    return [value.to(device) if isinstance(value, torch.Tensor) else value for value in batch]

@@ -1,0 +1,178 @@
+"""A run that was stopped and resumed equals the uninterrupted one, bit for bit."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mrirecon import configfile
+from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from mrirecon.errors import InputError, Stopped
+from mrirecon.runs import open_run
+from mrirecon.training.module import ReconModule
+from mrirecon.workflows.train import resume_training, train
+
+TIMES = {"slices_per_s", "seconds"}
+
+
+def stop_at_batch(monkeypatch, number):
+    """A SIGTERM arrives while batch `number` is under way."""
+    original = ReconModule.on_train_batch_start
+
+    def arriving(self, batch, batch_idx):
+        if batch_idx == number:
+            signal.raise_signal(signal.SIGTERM)
+        original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ReconModule, "on_train_batch_start", arriving)
+
+
+def stopped_and_resumed(monkeypatch, config, number):
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, number)
+        with pytest.raises(Stopped, match="--resume"):
+            train(config)
+    return resume_training(config.output, config)
+
+
+def checkpoint(run, which="last"):
+    return torch.load(run.checkpoint(which), weights_only=True)
+
+
+def curve_rows(run):
+    with run.curves.open() as handle:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(handle)]
+
+
+def assert_same_run(a, b):
+    for which in ("last", "best"):
+        first, second = checkpoint(a, which), checkpoint(b, which)
+        assert first["global_step"] == second["global_step"]
+        torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=0)
+        torch.testing.assert_close(first["optimizer_states"], second["optimizer_states"], rtol=0, atol=0)
+        assert first["lr_schedulers"] == second["lr_schedulers"]
+    assert curve_rows(a) == curve_rows(b)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("number", [2, 3, 8])  # mid-epoch, where a validation is due, in the second epoch
+def test_stopped_mid_epoch_and_resumed_equals_uninterrupted(quick, monkeypatch, workers, number):
+    data = replace(quick().data, workers=workers)
+    whole = train(quick("whole", data=data))
+    parts = stopped_and_resumed(monkeypatch, quick("parts", data=data), number)
+    assert_same_run(whole, parts)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"accumulate": 3},
+        {"optimizer": OptimizerConfig(name="gd", lr=0.05)},
+        {"optimizer": OptimizerConfig(name="rmsprop", lr=1e-3)},
+        {"clip": 0.5, "model": ModelConfig(channels=4, pools=2, norm="group")},
+    ],
+    ids=["accumulate", "gd", "rmsprop", "clip-group"],
+)
+def test_other_settings_resume_exactly_too(quick, monkeypatch, changes):
+    whole = train(quick("whole", max_steps=5, **changes))
+    parts = stopped_and_resumed(monkeypatch, quick("parts", max_steps=5, **changes), 7 if "accumulate" in changes else 2)
+    assert_same_run(whole, parts)
+
+
+def test_several_stops_and_several_accelerations(quick, monkeypatch):
+    data = replace(quick().data, acceleration=[4, 8])
+    whole = train(quick("whole", data=data))
+    config = quick("parts", data=data)
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, 1)
+        with pytest.raises(Stopped):
+            train(config)
+    for number in (5, 6):
+        with monkeypatch.context() as patch:
+            stop_at_batch(patch, number)
+            with pytest.raises(Stopped):
+                resume_training(config.output, config)
+    assert_same_run(whole, resume_training(config.output, config))
+
+
+def test_a_stop_in_the_last_step_finishes_the_run(quick, monkeypatch):
+    whole = train(quick("whole", max_steps=3))
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, 2)
+        late = train(quick("late", max_steps=3))
+    assert_same_run(whole, late)
+
+
+def test_resume_refuses_what_would_change_the_result(quick, monkeypatch, tmp_path):
+    config = quick()
+    with pytest.raises(InputError, match="no run folder"):
+        resume_training(str(tmp_path / "nothing"), config)
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, 1)
+        with pytest.raises(Stopped):
+            train(config)
+    with pytest.raises(InputError, match="'optimizer.lr' cannot change"):
+        resume_training(config.output, config, ["optimizer.lr"])
+    moved = replace(config, data=DataConfig(path=str(tmp_path)))
+    with pytest.raises(InputError, match=r"no \.h5 file"):
+        resume_training(config.output, moved, ["data.path"])
+
+
+def test_resume_refuses_other_data(quick, monkeypatch, tmp_path, volume_writer):
+    config = quick()
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, 1)
+        with pytest.raises(Stopped):
+            train(config)
+    for split in ("train", "val"):
+        (tmp_path / "other" / split).mkdir(parents=True)
+        volume_writer(tmp_path / "other" / split / f"{split}.h5", matrix=(32, 32))
+    other = replace(config, data=DataConfig(path=str(tmp_path / "other")))
+    with pytest.raises(InputError, match="not those"):
+        resume_training(config.output, other, ["data.path"])
+
+
+def test_a_finished_run_is_left_as_it_is(quick):
+    run = train(quick(max_steps=2))
+    before = checkpoint(run)["state_dict"]
+    resume_training(str(run.path), quick())
+    torch.testing.assert_close(before, checkpoint(run)["state_dict"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_real_process_saves_and_exits_75_and_goes_on(quick, tmp_path, number):
+    """The whole program, with a real signal at a moment nobody chose."""
+    config = quick("process", max_steps=60, val_every=10, checkpoint_every=5)
+    configfile.save(replace(config, overwrite=True), tmp_path / "c.yaml")
+    code = "import sys; from mrirecon.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "train", "-c", str(tmp_path / "c.yaml"), "--output", config.output]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    run = open_run_when_there(config.output, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert "mrirecon train --resume" in err
+    assert 0 < checkpoint(run)["global_step"] < 60
+    resumed = resume_training(config.output, TrainConfig())
+    whole = train(replace(config, output=str(tmp_path / "whole")))
+    assert_same_run(whole, resumed)
+
+
+def open_run_when_there(path, process):
+    """The run folder, once its first checkpoint is written."""
+    for _ in range(1200):
+        if process.poll() is not None:
+            pytest.fail(f"the process ended early: {process.stderr.read()}")
+        try:
+            run = open_run(path)
+            if run.checkpoint("last").is_file():
+                return run
+        except InputError:
+            pass
+        time.sleep(0.05)
+    return pytest.fail("no checkpoint after a minute")

@@ -1,0 +1,186 @@
+"""Score a method or a trained run on a data folder: tables, summary, figures."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrirecon.config import EvaluateConfig
+from mrirecon.data.dataset import SliceDataset
+from mrirecon.data.folder import open_split
+from mrirecon.data.manifest import data_manifest
+from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec
+from mrirecon.data.transforms import to_image
+from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError
+from mrirecon.evaluation import FASTMRI_V1
+from mrirecon.evaluation.results import VolumeResult, write_results
+from mrirecon.evaluation.summary import summarize
+from mrirecon.files import write_json
+from mrirecon.models.unet import check_image_size
+from mrirecon.report.table import evaluation_table
+from mrirecon.workflows.device import autocast, choose_device, inference
+from mrirecon.workflows.new_folder import new_folder, require_free
+from mrirecon.workflows.provenance import provenance
+from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
+from mrirecon.workflows.scoring import Watcher, score_dataset
+from mrirecon.workflows.watchers import FigureSlices, PredictionFiles
+
+_SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Volumes that share a nominal acceleration, and the folder for their tables."""
+
+    mask: str
+    acceleration: float
+    volumes: list[Volume]
+    spec: MaskSpec
+    draws: int
+    folder: Path = Path()
+
+
+def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
+    """Reconstruct and score every volume of a split, print the tables, and write them.
+
+    Each acceleration gets a folder with `volumes.csv` (a row per volume and mask draw), `summary.json` and
+    `figures/`; it appears when it is complete.
+
+    Args:
+        config: Data, masks, what to draw, where to write.
+        method_or_run: `zero-filled`, or a run folder.
+
+    Returns:
+        The folders, in the order of the accelerations.
+
+    Raises:
+        InputError: The call or the data is wrong, or results are there already; nothing was computed.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    volumes = _open(config)
+    reconstructor = find_reconstructor(method_or_run, config, device)
+    jobs = _placed(_jobs(config, volumes), config, reconstructor)
+    _check(config, jobs, reconstructor)
+    return [_evaluate_job(config, job, reconstructor) for job in jobs]
+
+
+def _open(config: EvaluateConfig) -> list[Volume]:
+    if config.mask_draws < 1:
+        raise InputError(f"--mask-draws {config.mask_draws}; at least 1 mask per volume is needed")
+    volumes = open_split(config.data, config.split, config.seed)
+    missing = [volume.name for volume in volumes if not volume.has_target]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: has no reference image, which evaluation needs ({len(missing)} of {len(volumes)} "
+            f"files of the split '{config.split}' lack it); remove them or choose another --split"
+        )
+    return volumes
+
+
+def _jobs(config: EvaluateConfig, volumes: Sequence[Volume]) -> list[_Job]:
+    """One per acceleration; files with an own mask keep it, once, under its own nominal acceleration."""
+    drawn = [volume for volume in volumes if volume.file_mask is None]
+    spec = mask_spec(config.data, volumes)
+    jobs = []
+    if drawn:
+        for i, acceleration in enumerate(spec.accelerations):
+            jobs.append(_Job(spec.name, float(acceleration), drawn, spec.only(i), config.mask_draws))
+    own: dict[int, list[Volume]] = {}
+    for volume in volumes:
+        if volume.file_mask is not None:
+            own.setdefault(round(evaluation_mask(volume, spec).acceleration), []).append(volume)
+    return jobs + [_Job("file", float(nominal), own[nominal], spec.only(0), 1) for nominal in sorted(own)]
+
+
+def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstructor) -> list[_Job]:
+    data = Path(config.data.path).resolve().name
+    folders = []
+    for job in jobs:
+        folder = reconstructor.run.evaluation(data, config.split, job.mask, job.acceleration)
+        if config.output:
+            output = Path(config.output)
+            folder = output if len(jobs) == 1 else output / f"{job.mask}-{job.acceleration:g}x"
+        folders.append(folder)
+    return [replace(job, folder=folder) for job, folder in zip(jobs, folders, strict=True)]
+
+
+def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstructor) -> None:
+    """Everything that can be wrong is found before the first slice is read."""
+    for job in jobs:
+        require_free(job.folder, _SUMMARY, config.overwrite)
+        for shape in {volume.image_shape for volume in job.volumes}:
+            if reconstructor.pools:
+                check_image_size(shape, reconstructor.pools)
+        dataset = _dataset(config, job, 0)
+        FigureSlices(dataset.volumes, dataset.items, config.figures)
+        for volume in job.volumes:
+            evaluation_mask(volume, job.spec)
+    autocast(reconstructor.device, config.precision)
+
+
+def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor) -> Path:
+    dataset = _dataset(config, job, 0)
+    figures = FigureSlices(dataset.volumes, dataset.items, config.figures)
+    with new_folder(job.folder) as folder:
+        first: list[Watcher] = [figures]
+        if config.save:
+            first.append(PredictionFiles(folder / "reconstructions", dataset.volumes, dataset.items))
+        results: list[VolumeResult] = []
+        for draw in range(job.draws):
+            dataset = _dataset(config, job, draw)
+            with inference(reconstructor.device):
+                results += score_dataset(
+                    dataset,
+                    reconstructor,
+                    job.mask,
+                    batch_size=config.batch_size,
+                    workers=config.data.workers,
+                    watchers=first if draw == 0 else (),
+                )
+        summary = _summary(config, job, reconstructor, results)
+        write_results(folder / "volumes.csv", results)
+        figures.draw(folder / "figures", reconstructor.name, job.mask)
+        write_json(folder / _SUMMARY, summary)
+    print(evaluation_table(results, summary), f"tables: {job.folder}", sep="\n\n", flush=True)
+    return job.folder
+
+
+def _dataset(config: EvaluateConfig, job: _Job, draw: int) -> SliceDataset:
+    return SliceDataset(
+        job.volumes,
+        mask=job.spec.name,
+        acceleration=job.spec.accelerations,
+        center_fraction=job.spec.center_fractions,
+        transform=to_image,
+        slices=config.data.slices or None,
+        draw=draw,
+    )
+
+
+def _summary(
+    config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, results: list[VolumeResult]
+) -> dict[str, Any]:
+    return {
+        "protocol": asdict(FASTMRI_V1),
+        "reconstructor": reconstructor.name,
+        "checkpoint": reconstructor.checkpoint or None,
+        "bn_stats": config.bn_stats if reconstructor.checkpoint else None,
+        "data": str(config.data.path),
+        "split": config.split,
+        "slices": config.data.slices or None,
+        "mask": job.mask,
+        "acceleration": job.acceleration,
+        "center_fraction": None if job.mask == "file" else job.spec.center_fractions[0],
+        "mask_draws": job.draws,
+        "batch_size": config.batch_size,
+        "precision": config.precision,
+        **summarize(results, config.seed),
+        "provenance": provenance(
+            device=str(reconstructor.device), seed=config.seed, data_manifest=data_manifest(job.volumes)
+        ),
+    }

@@ -15,16 +15,17 @@ LOGGERS = ("csv", "wandb")
 _HOST = "api.wandb.ai"
 
 
+def check_logger(name: str) -> None:
+    """Raise an InputError for an unknown name."""
+    if name not in LOGGERS:
+        raise unknown_name("logger", name, LOGGERS)
+
+
 def make_loggers(name: str, run: RunFolder, config: dict[str, Any]) -> list[Logger]:
     """No further logger for `csv` (curves.csv is always written), the wandb client for `wandb`.
 
     Without a key or without a network wandb writes to the run folder offline; it never asks.
-
-    Raises:
-        InputError: Unknown name.
     """
-    if name not in LOGGERS:
-        raise unknown_name("logger", name, LOGGERS)
     if name == "csv":
         return []
     os.environ.setdefault("WANDB_SILENT", "true")

@@ -19,25 +19,31 @@ class Plan:
     epochs: float
 
 
+def check_numbers(config: TrainConfig) -> None:
+    """Raise an InputError for a number out of range or two limits at once."""
+    for name in ("max_steps", "max_epochs", "val_every", "val_volumes", "checkpoint_every", "clip"):
+        if getattr(config, name) < 0:
+            raise InputError(f"{name} is {getattr(config, name)}; it must not be negative")
+    if config.accumulate < 1 or config.batch_size < 1:
+        raise InputError(
+            f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1"
+        )
+    if config.max_steps and config.max_epochs:
+        raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
+    if config.optimizer.name == "gd" and config.accumulate != 1:
+        raise InputError("gd uses all training slices in each step; leave accumulate at 1 (or use sgd)")
+
+
 def make_plan(config: TrainConfig, batches_per_epoch: int) -> Plan:
     """Resolve `max_steps`, `max_epochs`, `accumulate` and `val_every` for a training set.
 
     `gd` accumulates over the whole training set.
 
     Raises:
-        InputError: Both limits given, or a number out of range.
+        InputError: The training set is empty.
     """
-    for name in ("max_steps", "max_epochs", "val_every", "val_volumes", "checkpoint_every", "clip"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} is {getattr(config, name)}; it must not be negative")
-    if config.accumulate < 1 or config.batch_size < 1:
-        raise InputError("accumulate and batch_size must be at least 1")
-    if config.max_steps and config.max_epochs:
-        raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
     if batches_per_epoch < 1:
         raise InputError("the training set has no batch; it needs at least one slice")
-    if config.optimizer.name == "gd" and config.accumulate != 1:
-        raise InputError("gd uses all training slices in each step; leave accumulate at 1 (or use sgd)")
     accumulate = batches_per_epoch if config.optimizer.name == "gd" else config.accumulate
     steps_per_epoch = batches_per_epoch / accumulate
     n_steps = config.max_steps or math.ceil((config.max_epochs or _DEFAULT_EPOCHS) * steps_per_epoch)

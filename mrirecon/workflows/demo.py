@@ -53,7 +53,7 @@ def demo(config: DemoConfig) -> RunFolder:
         )
     )
     _say("3/3  scoring volumes of heads it has never seen")
-    tables = evaluate(EvaluateConfig(data=DataConfig(path=str(data)), split="test"), str(run.path))
+    (tables,) = evaluate(EvaluateConfig(data=DataConfig(path=str(data)), split="test"), str(run.path))
     picture = folder / "reconstruction.png"
     shutil.copyfile(sorted((tables / "figures").glob("*.png"))[0], picture)
     print(f"picture:    {picture}")

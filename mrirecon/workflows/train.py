@@ -25,10 +25,11 @@ from mrirecon.training.build import build_model, load_reconstructor
 from mrirecon.training.curves import Curves
 from mrirecon.training.journal import Journal
 from mrirecon.training.keeper import Keeper
-from mrirecon.training.loggers import make_loggers
+from mrirecon.training.loggers import check_logger, make_loggers
 from mrirecon.training.module import ReconModule
-from mrirecon.training.plan import Plan, make_plan
+from mrirecon.training.plan import Plan, check_numbers, make_plan
 from mrirecon.training.validation import Validation
+from mrirecon.workflows.device import choose_device
 from mrirecon.workflows.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.
@@ -90,8 +91,10 @@ class _Work:
         self.config = config
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.device = _device(config.device)
+        self.device = choose_device(config.device).type
         self.precision = _precision(config.precision, self.device)
+        check_numbers(config)
+        check_logger(config.logger)
         torch.manual_seed(config.seed)
         self.model = build_model(config.model)
         self.data = ReconDataModule(config.data, config.batch_size, config.val_volumes, config.seed)
@@ -217,14 +220,6 @@ def _export_weights(run: RunFolder) -> None:
 def _masks(spec: MaskSpec) -> str:
     pairs = zip(spec.accelerations, spec.center_fractions, strict=True)
     return f"{spec.name}, " + " or ".join(f"{r:g}x (center fraction {f:g})" for r, f in pairs)
-
-
-def _device(name: str) -> str:
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"unknown device '{name}'; use auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda, but torch finds no CUDA device here; use --device auto")
-    return name if name != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _precision(name: str, device: str) -> str:

@@ -200,7 +200,7 @@ def test_names_classes_and_values():
         make_optimizer("adamww", nn.Linear(1, 1), 0.1)
     with pytest.raises(InputError, match="lr -1"):
         make_optimizer("adam", nn.Linear(1, 1), -1.0)
-    with pytest.raises(InputError, match="torch.optim.AdmW"):
+    with pytest.raises(InputError, match="did you mean 'AdamW'"):
         make_optimizer("torch.optim.AdmW", nn.Linear(1, 1), 0.1)
     with pytest.raises(InputError, match="os.system"):
         make_optimizer("os.system", nn.Linear(1, 1), 0.1)

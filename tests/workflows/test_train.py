@@ -1,0 +1,216 @@
+"""Whole trainings: what they leave behind, that they learn, repeat, and fail clearly."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mrirecon import configfile
+from mrirecon.cli import main
+from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from mrirecon.data import SliceDataset, to_image
+from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.models import NORMS
+from mrirecon.training.build import load_reconstructor
+from mrirecon.training.optimizers import OPTIMIZERS
+from mrirecon.workflows.train import train
+
+
+def rows(run):
+    with run.curves.open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def losses(run):
+    return [float(row["train_loss"]) for row in rows(run) if row["train_loss"]]
+
+
+def test_a_run_folder_is_complete_and_readable_without_the_package(quick):
+    run = train(quick())
+    files = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
+    assert files == {
+        "config.yaml",
+        "provenance.json",
+        "split.json",
+        "curves.csv",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "weights.safetensors",
+    }
+    facts = json.loads(run.provenance.read_text())
+    assert facts["protocol"] == "fastmri-v1"
+    assert facts["precision"] == "fp32"
+    assert facts["data_manifest"]["n_volumes"] == 6
+    assert torch.__version__.startswith(facts["packages"]["torch"])
+    assert set(json.loads(run.split.read_text())) == {"train", "val", "test"}
+    last = rows(run)[-1]
+    assert int(last["step"]) == 11
+    assert 0 < float(last["val_ssim"]) <= 1
+
+
+def test_weights_equal_the_best_checkpoint(quick):
+    run = train(quick())
+    scores = {int(r["step"]): float(r["val_ssim"]) for r in rows(run) if r["val_ssim"]}
+    best = torch.load(run.checkpoint("best"), weights_only=True)
+    assert best["global_step"] == max(scores, key=scores.get)
+    weights = load_file(run.weights)
+    for name, value in weights.items():
+        assert torch.equal(value, best["state_dict"][f"model.{name}"])
+
+
+def test_it_learns(quick):
+    """The network overfits twelve small slices: the loss falls well below its start."""
+    model = ModelConfig(channels=8, pools=2)
+    run = train(quick(max_steps=150, val_every=150, model=model, optimizer=OptimizerConfig("adam", 3e-3)))
+    first, *_, last = losses(run)
+    assert last < 0.6 * first
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_trains(quick, name):
+    lr = {"gd": 0.05, "sgd": 0.05, "momentum": 0.01, "nesterov": 0.01}.get(name, 2e-3)
+    model = ModelConfig(channels=4, pools=2)
+    run = train(quick(max_steps=20, val_every=20, model=model, optimizer=OptimizerConfig(name, lr)))
+    first, last = losses(run)
+    assert last < first
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_trains_and_loads_back(quick, norm):
+    run = train(quick(max_steps=2, model=ModelConfig(channels=4, pools=2, norm=norm)))
+    module = load_reconstructor(run)
+    assert not module.training
+
+
+def test_a_reconstructor_returns_images_in_the_units_of_the_target(quick, small_data):
+    run = train(quick(max_steps=40, val_every=40, optimizer=OptimizerConfig("adam", 3e-3)))
+    sample = SliceDataset(small_data / "val", mask="random", transform=to_image)[1]
+    batch = torch.utils.data.default_collate([sample])
+    with torch.inference_mode():
+        image = load_reconstructor(run)(sample._replace(**{k: getattr(batch, k) for k in ("image", "mean", "std")}))
+    assert image.shape == batch.target.shape
+    assert image.mean() == pytest.approx(batch.target.mean().item(), rel=0.5)
+
+
+def test_the_stored_configuration_repeats_the_run(quick, tmp_path):
+    first = train(quick("first"))
+    again = configfile.load(TrainConfig, first.config)
+    second = train(replace(again, output=str(tmp_path / "second")))
+    assert losses(second) == pytest.approx(losses(first), abs=1e-6)
+
+
+def test_four_and_eight_fold_training(quick):
+    data = replace(quick().data, acceleration=[4, 8])
+    run = train(quick(data=data, max_steps=6, val_every=6))
+    masks = json.loads(run.provenance.read_text())["masks"]
+    assert masks["accelerations"] == [4, 8]
+    assert masks["center_fractions"] == [0.08, 0.04]
+
+
+def test_training_masks_change_and_both_accelerations_are_drawn(quick):
+    from mrirecon.data.datamodule import ReconDataModule
+
+    module = ReconDataModule(replace(quick().data, acceleration=[4, 8]), batch_size=2)
+    module.plan(60)
+    batches = list(module.train_dataloader())
+    assert {a for batch in batches for a in batch.acceleration.tolist()} == {4.0, 8.0}
+    assert len({mask for batch in batches for mask in batch.mask_id}) > 20
+
+
+def test_gd_takes_the_whole_training_set_in_each_step(quick):
+    """One step equals one hand-made step with the gradient of the mean loss over all slices."""
+    from mrirecon.data.datamodule import ReconDataModule
+    from mrirecon.training.build import build_model
+    from mrirecon.training.module import ReconModule
+
+    model = ModelConfig(channels=4, pools=2, norm="instance")
+    config = quick(max_steps=1, batch_size=5, model=model, optimizer=OptimizerConfig("gd", 0.1))
+    config = replace(config, schedule=replace(config.schedule, name="constant"))
+    run = train(config)
+    torch.manual_seed(config.seed)
+    module = ReconModule(build_model(model))
+    data = ReconDataModule(config.data, batch_size=1)
+    samples = {(i, seed) for batch in ReconDataModule(config.data, 5).stream for i, seed in batch}
+    total = sum(
+        module.sample_loss(type(b := data.train_set[pair])(*torch.utils.data.default_collate([b]))) for pair in samples
+    )
+    (total / len(samples)).backward()
+    stepped = {f"model.{n}": p - 0.1 * p.grad for n, p in module.model.named_parameters()}
+    trained = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
+    for name, value in stepped.items():
+        torch.testing.assert_close(trained[name], value.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_divergence_stops_with_exit_code_1_and_keeps_the_last_good_checkpoint(quick, tmp_path, capsys):
+    config = quick(
+        max_steps=60,
+        val_every=1,
+        model=ModelConfig(channels=4, pools=2, norm="none"),
+        optimizer=OptimizerConfig("sgd", 1e3),
+    )
+    config = replace(config, schedule=replace(config.schedule, name="constant", warmup=40))
+    with pytest.raises(WorkFailedError, match="diverged at step"):
+        train(config)
+    configfile.save(config, tmp_path / "c.yaml")
+    assert main(["train", "-c", str(tmp_path / "c.yaml"), "--overwrite", "--quiet"]) == 1
+    assert "lower --lr" in capsys.readouterr().err
+    state = torch.load(f"{config.output}/checkpoints/last.ckpt", weights_only=True)
+    assert all(torch.isfinite(v).all() for v in state["state_dict"].values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": ModelConfig(norm="grup")}, "did you mean 'group'"),
+        ({"optimizer": OptimizerConfig("adma")}, "did you mean 'adam'"),
+        ({"loss": "l2"}, "unknown loss 'l2'"),
+        ({"precision": "fp16"}, "unknown precision"),
+        ({"device": "gpu"}, "unknown device"),
+        ({"max_steps": 5, "max_epochs": 5}, "both given"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"model": ModelConfig(pools=5)}, "too small"),
+        ({"logger": "tensorbord"}, "unknown logger"),
+        ({"data": DataConfig(path="nowhere")}, "nowhere"),
+        ({"data": DataConfig()}, "no data folder"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(quick, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        train(quick(**change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_file_is_named_before_training_starts(quick, tmp_path, volume_writer):
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        volume_writer(tmp_path / "data" / split / f"{split}.h5", matrix=(32, 32))
+    bad = tmp_path / "data" / "train" / "bad.h5"
+    bad.write_bytes((tmp_path / "data" / "train" / "train.h5").read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"train/bad\.h5") as caught:
+        train(quick(data=DataConfig(path=str(tmp_path / "data"))))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_flat_folder_split_is_by_patient_and_stored(quick, tmp_path, volume_writer):
+    (tmp_path / "flat").mkdir()
+    for patient in range(4):
+        for scan in range(2):
+            volume_writer(
+                tmp_path / "flat" / f"p{patient}s{scan}.h5", matrix=(32, 32), patient_id=f"p{patient}", n_slices=1
+            )
+    run = train(quick(data=DataConfig(path=str(tmp_path / "flat")), max_steps=2))
+    split = json.loads(run.split.read_text())
+    patients = {name: {file[:2] for file in files} for name, files in split.items()}
+    assert sum(len(files) for files in split.values()) == 8
+    assert patients["train"].isdisjoint(patients["val"] | patients["test"])
+    assert patients["val"].isdisjoint(patients["test"])
+
+
+@pytest.mark.realdata
+def test_real_single_coil_files_train(quick, shared_data):
+    run = train(quick(data=DataConfig(path=str(shared_data / "singlecoil")), max_steps=3, val_every=3))
+    assert len(losses(run)) == 1

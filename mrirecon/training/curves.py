@@ -79,13 +79,16 @@ class Curves(pl.Callback):
         """Close the bar before the error is printed."""
         self._close()
 
-    def validated(self, trainer: pl.Trainer, scores: dict[str, float]) -> None:
-        """Record the scores of the current step."""
+    def validated(self, trainer: pl.Trainer, scores: dict[str, float], panel: torch.Tensor | None = None) -> None:
+        """Record the scores of the current step; `panel` `(height, width)`, 0 to 1, goes to loggers that show images."""
         step = trainer.global_step
         self.latest.update(scores)
         self.journal.add(step=step, epoch=self._epoch(step), seconds=self._elapsed(), **scores)
         for logger in trainer.loggers:
             logger.log_metrics(scores, step=step)
+            if panel is not None and hasattr(logger, "log_image"):
+                caption = "target, zero-filled, reconstruction"
+                logger.log_image("panel", [panel.mul(255).byte().numpy()], step=step, caption=[caption])
         self._say(
             f"step {step}/{self.n_steps}: validation SSIM {scores['val_ssim']:.4f}, "
             f"PSNR {scores['val_psnr']:.2f} dB, NMSE {scores['val_nmse']:.4f}"

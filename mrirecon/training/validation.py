@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mrirecon.data.transforms import ImageSample
@@ -39,11 +40,12 @@ class Validation:
             "val_psnr": mean.psnr,
             "val_nmse": mean.nmse,
         }
-        self.curves.validated(trainer, scores)
+        self.curves.validated(trainer, scores, self._panel)
         return scores
 
     def _score(self, module: ReconModule, stop: StopRequest) -> tuple[list[float], list[VolumeMetrics]]:
         losses: list[float] = []
+        self._panel: Tensor | None = None
         metrics = [VolumeMetrics([v.name for v in loader.dataset.volumes]) for loader in self.loaders]  # type: ignore[attr-defined]
         for metric, loader in zip(metrics, self.loaders, strict=True):
             for batch in loader:
@@ -51,9 +53,18 @@ class Validation:
                     return losses, metrics
                 sample = ImageSample(*_to(batch, module.device))
                 images = module(sample)
+                if self._panel is None:
+                    self._panel = _side_by_side(sample, images)
                 losses += [module.sample_loss(sample).item()] * len(images)
                 metric.update(sample.target, images, sample.data_range, sample.volume, sample.slice_idx)
         return losses, metrics
+
+
+def _side_by_side(sample: ImageSample, images: Tensor) -> Tensor:
+    """Target, zero-filled and reconstruction of a batch's first slice, from 0 to the target's maximum as 0 to 1."""
+    target = sample.target[0]
+    shown = torch.cat([target, sample.image[0], images[0].to(target.dtype)], dim=1)
+    return (shown / target.amax()).clamp(0, 1).cpu()
 
 
 def _to(batch: ImageSample, device: torch.device) -> list[object]:

@@ -1,0 +1,1 @@
+"""Objects with known truth, and the k-space a scanner would measure of them."""

@@ -1,0 +1,104 @@
+"""The folded surface of the brain: sulci as sheets of fluid that dip into it, lined with grey matter."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrirecon.simulate.fields import PeriodicField, Waves
+from mrirecon.simulate.plane import Plane
+from mrirecon.simulate.shapes import ellipsoid, smooth_min
+
+_REFERENCE_RADIUS_MM = 75.0
+
+
+@dataclass(frozen=True)
+class Folding:
+    """One generation of sulci: zero sets of a field that is carried inwards along the radius."""
+
+    field: PeriodicField
+    wavelength_mm: float
+    depth_mm: tuple[float, float]  # shallowest and deepest
+    half_width_mm: float
+
+    def distance(self, projected: np.ndarray, depth: np.ndarray, vary: np.ndarray) -> np.ndarray:
+        """Distance in mm to the fluid of the nearest sulcus; `vary` (about 0 +- 1) changes how deep they go."""
+        sheet = np.abs(self.field.at(projected)) * np.float32(self.wavelength_mm / (2 * np.pi) / 0.9)
+        low, high = self.depth_mm
+        reach = np.float32(low) + np.float32(high - low) * np.clip(0.6 + 0.4 * vary, 0, 1)
+        beyond = np.maximum(depth - reach, 0)
+        narrowing = np.float32(self.half_width_mm) * np.clip(1.3 - depth / reach, 0.15, 1.0)
+        return np.hypot(sheet, beyond) - narrowing
+
+
+@dataclass(frozen=True)
+class Cortex:
+    """All folds of one brain and the thickness of its grey matter."""
+
+    foldings: tuple[Folding, ...]
+    wander: tuple[Waves, Waves, Waves]  # moves the folds sideways, so that they bend on their way in
+    wander_mm: float
+    vary: Waves
+    fissure_bend: Waves
+    fissure_half_width_mm: float
+    sylvian: tuple[float, float, float]  # height, slope, half width
+    grey_mm: float
+    callosum: tuple[np.ndarray, np.ndarray]  # centre and radii of what the midline fissure spares
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> "Cortex":
+        """Atrophy widens all sulci together; spacing and depth vary on their own."""
+        atrophy = rng.uniform(0.35, 1.25) ** 1.3
+        large, middle, small = rng.uniform(44, 60), rng.uniform(24, 31), rng.uniform(14, 18)
+        return cls(
+            foldings=(
+                Folding(PeriodicField.random(rng, large), large, (14, rng.uniform(22, 30)), 0.9 * atrophy),
+                Folding(PeriodicField.random(rng, middle), middle, (7, rng.uniform(16, 24)), 0.75 * atrophy),
+                Folding(PeriodicField.random(rng, small), small, (1, rng.uniform(5, 9)), 0.5 * atrophy),
+            ),
+            wander=tuple(Waves.random(rng, (24, 60), 24) for _ in range(3)),  # type: ignore[arg-type]
+            wander_mm=rng.uniform(2.0, 4.5),
+            vary=Waves.random(rng, (18, 50), 24),
+            fissure_bend=Waves.random(rng, (40, 90), 12, stretch=(9, 1, 1)),
+            fissure_half_width_mm=0.5 + 0.6 * atrophy,
+            sylvian=(rng.uniform(-6, 4), rng.uniform(0.15, 0.5), rng.uniform(0.3, 0.6) + 0.8 * atrophy),
+            grey_mm=rng.uniform(2.3, 3.4),
+            callosum=(np.array([0, rng.uniform(-16, -8), rng.uniform(2, 8)]), np.array([99, rng.uniform(38, 46), rng.uniform(22, 28)])),
+        )
+
+    def fluid_distance(self, plane: Plane, points: np.ndarray, depth: np.ndarray, center: np.ndarray) -> np.ndarray:
+        """Distance in mm to the nearest fluid outside or in a fold, negative in it; `(height, width)`.
+
+        Args:
+            plane: The slice; `points` are its points in the head's frame.
+            points: `(3, height, width)` mm.
+            depth: Distance below the brain's hull, positive inside.
+            center: `(3,)` mm, where the radii of the folds meet.
+        """
+        vary = self.vary.on(plane)
+        offset = points - center.astype(np.float32).reshape(3, 1, 1)
+        radius = np.sqrt(np.einsum("i...,i...->...", offset, offset))
+        surface = np.float32(_REFERENCE_RADIUS_MM) / np.maximum(radius, 20)
+        # Folds run half along the radius and half straight in, as real ones do.
+        projected = offset * (np.float32(0.25) + np.float32(0.75) * surface)
+        for axis, wave in enumerate(self.wander):
+            projected[axis] += np.float32(self.wander_mm) * wave.on(plane)
+        distance = np.minimum(depth, self._fissures(plane, points, vary))
+        for folding in self.foldings:
+            distance = smooth_min(distance, folding.distance(projected, depth, vary), 1.5)
+        return distance
+
+    def _fissures(self, plane: Plane, points: np.ndarray, vary: np.ndarray) -> np.ndarray:
+        x, y, z = points
+        bend = self.fissure_bend.on(plane)
+        spared = np.maximum(-ellipsoid(points * _FLAT_X, self.callosum[0], self.callosum[1]), 0)
+        midline = np.hypot(x + np.float32(0.8) * bend, spared) - np.float32(self.fissure_half_width_mm)
+        height, slope, half_width = self.sylvian
+        sheet = z - np.float32(height) + np.float32(slope) * y + 5 * vary
+        outside = np.maximum(37 - np.abs(x), 0) + np.maximum(np.abs(y + 3) - 28, 0)
+        insula = np.abs(x) - 37 + 0.012 * (y - 2) ** 2 + 1.5 * vary
+        beside = np.maximum(np.abs(y - 1) - 24, 0) + np.maximum(np.abs(z - 4) - 15, 0)
+        lateral = np.minimum(np.hypot(sheet, outside), np.hypot(insula, beside))
+        return np.minimum(midline, lateral - np.float32(half_width))
+
+
+_FLAT_X = np.array([0.01, 1, 1], dtype=np.float32).reshape(3, 1, 1)

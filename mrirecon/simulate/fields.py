@@ -1,0 +1,65 @@
+"""Random smooth fields in space: sums of plane waves, and a periodic grid for points that follow no plane."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, ndimage
+
+from mrirecon.simulate.plane import Plane
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Sum of plane waves: a Gaussian random field of mean 0 and variance 1, defined everywhere."""
+
+    wave_vectors: np.ndarray  # (waves, 3), rad / mm
+    phases: np.ndarray  # (waves,)
+
+    @classmethod
+    def random(
+        cls,
+        rng: np.random.Generator,
+        wavelengths_mm: tuple[float, float],
+        n_waves: int = 32,
+        stretch: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> "Waves":
+        """Directions are uniform, wavelengths log-uniform; `stretch` lengthens the structure along x, y, z."""
+        direction = rng.standard_normal((n_waves, 3))
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        wavelength = np.exp(rng.uniform(*np.log(wavelengths_mm), n_waves))
+        vectors = 2 * np.pi * direction / wavelength[:, None] / np.array(stretch)
+        return cls(vectors, rng.uniform(0, 2 * np.pi, n_waves))
+
+    def on(self, plane: Plane) -> np.ndarray:
+        """Values `(height, width)`, float32. A plane wave is separable on any plane, so this is one product."""
+        start = self.wave_vectors @ plane.center + self.phases
+        along_rows = np.outer(plane.row_mm, self.wave_vectors @ plane.row) + start
+        along_columns = np.outer(plane.column_mm, self.wave_vectors @ plane.column)
+        left = np.hstack([np.cos(along_rows), -np.sin(along_rows)]).astype(np.float32)
+        right = np.hstack([np.cos(along_columns), np.sin(along_columns)]).astype(np.float32)
+        return (left @ right.T) * np.float32(np.sqrt(2 / len(self.phases)))
+
+
+@dataclass(frozen=True)
+class PeriodicField:
+    """A band-limited Gaussian random field on a periodic grid, read by trilinear interpolation."""
+
+    values: np.ndarray  # (n, n, n), mean 0, variance 1
+    spacing_mm: float
+
+    @classmethod
+    def random(
+        cls, rng: np.random.Generator, wavelength_mm: float, bandwidth: float = 0.25, n: int = 96, spacing_mm: float = 2.0
+    ) -> "PeriodicField":
+        """Wavelengths lie around `wavelength_mm`, with a relative spread of `bandwidth`."""
+        frequency = np.sqrt(
+            fft.fftfreq(n)[:, None, None] ** 2 + fft.fftfreq(n)[None, :, None] ** 2 + fft.rfftfreq(n) ** 2
+        )
+        relative = frequency * wavelength_mm / spacing_mm - 1
+        noise = fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32))
+        values = fft.irfftn(noise * np.exp(-0.5 * (relative / bandwidth) ** 2).astype(np.float32), s=(n, n, n))
+        return cls(values / values.std(), spacing_mm)
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Values at `points` (3, ...) in mm."""
+        return ndimage.map_coordinates(self.values, points / self.spacing_mm, order=1, mode="grid-wrap")

@@ -1,0 +1,97 @@
+"""A random head: bodies painted one over the other, evaluated at the points of any slice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrirecon.simulate.anatomy import Anatomy, random_anatomy
+from mrirecon.simulate.contrast import Contrast, random_contrast
+from mrirecon.simulate.fields import Waves
+from mrirecon.simulate.interior import paint_brain
+from mrirecon.simulate.outside import head_hull, paint_outside
+from mrirecon.simulate.picture import Picture
+from mrirecon.simulate.plane import Plane
+from mrirecon.simulate.shapes import ellipsoid, smooth_min
+
+_SUB_PLANES = 3  # over the slice thickness
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One head with one contrast. Positions are in mm, x right, y front, z up."""
+
+    anatomy: Anatomy
+    contrast: Contrast
+    size: np.ndarray  # (3,) scale of the head along x, y, z
+    textures: tuple[tuple[Waves, float], ...]
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, texture: bool = True, contrast: str = "") -> "Phantom":
+        """Draw anatomy, size, contrast and texture."""
+        anatomy = random_anatomy(rng)
+        size = rng.uniform(0.92, 1.06) * rng.uniform(0.97, 1.03, 3)
+        bands = (((2.5, 6.0), 0.022), ((6.0, 16.0), 0.015), ((16.0, 60.0), 0.03))
+        waves = tuple((Waves.random(rng, band, 64), sd * rng.uniform(0.3, 1.3)) for band, sd in bands)
+        return cls(anatomy, random_contrast(rng, contrast), size, waves if texture else ())
+
+    @property
+    def fat_phase(self) -> float:
+        """Phase of fat against water at the echo, rad."""
+        return self.contrast.fat_phase
+
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Corners of the part that a field of view should hold (a neck may stick out below)."""
+        a = self.anatomy
+        outer = a.skull_mm + a.scalp_mm + 2
+        high = a.cerebrum_center + a.cerebrum_radii + outer
+        low = a.cerebrum_center - a.cerebrum_radii - outer
+        front = 12 if a.face else 0
+        return np.array([low[0], low[1], -88.0]) * self.size, (high + [0, front, 0]) * self.size
+
+    @property
+    def reach(self) -> tuple[np.ndarray, np.ndarray]:
+        """Corners of a box outside which there is nothing."""
+        low, high = self.box
+        return low - [14, 25, 95], high + [14, 14, 6]
+
+    def slice_range_mm(self, orientation: str) -> tuple[float, float]:
+        """Between which positions of its centre a slice shows mostly brain."""
+        ranges = {"axial": (-36.0, 64.0), "coronal": (-88.0, 52.0), "sagittal": (-50.0, 50.0)}
+        axis = {"axial": 2, "coronal": 1, "sagittal": 0}[orientation]
+        low, high = ranges[orientation]
+        return low * self.size[axis], high * self.size[axis]
+
+    def render(self, plane: Plane, thickness_mm: float) -> Picture:
+        """The mean over the slice thickness, at the points of `plane`."""
+        steps = (np.arange(_SUB_PLANES) + 0.5) / _SUB_PLANES - 0.5
+        edge = max(1.2 * plane.spacing_mm, 0.5 * thickness_mm / _SUB_PLANES)
+        layers = [self._cut(plane.shifted(step * thickness_mm), edge) for step in steps]
+        water, fat, cover = (sum(part) / np.float32(_SUB_PLANES) for part in zip(*layers))
+        return Picture(water * self._texture(plane), fat, cover)
+
+    def _cut(self, plane: Plane, edge_mm: float) -> Picture:
+        points = plane.points() / self.size.astype(np.float32).reshape(3, 1, 1)
+        skull_inside = cavity(self.anatomy, plane, points)
+        head = head_hull(self.anatomy, plane, points, skull_inside)
+        picture = paint_outside(self.anatomy, self.contrast, plane, points, head, skull_inside, edge_mm)
+        paint_brain(picture, self.anatomy, self.contrast, plane, points, skull_inside, edge_mm)
+        return picture
+
+    def _texture(self, plane: Plane) -> np.ndarray:
+        texture = np.ones(plane.shape, dtype=np.float32)
+        for waves, sd in self.textures:
+            texture += np.float32(sd) * waves.on(plane)
+        return np.maximum(texture, 0)
+
+
+def cavity(anatomy: Anatomy, plane: Plane, points: np.ndarray) -> np.ndarray:
+    """Distance to the inner face of the skull, negative inside."""
+    offset = points - anatomy.cerebrum_center.astype(np.float32).reshape(3, 1, 1)
+    offset[0] *= 1 + np.float32(anatomy.narrow_front) * offset[1] / np.float32(anatomy.cerebrum_radii[1])
+    below = np.float32(anatomy.cerebrum_radii[2] / anatomy.below_radius)
+    offset[2] = np.where(offset[2] < 0, offset[2] * below, offset[2])
+    cerebrum = ellipsoid(offset, (0, 0, 0), anatomy.cerebrum_radii)
+    fossa = ellipsoid(points, anatomy.fossa_center, anatomy.fossa_radii)
+    wave = anatomy.hull_wave.on(plane)
+    return smooth_min(cerebrum, fossa, 12.0) + np.float32(anatomy.hull_mm) * wave

@@ -1,0 +1,31 @@
+"""What a slice shows before coils and noise: water, fat, and where the object is."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mrirecon.simulate.contrast import Contrast
+from mrirecon.simulate.shapes import paint
+
+
+class Picture(NamedTuple):
+    """Signals `(height, width)`, float32; white matter has 1."""
+
+    water: np.ndarray
+    fat: np.ndarray
+    cover: np.ndarray  # share of the point that lies in the object, 0 to 1
+
+    @classmethod
+    def blank(cls, cover: np.ndarray) -> "Picture":
+        """No signal yet."""
+        return cls(np.zeros_like(cover), np.zeros_like(cover), cover)
+
+    def paint(self, cover: np.ndarray, contrast: Contrast, tissue: str, factor: float | np.ndarray = 1.0) -> None:
+        """Put a tissue over what is there, in place."""
+        paint(self.water, cover, np.float32(contrast.water[tissue]) * factor)
+        paint(self.fat, cover, np.float32(contrast.fat[tissue]))
+
+    def clear(self, cover: np.ndarray) -> None:
+        """Put air over what is there, in place."""
+        for part in self:
+            paint(part, cover, np.float32(0))

@@ -1,0 +1,100 @@
+"""Where a slice lies in the patient: x to the right, y to the front, z to the top, in mm."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Vector = tuple[float, float, float]
+ORIENTATIONS: dict[str, tuple[Vector, Vector, Vector]] = {
+    # directions of the slice normal, of increasing row and of increasing column, as radiologists look at them
+    "axial": ((0, 0, 1), (0, -1, 0), (-1, 0, 0)),
+    "coronal": ((0, 1, 0), (0, 0, -1), (-1, 0, 0)),
+    "sagittal": ((1, 0, 0), (0, 0, -1), (0, -1, 0)),
+}
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A grid of `shape` (height, width) points; `origin` is where its row 0 and column 0 would be."""
+
+    center: np.ndarray  # (3,) mm: the point at row and column 0
+    row: np.ndarray  # (3,) unit vector along increasing row
+    column: np.ndarray  # (3,) unit vector along increasing column
+    row_mm: np.ndarray  # (height,) positions along `row`
+    column_mm: np.ndarray  # (width,) positions along `column`
+
+    @classmethod
+    def centered(
+        cls, center: np.ndarray, row: np.ndarray, column: np.ndarray, spacing_mm: float, shape: tuple[int, int]
+    ) -> "Plane":
+        """A grid whose element `(height // 2, width // 2)` is `center`, as the centred transform expects."""
+        height, width = shape
+        return cls(
+            center,
+            row,
+            column,
+            (np.arange(height) - height // 2) * spacing_mm,
+            (np.arange(width) - width // 2) * spacing_mm,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(height, width)`."""
+        return len(self.row_mm), len(self.column_mm)
+
+    @property
+    def spacing_mm(self) -> float:
+        """Distance of neighbouring points."""
+        return float(self.row_mm[1] - self.row_mm[0])
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Unit vector across the slice."""
+        return np.cross(self.row, self.column)
+
+    def points(self) -> np.ndarray:
+        """Positions `(3, height, width)` in mm, float32."""
+        start = self.center[:, None] + self.row[:, None] * self.row_mm
+        return (start[:, :, None] + (self.column[:, None] * self.column_mm)[:, None, :]).astype(np.float32)
+
+    def shifted(self, distance_mm: float) -> "Plane":
+        """The same grid, moved along the normal."""
+        return replace(self, center=self.center + distance_mm * self.normal)
+
+    def part(self, rows: slice, columns: slice) -> "Plane":
+        """The points of some rows and columns."""
+        return replace(self, row_mm=self.row_mm[rows], column_mm=self.column_mm[columns])
+
+    def window(self, low: np.ndarray, high: np.ndarray, margin_mm: float = 4.0) -> tuple[slice, slice]:
+        """Rows and columns that can lie in the box from `low` to `high` (3,), at least two of each."""
+        corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+        offset = corners - self.center
+        return (
+            _covering(self.row_mm, offset @ self.row, margin_mm),
+            _covering(self.column_mm, offset @ self.column, margin_mm),
+        )
+
+
+def rotated(
+    orientation: str, in_plane_rad: float = 0.0, tilt_rad: tuple[float, float] = (0.0, 0.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column directions of an orientation, turned in the plane and tilted about both directions."""
+    _, row, column = (np.array(v, dtype=float) for v in ORIENTATIONS[orientation])
+    turned_row = np.cos(in_plane_rad) * row + np.sin(in_plane_rad) * column
+    turned_column = np.cos(in_plane_rad) * column - np.sin(in_plane_rad) * row
+    for axis, angle in ((row, tilt_rad[0]), (column, tilt_rad[1])):
+        turned_row, turned_column = (_turn(v, axis, angle) for v in (turned_row, turned_column))
+    return turned_row, turned_column
+
+
+def _turn(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
+    """Rodrigues' rotation."""
+    along = axis * (axis @ vector)
+    return along + np.cos(angle) * (vector - along) + np.sin(angle) * np.cross(axis, vector)
+
+
+def _covering(positions: np.ndarray, wanted: np.ndarray, margin: float) -> slice:
+    inside = np.flatnonzero((positions >= wanted.min() - margin) & (positions <= wanted.max() + margin))
+    if len(inside) < 2:
+        return slice(0, 2)
+    return slice(int(inside[0]), int(inside[-1]) + 1)

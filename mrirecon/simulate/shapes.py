@@ -1,0 +1,61 @@
+"""Signed distances in mm, negative inside, of simple bodies; points are float32 arrays `(3, ...)`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Triple = Sequence[float] | np.ndarray
+
+
+def ellipsoid(points: np.ndarray, center: Triple, radii: Triple) -> np.ndarray:
+    """Distance to an axis-parallel ellipsoid, first order at its surface."""
+    offset = points - _column(center, points)
+    scaled = offset / _column(radii, points)
+    level = np.sqrt(np.einsum("i...,i...->...", scaled, scaled))
+    scaled /= _column(radii, points)
+    slope = np.sqrt(np.einsum("i...,i...->...", scaled, scaled))
+    return level * (level - 1) / np.maximum(slope, np.float32(1e-6))
+
+
+def tube(points: np.ndarray, path: Sequence[Triple], radii: Sequence[float], flatten: float = 1.0) -> np.ndarray:
+    """Distance to a bent tube through `path` whose radius changes between its points.
+
+    `flatten` above 1 makes it thinner along x.
+    """
+    stretch = np.array([flatten, 1.0, 1.0], dtype=np.float32)
+    points = points * stretch.reshape(3, *([1] * (points.ndim - 1)))
+    corners = [np.asarray(p, dtype=np.float32) * stretch for p in path]
+    distance = None
+    for (a, b), (ra, rb) in zip(zip(corners, corners[1:]), zip(radii, radii[1:])):
+        piece = _segment(points, a, b, ra, rb)
+        distance = piece if distance is None else smooth_min(distance, piece, 2.0)
+    return distance
+
+
+def smooth_min(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
+    """The smaller distance, rounded where both are within `width_mm` (polynomial smooth minimum)."""
+    blend = np.maximum(width_mm - np.abs(a - b), 0) / np.float32(width_mm)
+    return np.minimum(a, b) - blend * blend * np.float32(width_mm / 4)
+
+
+def inside(distance: np.ndarray, edge_mm: float) -> np.ndarray:
+    """How much of a point lies inside, 0 to 1, the edge spread over `edge_mm`."""
+    return np.clip(0.5 - distance / np.float32(edge_mm), 0, 1)
+
+
+def paint(signal: np.ndarray, cover: np.ndarray, value: np.ndarray | float) -> None:
+    """Put `value` over `signal`, in place, where `cover` (0 to 1) is."""
+    signal += cover * (value - signal)
+
+
+def _segment(points: np.ndarray, a: np.ndarray, b: np.ndarray, radius_a: float, radius_b: float) -> np.ndarray:
+    axis = b - a
+    offset = points - _column(a, points)
+    share = np.clip(np.einsum("i...,i->...", offset, axis / (axis @ axis)), 0, 1)
+    offset -= share * _column(axis, points)
+    length = np.sqrt(np.einsum("i...,i...->...", offset, offset))
+    return length - (np.float32(radius_a) + share * np.float32(radius_b - radius_a))
+
+
+def _column(values: Triple, points: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=np.float32).reshape(3, *([1] * (points.ndim - 1)))

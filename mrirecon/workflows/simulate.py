@@ -1,0 +1,165 @@
+"""A whole train/val/test set of simulated volumes in the fastMRI layout."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mrirecon import progress
+from mrirecon.config import SimulateConfig
+from mrirecon.data.write import write_volume
+from mrirecon.errors import InputError, unknown_name
+from mrirecon.simulate.contrast import CONTRASTS
+from mrirecon.simulate.magnitude import MagnitudeHead, MagnitudeSource, cut_slabs, load_magnitude
+from mrirecon.simulate.phantom import Phantom
+from mrirecon.simulate.plane import ORIENTATIONS
+from mrirecon.simulate.scan import ScanObject, SimulatedVolume, scan
+from mrirecon.simulate.slices import Geometry, Stack
+
+SPLITS = ("train", "val", "test")
+_PREFIX = {"axial": "AX", "coronal": "COR", "sagittal": "SAG"}
+_TILT_RAD = np.deg2rad(9)
+_PHANTOM_SPACING_MM = (3.5, 9.0)
+
+
+@dataclass(frozen=True)
+class _Job:
+    split: str
+    index: int
+    config: SimulateConfig
+    slabs: dict[str, MagnitudeSource] | None
+
+    def rng(self) -> np.random.Generator:
+        """Each volume has its own generator, so that it does not depend on how many others there are."""
+        return np.random.default_rng(np.random.SeedSequence((self.config.seed, SPLITS.index(self.split), self.index)))
+
+
+def simulate_dataset(config: SimulateConfig) -> Path:
+    """Write `config.output` with train/ val/ test/; it appears whole or not at all.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: A setting is not possible, the source cannot be read, or the folder has content.
+    """
+    _check(config)
+    output = Path(config.output)
+    slabs = None
+    if config.source != "phantom":
+        counts = {split: getattr(config, split) for split in SPLITS}
+        slabs = cut_slabs(load_magnitude(config.source), config.axis, counts, config.slices)
+    jobs = [_Job(split, i, config, slabs) for split in SPLITS for i in range(getattr(config, split))]
+    with _whole_folder(output, config.overwrite) as folder, ThreadPoolExecutor(_n_threads()) as pool:
+        done = pool.map(lambda job: _write(job, folder), jobs)
+        for _ in progress.progress(done, "simulating", total=len(jobs), unit="volume"):
+            pass
+    return output
+
+
+def simulate_volume(config: SimulateConfig, split: str, index: int) -> SimulatedVolume:
+    """The phantom volume number `index` of a split, as `simulate_dataset` writes it."""
+    _check(config)
+    return _simulate(_Job(split, index, config, None))[0]
+
+
+def _write(job: _Job, folder: Path) -> None:
+    volume, thing = _simulate(job)
+    name = f"{job.split}_{job.index:04d}"
+    single = job.config.coils == 1
+    datasets = {"reconstruction_rss": volume.reconstruction_rss, "ground_truth": volume.ground_truth}
+    datasets["object_mask"] = volume.object_mask.astype(np.uint8)
+    if single:
+        datasets["reconstruction_esc"] = volume.reconstruction_rss
+    magnitude = isinstance(thing, MagnitudeHead)
+    write_volume(
+        folder / job.split / f"{name}.h5",
+        kspace=volume.kspace[:, 0] if single else volume.kspace,
+        header=volume.header,
+        acquisition=f"{_PREFIX[job.config.axis]}SIM_{'MAG' if magnitude else thing.contrast.name}",
+        patient_id=thing.patient_id if magnitude else f"phantom-{job.config.seed}-{name}",
+        origin="simulated-from-magnitude" if magnitude else "simulated-from-phantom",
+        datasets=datasets,
+        attrs={"noise_sd": volume.noise_sd, "pixel_mm": volume.pixel_mm, "seed": job.config.seed},
+    )
+
+
+def _simulate(job: _Job) -> tuple[SimulatedVolume, ScanObject]:
+    rng, config = job.rng(), job.config
+    thing, stack = _phantom(rng, config) if job.slabs is None else _magnitude(rng, config, job.slabs[job.split])
+    return scan(thing, stack, config, rng), thing
+
+
+def _phantom(rng: np.random.Generator, config: SimulateConfig) -> tuple[ScanObject, Stack]:
+    phantom = Phantom.random(rng, config.texture, config.contrast)
+    geometry = _geometry(config, _TILT_RAD)
+    return phantom, geometry.random_stack(rng, phantom.box, phantom.slice_range_mm(config.axis), _PHANTOM_SPACING_MM)
+
+
+def _magnitude(
+    rng: np.random.Generator, config: SimulateConfig, slab: MagnitudeSource
+) -> tuple[ScanObject, Stack]:
+    head = MagnitudeHead.random(rng, slab, config.axis, config.texture)
+    geometry = _geometry(config, 0.0)  # a tilted slice would leave its slab
+    return head, geometry.random_stack(rng, head.box, slab.slice_range_mm, slab.spacing_mm(config.slices))
+
+
+def _geometry(config: SimulateConfig, tilt_rad: float) -> Geometry:
+    height, width = config.matrix
+    return Geometry(config.axis, (height, width), config.oversampling, config.slices, tilt_rad)
+
+
+def _check(config: SimulateConfig) -> None:
+    """Refuse what cannot be simulated before anything is written."""
+    if config.axis not in ORIENTATIONS:
+        raise unknown_name("axis", config.axis, ORIENTATIONS)
+    if config.contrast and config.contrast not in CONTRASTS:
+        raise unknown_name("contrast", config.contrast, CONTRASTS)
+    counts = [getattr(config, split) for split in SPLITS]
+    limits = (
+        (len(config.matrix) == 2 and all(8 <= n <= 1024 for n in config.matrix), "matrix", "two sizes from 8 to 1024"),
+        (1 <= config.coils <= 32, "coils", "1 to 32"),
+        (1 <= config.oversampling <= 4, "oversampling", "1 to 4"),
+        (np.isfinite(config.snr) and config.snr >= 0, "snr", "0 (no noise) or more"),
+        (not config.snr_range or _is_range(config.snr_range), "snr_range", "two positive numbers, lowest first"),
+        (0 <= config.noise_correlation <= 0.9, "noise_correlation", "0 to 0.9"),
+        (1 <= config.slices <= 256, "slices", "1 to 256"),
+        (config.seed >= 0, "seed", "0 or more"),
+        (min(counts) >= 0 and sum(counts) > 0, "train", "0 or more volumes, at least one with val and test"),
+        (bool(config.output), "output", "the folder to write"),
+    )
+    for fine, key, allowed in limits:
+        if not fine:
+            raise InputError(f"{key} is {getattr(config, key)!r}; it must be {allowed}")
+
+
+def _is_range(values: list[float]) -> bool:
+    return len(values) == 2 and 0 < values[0] <= values[1] < np.inf
+
+
+def _n_threads() -> int:
+    return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+@contextmanager
+def _whole_folder(output: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside `output` that takes its place when all went well, and vanishes otherwise."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file; choose another output folder")
+    if output.is_dir() and any(output.iterdir()) and not overwrite:
+        raise InputError(f"{output} is not empty; choose another folder or add --overwrite")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if output.exists():
+            shutil.rmtree(output)
+        temporary.replace(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

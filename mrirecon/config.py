@@ -191,6 +191,10 @@ class SimulateConfig:
     """Receive coils, 1 to 32; one coil is uniform and gives single-coil files."""
     snr: float = 30.0
     """Mean RSS signal over the object / SD of the real part of one coil's noise; 0: no noise."""
+    snr_range: list[float] = field(default_factory=list)
+    """Lowest and highest SNR, drawn per volume in place of `snr`; empty: `snr` for all."""
+    contrast: str = ""
+    """Phantoms: T1, T2, PD, FLAIR or GRE for all volumes; empty: drawn per volume."""
     noise_correlation: float = 0.0
     """Correlation of the noise of neighbouring coils, 0 to 0.9."""
     texture: bool = True

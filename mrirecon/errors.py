@@ -12,7 +12,7 @@ class WorkFailedError(RuntimeError):
     """The work itself failed, a diverged training for example (exit code 1)."""
 
 
-class Stopped(Exception):  # noqa: N818 - a request that was honoured, not an error
+class Stopped(Exception):
     """The work was asked to stop, has saved its state and can be resumed (exit code 75)."""
 
 

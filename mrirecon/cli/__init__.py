@@ -47,6 +47,13 @@ def _dispatch(words: list[str]) -> None:
 
 def _overview(prefix: str = "") -> str:
     names = [name for name in COMMANDS if name.startswith(prefix)]
-    lines = ["usage: mrirecon COMMAND [options]", "", "From undersampled k-space to trained, scored reconstructions.", ""]
-    lines += [f"  {name:<16} {import_module(f'mrirecon.cli.{COMMANDS[name]}').COMMAND.summary}" for name in names]
+    lines = [
+        "usage: mrirecon COMMAND [options]",
+        "",
+        "From undersampled k-space to trained, scored reconstructions.",
+        "",
+    ]
+    lines += [
+        f"  {name:<16} {import_module(f'mrirecon.cli.{COMMANDS[name]}').COMMAND.summary}" for name in names
+    ]
     return "\n".join([*lines, "", "mrirecon COMMAND --help shows every option; --version the version."])

@@ -30,7 +30,9 @@ SHORT = {
 # `--slices 8` of the simulation is a key of its own: a key of that very name wins over a short name.
 
 
-def spell(arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence[str]) -> tuple[list[str], list[str]]:
+def spell(
+    arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Split a command line into overlay files and flags that the parser knows.
 
     Args:
@@ -79,7 +81,11 @@ def _key(name: str, known: Mapping[str, Key], switches: Sequence[str]) -> str:
     ends = [key for key in known if key.endswith(f".{bare}")]
     if len(ends) == 1:
         return ends[0]
-    names = [*known, *(short for short, full in SHORT.items() if full in known), *(k.rsplit(".")[-1] for k in known)]
+    names = [
+        *known,
+        *(short for short, full in SHORT.items() if full in known),
+        *(k.rsplit(".")[-1] for k in known),
+    ]
     options = [f"--{name.replace('_', '-')}" for name in names] + list(switches)
     raise InputError(f"unknown option '{name}'{did_you_mean(name, options) or '; see --help'}")
 

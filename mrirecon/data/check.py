@@ -34,10 +34,7 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto") -> str | None:
     _collect(volumes, _scan_all if full else _scan_middle, "samples", is_long=size > _MANY_BYTES)
     if full:
         return None
-    return (
-        f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN "
-        "(all slices: --check full)"
-    )
+    return f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN (all slices: --check full)"
 
 
 def check_layout(volumes: Sequence[Volume]) -> None:
@@ -60,15 +57,12 @@ def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> lis
     if not slices:
         return [range(volume.n_slices) for volume in volumes]
     if len(slices) != 2 or not 0 <= slices[0] <= slices[1]:
-        raise InputError(
-            f"slices {list(slices)}: give the first and the last one, counted from 0 (--slices 10 25)"
-        )
+        raise InputError(f"slices {list(slices)}: give the first and the last one, counted from 0 (--slices 10 25)")
     first, last = slices
     for volume in volumes:
         if last >= volume.n_slices:
             raise InputError(
-                f"{volume.name} has slices 0 to {volume.n_slices - 1}, not {first} to {last}; "
-                "choose a smaller range"
+                f"{volume.name} has slices 0 to {volume.n_slices - 1}, not {first} to {last}; choose a smaller range"
             )
     return [range(first, last + 1)] * len(volumes)
 

@@ -55,9 +55,7 @@ class ReconDataModule(pl.LightningDataModule):
         loaders = []
         for i in range(len(self.spec.accelerations)):
             dataset = self._dataset(self.val_volumes, self.spec.only(i))
-            loaders.append(
-                unit_loader(dataset, cut_units(dataset.items, self.batch_size), self.config.workers)
-            )
+            loaders.append(unit_loader(dataset, cut_units(dataset.items, self.batch_size), self.config.workers))
         return loaders
 
     def _dataset(self, volumes: list[Volume], spec: MaskSpec) -> SliceDataset:

@@ -68,10 +68,7 @@ class SliceDataset(Dataset[Any]):
         i, seed = index if isinstance(index, tuple) else (index, None)
         v, slice_idx = self.items[i]
         volume = self.volumes[v]
-        if seed is None:
-            mask = evaluation_mask(volume, self.spec, self.draw)
-        else:
-            mask = training_mask(volume, self.spec, seed)
+        mask = evaluation_mask(volume, self.spec, self.draw) if seed is None else training_mask(volume, self.spec, seed)
         sample = _sample(volume, slice_idx, mask)
         return sample if self.transform is None else self.transform(sample)
 

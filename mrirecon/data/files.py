@@ -18,9 +18,7 @@ def require_folder(folder: Path) -> None:
     if folder.is_file():
         raise InputError(f"{folder} is a file; give the folder that holds the .h5 files (--data DIR)")
     if not folder.is_dir():
-        raise InputError(
-            f"there is no folder {folder}; give a folder of fastMRI .h5 files (--data DIR), {SIMULATE}"
-        )
+        raise InputError(f"there is no folder {folder}; give a folder of fastMRI .h5 files (--data DIR), {SIMULATE}")
 
 
 def list_volumes(folder: Path, root: Path | None = None) -> list[Volume]:

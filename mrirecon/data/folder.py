@@ -86,9 +86,7 @@ def open_folder(config: DataConfig, seed: int) -> DataFolder:
     groups = _split_folders(root, config.coils)
     if groups and h5_files(root):
         inside = groups[next(iter(groups))][0].name
-        raise InputError(
-            f"{root} has both .h5 files and split folders ({inside}/); move the files into a folder"
-        )
+        raise InputError(f"{root} has both .h5 files and split folders ({inside}/); move the files into a folder")
     return _ready_made(root, groups, config.coils) if groups else _flat(root, config.coils, seed)
 
 
@@ -122,9 +120,7 @@ def _split_folders(root: Path, coils: str) -> dict[str, list[Path]]:
     kinds = {kind for _, kind, _ in found if kind}
     if len(kinds) > 1 and coils == "auto":
         names = ", ".join(path.name for *_, path in found)
-        raise InputError(
-            f"{root} has single-coil and multi-coil folders ({names}); choose: --coils single or multi"
-        )
+        raise InputError(f"{root} has single-coil and multi-coil folders ({names}); choose: --coils single or multi")
     if len(kinds) > 1:
         found = [entry for entry in found if entry[1] in (None, coils)]
     groups: dict[str, list[Path]] = {}
@@ -146,9 +142,7 @@ def _flat(root: Path, coils: str, seed: int) -> DataFolder:
 
 
 def _ready_made(root: Path, groups: dict[str, list[Path]], coils: str) -> DataFolder:
-    splits = {
-        split: [v for path in paths for v in list_volumes(path, root)] for split, paths in groups.items()
-    }
+    splits = {split: [v for path in paths for v in list_volumes(path, root)] for split, paths in groups.items()}
     for split, volumes in splits.items():
         _require_different_names(root, split, volumes)
     folder = DataFolder(root, [v for volumes in splits.values() for v in volumes], splits)
@@ -173,8 +167,7 @@ def _replace_unreferenced_test(folder: DataFolder, coils: str) -> None:
         return
     n_val, n_test = len(folder.splits["val"]), len(folder.splits["test"])
     folder.notes.append(
-        "the test files have no reference, so val is halved by patient: "
-        f"{n_val} volumes to tune, {n_test} to test"
+        f"the test files have no reference, so val is halved by patient: {n_val} volumes to tune, {n_test} to test"
     )
 
 
@@ -183,9 +176,7 @@ def _require_different_names(root: Path, split: str, volumes: Sequence[Volume]) 
     for volume in volumes:
         other = first.setdefault(volume.path.name, volume)
         if other is not volume:
-            raise InputError(
-                f"{root}: {other.name} and {volume.name} are both in '{split}'; keep one of the two"
-            )
+            raise InputError(f"{root}: {other.name} and {volume.name} are both in '{split}'; keep one of the two")
 
 
 def _of_kind(volumes: list[Volume], coils: str) -> list[Volume]:

@@ -69,9 +69,7 @@ class Header:
         try:
             root = fromstring(text)
         except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-            raise InputError(
-                f"ismrmrd_header is not readable XML ({error}); copy it anew from the raw data"
-            ) from error
+            raise InputError(f"ismrmrd_header is not readable XML ({error}); copy it anew from the raw data") from error
         encoding = _Node(root).child("encoding")
         encoded, recon = encoding.child("encodedSpace"), encoding.child("reconSpace")
         matrix = encoded.triple("matrixSize")
@@ -128,9 +126,7 @@ class _Node:
     def child(self, tag: str) -> "_Node":
         node = self.child_or_none(tag)
         if node is None:
-            raise InputError(
-                f"ismrmrd_header has no {self.path}/{tag}; copy the header anew from the raw data"
-            )
+            raise InputError(f"ismrmrd_header has no {self.path}/{tag}; copy the header anew from the raw data")
         return node
 
     def number_or_none(self, tag: str) -> float | None:
@@ -144,17 +140,13 @@ class _Node:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InputError(
-                f"ismrmrd_header: {self.path} is '{text}', not a finite number; correct the header"
-            )
+            raise InputError(f"ismrmrd_header: {self.path} is '{text}', not a finite number; correct the header")
         return value
 
     def whole(self) -> int:
         value = self.number()
         if not value.is_integer():
-            raise InputError(
-                f"ismrmrd_header: {self.path} is {value}, not a whole number; correct the header"
-            )
+            raise InputError(f"ismrmrd_header: {self.path} is {value}, not a whole number; correct the header")
         return int(value)
 
     def triple(self, tag: str, missing: float | None = None) -> tuple:
@@ -167,9 +159,7 @@ class _Node:
 
 def _positive(matrix: tuple[float, ...], space: str) -> tuple[int, int, int]:
     if any(not (size >= 1 and float(size).is_integer()) for size in matrix):
-        raise InputError(
-            f"ismrmrd_header: matrixSize of {space} is {matrix}; it must be positive whole numbers"
-        )
+        raise InputError(f"ismrmrd_header: matrixSize of {space} is {matrix}; it must be positive whole numbers")
     x, y, z = (int(size) for size in matrix)
     return x, y, z
 

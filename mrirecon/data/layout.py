@@ -45,9 +45,7 @@ def reading(name: str) -> Iterator[None]:
         raise InputError(f"{name}: {error}") from error
     except (Exception, SystemError) as error:  # a damaged file makes h5py raise anything
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{name}: damaged, HDF5 says: {reason or type(error).__name__}; copy it again"
-        ) from error
+        raise InputError(f"{name}: damaged, HDF5 says: {reason or type(error).__name__}; copy it again") from error
 
 
 def read_facts(path: Path, name: str) -> Facts:
@@ -119,9 +117,7 @@ def _kspace(file: h5py.File) -> h5py.Dataset:
     kspace = _dataset(file, "kspace")
     if kspace is None:
         there = ", ".join(sorted(file)[:6]) or "nothing"
-        raise InputError(
-            f"has no data set 'kspace' (there: {there}); it is not raw data in the fastMRI layout"
-        )
+        raise InputError(f"has no data set 'kspace' (there: {there}); it is not raw data in the fastMRI layout")
     if kspace.ndim not in (3, 4) or 0 in kspace.shape:
         raise InputError(
             f"kspace has shape {kspace.shape}; it must be (slices, coils, height, width), "
@@ -151,11 +147,9 @@ def _target(file: h5py.File, single: bool, shape: tuple[int, ...]) -> h5py.Datas
     if target.dtype.kind != "f":
         raise InputError(f"{key} has dtype {target.dtype}; it must be float32 magnitudes")
     if target.ndim != 3 or 0 in target.shape or target.shape[0] != shape[0]:
-        raise InputError(
-            f"{key} has shape {target.shape}; {shape[0]} slices of k-space need ({shape[0]}, h, w)"
-        )
+        raise InputError(f"{key} has shape {target.shape}; {shape[0]} slices of k-space need ({shape[0]}, h, w)")
     if target.shape[1] > shape[2]:
-        raise InputError(f"{key} is {target.shape[1]} high, kspace only {shape[2]}: they are not of one scan")
+        raise InputError(f"{key} is {target.shape[1]} high, kspace only {shape[2]}; write both of one scan")
     return target
 
 
@@ -191,7 +185,9 @@ def _mask(file: h5py.File, width: int) -> np.ndarray | None:
     if stored is None:
         return None
     if stored.size != width or stored.dtype.kind not in "buif":
-        raise InputError(f"mask has {stored.size} entries of {stored.dtype} for {width} columns of kspace")
+        raise InputError(
+            f"mask has {stored.size} entries of {stored.dtype}; it needs {width}, true where a column was kept"
+        )
     columns = np.asarray(stored).reshape(width) > 0
     if not columns.any():
         raise InputError("mask keeps no column; write the file anew")

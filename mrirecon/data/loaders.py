@@ -29,7 +29,7 @@ class StreamLoader:
         return iter(
             DataLoader(
                 self.dataset,
-                batch_sampler=self.stream,  # type: ignore[arg-type]
+                batch_sampler=self.stream,
                 num_workers=self.workers,
                 generator=torch.Generator().manual_seed(self.stream.seed),
             )
@@ -48,7 +48,7 @@ def unit_loader(dataset: Dataset, units: Sequence[Sequence[int]], workers: int =
     """Load `units` (lists of dataset indices, one shape each) in their order, one batch per unit."""
     return DataLoader(
         dataset,
-        batch_sampler=[list(unit) for unit in units],  # type: ignore[arg-type]
+        batch_sampler=[list(unit) for unit in units],
         num_workers=workers,
         generator=torch.Generator().manual_seed(0),
     )

@@ -96,9 +96,7 @@ def _mask(volume: Volume, spec: MaskSpec, seed: int | Sequence[int]) -> Mask:
     if volume.file_mask is not None:
         return _own_mask(volume)
     width = volume.shape[-1]
-    return make_mask(
-        spec.name, width, spec.center_fractions, spec.accelerations, seed, acquired=volume.acquired
-    )
+    return make_mask(spec.name, width, spec.center_fractions, spec.accelerations, seed, acquired=volume.acquired)
 
 
 def _own_mask(volume: Volume) -> Mask:

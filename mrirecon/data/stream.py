@@ -34,7 +34,7 @@ class BatchStream:
     ) -> None:
         self._of_shape: dict[tuple[int, int], list[int]] = {}
         for index, shape in enumerate(image_shapes):
-            self._of_shape.setdefault(tuple(shape), []).append(index)
+            self._of_shape.setdefault((shape[0], shape[1]), []).append(index)
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         per_shape = (-(-len(indices) // batch_size) for indices in self._of_shape.values())
         self.batches_per_epoch = sum(per_shape) // world_size

@@ -80,6 +80,11 @@ def to_image(sample: KSpaceSample) -> ImageSample:
     )
 
 
+def to_device(batch: ImageSample, device: torch.device) -> ImageSample:
+    """The tensors of a batch on `device`."""
+    return ImageSample._make(v.to(device) if isinstance(v, Tensor) else v for v in batch)
+
+
 def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
     """`(image - mean) / std`, clamped to 6 standard deviations.
 

@@ -121,9 +121,7 @@ class Volume:
             return 0.0
         largest = max(float(self.target(i).max()) for i in range(self.n_slices))
         if largest <= 0:
-            raise InputError(
-                f"{self.name}: {self.facts.target_key} has no positive value; write it anew or remove it"
-            )
+            raise InputError(f"{self.name}: {self.facts.target_key} has no positive value; write it anew or remove it")
         return largest
 
     def kspace(self, i: int) -> np.ndarray:
@@ -150,9 +148,7 @@ class Volume:
         """
         key = self.facts.target_key
         if key is None:
-            raise InputError(
-                f"{self.name}: has no reference image; reconstruct it, but do not train on or score it"
-            )
+            raise InputError(f"{self.name}: has no reference image; reconstruct it, but do not train on or score it")
         with np.errstate(over="ignore"):
             values = self._read(key, i).astype(np.float32, copy=False)
         self._require_finite(values, key, i)

@@ -61,9 +61,7 @@ def _check(kspace: np.ndarray, datasets: Mapping[str, np.ndarray]) -> None:
         )
     for name, values in datasets.items():
         if name.startswith("reconstruction") and (np.ndim(values) != 3 or len(values) != len(kspace)):
-            raise InputError(
-                f"{name} has shape {np.shape(values)}; it needs (slices, h, w) with {len(kspace)} slices"
-            )
+            raise InputError(f"{name} has shape {np.shape(values)}; it needs (slices, h, w) with {len(kspace)} slices")
 
 
 def _single_precision(values: np.ndarray) -> np.ndarray:

@@ -67,9 +67,9 @@ class Curves(pl.Callback):
         self.n_slices += len(batch.image)
         step = trainer.global_step
         if (batch_idx + 1) % self.accumulate == 0:
-            self._show(trainer, step)
+            self._show(step)
             if step % LOG_EVERY == 0 or step == self.n_steps:
-                self._write_training(trainer, step, batch_idx)
+                self._write_training(trainer, step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""
@@ -80,7 +80,7 @@ class Curves(pl.Callback):
         self._close()
 
     def validated(self, trainer: pl.Trainer, scores: dict[str, float], panel: torch.Tensor | None = None) -> None:
-        """Record the scores of the current step; `panel` `(height, width)`, 0 to 1, goes to loggers that show images."""
+        """Record the scores of the current step; loggers that show images get `panel` `(height, width)`, 0 to 1."""
         step = trainer.global_step
         self.latest.update(scores)
         self.journal.add(step=step, epoch=self._epoch(step), seconds=self._elapsed(), **scores)
@@ -94,7 +94,7 @@ class Curves(pl.Callback):
             f"PSNR {scores['val_psnr']:.2f} dB, NMSE {scores['val_nmse']:.4f}"
         )
 
-    def _write_training(self, trainer: pl.Trainer, step: int, batch_idx: int) -> None:
+    def _write_training(self, trainer: pl.Trainer, step: int) -> None:
         now = time.monotonic()
         rate = self.n_slices / max(now - self._window, 1e-9)
         row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches}
@@ -111,16 +111,16 @@ class Curves(pl.Callback):
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self._started
 
-    def _show(self, trainer: pl.Trainer, step: int) -> None:
+    def _show(self, step: int) -> None:
         if self._bar is not None:
             shown = {"loss": self.loss_sum / self.n_batches, "lr": self.lr, **self.latest}
             keys = ("loss", "lr", "slices_per_s", "val_ssim")
             self._bar.set_postfix({k: f"{shown[k]:.3g}" for k in keys if k in shown}, refresh=False)
             self._bar.update(step - self._bar.n)
         elif not progress.quiet and time.monotonic() - self._said > _PLAIN_EVERY_S:
-            self._say_plain(trainer, step)
+            self._say_plain(step)
 
-    def _say_plain(self, trainer: pl.Trainer, step: int) -> None:
+    def _say_plain(self, step: int) -> None:
         self._said = time.monotonic()
         pace = (self._said - self._started) / max(step - self._first_step, 1)
         loss = self.loss_sum / self.n_batches

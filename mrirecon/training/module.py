@@ -94,7 +94,7 @@ class ReconModule(pl.LightningModule):
         mean = mean_score(self._val_metrics.compute().values())
         self.log_dict({"val_ssim": mean.ssim, "val_psnr": mean.psnr, "val_nmse": mean.nmse})
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer and a schedule that moves every optimizer step."""
         config = self.optimizer
         optimizer = make_optimizer(

@@ -25,9 +25,7 @@ def check_numbers(config: TrainConfig) -> None:
         if getattr(config, name) < 0:
             raise InputError(f"{name} is {getattr(config, name)}; it must not be negative")
     if config.accumulate < 1 or config.batch_size < 1:
-        raise InputError(
-            f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1"
-        )
+        raise InputError(f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1")
     if config.max_steps and config.max_epochs:
         raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
     if config.optimizer.name == "gd" and config.accumulate != 1:

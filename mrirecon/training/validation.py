@@ -1,13 +1,14 @@
 """Scoring the network inside training: the run's protocol on the validation volumes, at every acceleration."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mrirecon.data.transforms import ImageSample
+from mrirecon.data.transforms import ImageSample, to_device
 from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.training.curves import Curves
 from mrirecon.training.module import ReconModule
@@ -51,7 +52,7 @@ class Validation:
             for batch in loader:
                 if stop:
                     return losses, metrics
-                sample = ImageSample(*_to(batch, module.device))
+                sample = to_device(batch, module.device)
                 images = module(sample)
                 if self._panel is None:
                     self._panel = _side_by_side(sample, images)
@@ -65,7 +66,3 @@ def _side_by_side(sample: ImageSample, images: Tensor) -> Tensor:
     target = sample.target[0]
     shown = torch.cat([target, sample.image[0], images[0].to(target.dtype)], dim=1)
     return (shown / target.amax()).clamp(0, 1).cpu()
-
-
-def _to(batch: ImageSample, device: torch.device) -> list[object]:
-    return [value.to(device) if isinstance(value, torch.Tensor) else value for value in batch]

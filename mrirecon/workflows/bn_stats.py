@@ -11,10 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mrirecon.config import TrainConfig
 from mrirecon.data.datamodule import ReconDataModule
-from mrirecon.data.transforms import ImageSample
+from mrirecon.data.transforms import ImageSample, to_device
 from mrirecon.errors import unknown_name
 from mrirecon.progress import progress
-from mrirecon.workflows.device import to_device
 
 BN_STATS = ("running", "batch", "recalibrated")
 N_BATCHES = 200  # enough for a mean over batches; a smaller training set gives fewer

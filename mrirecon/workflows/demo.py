@@ -68,7 +68,9 @@ def _fresh(folder: Path, overwrite: bool) -> Path:
         if not overwrite:
             raise InputError(f"{folder} is there already; add --overwrite or choose another --output")
         if not (folder / _MARKER).is_file():
-            raise InputError(f"{folder} was not made by mrirecon demo; it is not overwritten: choose another --output")
+            raise InputError(
+                f"{folder} was not made by mrirecon demo; it is not overwritten: choose another --output"
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARKER).write_text("Made by `mrirecon demo`; safe to delete.\n")

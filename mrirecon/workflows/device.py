@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import torch
 
-from mrirecon.data.transforms import ImageSample
 from mrirecon.errors import InputError, unknown_name
 
 PRECISIONS = ("fp32", "bf16-mixed")
@@ -34,11 +33,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
-
-
-def to_device(batch: ImageSample, device: torch.device) -> ImageSample:
-    """The tensors of a batch on `device`."""
-    return ImageSample._make(v.to(device) if isinstance(v, torch.Tensor) else v for v in batch)
 
 
 @contextmanager

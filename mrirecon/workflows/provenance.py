@@ -35,12 +35,18 @@ def git_state() -> dict[str, Any] | None:
     if not (folder.parent / ".git").exists():
         return None
     commit = _git(folder, "rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))} if commit else None
+    return (
+        {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))}
+        if commit
+        else None
+    )
 
 
 def _git(folder: Path, *words: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

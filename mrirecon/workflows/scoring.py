@@ -9,12 +9,11 @@ from torch import Tensor
 
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.loaders import unit_loader
-from mrirecon.data.transforms import ImageSample
+from mrirecon.data.transforms import ImageSample, to_device
 from mrirecon.data.units import cut_units
 from mrirecon.evaluation import FASTMRI_V1, VolumeMetrics, VolumeScore
 from mrirecon.evaluation.results import VolumeResult
 from mrirecon.progress import progress
-from mrirecon.workflows.device import to_device
 from mrirecon.workflows.reconstructor import Reconstructor
 
 Watcher = Callable[[ImageSample, Tensor], None]  # sees each batch and its reconstructions

@@ -18,8 +18,8 @@ from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec
 from mrirecon.errors import InputError, Stopped
 from mrirecon.files import replacing, write_json
-from mrirecon.models.unet import check_image_size
 from mrirecon.models.precision import auto_precision
+from mrirecon.models.unet import check_image_size
 from mrirecon.runs import RunFolder, new_run, open_run
 from mrirecon.training.build import build_model, load_reconstructor
 from mrirecon.training.curves import Curves

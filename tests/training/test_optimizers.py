@@ -1,5 +1,6 @@
 """Each optimizer equals its published formula; weight decay and options go where they belong."""
 
+import itertools
 import math
 
 import pytest
@@ -112,11 +113,14 @@ def test_gd_contracts_as_the_theory_says():
     a = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.1], [0.0, 0.1, 0.5]], dtype=torch.float64)
     eigenvalues = torch.linalg.eigvalsh(a)
     solution = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    for lr, converges in ((0.9 * 2 / eigenvalues[-1].item(), True), (1.1 * 2 / eigenvalues[-1].item(), False)):
+    for lr, converges in (
+        (0.9 * 2 / eigenvalues[-1].item(), True),
+        (1.1 * 2 / eigenvalues[-1].item(), False),
+    ):
         path, _ = run("gd", 60, lr=lr)
         errors = [torch.linalg.norm(w.flatten() - solution) for w in path]
         rate = (1 - lr * eigenvalues).abs().max()
-        assert all(b <= rate * a * (1 + 1e-10) for a, b in zip(errors, errors[1:], strict=False))
+        assert all(b <= rate * a * (1 + 1e-10) for a, b in itertools.pairwise(errors))
         assert (errors[-1] < errors[0]) == converges
 
 
@@ -155,7 +159,10 @@ def test_adam_does_not_converge_on_reddis_example_and_amsgrad_does():
 
     def final(amsgrad):
         x = nn.Parameter(torch.zeros(1, 1, dtype=torch.float64))
-        spec = {"class_path": "torch.optim.Adam", "init_args": {"betas": [0.0, 1 / (1 + 9)], "amsgrad": amsgrad}}
+        spec = {
+            "class_path": "torch.optim.Adam",
+            "init_args": {"betas": [0.0, 1 / (1 + 9)], "amsgrad": amsgrad},
+        }
         optimizer = make_optimizer(spec, [x], 0.5)
         for t in range(1, 20001):
             x.grad = torch.full_like(x, 3.0 if t % 3 == 1 else -1.0)

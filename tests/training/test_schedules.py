@@ -1,5 +1,7 @@
 """Schedules are closed forms of the step."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -28,7 +30,9 @@ def test_onecycle_equals_torch(n_steps, warmup):
     ours, theirs = optimizer(), optimizer()
     got = rates(make_schedule(ours, ScheduleConfig("onecycle", warmup), n_steps), ours, n_steps)
     want = rates(
-        OneCycleLR(theirs, 0.5, total_steps=n_steps, pct_start=warmup or 0.3, cycle_momentum=False), theirs, n_steps - 1
+        OneCycleLR(theirs, 0.5, total_steps=n_steps, pct_start=warmup or 0.3, cycle_momentum=False),
+        theirs,
+        n_steps - 1,
     )
     assert got[: n_steps - 1] == pytest.approx(want, rel=1e-9)
 
@@ -50,7 +54,7 @@ def test_warmup_rises_to_the_top_and_is_never_zero(name):
     factor = schedule_factor(ScheduleConfig(name, warmup=10), 100)
     ramp = [factor(s) for s in range(11)]
     assert ramp[0] > 0
-    assert all(b > a for a, b in zip(ramp[:9], ramp[1:10], strict=True))
+    assert all(b > a for a, b in itertools.pairwise(ramp))
     assert max(ramp) == pytest.approx(1.0)
 
 

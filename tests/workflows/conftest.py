@@ -17,7 +17,11 @@ def small_data(tmp_path_factory, volume_writer):
         for i in range(n):
             matrix = (32, 32) if i % 2 else (40, 36)
             volume_writer(
-                root / split / f"{split}{i}.h5", n_slices=3, n_coils=2, matrix=matrix, seed=hash((split == "val", n, i)) % 1000
+                root / split / f"{split}{i}.h5",
+                n_slices=3,
+                n_coils=2,
+                matrix=matrix,
+                seed=hash((split == "val", n, i)) % 1000,
             )
     return root
 

@@ -80,7 +80,9 @@ def test_stopped_mid_epoch_and_resumed_equals_uninterrupted(quick, monkeypatch, 
 )
 def test_other_settings_resume_exactly_too(quick, monkeypatch, changes):
     whole = train(quick("whole", max_steps=5, **changes))
-    parts = stopped_and_resumed(monkeypatch, quick("parts", max_steps=5, **changes), 7 if "accumulate" in changes else 2)
+    parts = stopped_and_resumed(
+        monkeypatch, quick("parts", max_steps=5, **changes), 7 if "accumulate" in changes else 2
+    )
     assert_same_run(whole, parts)
 
 

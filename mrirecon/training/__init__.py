@@ -1,0 +1,30 @@
+"""Training: the Lightning module, optimizers, schedules and losses by name.
+
+Names are loaded when they are first used, so that importing this package costs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "LOSSES": "losses",
+    "OPTIMIZERS": "optimizers",
+    "SCHEDULES": "schedules",
+    "ReconModule": "module",
+    "build_model": "build",
+    "load_reconstructor": "build",
+    "make_loss": "losses",
+    "make_optimizer": "optimizers",
+    "make_schedule": "schedules",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

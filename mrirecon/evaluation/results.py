@@ -55,14 +55,16 @@ def read_results(path: Path) -> list[VolumeResult]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as handle:
-            return [_result(row) for row in csv.DictReader(handle)]
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+            reader = csv.DictReader(handle)
+            missing = [f.name for f in fields(VolumeResult) if f.name not in (reader.fieldnames or ())]
+            if missing:
+                raise KeyError(missing[0])
+            return [_result(row) for row in reader]
+    except (OSError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a table of `mrirecon evaluate` ({error}); evaluate again") from None
 
 
-def group_by(
-    results: Iterable[VolumeResult], key: Callable[[VolumeResult], Key]
-) -> dict[Key, list[VolumeResult]]:
+def group_by(results: Iterable[VolumeResult], key: Callable[[VolumeResult], Key]) -> dict[Key, list[VolumeResult]]:
     """Rows by `key`, groups and rows in the order they come."""
     groups: dict[Key, list[VolumeResult]] = {}
     for result in results:

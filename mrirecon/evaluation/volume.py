@@ -86,9 +86,7 @@ class VolumeMetrics(Metric):
     def _id(self, volume: str | int) -> int:
         if isinstance(volume, str):
             if volume not in self._ids:
-                raise unknown_name(
-                    "volume", volume, self.names or [], "Give VolumeMetrics the volumes' names."
-                )
+                raise unknown_name("volume", volume, self.names or [], "Give VolumeMetrics the volumes' names.")
             return self._ids[volume]
         if self.names is not None and not 0 <= volume < len(self.names):
             raise InputError(f"volume number {volume}, but {len(self.names)} volumes were announced")

@@ -1,5 +1,6 @@
 """Pictures: reconstructions beside their reference, and training curves. Arrays in, PNG files out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mrirecon.files import replacing
 
 ERROR_GAIN = 10
 _WHITE_PERCENTILE = 99.9  # a few bright vessels shall not darken the rest
-_PANEL_INCH, _DPI = 2.6, 120
+_DPI, _MAX_NAME = 100, 36
+_MIN_PANEL, _GAP, _TITLE, _CAPTION = 250, 8, 22, 24  # screen pixels
 Series = tuple[Sequence[float], Sequence[float]]
 
 
@@ -37,27 +40,41 @@ class SliceFigure:
 
 
 def draw_slice(path: Path, figure: SliceFigure) -> None:
-    """Target and reconstructions above, their errors times 10 below, all on one grey scale, as a PNG.
+    """Target and reconstructions above, their errors times 10 below, all on one grey scale, as a grey PNG.
 
     The scale runs from 0 to the 99.9th percentile of the target slice, which the figure says. Images are
-    drawn as stored, row 0 on top, with square pixels.
+    drawn as stored, row 0 on top, every pixel as a square of whole screen pixels.
     """
     white = float(np.percentile(figure.target, _WHITE_PERCENTILE)) or float(figure.target.max()) or 1.0
-    height, width = figure.target.shape
-    columns = len(figure.panels) + 1
-    panel_h = _PANEL_INCH * height / width
-    canvas = Figure(
-        figsize=(_PANEL_INCH * columns, 2 * (panel_h + 0.5) + 0.35), dpi=_DPI, layout="constrained"
-    )
-    axes = canvas.subplots(2, columns, squeeze=False)
-    canvas.suptitle(figure.title, fontsize=9)
-    _show(axes[0, 0], figure.target, white, "target", "")
-    _write_notes(axes[1, 0], figure.notes)
+    grid = _Grid(figure.target.shape, len(figure.panels) + 1)
+    grid.canvas.text(0.5, 1 - 4 / grid.height, figure.title, fontsize=9, ha="center", va="top")
+    _show(grid.cell(0, 0), figure.target, white, "target", "")
+    _write_notes(grid.cell(1, 0), figure.notes)
     for column, panel in enumerate(figure.panels, 1):
         error = ERROR_GAIN * np.abs(panel.image - figure.target)
-        _show(axes[0, column], panel.image, white, panel.name, panel.caption)
-        _show(axes[1, column], error, white, "", f"|error| x {ERROR_GAIN}, same scale")
-    _save(canvas, path)
+        _show(grid.cell(0, column), panel.image, white, panel.name, panel.caption)
+        _show(grid.cell(1, column), error, white, "", f"|error| x {ERROR_GAIN}, same scale")
+    drawn = FigureCanvasAgg(grid.canvas)
+    drawn.draw()
+    with replacing(path) as temporary:
+        Image.fromarray(np.asarray(drawn.buffer_rgba())).convert("L").save(temporary, "PNG", optimize=True)
+
+
+class _Grid:
+    """Two rows of panels, placed by the pixel so that images are not resampled."""
+
+    def __init__(self, shape: tuple[int, ...], columns: int) -> None:
+        zoom = math.ceil(_MIN_PANEL / shape[1])
+        self.panel_h, self.panel_w = zoom * shape[0], zoom * shape[1]
+        self.width = columns * (self.panel_w + _GAP) + _GAP
+        self.height = 2 * (self.panel_h + _CAPTION) + 2 * _TITLE
+        self.canvas = Figure(figsize=(self.width / _DPI, self.height / _DPI), dpi=_DPI)
+
+    def cell(self, row: int, column: int) -> Axes:
+        left = _GAP + column * (self.panel_w + _GAP)
+        bottom = _CAPTION + (1 - row) * (self.panel_h + _CAPTION)
+        box = (left / self.width, bottom / self.height, self.panel_w / self.width, self.panel_h / self.height)
+        return self.canvas.add_axes(box)
 
 
 def draw_curves(path: Path, training: Series, validation: Series, title: str = "") -> None:
@@ -75,17 +92,19 @@ def draw_curves(path: Path, training: Series, validation: Series, title: str = "
         right = left.twinx()
         right.set_ylabel("validation SSIM", color="tab:orange")
         right.plot(val_steps, val_ssims, color="tab:orange", marker="o", markersize=3, linewidth=1)
-    _save(canvas, path)
+    FigureCanvasAgg(canvas)
+    with replacing(path) as temporary:
+        canvas.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def _show(axis: Axes, image: np.ndarray, white: float, name: str, caption: str) -> None:
-    axis.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest", aspect="equal")
+    axis.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest", aspect="auto")
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_visible(False)
-    axis.set_title(name, fontsize=9, pad=3)
-    axis.set_xlabel(caption, fontsize=7.5, labelpad=3)
+    axis.set_title(_clipped(name), fontsize=9, pad=3)
+    axis.set_xlabel(caption, fontsize=7.5, labelpad=4)
 
 
 def _write_notes(axis: Axes, notes: Sequence[str]) -> None:
@@ -102,7 +121,6 @@ def _write_notes(axis: Axes, notes: Sequence[str]) -> None:
     )
 
 
-def _save(canvas: Figure, path: Path) -> None:
-    FigureCanvasAgg(canvas)
-    with replacing(path) as temporary:
-        canvas.savefig(temporary, format="png", metadata={"Software": None})
+def _clipped(name: str) -> str:
+    """What fits over the narrowest panel."""
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"

@@ -50,6 +50,7 @@ def _volumes(results: Sequence[VolumeResult], network: bool) -> str:
         note = f"\n(the {_WORST} worst and {_BEST} best of {len(order)} by SSIM; all are in volumes.csv)"
     draws = max(len(rows) for rows in groups)
     note += f"\n(mean ± SD over {draws} mask draws)" if draws > 1 else ""
+    note += "\n(zf: the zero-filled image of the same masks)" if network else ""
     return _align([header, *rows], left=2) + note
 
 
@@ -82,10 +83,7 @@ def _groups(summary: dict[str, Any], network: bool) -> str:
             lines.append(["  zero-filled", "", "", *(_statistics(values[f"zf_{m}"], m) for m in _METRICS)])
             paired = (_statistics(values[f"difference_{m}"], m, "+") for m in _METRICS)
             lines.append(["  paired difference", "", "", *paired])
-    return (
-        _align(lines, left=1)
-        + f"\nSD over volumes; {percent} interval of the mean over patients (at least 5)"
-    )
+    return _align(lines, left=1) + f"\nSD over volumes; {percent} interval of the mean over patients (at least 5)"
 
 
 def _statistics(values: dict[str, float | None], metric: str, sign: str = "") -> str:
@@ -107,8 +105,6 @@ def _align(rows: list[list[str]], left: int) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [
-            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

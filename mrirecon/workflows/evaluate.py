@@ -72,6 +72,8 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
 def _open(config: EvaluateConfig) -> list[Volume]:
     if config.mask_draws < 1:
         raise InputError(f"--mask-draws {config.mask_draws}; at least 1 mask per volume is needed")
+    if config.batch_size < 1:
+        raise InputError(f"--batch-size {config.batch_size}; at least 1 slice per batch is needed")
     volumes = open_split(config.data, config.split, config.seed)
     missing = [volume.name for volume in volumes if not volume.has_target]
     if missing:

@@ -1,0 +1,70 @@
+"""The terminal table says what the numbers are."""
+
+import re
+
+from result_rows import row, rows
+
+from mrirecon.evaluation.summary import summarize
+from mrirecon.report.table import MAX_ROWS, evaluation_table
+
+
+def table(results):
+    return evaluation_table(results, summarize(results))
+
+
+def test_every_number_has_its_definition():
+    text = table(rows(6))
+    for words in (
+        "unet (best checkpoint)",
+        "random mask",
+        "4x (true 3.75x)",
+        "fastmri-v1",
+        "per volume",
+        "6 volumes of 6 patients (measured 6)",
+        "1 mask draw each",
+        "95 % interval of the mean over patients",
+        "paired difference",
+        "AXT1",
+    ):
+        assert words in text
+
+
+def test_a_row_per_volume_with_both_accelerations():
+    lines = table(rows(3)).splitlines()
+    first = next(line for line in lines if line.startswith("v0.h5"))
+    assert re.split(r"\s+", first, maxsplit=5)[-1] == "0.8000  33.00  0.0200   0.7000    28.00   0.0500"
+    assert first.split()[:5] == ["v0.h5", "AXT1", "12", "4", "3.75"]
+
+
+def test_columns_line_up():
+    block = table(rows(8, draws=2)).split("\n\n")[1].splitlines()[:-2]
+    ends = [[m.end() for m in re.finditer(r"\S+(?: ± \S+)?(?=\s{2}|$)", line)] for line in block[1:]]
+    assert all(e[2:] == ends[0][2:] for e in ends)
+
+
+def test_zero_filled_stands_alone():
+    results = [row(f"v{i}.h5", reconstructor="zero-filled", checkpoint="") for i in range(5)]
+    text = table(results)
+    assert "zf SSIM" not in text
+    assert "paired" not in text
+    assert "checkpoint" not in text
+
+
+def test_many_volumes_show_the_worst_and_best():
+    text = table(rows(MAX_ROWS + 5))
+    assert "6 worst and 4 best of 25" in text
+    assert "v0.h5" in text
+    assert "v24.h5" in text
+    assert "v12.h5" not in text
+
+
+def test_draws_show_mean_and_deviation():
+    text = table(rows(3, draws=3))
+    assert "0.8100 ± 0.0100" in text
+    assert "SD over 3 mask draws" in text
+
+
+def test_what_is_unknown_is_a_dash():
+    text = table([row(psnr=float("inf"))])
+    assert "inf" in text  # of the volume
+    assert re.search(r"^all .* -  ", text, re.MULTILINE)

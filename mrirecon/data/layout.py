@@ -44,7 +44,7 @@ def reading(name: str) -> Iterator[None]:
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except (Exception, SystemError) as error:  # a damaged file makes h5py raise anything
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split()).strip("'")[:200]
         raise InputError(f"{name}: damaged, HDF5 says: {reason or type(error).__name__}; copy it again") from error
 
 
@@ -103,7 +103,7 @@ def _facts(file: h5py.File) -> Facts:
 
 
 def _dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
-    if key not in file:
+    if key not in list(file):  # unlike `key in file`, true of a link whose object is damaged
         return None
     found = file[key]
     if not isinstance(found, h5py.Dataset):
@@ -156,10 +156,9 @@ def _target(file: h5py.File, single: bool, shape: tuple[int, ...]) -> h5py.Datas
 def _header(file: h5py.File, shape: tuple[int, ...], target: h5py.Dataset | None) -> Header:
     stored = _dataset(file, "ismrmrd_header")
     if stored is not None:
-        text = stored[()]
-        if not isinstance(text, str | bytes):
+        if stored.shape != () or h5py.check_string_dtype(stored.dtype) is None:
             raise InputError(f"ismrmrd_header has dtype {stored.dtype}; it must be one XML string")
-        return Header.from_xml(text)
+        return Header.from_xml(stored[()])
     if target is None:
         raise InputError(
             "has neither 'ismrmrd_header' nor a reference: the size of its image is unknown; add the header"
@@ -186,7 +185,7 @@ def _mask(file: h5py.File, width: int) -> np.ndarray | None:
         return None
     if stored.size != width or stored.dtype.kind not in "buif":
         raise InputError(
-            f"mask has {stored.size} entries of {stored.dtype}; it needs {width}, true where a column was kept"
+            f"mask has {stored.size} entries of {stored.dtype}; it needs {width}, true where a column is kept"
         )
     columns = np.asarray(stored).reshape(width) > 0
     if not columns.any():

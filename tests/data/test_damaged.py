@@ -1,0 +1,245 @@
+"""Damaged files: always one line with the file's name, never another error."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+from mrirecon.data import handles
+from mrirecon.data.check import check_layout, check_slices, check_volumes
+from mrirecon.data.dataset import SliceDataset
+from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError
+
+
+def fault(path, mode="full"):
+    """The message of the check, which must be one line that starts with the name."""
+    handles.close(path)
+    with pytest.raises(InputError) as caught:
+        check_volumes([Volume(path)], mode)
+    message = str(caught.value)
+    assert message.startswith(f"{path.name}: ")
+    assert "\n" not in message
+    assert "; " in message  # what is wrong; what to do
+    assert len(message) < 300
+    return message
+
+
+@pytest.fixture
+def path(volume_writer, tmp_path):
+    return volume_writer(tmp_path / "file.h5", n_slices=3, n_coils=2)
+
+
+def edit(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def put(key, values):
+    def change(file):
+        if key in file:
+            del file[key]
+        if values is not None:
+            file[key] = values
+
+    return change
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+def test_truncated(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    assert re.search("is truncated|is empty|is not an HDF5 file", fault(path))
+
+
+def test_empty(path):
+    path.write_bytes(b"")
+    assert "is empty (0 bytes)" in fault(path)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\0" * 4096, b"<html>not found</html>" * 100, b"PK\x03\x04" * 99])
+def test_not_hdf5(path, content):
+    path.write_bytes(content)
+    assert "is not an HDF5 file" in fault(path)
+
+
+def test_directory(tmp_path):
+    (tmp_path / "a.h5").mkdir()
+    assert "is a directory" in fault(tmp_path / "a.h5")
+
+
+def test_broken_link(tmp_path):
+    (tmp_path / "a.h5").symlink_to(tmp_path / "gone.h5")
+    assert "broken link" in fault(tmp_path / "a.h5")
+
+
+CHANGES = {
+    "no kspace": (
+        put("kspace", None),
+        "has no data set 'kspace' (there: ismrmrd_header, reconstruction_rss)",
+    ),
+    "flat kspace": (put("kspace", np.zeros((5, 5), np.complex64)), "kspace has shape (5, 5)"),
+    "five axes": (put("kspace", np.zeros((1, 1, 1, 5, 5), np.complex64)), "kspace has shape (1, 1, 1, 5, 5)"),
+    "no slices": (put("kspace", np.zeros((0, 2, 96, 40), np.complex64)), "kspace has shape (0, 2, 96, 40)"),
+    "real kspace": (put("kspace", np.zeros((3, 2, 96, 40), np.float32)), "kspace has dtype float32"),
+    "integers": (put("kspace", np.zeros((3, 2, 96, 40), np.int16)), "kspace has dtype int16"),
+    "compound": (
+        put("kspace", np.zeros((3, 2, 96, 40), [("real", "f4"), ("other", "f4")])),
+        "kspace has dtype [('real', '<f4'), ('other', '<f4')]",
+    ),
+    "text": (put("kspace", "hello"), "kspace has shape ()"),
+    "group": (lambda file: (file.pop("kspace"), file.create_group("kspace")), "'kspace' is a group"),
+    "other slices": (
+        put("reconstruction_rss", np.zeros((2, 48, 40), np.float32)),
+        "3 slices of k-space need",
+    ),
+    "flat target": (put("reconstruction_rss", np.zeros((48, 40), np.float32)), "3 slices of k-space need"),
+    "high target": (
+        put("reconstruction_rss", np.zeros((3, 97, 40), np.float32)),
+        "is 97 high, kspace only 96",
+    ),
+    "complex target": (put("reconstruction_rss", np.zeros((3, 48, 40), complex)), "has dtype complex128"),
+    "zero target": (put("reconstruction_rss", np.zeros((3, 48, 40), np.float32)), "has no positive value"),
+    "broken xml": (put("ismrmrd_header", b"<ismrmrdHeader><encoding>"), "is not readable XML"),
+    "empty xml": (put("ismrmrd_header", b"<ismrmrdHeader/>"), "has no /encoding"),
+    "numbers as xml": (put("ismrmrd_header", np.arange(5)), "ismrmrd_header has dtype int64"),
+    "long mask": (put("mask", np.ones(41)), "mask has 41 entries of float64; it needs 40"),
+    "short mask": (put("mask", np.ones(39, bool)), "mask has 39 entries"),
+    "text mask": (put("mask", np.array([b"a"] * 40)), "mask has 40 entries of |S1"),
+    "no column": (put("mask", np.zeros(40)), "mask keeps no column"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
+def test_wrong_content(path, change, message):
+    edit(path, change)
+    assert message in fault(path)
+
+
+@pytest.mark.parametrize("key", ["kspace", "reconstruction_rss"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_in_any_slice_is_found(path, key, value):
+    def change(file):
+        file[key][2, ..., 0, 0] = value
+
+    edit(path, change)
+    assert f"{key} holds NaN or infinity in slice 2" in fault(path)
+    assert f"{key} holds NaN or infinity in slice 2" in fault(path, "auto")
+    assert "middle slice" in check_volumes([Volume(path)], "quick")
+
+
+def test_a_header_of_another_width_is_found(volume_writer, tmp_path):
+    path = volume_writer(tmp_path / "file.h5", padding=(3, 3))
+    edit(path, put("kspace", np.ones((3, 2, 96, 44), np.complex64)))
+    assert "encodes 40 columns (34 measured), kspace has 44" in fault(path)
+
+
+def test_a_claimed_size_that_is_not_there(path):
+    def change(file):
+        del file["kspace"]
+        file.create_dataset("kspace", (3, 2, 2**20, 2**20), np.complex64, chunks=(1, 1, 64, 64))
+
+    edit(path, change)
+    assert "bytes that the file does not hold" in fault(path)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_compressed_files_are_read(path, compression):
+    def change(file):
+        values = file["kspace"][()]
+        values[1:] = 0
+        del file["kspace"]
+        file.create_dataset("kspace", data=values, compression=compression)
+
+    edit(path, change)
+    check_volumes([Volume(path)])
+    assert Volume(path).kspace(0).any()
+
+
+def structure(path):
+    """Positions of the bytes that are not samples."""
+    with h5py.File(path) as file:
+        spans = [(file[key].id.get_offset(), file[key].nbytes) for key in ("kspace", "reconstruction_rss")]
+    size = path.stat().st_size
+    return [i for i in range(size) if not any(start <= i < start + length for start, length in spans)]
+
+
+def check_damage(path, data):
+    """The damaged file reads well, or fails with one line that starts with its name."""
+    path.write_bytes(data)
+    volume = Volume(path)
+    error = None
+    try:
+        check_volumes([volume])
+    except InputError as caught:
+        error = str(caught)
+    assert volume.kspace(0).shape == volume.shape[1:] if error is None else error.startswith("file.h5: ")
+    assert "\n" not in (error or "")
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_flipped_bytes_never_raise_anything_else(path, seed):
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    for position in rng.choice(structure(path), rng.integers(1, 30)):
+        data[position] = rng.integers(256)
+    check_damage(path, data)
+
+
+@pytest.mark.parametrize("block", range(14))
+@pytest.mark.parametrize("value", [0, 255])
+def test_lost_blocks_never_raise_anything_else(path, block, value):
+    data = bytearray(path.read_bytes())
+    for position in structure(path)[512 * block : 512 * (block + 1)]:
+        data[position] = value
+    check_damage(path, data)
+
+
+def test_a_file_that_is_cut_while_in_use(path):
+    volume = Volume(path)
+    check_volumes([volume])
+    handles.close(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"^file.h5: "):
+        volume.kspace(0)
+
+
+def test_at_most_five_lines_and_the_number(volume_writer, tmp_path):
+    volumes = [Volume(volume_writer(tmp_path / "good.h5"))]
+    for i in range(7):
+        (tmp_path / f"{i}.h5").write_bytes(b"x")
+        volumes.append(Volume(tmp_path / f"{i}.h5"))
+    with pytest.raises(InputError) as caught:
+        check_layout(volumes)
+    lines = str(caught.value).split("\n")
+    assert [line[:5] for line in lines[:5]] == [f"{i}.h5:" for i in range(5)]
+    assert lines[5] == "... 7 of 8 files are bad"
+
+
+def test_a_data_set_finds_bad_files_when_it_is_made(path):
+    edit(path, put("kspace", None))
+    with pytest.raises(InputError, match=r"^file.h5: has no data set"):
+        SliceDataset(path.parent)
+
+
+def test_unknown_mode(path):
+    with pytest.raises(InputError, match="unknown check 'ful'; did you mean 'full'"):
+        check_volumes([Volume(path)], "ful")
+
+
+def test_a_large_set_is_checked_in_part(path, monkeypatch):
+    monkeypatch.setattr("mrirecon.data.check._FULL_SCAN_BYTES", 1000)
+    assert "only the middle slice" in check_volumes([Volume(path)])
+    assert check_volumes([Volume(path)], "full") is None
+
+
+@pytest.mark.parametrize("slices", [[0, 3], [3, 3], [2, 1], [-1, 2], [1], [0, 1, 2]])
+def test_slices_must_exist(path, slices):
+    with pytest.raises(InputError, match="slices"):
+        check_slices([Volume(path)], slices)
+
+
+def test_slices_are_counted_from_0_with_both_ends(path):
+    assert check_slices([Volume(path)], [1, 2]) == [range(1, 3)]
+    assert check_slices([Volume(path)], []) == check_slices([Volume(path)], None) == [range(3)]

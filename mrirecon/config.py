@@ -27,7 +27,7 @@ class DataConfig:
     slices: list[int] = field(default_factory=list)
     """First and last slice to use, counted from 0, both included; empty: all."""
     coils: str = "auto"
-    """single or multi where the folder has both kinds of files; auto: the kind that is there."""
+    """single, multi or both where the folder has both kinds of files; auto: the kind that is there."""
     check: str = "auto"
     """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
     workers: int = 0

@@ -16,7 +16,7 @@ from mrirecon.errors import InputError, unknown_name
 
 _OWN = re.compile(r"^(?P<split>train|val|test)$")
 _FASTMRI = re.compile(r"^(?:.*_)?(?P<kind>single|multi)coil_(?P<split>train|val|test)(?:_.*)?$")
-KINDS = ("auto", "single", "multi")
+KINDS = ("auto", "single", "multi", "both")
 
 
 @dataclass
@@ -120,8 +120,8 @@ def _split_folders(root: Path, coils: str) -> dict[str, list[Path]]:
     kinds = {kind for _, kind, _ in found if kind}
     if len(kinds) > 1 and coils == "auto":
         names = ", ".join(path.name for *_, path in found)
-        raise InputError(f"{root} has single-coil and multi-coil folders ({names}); choose: --coils single or multi")
-    if len(kinds) > 1:
+        raise InputError(f"{root} has single-coil and multi-coil folders ({names}); choose: --coils single, multi or both")
+    if len(kinds) > 1 and coils != "both":
         found = [entry for entry in found if entry[1] in (None, coils)]
     groups: dict[str, list[Path]] = {}
     for split in SPLITS:
@@ -186,9 +186,9 @@ def _of_kind(volumes: list[Volume], coils: str) -> list[Volume]:
     if coils == "auto" and single and multi:
         raise InputError(
             f"single-coil ({single[0].name}, {len(single)} in all) and multi-coil files ({multi[0].name}, "
-            f"{len(multi)} in all) stand together; choose: --coils single or multi"
+            f"{len(multi)} in all) stand together; choose: --coils single, multi or both"
         )
-    kept = {"auto": single or multi, "single": single, "multi": multi}[coils]
+    kept = {"single": single, "multi": multi}.get(coils, volumes)
     if not kept:
         raise InputError(f"none of the {len(volumes)} files is {coils}-coil; leave --coils out")
     return kept

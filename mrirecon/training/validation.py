@@ -26,7 +26,7 @@ class Validation:
     def __init__(self, loaders: Sequence[DataLoader], curves: Curves) -> None:
         self.loaders, self.curves = loaders, curves
 
-    def __call__(self, trainer: pl.Trainer, module: ReconModule, stop: StopRequest) -> dict[str, float] | None:
+    def __call__(self, trainer: pl.Trainer, module: Any, stop: StopRequest) -> dict[str, float] | None:
         """Mean scores over volumes and accelerations; None when a stop was requested meanwhile."""
         module.eval()
         with torch.inference_mode(), trainer.precision_plugin.forward_context():

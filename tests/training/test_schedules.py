@@ -54,7 +54,7 @@ def test_warmup_rises_to_the_top_and_is_never_zero(name):
     factor = schedule_factor(ScheduleConfig(name, warmup=10), 100)
     ramp = [factor(s) for s in range(11)]
     assert ramp[0] > 0
-    assert all(b > a for a, b in itertools.pairwise(ramp))
+    assert all(b > a for a, b in itertools.pairwise(ramp[:10]))
     assert max(ramp) == pytest.approx(1.0)
 
 

@@ -1,0 +1,63 @@
+"""The two blocks of the U-Net; module order and names are those of fastMRI's, so that its weights load."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from mrirecon.errors import unknown_name
+
+NORM_POSITIONS = ("before", "between", "after")
+MakeNorm = Callable[[int], nn.Module]
+
+
+class ConvBlock(nn.Module):
+    """Two times convolution 3 x 3, norm, LeakyReLU, dropout of channels: (batch, channels, height, width).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        make_norm: Norm layer for a number of channels.
+        norm_position: One of `NORM_POSITIONS`, see `normalised`.
+        dropout: Probability of zeroing a channel.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str, dropout: float
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            conv = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False)
+            layers += [*normalised(conv, make_norm, norm_position), nn.Dropout2d(dropout)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image)
+
+
+class TransposeConvBlock(nn.Module):
+    """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU; doubles height and width."""
+
+    def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str) -> None:
+        super().__init__()
+        conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2, bias=False)
+        self.layers = nn.Sequential(*normalised(conv, make_norm, norm_position))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image)
+
+
+def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, position: str) -> list[nn.Module]:
+    """A convolution with its LeakyReLU(0.2) and a norm: before the convolution, between them, or after both.
+
+    Raises:
+        InputError: Unknown position.
+    """
+    activation = nn.LeakyReLU(negative_slope=0.2, inplace=True)
+    if position == "before":
+        return [make_norm(conv.in_channels), conv, activation]
+    if position == "between":
+        return [conv, make_norm(conv.out_channels), activation]
+    if position == "after":
+        return [conv, activation, make_norm(conv.out_channels)]
+    raise unknown_name("norm position", position, NORM_POSITIONS)

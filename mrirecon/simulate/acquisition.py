@@ -23,6 +23,25 @@ def central_kspace(
     return np.ascontiguousarray(np.swapaxes(rows, -1, -2), dtype=np.complex64)
 
 
+def images(kspace: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Fully sampled reconstruction of `(slices, coils, height, width)`: `(slices, h, w)`, float32.
+
+    Inverse transform, centre crop, RSS; equals `mrirecon.physics` (tested), whose torch kernels would
+    bring a thread pool into each thread that simulates.
+    """
+    return np.stack([_image(one, shape) for one in kspace])
+
+
+def _image(kspace: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    top, left = ((whole - part) // 2 for whole, part in zip(kspace.shape[-2:], shape, strict=True))
+    axes = (-2, -1)
+    coils = fft.fftshift(fft.ifft2(fft.ifftshift(kspace, axes=axes), norm="ortho"), axes=axes)
+    part = coils[:, top : top + shape[0], left : left + shape[1]]
+    largest = np.abs(part).max() or np.float32(1)  # squares of 1e-24 would vanish
+    part = part / largest
+    return (np.sqrt((part.real**2 + part.imag**2).sum(axis=0)) * largest).astype(np.float32)
+
+
 def noise_covariance(n_coils: int, correlation: float) -> np.ndarray:
     """`(coils, coils)`: `correlation` between neighbours, its powers further away, 1 on the diagonal."""
     distance = np.abs(np.subtract.outer(np.arange(n_coils), np.arange(n_coils)))

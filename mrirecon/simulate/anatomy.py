@@ -54,7 +54,7 @@ def random_anatomy(rng: np.random.Generator) -> Anatomy:
         cerebrum_center=np.array([0.0, rng.uniform(-20, -14), rng.uniform(9, 14)]),
         cerebrum_radii=radii,
         below_radius=rng.uniform(40, 47),
-        narrow_front=rng.uniform(0.05, 0.22),
+        narrow_front=rng.uniform(0.0, 0.15),
         fossa_center=np.array([0.0, rng.uniform(-54, -46), rng.uniform(-38, -32)]),
         fossa_radii=np.array([rng.uniform(49, 55), rng.uniform(36, 42), rng.uniform(25, 30)]),
         hull_wave=Waves.random(rng, (60, 140), 24),

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 from mrirecon.simulate.plane import Plane
+from mrirecon.simulate.product import product
 
 _MU0 = 4e-7 * np.pi  # T m / A
 _SEGMENTS = 48
 _GRID_MM = 9.0  # the field is this smooth: interpolating it changes it by less than noise (tested)
 _CONDUCTOR_MM = 6.0
+_TAPS = 6
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ def loop_field(points_mm: np.ndarray, loop: Loop, conductor_mm: float = 0.0) -> 
     """
     points = np.asarray(points_mm, dtype=np.float64).reshape(-1, 3) - loop.center
     wire, piece = _wire(loop)
-    square = (points**2).sum(1)[:, None] + (wire**2).sum(1) - 2 * points @ wire.T + conductor_mm**2
+    square = (points**2).sum(1)[:, None] + (wire**2).sum(1) - 2 * product(points, wire.T) + conductor_mm**2
     weight = square**-1.5
     # piece x (point - wire) / distance^3, summed over the pieces
-    field = np.cross(weight @ piece, points) - weight @ np.cross(piece, wire)
+    summed = product(weight, np.hstack([piece, np.cross(piece, wire)]))
+    field = np.cross(summed[:, :3], points) - summed[:, 3:]
     per_mm = _MU0 / (4 * np.pi) * 1e3
     return (per_mm * field).reshape(np.shape(points_mm))
 
@@ -53,16 +55,15 @@ def receive_sensitivity(points_mm: np.ndarray, loops: list[Loop]) -> np.ndarray:
 def coil_maps(plane: Plane, loops: list[Loop]) -> np.ndarray:
     """Sensitivity maps `(coils, height, width)`, complex64, on a slice; one uniform map without loops.
 
-    Computed on a coarse grid and interpolated with cubic splines.
+    Computed on a coarse grid and interpolated.
     """
     if not loops:
         return np.ones((1, *plane.shape), dtype=np.complex64)
     rows, columns = _coarse(plane.row_mm), _coarse(plane.column_mm)
     points = plane.center + rows[:, None, None] * plane.row + columns[None, :, None] * plane.column
     coarse = receive_sensitivity(points, loops).astype(np.complex64)
-    to_rows = make_interp_spline(rows, np.eye(len(rows)))(plane.row_mm).astype(np.float32)
-    to_columns = make_interp_spline(columns, np.eye(len(columns)))(plane.column_mm).astype(np.float32)
-    return to_rows @ coarse @ to_columns.T
+    tall = _refine(coarse, rows, plane.row_mm)  # (coils, coarse columns, height)
+    return _refine(tall, columns, plane.column_mm)
 
 
 def random_loops(
@@ -117,5 +118,22 @@ def _wire(loop: Loop) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _coarse(positions_mm: np.ndarray) -> np.ndarray:
-    n = max(5, int(np.ceil((positions_mm[-1] - positions_mm[0]) / _GRID_MM)) + 1)
+    n = max(_TAPS, int(np.ceil((positions_mm[-1] - positions_mm[0]) / _GRID_MM)) + 1)
     return np.linspace(positions_mm[0], positions_mm[-1], n)
+
+
+def _refine(values: np.ndarray, coarse_mm: np.ndarray, fine_mm: np.ndarray) -> np.ndarray:
+    """Interpolate `(coils, coarse, others)` along its second axis: `(coils, others, fine)`, complex64.
+
+    Lagrange polynomials through the 6 nearest points; a product with them, since it is the same for all coils.
+    """
+    place = (fine_mm - coarse_mm[0]) / (coarse_mm[1] - coarse_mm[0])
+    first = np.clip(np.floor(place).astype(int) - _TAPS // 2 + 1, 0, len(coarse_mm) - _TAPS)
+    weights = np.zeros((len(fine_mm), len(coarse_mm)), dtype=np.float32)
+    for tap in range(_TAPS):
+        others = [other for other in range(_TAPS) if other != tap]
+        factors = [(place - first - other) / (tap - other) for other in others]
+        weights[np.arange(len(fine_mm)), first + tap] = np.prod(factors, axis=0)
+    flat = np.ascontiguousarray(np.moveaxis(values, 1, 0)).reshape(len(coarse_mm), -1)
+    fine = product(weights, flat.view(np.float32)).view(np.complex64)
+    return np.ascontiguousarray(fine.T).reshape(values.shape[0], values.shape[2], len(fine_mm))

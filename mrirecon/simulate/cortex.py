@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrirecon.simulate.cut import Cut
 from mrirecon.simulate.fields import PeriodicField, Waves
-from mrirecon.simulate.plane import Plane
 from mrirecon.simulate.shapes import ellipsoid, smooth_min
 
 _REFERENCE_RADIUS_MM = 75.0
@@ -65,32 +65,43 @@ class Cortex:
             callosum=(np.array([0, rng.uniform(-16, -8), rng.uniform(2, 8)]), np.array([99, rng.uniform(38, 46), rng.uniform(22, 28)])),
         )
 
-    def fluid_distance(self, plane: Plane, points: np.ndarray, depth: np.ndarray, center: np.ndarray) -> np.ndarray:
-        """Distance in mm to the nearest fluid outside or in a fold, negative in it; `(height, width)`.
+    def fluid_distance(self, cut: Cut, depth: np.ndarray, center: np.ndarray) -> np.ndarray:
+        """Distance in mm to the nearest fluid outside or in a fold, negative in it; `(n,)`.
 
         Args:
-            plane: The slice; `points` are its points in the head's frame.
-            points: `(3, height, width)` mm.
-            depth: Distance below the brain's hull, positive inside.
+            cut: The points, n of them.
+            depth: Distance below the brain's hull, positive inside, `(n,)`.
             center: `(3,)` mm, where the radii of the folds meet.
         """
-        vary = self.vary.on(plane)
-        offset = points - center.astype(np.float32).reshape(3, 1, 1)
-        radius = np.sqrt(np.einsum("i...,i...->...", offset, offset))
-        surface = np.float32(_REFERENCE_RADIUS_MM) / np.maximum(radius, 20)
-        # Folds run half along the radius and half straight in, as real ones do.
-        projected = offset * (np.float32(0.25) + np.float32(0.75) * surface)
-        for axis, wave in enumerate(self.wander):
-            projected[axis] += np.float32(self.wander_mm) * wave.on(plane)
-        distance = np.minimum(depth, self._fissures(plane, points, vary))
+        vary = cut.field(self.vary)
+        fissures = self._fissures(cut, vary)
+        distance = np.minimum(depth, fissures)
+        fold_depth = np.minimum(depth, 1.7 * fissures + 2)  # folds start from the fissures, too, but are shorter there
+        deepest = max(folding.depth_mm[1] for folding in self.foldings) + self.grey_mm + 3
+        near = (distance > -3) & (fold_depth < deepest)
+        shell = cut.where(near)
+        projected, part = self._projected(shell, center), distance[near]
         for folding in self.foldings:
-            distance = smooth_min(distance, folding.distance(projected, depth, vary), 1.5)
+            part = smooth_min(part, folding.distance(projected, fold_depth[near], vary[near]), 1.5)
+        distance[near] = part
         return distance
 
-    def _fissures(self, plane: Plane, points: np.ndarray, vary: np.ndarray) -> np.ndarray:
-        x, y, z = points
-        bend = self.fissure_bend.on(plane)
-        spared = np.maximum(-ellipsoid(points * _FLAT_X, self.callosum[0], self.callosum[1]), 0)
+    def _projected(self, cut: Cut, center: np.ndarray) -> np.ndarray:
+        """Where the folds' fields are read: along the radius most of the way to the surface, plus the wander."""
+        offset = cut.points - center.astype(np.float32)[:, None]
+        radius = np.sqrt(np.einsum("in,in->n", offset, offset))
+        surface = np.float32(_REFERENCE_RADIUS_MM) / np.maximum(radius, 48)
+        offset *= np.float32(0.25) + np.float32(0.75) * surface
+        for axis, wave in enumerate(self.wander):
+            offset[axis] += np.float32(self.wander_mm) * cut.field(wave)
+        return offset
+
+    def _fissures(self, cut: Cut, vary: np.ndarray) -> np.ndarray:
+        """The fissure between the hemispheres, and on each side the Sylvian fissure with the insula behind it."""
+        x, y, z = cut.points
+        bend = cut.field(self.fissure_bend)
+        in_midplane = np.stack([np.zeros_like(y), y, z])
+        spared = np.maximum(-ellipsoid(in_midplane, self.callosum[0], self.callosum[1]), 0)
         midline = np.hypot(x + np.float32(0.8) * bend, spared) - np.float32(self.fissure_half_width_mm)
         height, slope, half_width = self.sylvian
         sheet = z - np.float32(height) + np.float32(slope) * y + 5 * vary
@@ -99,6 +110,3 @@ class Cortex:
         beside = np.maximum(np.abs(y - 1) - 24, 0) + np.maximum(np.abs(z - 4) - 15, 0)
         lateral = np.minimum(np.hypot(sheet, outside), np.hypot(insula, beside))
         return np.minimum(midline, lateral - np.float32(half_width))
-
-
-_FLAT_X = np.array([0.01, 1, 1], dtype=np.float32).reshape(3, 1, 1)

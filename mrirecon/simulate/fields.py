@@ -6,6 +6,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from mrirecon.simulate.plane import Plane
+from mrirecon.simulate.product import product
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Waves:
     def on(self, plane: Plane) -> np.ndarray:
         """Values `(height, width)`, float32. A plane wave is separable on any plane, so this is one product."""
         start = self.wave_vectors @ plane.center + self.phases
-        along_rows = np.outer(plane.row_mm, self.wave_vectors @ plane.row) + start
-        along_columns = np.outer(plane.column_mm, self.wave_vectors @ plane.column)
-        left = np.hstack([np.cos(along_rows), -np.sin(along_rows)]).astype(np.float32)
-        right = np.hstack([np.cos(along_columns), np.sin(along_columns)]).astype(np.float32)
-        return (left @ right.T) * np.float32(np.sqrt(2 / len(self.phases)))
+        along_rows = (np.outer(plane.row_mm, self.wave_vectors @ plane.row) + start).astype(np.float32)
+        along_columns = np.outer(self.wave_vectors @ plane.column, plane.column_mm).astype(np.float32)
+        left = np.hstack([np.cos(along_rows), -np.sin(along_rows)])
+        right = np.vstack([np.cos(along_columns), np.sin(along_columns)])
+        return product(left * np.float32(np.sqrt(2 / len(self.phases))), right)
 
 
 @dataclass(frozen=True)

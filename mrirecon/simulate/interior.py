@@ -4,8 +4,8 @@ import numpy as np
 
 from mrirecon.simulate.anatomy import Anatomy
 from mrirecon.simulate.contrast import Contrast
+from mrirecon.simulate.cut import Cut
 from mrirecon.simulate.picture import Picture
-from mrirecon.simulate.plane import Plane
 from mrirecon.simulate.shapes import ellipsoid, inside, smooth_min, tube
 
 _NUCLEI = (  # centre and radii on the right side
@@ -22,37 +22,39 @@ def paint_brain(
     picture: Picture,
     anatomy: Anatomy,
     contrast: Contrast,
-    plane: Plane,
-    points: np.ndarray,
+    cut: Cut,
     cavity: np.ndarray,
-    edge_mm: float,
 ) -> None:
     """Paint what the skull holds over `picture`, in place; `cavity` is the distance to the skull's inner face."""
-    picture.paint(inside(cavity, edge_mm), contrast, "csf")
-    wave = anatomy.asymmetry.on(plane)
-    bent = np.concatenate([np.abs(points[:1] + 1.2 * wave), points[1:]])  # both sides, not quite alike
+    picture.paint(inside(cavity, cut.edge_mm), contrast, "csf")
+    wave = cut.field(anatomy.asymmetry)
+    bent = np.concatenate([np.abs(cut.points[:1] + 1.2 * wave), cut.points[1:]])  # both sides, not quite alike
     bent[1] += 2 * wave
-    hindbrain = _hindbrain(anatomy, bent)
+    low = cut.lowest < 10
+    stem, cerebellum = (_stem(bent), _cerebellum(anatomy, bent)) if low else (np.float32(99), np.float32(99))
     depth = -cavity - np.float32(anatomy.csf_mm) * (1 + np.float32(0.4) * wave)
-    fluid = anatomy.cortex.fluid_distance(plane, points, depth, anatomy.cerebrum_center)
-    fluid = np.minimum(fluid, hindbrain - 2.0)
-    picture.paint(inside(-fluid, edge_mm), contrast, "grey")
-    picture.paint(inside(np.float32(anatomy.cortex.grey_mm) - fluid, 1.3 * edge_mm), contrast, "white")
-    _paint_deep(picture, anatomy, contrast, bent, fluid, edge_mm)
-    if points[2].min() < 10:
-        _paint_hindbrain(picture, anatomy, contrast, plane, bent, cavity, edge_mm)
-    _paint_lesions(picture, anatomy, contrast, points, fluid, wave, edge_mm)
+    fluid = anatomy.cortex.fluid_distance(cut, depth, anatomy.cerebrum_center)
+    fluid = np.minimum(fluid, np.minimum(stem, cerebellum) - 2.0)
+    picture.paint(inside(-fluid, cut.edge_mm), contrast, "grey")
+    picture.paint(inside(np.float32(anatomy.cortex.grey_mm) - fluid, 1.3 * cut.edge_mm), contrast, "white")
+    _paint_deep(picture, anatomy, contrast, cut, bent, fluid)
+    if low:
+        _paint_cerebellum(picture, anatomy, contrast, cut, bent, np.maximum(cerebellum, cavity + 2))
+        _paint_stem(picture, anatomy, contrast, cut, bent, np.maximum(stem, cavity - 20), cavity)
+    _paint_lesions(picture, anatomy, contrast, cut, fluid, wave)
 
 
 def _paint_deep(
-    picture: Picture, anatomy: Anatomy, contrast: Contrast, bent: np.ndarray, fluid: np.ndarray, edge_mm: float
+    picture: Picture, anatomy: Anatomy, contrast: Contrast, cut: Cut, bent: np.ndarray, fluid: np.ndarray
 ) -> None:
-    within = inside(-fluid, edge_mm)
+    within = inside(-fluid, cut.edge_mm)
     for tissue, center, radii in _NUCLEI:
-        picture.paint(within * inside(ellipsoid(bent, center, radii), 1.6 * edge_mm), contrast, tissue)
-    pallidum = inside(ellipsoid(bent, (19, -3, 0), (4.5, 9, 7)), 1.6 * edge_mm)
+        if not cut.meets(center, radii):
+            continue
+        picture.paint(within * inside(ellipsoid(bent, center, radii), 1.6 * cut.edge_mm), contrast, tissue)
+    pallidum = inside(ellipsoid(bent, (19, -3, 0), (4.5, 9, 7)), 1.6 * cut.edge_mm)
     picture.paint(within * pallidum, contrast, "nucleus", anatomy.iron)
-    picture.paint(inside(_ventricles(anatomy, bent), edge_mm), contrast, "csf")
+    picture.paint(inside(_ventricles(anatomy, bent), cut.edge_mm), contrast, "csf")
 
 
 def _ventricles(anatomy: Anatomy, bent: np.ndarray) -> np.ndarray:
@@ -64,58 +66,58 @@ def _ventricles(anatomy: Anatomy, bent: np.ndarray) -> np.ndarray:
     return np.minimum(smooth_min(body, temporal, 3.0), third)
 
 
-def _hindbrain(anatomy: Anatomy, bent: np.ndarray) -> np.ndarray:
-    """Distance to cerebellum and brain stem."""
-    cerebellum = ellipsoid(bent, anatomy.fossa_center, anatomy.fossa_radii - 4)
-    return np.minimum(cerebellum, _stem(bent))
+def _cerebellum(anatomy: Anatomy, bent: np.ndarray) -> np.ndarray:
+    return ellipsoid(bent, anatomy.fossa_center, anatomy.fossa_radii - 4)
 
 
 def _stem(bent: np.ndarray) -> np.ndarray:
-    midbrain = tube(bent, [(6, -22, -6), (3, -26, -18), (0, -24, -30), (0, -32, -50), (0, -44, -66)], [9, 11, 14, 9, 6])
-    return midbrain
+    path = [(6, -22, -6), (3, -26, -18), (0, -24, -30), (0, -32, -50), (0, -44, -66)]
+    return tube(bent, path, [9, 11, 14, 9, 6])
 
 
-def _paint_hindbrain(
+def _paint_cerebellum(
+    picture: Picture, anatomy: Anatomy, contrast: Contrast, cut: Cut, bent: np.ndarray, cerebellum: np.ndarray
+) -> None:
+    sheet = np.abs(cut.field(anatomy.folia)) * np.float32(1.4)  # mm from the fluid between two leaves
+    picture.paint(inside(cerebellum - 1.5, cut.edge_mm), contrast, "csf")
+    leaf = np.maximum(cerebellum, np.minimum(0.45 - sheet, 8 + cerebellum))
+    picture.paint(inside(leaf, cut.edge_mm), contrast, "grey")
+    core = np.maximum(cerebellum + 3.5, 1.25 + 6 / (1 - np.minimum(cerebellum, 0)) - sheet)
+    core = np.minimum(core, ellipsoid(bent, (16, -50, -36), (14, 13, 8)))
+    picture.paint(inside(core, cut.edge_mm), contrast, "white")
+
+
+def _paint_stem(
     picture: Picture,
     anatomy: Anatomy,
     contrast: Contrast,
-    plane: Plane,
+    cut: Cut,
     bent: np.ndarray,
+    stem: np.ndarray,
     cavity: np.ndarray,
-    edge_mm: float,
 ) -> None:
-    cerebellum = np.maximum(ellipsoid(bent, anatomy.fossa_center, anatomy.fossa_radii - 4), cavity + 2)
-    stripes = anatomy.folia.on(plane)
-    sheet = np.abs(stripes) * 1.4
-    picture.paint(inside(cerebellum - 1.5, edge_mm), contrast, "csf")
-    leaf = np.maximum(cerebellum, np.minimum(0.45 - sheet, 8 + cerebellum))
-    picture.paint(inside(leaf, edge_mm), contrast, "grey")
-    core = np.maximum(cerebellum + 3.5, 1.25 + 6 / (1 - np.minimum(cerebellum, 0)) - sheet)
-    core = np.minimum(core, ellipsoid(bent, (16, -50, -36), (14, 13, 8)))
-    picture.paint(inside(core, edge_mm), contrast, "white")
-    stem = np.maximum(_stem(bent), cavity - 20)
-    picture.paint(inside(stem - 2, edge_mm) * inside(cavity, edge_mm), contrast, "csf")
-    picture.paint(inside(stem, edge_mm), contrast, "white", 0.96)
+    free = np.clip(-(bent[2] + 8) / 8, 0, 1)  # its top is part of the brain, fluid surrounds the rest
+    picture.paint(free * inside(stem - 1.6, cut.edge_mm) * inside(cavity, cut.edge_mm), contrast, "csf")
+    picture.paint(inside(stem, cut.edge_mm), contrast, "white", 0.96)
     fourth = ellipsoid(bent, (0, -40, -34), (5 * anatomy.ventricle, 4.5, 11))
-    picture.paint(inside(fourth, edge_mm), contrast, "csf")
+    picture.paint(inside(fourth, cut.edge_mm), contrast, "csf")
 
 
 def _paint_lesions(
     picture: Picture,
     anatomy: Anatomy,
     contrast: Contrast,
-    points: np.ndarray,
+    cut: Cut,
     fluid: np.ndarray,
     wave: np.ndarray,
-    edge_mm: float,
 ) -> None:
-    within = inside(1.5 - fluid, edge_mm)
+    within = inside(1.5 - fluid, cut.edge_mm)
     for lesion in anatomy.lesions:
-        distance = ellipsoid(points, lesion.center, lesion.radii)
-        if distance.min() > 3:
+        distance = ellipsoid(cut.points, lesion.center, lesion.radii)
+        if distance.min(initial=9) > 3:
             continue
         distance = distance + np.float32(0.15 * lesion.radii.mean()) * wave
-        picture.paint(within * inside(distance, 1.5 * edge_mm), contrast, "lesion")
+        picture.paint(within * inside(distance, 1.5 * cut.edge_mm), contrast, "lesion")
         if lesion.core:
-            distance = ellipsoid(points, lesion.center, lesion.radii * lesion.core)
-            picture.paint(within * inside(distance, edge_mm), contrast, "core")
+            distance = ellipsoid(cut.points, lesion.center, lesion.radii * lesion.core)
+            picture.paint(within * inside(distance, cut.edge_mm), contrast, "core")

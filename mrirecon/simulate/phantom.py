@@ -6,6 +6,7 @@ import numpy as np
 
 from mrirecon.simulate.anatomy import Anatomy, random_anatomy
 from mrirecon.simulate.contrast import Contrast, random_contrast
+from mrirecon.simulate.cut import Cut
 from mrirecon.simulate.fields import Waves
 from mrirecon.simulate.interior import paint_brain
 from mrirecon.simulate.outside import head_hull, paint_outside
@@ -71,11 +72,17 @@ class Phantom:
         return Picture(water * self._texture(plane), fat, cover)
 
     def _cut(self, plane: Plane, edge_mm: float) -> Picture:
-        points = plane.points() / self.size.astype(np.float32).reshape(3, 1, 1)
-        skull_inside = cavity(self.anatomy, plane, points)
-        head = head_hull(self.anatomy, plane, points, skull_inside)
-        picture = paint_outside(self.anatomy, self.contrast, plane, points, head, skull_inside, edge_mm)
-        paint_brain(picture, self.anatomy, self.contrast, plane, points, skull_inside, edge_mm)
+        cut = Cut.of(plane, self.size, edge_mm)
+        distance = cavity(self.anatomy, cut)
+        head = head_hull(self.anatomy, cut, distance)
+        picture = Picture.blank(plane.shape)
+        around = (distance > -2 * edge_mm) & (head < 2 * edge_mm)
+        brain = distance < edge_mm
+        picture.put(around, paint_outside(self.anatomy, self.contrast, cut.where(around), head[around], distance[around]))
+        inner = picture.take(brain)
+        inner.cover[...] = 1
+        paint_brain(inner, self.anatomy, self.contrast, cut.where(brain), distance[brain])
+        picture.put(brain, inner)
         return picture
 
     def _texture(self, plane: Plane) -> np.ndarray:
@@ -85,13 +92,12 @@ class Phantom:
         return np.maximum(texture, 0)
 
 
-def cavity(anatomy: Anatomy, plane: Plane, points: np.ndarray) -> np.ndarray:
-    """Distance to the inner face of the skull, negative inside."""
-    offset = points - anatomy.cerebrum_center.astype(np.float32).reshape(3, 1, 1)
+def cavity(anatomy: Anatomy, cut: Cut) -> np.ndarray:
+    """Distance to the inner face of the skull, negative inside, `(n,)`."""
+    offset = cut.points - anatomy.cerebrum_center.astype(np.float32)[:, None]
     offset[0] *= 1 + np.float32(anatomy.narrow_front) * offset[1] / np.float32(anatomy.cerebrum_radii[1])
     below = np.float32(anatomy.cerebrum_radii[2] / anatomy.below_radius)
     offset[2] = np.where(offset[2] < 0, offset[2] * below, offset[2])
     cerebrum = ellipsoid(offset, (0, 0, 0), anatomy.cerebrum_radii)
-    fossa = ellipsoid(points, anatomy.fossa_center, anatomy.fossa_radii)
-    wave = anatomy.hull_wave.on(plane)
-    return smooth_min(cerebrum, fossa, 12.0) + np.float32(anatomy.hull_mm) * wave
+    fossa = ellipsoid(cut.points, anatomy.fossa_center, anatomy.fossa_radii)
+    return smooth_min(cerebrum, fossa, 20.0) + np.float32(anatomy.hull_mm) * cut.field(anatomy.hull_wave)

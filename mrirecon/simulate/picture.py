@@ -16,9 +16,18 @@ class Picture(NamedTuple):
     cover: np.ndarray  # share of the point that lies in the object, 0 to 1
 
     @classmethod
-    def blank(cls, cover: np.ndarray) -> "Picture":
-        """No signal yet."""
-        return cls(np.zeros_like(cover), np.zeros_like(cover), cover)
+    def blank(cls, shape: tuple[int, ...]) -> "Picture":
+        """Nothing there."""
+        return cls(*(np.zeros(shape, dtype=np.float32) for _ in cls._fields))
+
+    def take(self, chosen: np.ndarray) -> "Picture":
+        """The parts at the flat positions where `chosen` (n,) is true."""
+        return Picture(*(part.reshape(-1)[chosen] for part in self))
+
+    def put(self, chosen: np.ndarray, values: "Picture") -> None:
+        """Write `values` back to those positions, in place."""
+        for part, value in zip(self, values, strict=True):
+            part.reshape(-1)[chosen] = value
 
     def paint(self, cover: np.ndarray, contrast: Contrast, tissue: str, factor: float | np.ndarray = 1.0) -> None:
         """Put a tissue over what is there, in place."""

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from mrirecon.config import SimulateConfig
 from mrirecon.data.header import Header
-from mrirecon.physics import center_crop, ifft2c, rss
-from mrirecon.simulate.acquisition import central_kspace, complex_noise, noise_covariance
+from mrirecon.simulate.acquisition import central_kspace, complex_noise, images, noise_covariance
 from mrirecon.simulate.coil_maps import Loop, coil_maps, random_loops, receive_sensitivity
 from mrirecon.simulate.fields import Waves
 from mrirecon.simulate.picture import Picture
@@ -117,11 +115,6 @@ def scan_slice(thing: ScanObject, plane: Plane, stack: Stack, receiver: Receiver
     kspace = central_kspace(coil_images, corner, plane.shape, stack.kspace_shape)
     cover = central_kspace(picture.cover, corner, plane.shape, stack.kspace_shape)
     return kspace, images(cover[None, None], stack.shape)[0] > 0.5
-
-
-def images(kspace: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Fully sampled reconstruction as fastMRI's: inverse transform, centre crop, RSS; `(slices, h, w)` float32."""
-    return np.stack([rss(center_crop(ifft2c(torch.from_numpy(k)), shape)).numpy() for k in kspace])
 
 
 def noise_sd(ground_truth: np.ndarray, mask: np.ndarray, config: SimulateConfig, rng: np.random.Generator) -> float:

@@ -11,9 +11,9 @@ def ellipsoid(points: np.ndarray, center: Triple, radii: Triple) -> np.ndarray:
     """Distance to an axis-parallel ellipsoid, first order at its surface."""
     offset = points - _column(center, points)
     scaled = offset / _column(radii, points)
-    level = np.sqrt(np.einsum("i...,i...->...", scaled, scaled))
+    level = _length(scaled)
     scaled /= _column(radii, points)
-    slope = np.sqrt(np.einsum("i...,i...->...", scaled, scaled))
+    slope = _length(scaled)
     return level * (level - 1) / np.maximum(slope, np.float32(1e-6))
 
 
@@ -51,10 +51,15 @@ def paint(signal: np.ndarray, cover: np.ndarray, value: np.ndarray | float) -> N
 def _segment(points: np.ndarray, a: np.ndarray, b: np.ndarray, radius_a: float, radius_b: float) -> np.ndarray:
     axis = b - a
     offset = points - _column(a, points)
-    share = np.clip(np.einsum("i...,i->...", offset, axis / (axis @ axis)), 0, 1)
+    along = axis / (axis @ axis)
+    share = np.clip(offset[0] * along[0] + offset[1] * along[1] + offset[2] * along[2], 0, 1)
     offset -= share * _column(axis, points)
-    length = np.sqrt(np.einsum("i...,i...->...", offset, offset))
-    return length - (np.float32(radius_a) + share * np.float32(radius_b - radius_a))
+    return _length(offset) - (np.float32(radius_a) + share * np.float32(radius_b - radius_a))
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    x, y, z = vectors
+    return np.sqrt(x * x + y * y + z * z)
 
 
 def _column(values: Triple, points: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ class Geometry:
         low, high = box
         need = np.array([np.abs(axis) @ (high - low) for axis in (row, column)])
         least = float((need / self.matrix).max())
-        pixel = least * rng.uniform(0.98, 1.4)
+        pixel = least * rng.uniform(0.97, 1.3)
         room = (np.array(self.matrix) * pixel - need).clip(min=0) * rng.uniform(-0.35, 0.35, 2)
         return pixel, (low + high) / 2 + room[0] * row + room[1] * column
 

@@ -1,0 +1,112 @@
+"""Everything a training needs, made and checked before anything is written."""
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import torch
+
+from mrirecon import progress
+from mrirecon.config import TrainConfig
+from mrirecon.data.datamodule import ReconDataModule
+from mrirecon.data.manifest import data_manifest
+from mrirecon.data.masking import MaskSpec
+from mrirecon.errors import InputError
+from mrirecon.models.precision import auto_precision
+from mrirecon.models.unet import check_image_size
+from mrirecon.runs import RunFolder
+from mrirecon.training.build import build_model
+from mrirecon.training.loggers import check_logger
+from mrirecon.training.module import ReconModule
+from mrirecon.training.plan import Plan, check_numbers, make_plan
+from mrirecon.workflows.device import PRECISIONS, choose_device
+from mrirecon.workflows.provenance import provenance
+
+
+class TrainingWork:
+    """Everything a fit needs, made and checked before anything is written."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.device = choose_device(config.device).type
+        self.precision = _precision(config.precision, self.device)
+        check_numbers(config)
+        check_logger(config.logger)
+        torch.manual_seed(config.seed)
+        self.model = build_model(config.model)
+        self.data = ReconDataModule(config.data, config.batch_size, config.val_volumes, config.seed)
+        for shape in set(self.data.train_set.image_shapes):
+            check_image_size(shape, config.model.pools)
+        self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
+        self.data.plan(self.plan.n_steps * self.plan.accumulate)
+        stream, accumulate = self.data.stream, self.plan.accumulate
+        self.module = ReconModule(
+            self.model,
+            config.optimizer,
+            config.schedule,
+            self.plan.n_steps,
+            config.loss,
+            lambda number: stream.weight(number, accumulate),
+            config.seed,
+        )
+        self.module.configure_optimizers()  # a wrong name fails here, not after the start
+
+    def provenance(self) -> dict[str, Any]:
+        """The facts beside the configuration."""
+        manifest = data_manifest([*self.data.train_volumes, *self.data.val_volumes])
+        return provenance(
+            device=self.device,
+            precision=self.precision,
+            seed=self.config.seed,
+            data_manifest=manifest,
+            masks=dataclasses.asdict(self.data.spec),
+            protocol="fastmri-v1",
+        )
+
+    def announce(self, run: RunFolder) -> None:
+        """Say what will be done, defaults included."""
+        if progress.quiet:
+            return
+        data, plan = self.data, self.plan
+        n_parameters = sum(p.numel() for p in self.model.parameters())
+        lines = [
+            f"run folder  {run.path}",
+            f"data        {len(data.train_volumes)} training volumes ({len(data.train_set)} slices), "
+            f"{len(data.val_volumes)} validation volumes",
+            *(f"note        {note}" for note in data.notes),
+            f"masks       {_masks(data.spec)}",
+            f"model       U-Net, {n_parameters:,} parameters, {self.device}, {self.precision}",
+            f"plan        {plan.n_steps} steps x {plan.accumulate * self.config.batch_size} slices "
+            f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps",
+        ]
+        print("\n".join(lines), file=sys.stderr)
+        for name in ("model", "optimizer", "schedule"):
+            values = dataclasses.asdict(getattr(self.config, name))
+            shown = ", ".join(f"{k} {v}" for k, v in values.items() if v not in (None, [], ""))
+            print(f"{name:<11} {shown}", file=sys.stderr)
+        print(f"loss        {self.config.loss}", file=sys.stderr, flush=True)
+
+    def require_same_data(self, run: RunFolder) -> None:
+        """Another data set under the same folder would not be a resume."""
+        stored = json.loads(run.provenance.read_text())["data_manifest"]["sha256"]
+        if self.provenance()["data_manifest"]["sha256"] != stored:
+            raise InputError(
+                f"the files under {self.config.data.path} are not those that {run.path} was trained on; "
+                "a resumed run needs the same data (--data says where it is now)"
+            )
+
+
+def _masks(spec: MaskSpec) -> str:
+    pairs = zip(spec.accelerations, spec.center_fractions, strict=True)
+    return f"{spec.name}, " + " or ".join(f"{r:g}x (center fraction {f:g})" for r, f in pairs)
+
+
+def _precision(name: str, device: str) -> str:
+    if name == "auto":
+        return "bf16-mixed" if auto_precision(device) == "bf16-mixed" else "fp32"
+    if name not in PRECISIONS:
+        raise InputError(f"unknown precision '{name}'; use auto, {' or '.join(PRECISIONS)}")
+    return name

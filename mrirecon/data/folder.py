@@ -120,7 +120,9 @@ def _split_folders(root: Path, coils: str) -> dict[str, list[Path]]:
     kinds = {kind for _, kind, _ in found if kind}
     if len(kinds) > 1 and coils == "auto":
         names = ", ".join(path.name for *_, path in found)
-        raise InputError(f"{root} has single-coil and multi-coil folders ({names}); choose: --coils single, multi or both")
+        raise InputError(
+            f"{root} has single-coil and multi-coil folders ({names}); choose: --coils single, multi or both"
+        )
     if len(kinds) > 1 and coils != "both":
         found = [entry for entry in found if entry[1] in (None, coils)]
     groups: dict[str, list[Path]] = {}

@@ -16,6 +16,7 @@ import numpy as np
 
 from mrirecon.data.handles import close
 from mrirecon.data.header import Header
+from mrirecon.data.heaps import check_heaps
 from mrirecon.errors import InputError
 
 _LARGEST_COMPRESSION = 1100  # gzip, HDF5's strongest common filter, cannot pass 1032
@@ -58,6 +59,7 @@ def read_facts(path: Path, name: str) -> Facts:
         close(path)  # the file may have been replaced since it was last opened
         _check_is_hdf5(path)
         with h5py.File(path, "r") as file:
+            check_heaps(path, file)
             return _facts(file)
 
 

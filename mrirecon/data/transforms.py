@@ -58,7 +58,8 @@ def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation of one image, computed in double; of a constant one 1."""
     values = image.double()
     mean = values.mean()
-    std = torch.where(values.amax() > values.amin(), values.std(), torch.ones_like(mean))
+    is_constant = bool(values.amax() == values.amin())
+    std = torch.ones_like(mean) if is_constant else values.std()
     return mean.to(image.dtype), std.to(image.dtype)
 
 

@@ -170,8 +170,8 @@ def structure(path):
 def outcome(path, data):
     """Of checking the damaged file in a child process: fine, refused, HDF5 died or hung, or a wrong error.
 
-    HDF5 1.14 itself may crash, or follow a loop for ever, on about one in 500 files with random bytes in
-    their structure; no Python code can help that, so it is told apart here.
+    HDF5 1.14 itself crashes on about one in 500 files with random bytes in their object headers; no Python
+    code can help that, so it is told apart here.
     """
     path.write_bytes(data)
     child = os.fork()
@@ -201,7 +201,7 @@ def test_flipped_bytes_never_raise_anything_else(path):
         outcomes.append(outcome(path, data))
     assert "wrong error" not in outcomes
     assert outcomes.count("refused") > 50
-    assert outcomes.count("hdf5") <= 4
+    assert outcomes.count("hdf5") <= 1
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -214,7 +214,7 @@ def test_lost_blocks_never_raise_anything_else(path, value):
             data[position] = value
         outcomes.append(outcome(path, data))
     assert "wrong error" not in outcomes
-    assert outcomes.count("hdf5") <= 1  # a string heap of zeros: HDF5 looks for its end for ever
+    assert "hdf5" not in outcomes  # it looks for the end of a string heap of zeros for ever
     assert outcomes[0] == "refused"
 
 

@@ -1,6 +1,7 @@
 """Keys, YAML files and checked values."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -27,6 +28,15 @@ def test_base_yaml_explains_every_key_with_its_own_help():
     text = configfile.find_config("base").read_text()
     for key in configfile.keys(TrainConfig):
         assert f"# {key.help}" in text, key.name
+
+
+def test_the_installed_package_ships_every_file_of_the_checkout():
+    """The same names from a wheel (files inside the package) and from an editable install (beside it)."""
+    folder = Path(__file__).parents[1] / "configs"
+    names = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
+    assert set(SHIPPED) == names
+    for name, path in SHIPPED.items():
+        assert path.read_text() == (folder / f"{name}.yaml").read_text()
 
 
 @pytest.mark.parametrize("cls", CONFIGS)

@@ -34,7 +34,13 @@ class Mask(NamedTuple):
 
 
 def default_center_fraction(acceleration: float) -> float:
-    """fastMRI's convention (0.08 at 4x, 0.04 at 8x), continued as 0.32 / R."""
+    """fastMRI's convention (0.08 at 4x, 0.04 at 8x), continued as 0.32 / R.
+
+    Raises:
+        InputError: An acceleration below 1.
+    """
+    if not acceleration >= 1:
+        raise InputError(f"acceleration {acceleration:g}; it must be at least 1 (usual: 4 or 8)")
     return 0.32 / acceleration
 
 

@@ -89,9 +89,7 @@ def test_help_of_every_command(command, capsys):
     assert f"mrirecon {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["train", "--help"], ["train", "--print-config"], ["--version"]]
-)
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "--print-config"], ["--version"]])
 def test_help_and_configuration_start_without_torch_and_fast(words):
     code = f"import sys; from mrirecon.cli import main; main({words!r}); assert 'torch' not in sys.modules"
     seconds = []

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from mrirecon import progress
 from mrirecon.config import DataConfig
-from mrirecon.data.check import check_layout, check_slices, check_volumes
+from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.files import SIMULATE, h5_files, list_volumes, require_folder
-from mrirecon.data.splits import SPLITS, draw_volumes, halve_by_patient, split_by_patient
+from mrirecon.data.selection import of_kind, require_targets, select_volumes
+from mrirecon.data.splits import SPLITS, halve_by_patient, split_by_patient
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
@@ -100,12 +101,9 @@ def select(
     """
     volumes = folder.volumes(split)
     check_layout(volumes)
-    volumes = _of_kind(volumes, config.coils)
-    volumes = _of_acquisitions(volumes, config.acquisition)
-    volumes = draw_volumes(draw_volumes(volumes, config.volumes, seed), n_volumes, seed)
+    volumes = select_volumes(volumes, config, seed, n_volumes)
     if split in ("train", "val"):
-        _require_targets(volumes, split)
-    check_slices(volumes, config.slices)
+        require_targets(volumes, split)
     note = check_volumes(volumes, config.check)
     return volumes, [note] if note else []
 
@@ -136,7 +134,7 @@ def _split_folders(root: Path, coils: str) -> dict[str, list[Path]]:
 def _flat(root: Path, coils: str, seed: int) -> DataFolder:
     files = list_volumes(root)
     check_layout(files)
-    files = _of_kind(files, coils)
+    files = of_kind(files, coils)
     try:
         return DataFolder(root, files, split_by_patient(files, seed))
     except InputError as error:
@@ -145,8 +143,9 @@ def _flat(root: Path, coils: str, seed: int) -> DataFolder:
 
 def _ready_made(root: Path, groups: dict[str, list[Path]], coils: str) -> DataFolder:
     splits = {split: [v for path in paths for v in list_volumes(path, root)] for split, paths in groups.items()}
-    for split, volumes in splits.items():
-        _require_different_names(root, split, volumes)
+    if coils != "both":  # the single-coil and the multi-coil file of one fastMRI scan have one name
+        for split, volumes in splits.items():
+            _require_different_names(root, split, volumes)
     folder = DataFolder(root, [v for volumes in splits.values() for v in volumes], splits)
     _replace_unreferenced_test(folder, coils)
     return folder
@@ -163,7 +162,7 @@ def _replace_unreferenced_test(folder: DataFolder, coils: str) -> None:
     del folder.splits["test"]
     folder.unsplit = f"the {len(test)} files of its test folder have no reference"
     try:
-        folder.splits["val"], folder.splits["test"] = halve_by_patient(_of_kind(val, coils) if val else val)
+        folder.splits["val"], folder.splits["test"] = halve_by_patient(of_kind(val, coils) if val else val)
     except InputError as error:
         folder.unsplit += f", and of val {error}; use --split val"
         return
@@ -179,35 +178,3 @@ def _require_different_names(root: Path, split: str, volumes: Sequence[Volume]) 
         other = first.setdefault(volume.path.name, volume)
         if other is not volume:
             raise InputError(f"{root}: {other.name} and {volume.name} are both in '{split}'; keep one of the two")
-
-
-def _of_kind(volumes: list[Volume], coils: str) -> list[Volume]:
-    """One kind of coils; a folder may not mix them, as their images are not the same thing."""
-    single = [volume for volume in volumes if volume.single_coil]
-    multi = [volume for volume in volumes if not volume.single_coil]
-    if coils == "auto" and single and multi:
-        raise InputError(
-            f"single-coil ({single[0].name}, {len(single)} in all) and multi-coil files ({multi[0].name}, "
-            f"{len(multi)} in all) stand together; choose: --coils single, multi or both"
-        )
-    kept = {"single": single, "multi": multi}.get(coils, volumes)
-    if not kept:
-        raise InputError(f"none of the {len(volumes)} files is {coils}-coil; leave --coils out")
-    return kept
-
-
-def _of_acquisitions(volumes: list[Volume], wanted: Sequence[str]) -> list[Volume]:
-    present = sorted({volume.acquisition for volume in volumes})
-    for name in wanted:
-        if name not in present:
-            raise unknown_name("acquisition", name, present)
-    return [volume for volume in volumes if not wanted or volume.acquisition in wanted]
-
-
-def _require_targets(volumes: Sequence[Volume], split: str) -> None:
-    missing = [volume.name for volume in volumes if not volume.has_target]
-    if missing:
-        raise InputError(
-            f"{missing[0]}: has no reference image, which the split '{split}' needs ({len(missing)} of "
-            f"{len(volumes)} files lack it); remove them, or keep them in test/"
-        )

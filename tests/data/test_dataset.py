@@ -1,0 +1,155 @@
+"""Slices of many volumes: indices, masks, worker processes, memory."""
+
+import os
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mrirecon.data import SliceDataset, Volume, to_image
+from mrirecon.errors import InputError
+
+
+@pytest.fixture
+def folder(volume_writer, tmp_path):
+    volume_writer(tmp_path / "a.h5", n_slices=3, seed=1)
+    volume_writer(tmp_path / "b.h5", n_slices=5, n_coils=2, matrix=(32, 48), seed=2)
+    return tmp_path
+
+
+def test_items(folder):
+    dataset = SliceDataset(folder)
+    assert len(dataset) == 8
+    assert dataset.items == [(0, i) for i in range(3)] + [(1, i) for i in range(5)]
+    assert dataset.image_shapes == [(48, 40)] * 3 + [(32, 48)] * 5
+    assert [(dataset[i].volume, dataset[i].slice_idx) for i in (2, 3)] == [("a.h5", 2), ("b.h5", 0)]
+
+
+def test_negative_indices_and_out_of_range(folder):
+    dataset = SliceDataset(folder)
+    assert torch.equal(dataset[-1].target, dataset[7].target)
+    assert (dataset[-8].volume, dataset[-8].slice_idx) == ("a.h5", 0)
+    for i in (8, -9, 100):
+        with pytest.raises(IndexError):
+            dataset[i]
+        with pytest.raises(IndexError):
+            dataset[i, 3]
+    assert len(list(dataset)) == 8
+
+
+def test_volumes_or_folder(folder):
+    volumes = [Volume(folder / "b.h5", folder.parent)]
+    dataset = SliceDataset(volumes, slices=(1, 3))
+    assert [item for _, item in dataset.items] == [1, 2, 3]
+    assert dataset[0].volume == f"{folder.name}/b.h5"
+    assert dataset.volumes == volumes
+
+
+def test_selected_slices_keep_the_data_range_of_all(folder):
+    volume = Volume(folder / "b.h5")
+    maxima = [volume.target(i).max() for i in range(5)]
+    lowest = int(np.argmin(maxima))
+    sample = SliceDataset([volume], slices=[lowest, lowest])[0]
+    assert sample.data_range == max(maxima) > sample.target.max()
+
+
+def test_slices_outside_are_an_error(folder):
+    with pytest.raises(InputError, match="a.h5 has slices 0 to 2"):
+        SliceDataset(folder, slices=[1, 3])
+
+
+def test_all_slices_of_a_volume_share_the_evaluation_mask(folder):
+    dataset = SliceDataset(folder)
+    ids = [dataset[i].mask_id for i in range(8)]
+    assert len(set(ids[:3])) == len(set(ids[3:])) == 1
+    other = SliceDataset(folder, draw=1)
+    assert other[0].mask_id != ids[0]
+
+
+def test_training_masks_depend_on_the_seed_alone(folder):
+    dataset = SliceDataset(folder, acceleration=[4, 8])
+    first = [dataset[0, seed].mask_id for seed in range(10)]
+    assert len(set(first)) > 8
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    assert [dataset[0, seed].mask_id for seed in range(10)] == first
+    assert {dataset[0, seed].acceleration for seed in range(20)} == {4, 8}
+    assert torch.equal(dataset[0, 3].target, dataset[0].target)
+
+
+def test_center_fractions_are_paired_with_accelerations(folder):
+    dataset = SliceDataset(folder, acceleration=[4, 8], center_fraction=[0.1, 0.05])
+    assert dataset.spec.center_fractions == (0.1, 0.05)
+    with pytest.raises(InputError, match="1 center fractions for 2"):
+        SliceDataset(folder, acceleration=[4, 8], center_fraction=[0.1])
+
+
+def test_a_selection_is_not_remembered(folder):
+    """fastMRI's metadata cache gave the slices of an earlier, filtered run."""
+    assert len(SliceDataset(folder, slices=[0, 0])) == 2
+    assert len(SliceDataset(folder)) == 8
+    assert not [path for path in Path.cwd().iterdir() if path.suffix == ".pkl"]
+
+
+def test_a_stray_file_is_left_alone(folder):
+    (folder / "notes.txt").write_text("hello")
+    assert len(SliceDataset(folder)) == 8
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_workers_give_the_same_samples(folder, context):
+    dataset = SliceDataset(folder, transform=to_image)
+    batches = [[(i, 10 + i)] for i in range(8)]
+    alone = [dataset[i, 10 + i] for i in range(8)]
+    loader = DataLoader(dataset, batch_sampler=batches, num_workers=2, multiprocessing_context=context)
+    for sample, batch in zip(alone, loader, strict=True):
+        assert torch.equal(sample.image, batch.image[0])
+        assert sample.mask_id == batch.mask_id[0]
+
+
+def test_nan_met_by_a_worker_names_the_file(folder):
+    import h5py
+
+    dataset = SliceDataset(folder, transform=to_image)
+    with h5py.File(folder / "b.h5", "r+") as file:
+        file["kspace"][4] = np.nan
+    loader = DataLoader(dataset, batch_size=None, num_workers=1)
+    with pytest.raises(InputError, match=r"b.h5: kspace holds NaN or infinity in slice 4"):
+        list(loader)
+
+
+def test_a_data_set_is_small_when_pickled(folder):
+    dataset = SliceDataset(folder)
+    dataset[0]
+    assert len(pickle.dumps(dataset)) < 10_000
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_epochs(volume_writer, tmp_path):
+    """Resident memory of main and worker processes, printed after each of 5 epochs with 2 workers."""
+    for i in range(24):
+        volume_writer(tmp_path / f"{i}.h5", n_slices=10, n_coils=8, matrix=(128, 128), seed=i)
+    dataset = SliceDataset(tmp_path, transform=to_image)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+    used = []
+    for epoch in range(5):
+        for _ in loader:
+            pass
+        main = resident(os.getpid())
+        workers = [resident(worker.pid) for worker in loader._iterator._workers]
+        used.append(main + sum(workers))
+        print(f"epoch {epoch + 1}: main {main:.1f} MiB, workers {', '.join(f'{w:.1f}' for w in workers)} MiB")
+    data = sum(path.stat().st_size for path in tmp_path.iterdir()) / 2**20
+    print(f"data {data:.0f} MiB")
+    assert used[-1] - used[1] < 0.02 * data
+
+
+def resident(pid):
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

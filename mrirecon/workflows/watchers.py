@@ -30,9 +30,7 @@ class FigureSlices:
         InputError: A wanted slice is not scored.
     """
 
-    def __init__(
-        self, volumes: Sequence[Volume], items: Sequence[tuple[int, int]], slices: Sequence[int]
-    ) -> None:
+    def __init__(self, volumes: Sequence[Volume], items: Sequence[tuple[int, int]], slices: Sequence[int]) -> None:
         self.kept: dict[tuple[str, int], tuple[ImageSample, np.ndarray]] = {}
         self.wanted: list[tuple[str, int]] = []
         for v in sorted({0, (len(volumes) - 1) // 2, len(volumes) - 1}):
@@ -59,9 +57,7 @@ class FigureSlices:
             panels = [_panel("zero-filled", _array(sample.image), sample)]
             if name != "zero-filled":
                 panels.append(_panel(name, image, sample))
-            figure = SliceFigure(
-                _array(sample.target), panels, f"{volume}, slice {index}", _notes(sample, mask)
-            )
+            figure = SliceFigure(_array(sample.target), panels, f"{volume}, slice {index}", _notes(sample, mask))
             stem = Path(volume).with_suffix("").as_posix().replace("/", "_")
             draw_slice(folder / f"{number:02d}-{stem}-slice{index:03d}.png", figure)
 

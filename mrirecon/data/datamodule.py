@@ -35,12 +35,19 @@ class ReconDataModule(pl.LightningDataModule):
         folder = open_folder(config, seed)
         self.train_volumes, train_notes = select(folder, config, "train", seed)
         self.val_volumes, val_notes = select(folder, config, "val", seed, n_volumes=val_volumes)
-        self.notes = list(dict.fromkeys([*folder.notes, *train_notes, *val_notes]))
+        self.notes = list(dict.fromkeys([*folder.notes, *train_notes, *val_notes, *self._shared_patients()]))
         self.assignment = folder.assignment
         mask = resolve_mask_name(config.mask, self.train_volumes)
         self.spec = MaskSpec.of(mask, config.acceleration, config.center_fraction)
         self.train_set = self._dataset(self.train_volumes, self.spec)
         self.stream = BatchStream(self.train_set.image_shapes, batch_size, seed=seed)
+
+    def _shared_patients(self) -> list[str]:
+        """Ready-made splits are taken as they are, but not in silence."""
+        shared = {volume.patient for volume in self.train_volumes} & {volume.patient for volume in self.val_volumes}
+        if not shared:
+            return []
+        return [f"{len(shared)} patients are in both train and val ({sorted(shared)[0]}, ...): scores are optimistic"]
 
     def plan(self, n_batches: int) -> None:
         """Make the stream `n_batches` long (default: one epoch)."""

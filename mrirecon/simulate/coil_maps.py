@@ -66,9 +66,7 @@ def coil_maps(plane: Plane, loops: list[Loop]) -> np.ndarray:
     return _refine(tall, columns, plane.column_mm)
 
 
-def random_loops(
-    rng: np.random.Generator, n_coils: int, low: np.ndarray, high: np.ndarray
-) -> list[Loop]:
+def random_loops(rng: np.random.Generator, n_coils: int, low: np.ndarray, high: np.ndarray) -> list[Loop]:
     """Loops on an elliptic helmet around the box from `low` to `high` (mm); none for one coil.
 
     Up to 8 loops make one ring, up to 16 two, more three. Their size makes neighbours overlap a little;

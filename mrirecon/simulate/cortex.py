@@ -62,7 +62,10 @@ class Cortex:
             fissure_half_width_mm=0.5 + 0.6 * atrophy,
             sylvian=(rng.uniform(-6, 4), rng.uniform(0.15, 0.5), rng.uniform(0.3, 0.6) + 0.8 * atrophy),
             grey_mm=rng.uniform(2.3, 3.4),
-            callosum=(np.array([0, rng.uniform(-16, -8), rng.uniform(2, 8)]), np.array([99, rng.uniform(38, 46), rng.uniform(22, 28)])),
+            callosum=(
+                np.array([0, rng.uniform(-16, -8), rng.uniform(2, 8)]),
+                np.array([99, rng.uniform(38, 46), rng.uniform(22, 28)]),
+            ),
         )
 
     def fluid_distance(self, cut: Cut, depth: np.ndarray, center: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ class Waves:
         """Directions are uniform, wavelengths log-uniform; `stretch` lengthens the structure along x, y, z."""
         direction = rng.standard_normal((n_waves, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        wavelength = np.exp(rng.uniform(*np.log(wavelengths_mm), n_waves))
+        wavelength = np.exp(rng.uniform(np.log(wavelengths_mm[0]), np.log(wavelengths_mm[1]), n_waves))
         vectors = 2 * np.pi * direction / wavelength[:, None] / np.array(stretch)
         return cls(vectors, rng.uniform(0, 2 * np.pi, n_waves))
 
@@ -50,7 +50,12 @@ class PeriodicField:
 
     @classmethod
     def random(
-        cls, rng: np.random.Generator, wavelength_mm: float, bandwidth: float = 0.25, n: int = 96, spacing_mm: float = 2.0
+        cls,
+        rng: np.random.Generator,
+        wavelength_mm: float,
+        bandwidth: float = 0.25,
+        n: int = 96,
+        spacing_mm: float = 2.0,
     ) -> "PeriodicField":
         """Wavelengths lie around `wavelength_mm`, with a relative spread of `bandwidth`."""
         frequency = np.sqrt(

@@ -1,146 +1,16 @@
-"""A real magnitude volume as the object: loaded, cut into slabs, then turned and recoloured."""
+"""A slab of a real head as the object: resized, turned and recoloured, never moved across its axis."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from zlib import crc32
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from mrirecon.errors import InputError
 from mrirecon.simulate.fields import Waves
+from mrirecon.simulate.nifti import MagnitudeSource
 from mrirecon.simulate.picture import Picture
 from mrirecon.simulate.plane import Plane
 
-_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
-_GUARD_MM = 8.0
-_SUB_PLANES = 3
-
-
-@dataclass(frozen=True)
-class MagnitudeSource:
-    """Part of a volume: values relative to its bright tissue, and where they lie."""
-
-    values: np.ndarray  # (x, y, z) float32, 0 outside the object
-    cover: np.ndarray  # (x, y, z) float32, 1 in the object
-    voxel_mm: np.ndarray  # (3,)
-    start_mm: np.ndarray  # (3,) position of the first voxel
-    patient_id: str
-    axis: int | None = None  # the slab axis, once cut
-
-    @property
-    def end_mm(self) -> np.ndarray:
-        """Position of the last voxel, `(3,)`."""
-        return self.start_mm + self.voxel_mm * (np.array(self.values.shape) - 1)
-
-    @property
-    def slice_range_mm(self) -> tuple[float, float]:
-        """Where slice centres may lie along the slab axis; half a slice stays inside the slab."""
-        axis = self.axis or 0
-        return float(self.start_mm[axis]), float(self.end_mm[axis])
-
-    def spacing_mm(self, n_slices: int) -> tuple[float, float]:
-        """Smallest and largest slice distance that keeps `n_slices` in the slab."""
-        low, high = self.slice_range_mm
-        room = (high - low) / n_slices
-        return min(1.5, room), min(6.0, room)
-
-
-def load_magnitude(path: str) -> MagnitudeSource:
-    """Read a NIfTI volume; of a 4-D file the first frame.
-
-    Raises:
-        InputError: Not there, not NIfTI, not a volume, or empty.
-    """
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-
-    if not Path(path).is_file():
-        raise InputError(f"{path} is not a file; --from takes a NIfTI volume (.nii or .nii.gz), or phantom")
-    try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))
-        values = np.asarray(image.dataobj)
-    except (ImageFileError, OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as NIfTI ({error}); --from takes .nii or .nii.gz files") from error
-    values = _first_frame(values, path)
-    voxel = np.array(image.header.get_zooms()[:3], dtype=float)
-    center = (np.array(values.shape) - 1) / 2
-    values, cover = _object_only(values, path)
-    name = Path(path).name.removesuffix(".gz").removesuffix(".nii")
-    return MagnitudeSource(values, cover, voxel, -center * voxel, f"{name}-{crc32(values.tobytes()):08x}")
-
-
-def cut_slabs(
-    source: MagnitudeSource, orientation: str, counts: dict[str, int], n_slices: int
-) -> dict[str, MagnitudeSource]:
-    """Cut disjoint slabs across the slices, one per split with volumes, with a guard gap between them.
-
-    Args:
-        source: The whole volume.
-        orientation: Of the slices; slabs are cut along their normal.
-        counts: Volumes per split; a slab's thickness follows its count.
-        n_slices: Slices per volume, which must fit into the thinnest slab.
-
-    Raises:
-        InputError: The object is too short for that.
-    """
-    axis = _AXES[orientation]
-    area = source.cover.sum(axis=tuple(i for i in range(3) if i != axis))
-    used = np.flatnonzero(area > 0.25 * area.max())
-    low, high = int(used[0]), int(used[-1]) + 1
-    wanted = {split: count for split, count in counts.items() if count}
-    gap = int(np.ceil(_GUARD_MM / source.voxel_mm[axis]))
-    room = high - low - gap * (len(wanted) - 1)
-    weights = np.sqrt(np.array(list(wanted.values()), dtype=float))
-    sizes = np.floor(room * weights / weights.sum()).astype(int)
-    if sizes.min() < max(4, n_slices):
-        raise InputError(
-            f"{n_slices} slices for each of {len(wanted)} splits do not fit into the {high - low} planes of the object "
-            f"with gaps of {gap}; use fewer slices, fewer splits or another axis"
-        )
-    slabs = {}
-    for split, size in zip(wanted, sizes):
-        slabs[split] = _slab(source, axis, low, low + int(size))
-        low += int(size) + gap
-    return slabs
-
-
-def _slab(source: MagnitudeSource, axis: int, first: int, end: int) -> MagnitudeSource:
-    cut = tuple(slice(first, end) if i == axis else slice(None) for i in range(3))
-    start = source.start_mm.copy()
-    start[axis] += first * source.voxel_mm[axis]
-    return replace(source, values=source.values[cut].copy(), cover=source.cover[cut].copy(), start_mm=start, axis=axis)
-
-
-def _first_frame(values: np.ndarray, path: str) -> np.ndarray:
-    while values.ndim > 3:
-        values = values[..., 0]
-    if values.ndim != 3 or min(values.shape) < 8:
-        raise InputError(f"{path} has shape {values.shape}; --from needs a volume of at least 8 voxels on each axis")
-    if np.iscomplexobj(values) or not np.isfinite(values).all():
-        raise InputError(f"{path} holds {values.dtype} values, some perhaps NaN; --from needs a finite magnitude volume")
-    return values.astype(np.float32)
-
-
-def _object_only(values: np.ndarray, path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values without the background's noise, relative to bright tissue; and the object's filled shape."""
-    values = np.maximum(values, 0)
-    bright = float(np.percentile(values, 98))
-    if bright <= 0:
-        raise InputError(f"{path} has no positive values; --from needs a magnitude volume")
-    threshold = 0.08 * bright
-    shape = ndimage.binary_opening(values > threshold, iterations=2)
-    labels, count = ndimage.label(shape)
-    if not count:
-        raise InputError(f"{path} shows no object above its background; --from needs a magnitude volume")
-    largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    filled = _fill(ndimage.binary_dilation(largest, iterations=2))
-    return np.where(filled, values / bright, 0).astype(np.float32), filled.astype(np.float32)
-
-
-def _fill(mask: np.ndarray) -> np.ndarray:
-    """Fill holes in every axial plane: air inside a head is part of it, the outside is not."""
-    return np.stack([ndimage.binary_fill_holes(mask[..., i]) for i in range(mask.shape[-1])], axis=-1)
+_SUB_PLANES = 3  # over the slice thickness
 
 
 @dataclass(frozen=True)
@@ -153,19 +23,19 @@ class MagnitudeHead:
     flip: np.ndarray  # (3,) of 1 and -1
     textures: tuple[tuple[Waves, float], ...]
     fat_phase: float = 0.0
+    contrast_name: str = "MAG"
 
     @classmethod
-    def random(
-        cls, rng: np.random.Generator, source: MagnitudeSource, orientation: str, texture: bool = True
-    ) -> "MagnitudeHead":
+    def random(cls, rng: np.random.Generator, source: MagnitudeSource, texture: bool = True) -> "MagnitudeHead":
         """Draw contrast, in-plane size and texture; nothing moves across the slab axis."""
-        axis = _AXES[orientation]
+        axis = source.axis
         size = rng.uniform(0.88, 1.08) * rng.uniform(0.95, 1.05, 3)
         size[axis] = 1.0
         flip = np.ones(3)
         if axis != 0:
             flip[0] = rng.choice([-1, 1])
-        waves = ((Waves.random(rng, (3, 9), 64), rng.uniform(0.0, 0.02)), (Waves.random(rng, (16, 60), 32), rng.uniform(0, 0.04)))
+        fine, coarse = Waves.random(rng, (3, 9), 64), Waves.random(rng, (16, 60), 32)
+        waves = ((fine, rng.uniform(0, 0.02)), (coarse, rng.uniform(0, 0.04)))
         return cls(source, _random_curve(rng), size, flip, waves if texture else ())
 
     @property
@@ -190,21 +60,22 @@ class MagnitudeHead:
     def render(self, plane: Plane, thickness_mm: float) -> Picture:
         """The mean over the slice thickness; slices never read beyond their slab."""
         steps = ((np.arange(_SUB_PLANES) + 0.5) / _SUB_PLANES - 0.5) * thickness_mm
-        parts = [self._cut(plane.shifted(step)) for step in steps]
-        value, cover = (sum(part) / np.float32(_SUB_PLANES) for part in zip(*parts))
+        picture = Picture.mean([self._cut(plane.shifted(step)) for step in steps])
         for waves, sd in self.textures:
-            value = value * np.maximum(1 + np.float32(sd) * waves.on(plane), 0)
-        return Picture(value.astype(np.float32), np.zeros_like(value, dtype=np.float32), cover)
+            picture.water[...] *= np.maximum(1 + np.float32(sd) * waves.on(plane), 0)
+        return picture
 
-    def _cut(self, plane: Plane) -> tuple[np.ndarray, np.ndarray]:
+    def _cut(self, plane: Plane) -> Picture:
         scale = (self.size * self.flip).reshape(3, 1, 1)
-        index = (plane.points() / scale - self.source.start_mm.reshape(3, 1, 1)) / self.source.voxel_mm.reshape(3, 1, 1)
-        axis = self.source.axis or 0
+        start, voxel = (values.reshape(3, 1, 1) for values in (self.source.start_mm, self.source.voxel_mm))
+        index = (plane.points() / scale - start) / voxel
+        axis = self.source.axis
         index[axis] = index[axis].clip(0, self.source.values.shape[axis] - 1)
         # Splines of order 3 would overshoot at the skin and look beyond the slab.
         value = ndimage.map_coordinates(self.source.values, index, order=1, mode="constant")
         cover = ndimage.map_coordinates(self.source.cover, index, order=1, mode="constant")
-        return np.interp(value, *self.curve).astype(np.float32), cover
+        recoloured = np.interp(value, *self.curve).astype(np.float32)
+        return Picture(recoloured, np.zeros_like(recoloured), cover)
 
 
 def _random_curve(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ _AIR = (  # centre and radii on the right side, unevenness of the wall, mm
     ((7, 16, -36), (8, 9, 8), 1.0),  # sphenoid sinus
     ((55, -30, -42), (8, 12, 14), 4.0),  # mastoid cells
 )
-_EYE = (
+_EYE: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...] = (
     ("fat", (31, 50, -33), (17, 26, 16)),
     ("skin", (32, 63, -33), (12.5, 12.5, 12.5)),
     ("eye", (32, 63, -33), (11.5, 11.5, 11.5)),
@@ -73,9 +73,7 @@ def paint_outside(
     return picture
 
 
-def _paint_temporal_muscle(
-    picture: Picture, contrast: Contrast, cut: Cut, head: np.ndarray
-) -> None:
+def _paint_temporal_muscle(picture: Picture, contrast: Contrast, cut: Cut, head: np.ndarray) -> None:
     muscle = ellipsoid(cut.mirrored, (72, 16, -14), (11, 30, 34))
     picture.paint(inside(np.maximum(muscle, head + 2.5 * _SKIN_MM), cut.edge_mm), contrast, "muscle")
 

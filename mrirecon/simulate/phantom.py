@@ -36,6 +36,11 @@ class Phantom:
         return cls(anatomy, random_contrast(rng, contrast), size, waves if texture else ())
 
     @property
+    def contrast_name(self) -> str:
+        """T1, T2, PD, FLAIR or GRE."""
+        return self.contrast.name
+
+    @property
     def fat_phase(self) -> float:
         """Phase of fat against water at the echo, rad."""
         return self.contrast.fat_phase
@@ -48,13 +53,13 @@ class Phantom:
         high = a.cerebrum_center + a.cerebrum_radii + outer
         low = a.cerebrum_center - a.cerebrum_radii - outer
         front = 12 if a.face else 0
-        return np.array([low[0], low[1], -88.0]) * self.size, (high + [0, front, 0]) * self.size
+        return np.array([low[0], low[1], -88.0]) * self.size, (high + np.array([0, front, 0])) * self.size
 
     @property
     def reach(self) -> tuple[np.ndarray, np.ndarray]:
         """Corners of a box outside which there is nothing."""
         low, high = self.box
-        return low - [14, 25, 95], high + [14, 14, 6]
+        return low - np.array([14, 25, 95]), high + np.array([14, 14, 6])
 
     def slice_range_mm(self, orientation: str) -> tuple[float, float]:
         """Between which positions of its centre a slice shows mostly brain."""
@@ -67,9 +72,8 @@ class Phantom:
         """The mean over the slice thickness, at the points of `plane`."""
         steps = (np.arange(_SUB_PLANES) + 0.5) / _SUB_PLANES - 0.5
         edge = max(1.2 * plane.spacing_mm, 0.5 * thickness_mm / _SUB_PLANES)
-        layers = [self._cut(plane.shifted(step * thickness_mm), edge) for step in steps]
-        water, fat, cover = (sum(part) / np.float32(_SUB_PLANES) for part in zip(*layers))
-        return Picture(water * self._texture(plane), fat, cover)
+        picture = Picture.mean([self._cut(plane.shifted(step * thickness_mm), edge) for step in steps])
+        return picture._replace(water=picture.water * self._texture(plane))
 
     def _cut(self, plane: Plane, edge_mm: float) -> Picture:
         cut = Cut.of(plane, self.size, edge_mm)
@@ -78,12 +82,15 @@ class Phantom:
         picture = Picture.blank(plane.shape)
         around = (distance > -2 * edge_mm) & (head < 2 * edge_mm)
         brain = distance < edge_mm
-        picture.put(around, paint_outside(self.anatomy, self.contrast, cut.where(around), head[around], distance[around]))
+        picture.put(
+            around, paint_outside(self.anatomy, self.contrast, cut.where(around), head[around], distance[around])
+        )
         inner = picture.take(brain)
         inner.cover[...] = 1
         paint_brain(inner, self.anatomy, self.contrast, cut.where(brain), distance[brain])
         picture.put(brain, inner)
-        return picture
+        in_range = np.clip((cut.points[2] + 172) / 45, 0, 1).reshape(plane.shape)  # the magnet's homogeneous part
+        return Picture(picture.water * in_range, picture.fat * in_range, picture.cover)
 
     def _texture(self, plane: Plane) -> np.ndarray:
         texture = np.ones(plane.shape, dtype=np.float32)

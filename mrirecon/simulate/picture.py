@@ -1,5 +1,6 @@
 """What a slice shows before coils and noise: water, fat, and where the object is."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,11 @@ class Picture(NamedTuple):
     def blank(cls, shape: tuple[int, ...]) -> "Picture":
         """Nothing there."""
         return cls(*(np.zeros(shape, dtype=np.float32) for _ in cls._fields))
+
+    @classmethod
+    def mean(cls, pictures: Sequence["Picture"]) -> "Picture":
+        """Of several sections through one slice."""
+        return cls(*(np.asarray(np.mean(parts, axis=0, dtype=np.float32)) for parts in zip(*pictures, strict=True)))
 
     def take(self, chosen: np.ndarray) -> "Picture":
         """The parts at the flat positions where `chosen` (n,) is true."""

@@ -21,6 +21,10 @@ class ScanObject(Protocol):
     """What can be scanned: positions in mm, x right, y front, z up."""
 
     @property
+    def contrast_name(self) -> str:
+        """T1, T2, ...; part of the `acquisition` attribute."""
+
+    @property
     def fat_phase(self) -> float:
         """Phase of fat against water at the echo, rad."""
 
@@ -80,7 +84,13 @@ def scan(thing: ScanObject, stack: Stack, config: SimulateConfig, rng: np.random
         covariance = noise_covariance(kspace.shape[1], config.noise_correlation) if config.noise_correlation else None
         kspace += complex_noise(rng, kspace.shape, sd, covariance)
     return SimulatedVolume(
-        kspace, images(kspace, stack.shape), ground_truth, mask, stack.header(kspace.shape[1], _FIELD_T), sd, stack.pixel_mm
+        kspace,
+        images(kspace, stack.shape),
+        ground_truth,
+        mask,
+        stack.header(kspace.shape[1], _FIELD_T),
+        sd,
+        stack.pixel_mm,
     )
 
 
@@ -119,7 +129,7 @@ def scan_slice(thing: ScanObject, plane: Plane, stack: Stack, receiver: Receiver
 
 def noise_sd(ground_truth: np.ndarray, mask: np.ndarray, config: SimulateConfig, rng: np.random.Generator) -> float:
     """Standard deviation of the real part of one coil's noise that gives the SNR asked for; 0: no noise."""
-    snr = float(rng.uniform(*config.snr_range)) if config.snr_range else config.snr
+    snr = float(rng.uniform(config.snr_range[0], config.snr_range[1])) if config.snr_range else config.snr
     signal = float(ground_truth[mask].mean(dtype=np.float64)) if mask.any() else float(ground_truth.max())
     return signal / snr if snr else 0.0
 

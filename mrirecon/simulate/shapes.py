@@ -1,6 +1,8 @@
 """Signed distances in mm, negative inside, of simple bodies; points are float32 arrays `(3, ...)`."""
 
 from collections.abc import Sequence
+from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,11 +27,9 @@ def tube(points: np.ndarray, path: Sequence[Triple], radii: Sequence[float], fla
     stretch = np.array([flatten, 1.0, 1.0], dtype=np.float32)
     points = points * stretch.reshape(3, *([1] * (points.ndim - 1)))
     corners = [np.asarray(p, dtype=np.float32) * stretch for p in path]
-    distance = None
-    for (a, b), (ra, rb) in zip(zip(corners, corners[1:]), zip(radii, radii[1:])):
-        piece = _segment(points, a, b, ra, rb)
-        distance = piece if distance is None else smooth_min(distance, piece, 2.0)
-    return distance
+    ends = pairwise(zip(corners, radii, strict=True))
+    pieces = (_segment(points, a, b, radius_a, radius_b) for (a, radius_a), (b, radius_b) in ends)
+    return reduce(lambda one, other: smooth_min(one, other, 2.0), pieces)
 
 
 def smooth_min(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
@@ -43,7 +43,7 @@ def inside(distance: np.ndarray, edge_mm: float) -> np.ndarray:
     return np.clip(0.5 - distance / np.float32(edge_mm), 0, 1)
 
 
-def paint(signal: np.ndarray, cover: np.ndarray, value: np.ndarray | float) -> None:
+def paint(signal: np.ndarray, cover: np.ndarray, value: np.ndarray | np.floating | float) -> None:
     """Put `value` over `signal`, in place, where `cover` (0 to 1) is."""
     signal += cover * (value - signal)
 

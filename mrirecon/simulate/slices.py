@@ -22,7 +22,7 @@ class Stack:
     thickness_mm: float
     spacing_mm: float
 
-    def header(self, n_coils: int, field_strength_T: float) -> Header:  # noqa: N803 - tesla
+    def header(self, n_coils: int, field_strength_T: float) -> Header:
         """The ISMRMRD header of fully sampled k-space."""
         (height, width), (encoded_height, encoded_width) = self.shape, self.kspace_shape
         return Header(
@@ -55,7 +55,8 @@ class Geometry:
     ) -> Stack:
         """Draw slices whose centres lie in `slice_range_mm` and whose field of view holds `box`."""
         normal = np.array(ORIENTATIONS[self.orientation][0], dtype=float)
-        turn = rng.normal(0, np.deg2rad(6)) + rng.choice([0, 0, 0, 1, 2, 3]) * np.pi / 2
+        quarters = [0, 0, 0, 1, 2, 3] if self.orientation == "axial" else [0, 0, 2]  # a neck stays along the readout
+        turn = rng.normal(0, np.deg2rad(6)) + rng.choice(quarters) * np.pi / 2
         tilt = rng.uniform(-self.tilt_rad, self.tilt_rad, 2)
         row, column = rotated(self.orientation, float(turn), (float(tilt[0]), float(tilt[1])))
         pixel, center = self._field_of_view(rng, box, row, column)

@@ -1,29 +1,32 @@
 """A whole train/val/test set of simulated volumes in the fastMRI layout."""
 
 import os
-import shutil
-from collections.abc import Iterator
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from mrirecon import progress
+from mrirecon import configfile, progress
 from mrirecon.config import SimulateConfig
 from mrirecon.data.write import write_volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.simulate.contrast import CONTRASTS
-from mrirecon.simulate.magnitude import MagnitudeHead, MagnitudeSource, cut_slabs, load_magnitude
+from mrirecon.simulate.magnitude import MagnitudeHead
+from mrirecon.simulate.nifti import MagnitudeSource, load_magnitude
 from mrirecon.simulate.phantom import Phantom
 from mrirecon.simulate.plane import ORIENTATIONS
 from mrirecon.simulate.scan import ScanObject, SimulatedVolume, scan
+from mrirecon.simulate.slabs import cut_slabs
 from mrirecon.simulate.slices import Geometry, Stack
+from mrirecon.workflows.new_folder import new_folder, require_free
 
+MARKER = "simulation.yaml"  # the resolved configuration; only folders that have it are ever replaced
 SPLITS = ("train", "val", "test")
 _PREFIX = {"axial": "AX", "coronal": "COR", "sagittal": "SAG"}
 _TILT_RAD = np.deg2rad(9)
+_LEAST_VOXELS_PER_PIXEL = 1.5
 _PHANTOM_SPACING_MM = (3.5, 9.0)
 
 
@@ -50,12 +53,11 @@ def simulate_dataset(config: SimulateConfig) -> Path:
     """
     _check(config)
     output = Path(config.output)
-    slabs = None
-    if config.source != "phantom":
-        counts = {split: getattr(config, split) for split in SPLITS}
-        slabs = cut_slabs(load_magnitude(config.source), config.axis, counts, config.slices)
+    require_free(output, MARKER, config.overwrite)
+    slabs = None if config.source == "phantom" else _slabs(config)
     jobs = [_Job(split, i, config, slabs) for split in SPLITS for i in range(getattr(config, split))]
-    with _whole_folder(output, config.overwrite) as folder, ThreadPoolExecutor(_n_threads()) as pool:
+    with new_folder(output) as folder, ThreadPoolExecutor(_n_threads()) as pool:
+        configfile.save(replace(config, output="", overwrite=False), folder / MARKER)
         done = pool.map(lambda job: _write(job, folder), jobs)
         for _ in progress.progress(done, "simulating", total=len(jobs), unit="volume"):
             pass
@@ -68,6 +70,24 @@ def simulate_volume(config: SimulateConfig, split: str, index: int) -> Simulated
     return _simulate(_Job(split, index, config, None))[0]
 
 
+def _slabs(config: SimulateConfig) -> dict[str, MagnitudeSource]:
+    source = load_magnitude(config.source)
+    if source.n_frames > 1:
+        _note(f"{config.source} has {source.n_frames} frames; the first one is used")
+    pixel = float((source.object_mm / max(config.matrix)).max())
+    if pixel < _LEAST_VOXELS_PER_PIXEL * source.voxel_mm.max():
+        _note(
+            f"the voxels of {config.source} ({source.voxel_mm.max():.2g} mm) are coarse for pixels of {pixel:.2g} mm: "
+            "the images will be smoother than a scanner's; a smaller --matrix avoids it"
+        )
+    return cut_slabs(source, config.axis, {split: getattr(config, split) for split in SPLITS}, config.slices)
+
+
+def _note(line: str) -> None:
+    if not progress.quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
 def _write(job: _Job, folder: Path) -> None:
     volume, thing = _simulate(job)
     name = f"{job.split}_{job.index:04d}"
@@ -76,14 +96,15 @@ def _write(job: _Job, folder: Path) -> None:
     datasets["object_mask"] = volume.object_mask.astype(np.uint8)
     if single:
         datasets["reconstruction_esc"] = volume.reconstruction_rss
-    magnitude = isinstance(thing, MagnitudeHead)
+    from_magnitude = isinstance(thing, MagnitudeHead)
+    subject = thing.patient_id if isinstance(thing, MagnitudeHead) else f"phantom-{job.config.seed}-{name}"
     write_volume(
         folder / job.split / f"{name}.h5",
         kspace=volume.kspace[:, 0] if single else volume.kspace,
         header=volume.header,
-        acquisition=f"{_PREFIX[job.config.axis]}SIM_{'MAG' if magnitude else thing.contrast.name}",
-        patient_id=thing.patient_id if magnitude else f"phantom-{job.config.seed}-{name}",
-        origin="simulated-from-magnitude" if magnitude else "simulated-from-phantom",
+        acquisition=f"{_PREFIX[job.config.axis]}SIM_{thing.contrast_name}",
+        patient_id=subject,
+        origin="simulated-from-magnitude" if from_magnitude else "simulated-from-phantom",
         datasets=datasets,
         attrs={"noise_sd": volume.noise_sd, "pixel_mm": volume.pixel_mm, "seed": job.config.seed},
     )
@@ -101,10 +122,8 @@ def _phantom(rng: np.random.Generator, config: SimulateConfig) -> tuple[ScanObje
     return phantom, geometry.random_stack(rng, phantom.box, phantom.slice_range_mm(config.axis), _PHANTOM_SPACING_MM)
 
 
-def _magnitude(
-    rng: np.random.Generator, config: SimulateConfig, slab: MagnitudeSource
-) -> tuple[ScanObject, Stack]:
-    head = MagnitudeHead.random(rng, slab, config.axis, config.texture)
+def _magnitude(rng: np.random.Generator, config: SimulateConfig, slab: MagnitudeSource) -> tuple[ScanObject, Stack]:
+    head = MagnitudeHead.random(rng, slab, config.texture)
     geometry = _geometry(config, 0.0)  # a tilted slice would leave its slab
     return head, geometry.random_stack(rng, head.box, slab.slice_range_mm, slab.spacing_mm(config.slices))
 
@@ -144,22 +163,3 @@ def _is_range(values: list[float]) -> bool:
 
 def _n_threads() -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-
-
-@contextmanager
-def _whole_folder(output: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder beside `output` that takes its place when all went well, and vanishes otherwise."""
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file; choose another output folder")
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
-        raise InputError(f"{output} is not empty; choose another folder or add --overwrite")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
-        yield temporary
-        if output.exists():
-            shutil.rmtree(output)
-        temporary.replace(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

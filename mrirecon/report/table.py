@@ -71,7 +71,7 @@ def _over_draws(values: list[float], name: str) -> str:
 def _groups(summary: dict[str, Any], network: bool) -> str:
     named = {"all": summary["overall"]}
     for group in ("by_acquisition", "by_acceleration", "by_origin"):
-        if len(summary[group]) > 1:
+        if 1 < len(summary[group]) < summary["overall"]["n_volumes"]:  # not each volume once more
             suffix = "x" if group == "by_acceleration" else ""
             named |= {f"{name}{suffix}": values for name, values in summary[group].items()}
     percent = f"{100 * summary['level']:g} %"
@@ -83,7 +83,7 @@ def _groups(summary: dict[str, Any], network: bool) -> str:
             lines.append(["  zero-filled", "", "", *(_statistics(values[f"zf_{m}"], m) for m in _METRICS)])
             paired = (_statistics(values[f"difference_{m}"], m, "+") for m in _METRICS)
             lines.append(["  paired difference", "", "", *paired])
-    return _align(lines, left=1) + f"\nSD over volumes; {percent} interval of the mean over patients (at least 5)"
+    return _align(lines, left=1) + f"\nSD over volumes; {percent} interval of the mean over patients (needs at least 5)"
 
 
 def _statistics(values: dict[str, float | None], metric: str, sign: str = "") -> str:

@@ -148,7 +148,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
         write_results(folder / "volumes.csv", results)
         figures.draw(folder / "figures", reconstructor.name, job.mask)
         write_json(folder / _SUMMARY, summary)
-    print(evaluation_table(results, summary), f"tables: {job.folder}", sep="\n\n", flush=True)
+    print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
     return job.folder
 
 

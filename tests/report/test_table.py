@@ -68,3 +68,8 @@ def test_what_is_unknown_is_a_dash():
     text = table([row(psnr=float("inf"))])
     assert "inf" in text  # of the volume
     assert re.search(r"^all .* -  ", text, re.MULTILINE)
+
+
+def test_groups_of_one_volume_each_are_not_repeated():
+    text = table([row(f"v{i}.h5", acquisition=f"A{i}") for i in range(3)])
+    assert text.count("A1") == 1

@@ -10,14 +10,14 @@ set -euo pipefail
 colin=${1:?give the NIfTI volume of a head} real=${2:?give the folder with multicoil/ and singlecoil/} out=${3:-reproduce}
 
 simulate() { # name of the part, then options
-  mrirecon data simulate "$out/parts/$1" --test 0 --oversampling 1 --snr-range 15 60 "${@:2}"
+  mrirecon data simulate "$out/parts/$1" --test 0 --oversampling 1 --snr-range 8 60 "${@:2}"
 }
 mkdir -p "$out/parts"
-simulate head-axial    --seed 1 --train 48 --val 4 --slices 6 --matrix 256 216 --coils 8
-simulate head-low      --seed 2 --train 32 --val 4 --slices 6 --matrix 192 176 --coils 4
-simulate head-sagittal --seed 3 --train 24 --val 4 --slices 6 --matrix 256 256 --coils 1 --axis sagittal
+simulate head-axial    --seed 1 --train 40 --val 4 --slices 6 --matrix 256 216 --coils 8
+simulate head-low      --seed 2 --train 24 --val 4 --slices 6 --matrix 192 176 --coils 4
+simulate head-sagittal --seed 3 --train 32 --val 4 --slices 6 --matrix 256 256 --coils 1 --axis sagittal
 simulate t1-axial      --seed 4 --train 24 --val 4 --slices 8 --matrix 256 216 --coils 7 --from "$colin"
-simulate t1-sagittal   --seed 5 --train 24 --val 4 --slices 8 --matrix 256 256 --coils 1 --axis sagittal --from "$colin"
+simulate t1-sagittal   --seed 5 --train 40 --val 4 --slices 8 --matrix 256 256 --coils 1 --axis sagittal --from "$colin"
 
 # One folder of them all; the part's name keeps files of equal names apart.
 for split in train val; do
@@ -28,7 +28,7 @@ for split in train val; do
 done
 
 mrirecon train --data "$out/data" --coils both --mask random --channels 32 --lr 1e-3 --batch-size 2 \
-  --max-steps 2500 --val-every 500 --output "$out/run"
+  --max-steps 4000 --val-every 1000 --output "$out/run"
 
 for kind in multicoil singlecoil; do
   mrirecon evaluate "$out/run" --data "$real/$kind" --split all --mask random --coils auto --mask-draws 20

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from mrirecon.errors import unknown_name
+from mrirecon.models.layout import fast_layout
 
 NORM_POSITIONS = ("before", "between", "after")
 MakeNorm = Callable[[int], nn.Module]
@@ -25,6 +26,7 @@ class ConvBlock(nn.Module):
         self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str, dropout: float
     ) -> None:
         super().__init__()
+        self.out_channels = out_channels
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             conv = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False)
@@ -32,7 +34,7 @@ class ConvBlock(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.layers(image)
+        return self.layers(fast_layout(image, self.out_channels))
 
 
 class TransposeConvBlock(nn.Module):
@@ -40,11 +42,12 @@ class TransposeConvBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str) -> None:
         super().__init__()
+        self.out_channels = out_channels
         conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2, bias=False)
         self.layers = nn.Sequential(*normalised(conv, make_norm, norm_position))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.layers(image)
+        return self.layers(fast_layout(image, self.out_channels))
 
 
 def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, position: str) -> list[nn.Module]:

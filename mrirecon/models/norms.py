@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrirecon.classpaths import resolve_class
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.models.layout import instance_norm
 
 Norm = str | Mapping[str, Any] | Callable[[int], nn.Module]
 
@@ -24,12 +24,7 @@ class InstanceNorm(nn.InstanceNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if input.is_contiguous():
             return super().forward(input)
-        # One sample's instance norm is its batch norm, which torch has for channels-last.
-        normalised = [
-            F.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
-            for sample in input.split(1)
-        ]
-        return torch.cat(normalised)
+        return instance_norm(input, self.weight, self.bias, self.eps)
 
 
 class GroupNorm(nn.GroupNorm):

@@ -48,12 +48,12 @@ class Cortex:
     def random(cls, rng: np.random.Generator) -> "Cortex":
         """Atrophy widens all sulci together; spacing and depth vary on their own."""
         atrophy = rng.uniform(0.35, 1.25) ** 1.3
-        large, middle, small = rng.uniform(44, 60), rng.uniform(24, 31), rng.uniform(14, 18)
+        large, middle, small = rng.uniform(44, 60), rng.uniform(26, 34), rng.uniform(17, 22)
         return cls(
             foldings=(
                 Folding(PeriodicField.random(rng, large), large, (14, rng.uniform(22, 30)), 0.9 * atrophy),
-                Folding(PeriodicField.random(rng, middle), middle, (7, rng.uniform(16, 24)), 0.75 * atrophy),
-                Folding(PeriodicField.random(rng, small), small, (1, rng.uniform(5, 9)), 0.5 * atrophy),
+                Folding(PeriodicField.random(rng, middle), middle, (10, rng.uniform(20, 28)), 0.75 * atrophy),
+                Folding(PeriodicField.random(rng, small), small, (0.5, rng.uniform(3, 6)), 0.5 * atrophy),
             ),
             wander=tuple(Waves.random(rng, (24, 60), 24) for _ in range(3)),  # type: ignore[arg-type]
             wander_mm=rng.uniform(2.0, 4.5),
@@ -61,7 +61,7 @@ class Cortex:
             fissure_bend=Waves.random(rng, (40, 90), 12, stretch=(9, 1, 1)),
             fissure_half_width_mm=0.5 + 0.6 * atrophy,
             sylvian=(rng.uniform(-6, 4), rng.uniform(0.15, 0.5), rng.uniform(0.3, 0.6) + 0.8 * atrophy),
-            grey_mm=rng.uniform(2.3, 3.4),
+            grey_mm=rng.uniform(2.0, 3.0),
             callosum=(
                 np.array([0, rng.uniform(-16, -8), rng.uniform(2, 8)]),
                 np.array([99, rng.uniform(38, 46), rng.uniform(22, 28)]),

@@ -93,8 +93,9 @@ def _object_only(values: np.ndarray, path: str) -> tuple[np.ndarray, np.ndarray]
     if not count:
         raise InputError(f"{path} shows no object above its background; --from needs a magnitude volume")
     largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    filled = _fill(ndimage.binary_dilation(largest, iterations=2))
-    return np.where(filled, values / bright, 0).astype(np.float32), filled.astype(np.float32)
+    cover = _fill(largest)
+    near = ndimage.binary_dilation(cover, iterations=2)  # keeps the soft edge of the skin
+    return np.where(near, values / bright, 0).astype(np.float32), cover.astype(np.float32)
 
 
 def _fill(mask: np.ndarray) -> np.ndarray:

@@ -59,8 +59,12 @@ def simulate_dataset(config: SimulateConfig) -> Path:
     with new_folder(output) as folder, ThreadPoolExecutor(_n_threads()) as pool:
         configfile.save(replace(config, output="", overwrite=False), folder / MARKER)
         done = pool.map(lambda job: _write(job, folder), jobs)
-        for _ in progress.progress(done, "simulating", total=len(jobs), unit="volume"):
-            pass
+        try:
+            for _ in progress.progress(done, "simulating", total=len(jobs), unit="volume"):
+                pass
+        except BaseException:  # Ctrl-C too: do not finish what nobody waits for
+            pool.shutdown(cancel_futures=True)
+            raise
     return output
 
 

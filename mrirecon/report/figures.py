@@ -14,7 +14,7 @@ from PIL import Image
 from mrirecon.files import replacing
 
 ERROR_GAIN = 10
-_WHITE_PERCENTILE = 99.9  # a few bright vessels shall not darken the rest
+_WHITE_PERCENTILE = 99.0  # bright fat under the scalp shall not darken the brain
 _DPI, _MAX_NAME = 100, 36
 _MIN_PANEL, _GAP, _TITLE, _CAPTION = 250, 8, 22, 24  # screen pixels
 Series = tuple[Sequence[float], Sequence[float]]
@@ -42,7 +42,7 @@ class SliceFigure:
 def draw_slice(path: Path, figure: SliceFigure) -> None:
     """Target and reconstructions above, their errors times 10 below, all on one grey scale, as a grey PNG.
 
-    The scale runs from 0 to the 99.9th percentile of the target slice, which the figure says. Images are
+    The scale runs from 0 to the 99th percentile of the target slice, which the figure says. Images are
     drawn as stored, row 0 on top, every pixel as a square of whole screen pixels.
     """
     white = float(np.percentile(figure.target, _WHITE_PERCENTILE)) or float(figure.target.max()) or 1.0

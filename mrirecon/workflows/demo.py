@@ -49,7 +49,7 @@ def demo(config: DemoConfig) -> RunFolder:
             val_every=max(1, config.max_steps // 2),
             val_volumes=2,
             seed=config.seed,
-            output=str(folder / "run"),
+            output=str(folder / "unet"),
         )
     )
     _say("3/3  scoring volumes of heads it has never seen")

@@ -16,7 +16,7 @@ def test_a_small_demo_makes_everything(tmp_path, capsys):
     assert "SSIM" in out
     assert "true R" in out
     assert (folder / "reconstruction.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "run" / "weights.safetensors").is_file()
+    assert (folder / "unet" / "weights.safetensors").is_file()
     assert main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
@@ -35,7 +35,7 @@ def test_the_demo_beats_zero_filled_on_unseen_heads(tmp_path):
     start = time.monotonic()
     assert main(["demo", "--output", str(tmp_path / "demo"), "--quiet"]) == 0
     assert time.monotonic() - start < 600  # a busy machine; the README gives the time of a free one
-    summary = json.loads(next((tmp_path / "demo" / "run").rglob("summary.json")).read_text())
+    summary = json.loads(next((tmp_path / "demo" / "unet").rglob("summary.json")).read_text())
     overall = summary["overall"]
     assert overall["n_patients"] >= 6
     assert overall["difference_ssim"]["low"] >= 0.05

@@ -40,9 +40,7 @@ def resolve_class(spec: str | Mapping[str, Any], extra_prefixes: Iterable[str] =
     found = _find(path)
     # A module also shows what it imported: torch.nn.x.os would be someone else's code.
     if not isinstance(found, type) or not f"{found.__module__}.".startswith(tuple(prefixes)):
-        raise InputError(
-            f"'{path}' is not a class of its own package; give the path where the class is defined"
-        )
+        raise InputError(f"'{path}' is not a class of its own package; give the path where the class is defined")
     return partial(found, **init_args) if init_args else found
 
 
@@ -50,19 +48,13 @@ def _parts(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, str):
         return spec, {}
     if not isinstance(spec, Mapping):
-        raise InputError(
-            f"got {spec!r}; a class is given by its path or by a mapping with class_path and init_args"
-        )
+        raise InputError(f"got {spec!r}; a class is given by its path or by a mapping with class_path and init_args")
     for key in spec:
         if key not in _KEYS:
-            raise InputError(
-                f"unknown key '{key}' beside class_path{did_you_mean(str(key), _KEYS)} Known: {_KEYS}"
-            )
+            raise InputError(f"unknown key '{key}' beside class_path{did_you_mean(str(key), _KEYS)} Known: {_KEYS}")
     path, init_args = spec.get("class_path"), spec.get("init_args") or {}
     if not isinstance(path, str) or not path:
-        raise InputError(
-            f"class_path is missing in {dict(spec)}; for example class_path: torch.nn.BatchNorm2d"
-        )
+        raise InputError(f"class_path is missing in {dict(spec)}; for example class_path: torch.nn.BatchNorm2d")
     if not isinstance(init_args, Mapping) or not all(isinstance(key, str) for key in init_args):
         raise InputError(f"init_args of {path} must be a mapping of names to values, got {init_args!r}")
     return path, dict(init_args)

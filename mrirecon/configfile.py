@@ -40,9 +40,7 @@ def keys(cls: type, prefix: str = "") -> Iterator[Key]:
             yield from keys(types[item.name], f"{prefix}{item.name}.")
         else:
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-            yield Key(
-                prefix + item.name, types[item.name], default, _help().get((cls.__name__, item.name), "")
-            )
+            yield Key(prefix + item.name, types[item.name], default, _help().get((cls.__name__, item.name), ""))
 
 
 @cache
@@ -176,9 +174,7 @@ def configs_folder() -> Path:
 def shipped_configs() -> dict[str, Path]:
     """Names of the shipped files, such as `base` and `optimizer/adam`."""
     folder = configs_folder()
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))
-    }
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def find_config(name: str | Path) -> Path:

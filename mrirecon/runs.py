@@ -89,9 +89,7 @@ def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> R
     Raises:
         InputError: The folder holds something and `overwrite` is off, or it holds something that is no run.
     """
-    path = (
-        Path(output) if output else _unused(Path("runs") / f"{default_name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    )
+    path = Path(output) if output else _unused(Path("runs") / f"{default_name}-{time.strftime('%Y%m%d-%H%M%S')}")
     run = RunFolder(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give a folder for the run (--output)")

@@ -28,7 +28,7 @@ for split in train val; do
 done
 
 mrirecon train --data "$out/data" --coils both --mask random --channels 32 --lr 1e-3 --batch-size 2 \
-  --max-steps 4000 --val-every 1000 --output "$out/run"
+  --max-steps 3000 --val-every 1000 --output "$out/run"
 
 for kind in multicoil singlecoil; do
   mrirecon evaluate "$out/run" --data "$real/$kind" --split all --mask random --coils auto --mask-draws 20

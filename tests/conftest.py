@@ -68,9 +68,7 @@ def make_volume(
     rng = np.random.default_rng(seed)
     images = _coil_images(n_slices, n_coils, (height, width), oversampling, rng) * scale
     images = images + noise * scale * (rng.standard_normal((*images.shape, 2)) @ np.array([1, 1j]))
-    kspace = np.fft.fftshift(
-        np.fft.fft2(np.fft.ifftshift(images, axes=(-2, -1)), norm="ortho"), axes=(-2, -1)
-    )
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
     kspace = kspace.astype(np.complex64)
     kspace[..., : padding[0]] = 0
     kspace[..., width - padding[1] :] = 0

@@ -53,7 +53,5 @@ def _overview(prefix: str = "") -> str:
         "From undersampled k-space to trained, scored reconstructions.",
         "",
     ]
-    lines += [
-        f"  {name:<16} {import_module(f'mrirecon.cli.{COMMANDS[name]}').COMMAND.summary}" for name in names
-    ]
+    lines += [f"  {name:<16} {import_module(f'mrirecon.cli.{COMMANDS[name]}').COMMAND.summary}" for name in names]
     return "\n".join([*lines, "", "mrirecon COMMAND --help shows every option; --version the version."])

@@ -35,9 +35,7 @@ class Command:
     positionals: tuple[tuple[str, str], ...] = ()
     extra: tuple[tuple[str, str], ...] = ()  # flags with a value that are no keys, such as --resume
     epilog: str = ""
-    defaults: Callable[[list[str]], dict[str, Any]] = (
-        lambda _words: {}
-    )  # keys that the positional words imply
+    defaults: Callable[[list[str]], dict[str, Any]] = lambda _words: {}  # keys that the positional words imply
 
     def __call__(self, arguments: Sequence[str]) -> None:
         """Parse and run.
@@ -87,9 +85,7 @@ class Command:
         lines += [f"  {'-c FILE':<24} overlay of YAML keys, a file or a shipped name; flags win", ""]
         shorts = {full: short for short, full in SHORT.items()}
         for key in configfile.keys(self.config):
-            flag = (
-                shorts.get(key.name, key.name) if shorts.get(key.name) not in _own(self.config) else key.name
-            )
+            flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in _own(self.config) else key.name
             lines += _help_lines(f"--{flag}".replace("_", "-"), key)
         lines += ["", *(f"  {name:<24} {text}" for name, text in SWITCHES.items())]
         return "\n".join([*lines, "", self.epilog]).rstrip()

@@ -30,9 +30,7 @@ SHORT = {
 # `--slices 8` of the simulation is a key of its own: a key of that very name wins over a short name.
 
 
-def spell(
-    arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence[str]
-) -> tuple[list[str], list[str]]:
+def spell(arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split a command line into overlay files and flags that the parser knows.
 
     Args:

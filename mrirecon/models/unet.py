@@ -51,14 +51,14 @@ class UNet(nn.Module):
         super().__init__()
         _check_sizes(in_channels=in_channels, out_channels=out_channels, channels=channels, pools=pools)
         if residual and in_channels != out_channels:
-            raise InputError(f"residual learning needs as many channels out as in, got {in_channels} and {out_channels}")
+            raise InputError(
+                f"residual learning needs as many channels out as in, got {in_channels} and {out_channels}"
+            )
         if not 0.0 <= dropout < 1.0:
             raise InputError(f"dropout is {dropout}; it must be at least 0 and below 1")
         if norm == "group" and channels_per_group is None and n_groups is None:
             channels_per_group = default_channels_per_group(channels)
-        norm_of = partial(
-            make_norm, norm, affine=affine, channels_per_group=channels_per_group, n_groups=n_groups
-        )
+        norm_of = partial(make_norm, norm, affine=affine, channels_per_group=channels_per_group, n_groups=n_groups)
         conv = partial(ConvBlock, make_norm=norm_of, norm_position=norm_position, dropout=dropout)
         up = partial(TransposeConvBlock, make_norm=norm_of, norm_position=norm_position)
         self.pools = pools

@@ -80,9 +80,7 @@ def make_mask(
         raise InputError(f"mask {name} does not fit {width} columns at {accelerations}x ({error})") from error
     columns = kept.flatten() > 0
     choice = _drawn_pair(len(fractions), seed)
-    return Mask(
-        columns, n_center, true_acceleration(columns, acquired), accelerations[choice], fractions[choice]
-    )
+    return Mask(columns, n_center, true_acceleration(columns, acquired), accelerations[choice], fractions[choice])
 
 
 def true_acceleration(columns: Tensor, acquired: slice | None = None) -> float:

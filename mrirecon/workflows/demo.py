@@ -34,9 +34,7 @@ def demo(config: DemoConfig) -> RunFolder:
     folder = _fresh(Path(config.output), config.overwrite)
     _say("1/3  simulating k-space of random heads")
     data = simulate_dataset(
-        SimulateConfig(
-            output=str(folder / "data"), train=config.train, val=4, test=config.test, seed=config.seed
-        )
+        SimulateConfig(output=str(folder / "data"), train=config.train, val=4, test=config.test, seed=config.seed)
     )
     _say("2/3  training a U-Net on 4x undersampled k-space")
     run = train(
@@ -68,9 +66,7 @@ def _fresh(folder: Path, overwrite: bool) -> Path:
         if not overwrite:
             raise InputError(f"{folder} is there already; add --overwrite or choose another --output")
         if not (folder / _MARKER).is_file():
-            raise InputError(
-                f"{folder} was not made by mrirecon demo; it is not overwritten: choose another --output"
-            )
+            raise InputError(f"{folder} was not made by mrirecon demo; it is not overwritten: choose another --output")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARKER).write_text("Made by `mrirecon demo`; safe to delete.\n")

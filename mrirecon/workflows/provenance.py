@@ -35,11 +35,7 @@ def git_state() -> dict[str, Any] | None:
     if not (folder.parent / ".git").exists():
         return None
     commit = _git(folder, "rev-parse", "HEAD")
-    return (
-        {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))}
-        if commit
-        else None
-    )
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))} if commit else None
 
 
 def _git(folder: Path, *words: str) -> str:

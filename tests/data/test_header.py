@@ -12,9 +12,7 @@ from defusedxml.ElementTree import fromstring
 from mrirecon.data.header import Header
 from mrirecon.errors import InputError
 
-HEADER = Header(
-    (640, 368, 1), (320, 320, 1), (280.0, 161.0, 4.5), (140.0, 140.0, 4.5), (0, 160, 319), 15, 2.89
-)
+HEADER = Header((640, 368, 1), (320, 320, 1), (280.0, 161.0, 4.5), (140.0, 140.0, 4.5), (0, 160, 319), 15, 2.89)
 
 
 def fastmri_metadata(path):

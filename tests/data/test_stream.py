@@ -34,9 +34,7 @@ def test_order_and_masks_change_between_epochs_and_seeds():
     first, second, other = stream.epoch(0), stream.epoch(1), BatchStream(SHAPES, 2, seed=2).epoch(0)
     assert first != second
     assert first != other
-    assert {seed for batch in first for _, seed in batch}.isdisjoint(
-        {s for batch in second for _, s in batch}
-    )
+    assert {seed for batch in first for _, seed in batch}.isdisjoint({s for batch in second for _, s in batch})
 
 
 def test_global_random_state_is_left_alone():

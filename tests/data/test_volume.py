@@ -77,9 +77,7 @@ def test_multicoil_ignores_esc(multi):
 def test_equals_fastmri_samples(volume_writer, tmp_path):
     for kind, coils in (("multicoil", 3), ("singlecoil", 1)):
         volume = Volume(volume_writer(tmp_path / kind / "a.h5", n_coils=coils, padding=(2, 3)))
-        for i, (kspace, mask, target, attrs, _, _) in enumerate(
-            fastmri.data.SliceDataset(tmp_path / kind, kind)
-        ):
+        for i, (kspace, mask, target, attrs, _, _) in enumerate(fastmri.data.SliceDataset(tmp_path / kind, kind)):
             assert np.array_equal(volume.kspace(i).squeeze(), kspace.squeeze())
             assert np.array_equal(volume.target(i), target)
             assert mask is None
@@ -88,9 +86,7 @@ def test_equals_fastmri_samples(volume_writer, tmp_path):
 
 
 def test_names_and_attributes(volume_writer, tmp_path):
-    path = volume_writer(
-        tmp_path / "val" / "a.h5", patient_id="p1", acquisition="AXT1", attrs={"n": np.int64(3)}
-    )
+    path = volume_writer(tmp_path / "val" / "a.h5", patient_id="p1", acquisition="AXT1", attrs={"n": np.int64(3)})
     volume = Volume(path, tmp_path)
     assert (volume.name, Volume(path).name, volume.mask_seed_name) == ("val/a.h5", "a.h5", "a.h5")
     assert (volume.patient, volume.acquisition, volume.origin) == ("p1", "AXT1", "simulated-from-phantom")
@@ -129,9 +125,7 @@ def test_image_shape_without_reference(tmp_path, kspace, recon, expected):
     fov = (0.0,) * 3
     header = Header((*kspace, 1), (*recon, 1), fov, fov, (0, kspace[1] // 2, kspace[1] - 1))
     data = np.ones((1, 2, *kspace), np.complex64)
-    write_volume(
-        tmp_path / "a.h5", kspace=data, header=header, acquisition="", patient_id="", origin="measured"
-    )
+    write_volume(tmp_path / "a.h5", kspace=data, header=header, acquisition="", patient_id="", origin="measured")
     assert Volume(tmp_path / "a.h5").image_shape == expected
 
 
@@ -235,9 +229,7 @@ def test_children_open_their_own_handle(multi, method):
 
 
 def test_few_files_are_open_at_a_time(volume_writer, tmp_path):
-    volumes = [
-        Volume(volume_writer(tmp_path / f"{i}.h5", n_slices=1, n_coils=1, matrix=(8, 8))) for i in range(40)
-    ]
+    volumes = [Volume(volume_writer(tmp_path / f"{i}.h5", n_slices=1, n_coils=1, matrix=(8, 8))) for i in range(40)]
     for _ in range(2):
         for volume in volumes:
             volume.kspace(0)

@@ -21,11 +21,7 @@ GOLDEN = {  # sha256 of the 368 bytes, and lines sampled; drawn by fastMRI 0.3.0
     "magic": [("9522ccd1e876", 114), ("5b96b3cf8704", 59), ("c970f25d26e9", 59)],
     "magic_fraction": [("be97d9add942", 86), ("17cc8438a736", 45), ("5db836c5eeb6", 45)],
 }
-CASES = [
-    (name, *setting, *golden)
-    for name in GOLDEN
-    for setting, golden in zip(SETTINGS, GOLDEN[name], strict=True)
-]
+CASES = [(name, *setting, *golden) for name in GOLDEN for setting, golden in zip(SETTINGS, GOLDEN[name], strict=True)]
 
 
 @pytest.mark.parametrize(("name", "fraction", "acceleration", "digest", "lines"), CASES)
@@ -55,13 +51,13 @@ def test_equals_fastmri_at_other_widths_and_seeds(name):
 
 @pytest.mark.parametrize("name", MASKS)
 def test_the_global_random_state_is_untouched(name):
-    np.random.seed(5)  # noqa: NPY002
-    expected = np.random.random(3)  # noqa: NPY002
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)
+    expected = np.random.random(3)
+    np.random.seed(5)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     make_mask(name, 368, 0.08, 4, SEED)
-    assert np.array_equal(np.random.random(3), expected)  # noqa: NPY002
+    assert np.array_equal(np.random.random(3), expected)
     assert torch.equal(torch.get_rng_state(), state)
 
 

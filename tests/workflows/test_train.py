@@ -90,9 +90,7 @@ def test_a_reconstructor_returns_images_in_the_units_of_the_target(quick, small_
     sample = SliceDataset(small_data / "val", mask="random", transform=to_image)[1]
     batch = torch.utils.data.default_collate([sample])
     with torch.inference_mode():
-        image = load_reconstructor(run)(
-            sample._replace(**{k: getattr(batch, k) for k in ("image", "mean", "std")})
-        )
+        image = load_reconstructor(run)(sample._replace(**{k: getattr(batch, k) for k in ("image", "mean", "std")}))
     assert image.shape == batch.target.shape
     assert image.mean() == pytest.approx(batch.target.mean().item(), rel=0.5)
 
@@ -137,8 +135,7 @@ def test_gd_takes_the_whole_training_set_in_each_step(quick):
     data = ReconDataModule(config.data, batch_size=1)
     samples = {(i, seed) for batch in ReconDataModule(config.data, 5).stream for i, seed in batch}
     total = sum(
-        module.sample_loss(type(b := data.train_set[pair])(*torch.utils.data.default_collate([b])))
-        for pair in samples
+        module.sample_loss(type(b := data.train_set[pair])(*torch.utils.data.default_collate([b]))) for pair in samples
     )
     (total / len(samples)).backward()
     stepped = {f"model.{n}": p - 0.1 * p.grad for n, p in module.model.named_parameters()}

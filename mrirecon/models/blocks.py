@@ -20,13 +20,15 @@ class ConvBlock(nn.Module):
         make_norm: Norm layer for a number of channels.
         norm_position: One of `NORM_POSITIONS`, see `normalised`.
         dropout: Probability of zeroing a channel.
+        fast: Use the fast memory layout; for norms that give the right gradient in any.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str, dropout: float
+        self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str, dropout: float, fast: bool
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
+        self.fast = fast
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             conv = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False)
@@ -34,20 +36,23 @@ class ConvBlock(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.layers(fast_layout(image, self.out_channels))
+        return self.layers(fast_layout(image, self.out_channels) if self.fast else image)
 
 
 class TransposeConvBlock(nn.Module):
     """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU; doubles height and width."""
 
-    def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str, fast: bool
+    ) -> None:
         super().__init__()
         self.out_channels = out_channels
+        self.fast = fast
         conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2, bias=False)
         self.layers = nn.Sequential(*normalised(conv, make_norm, norm_position))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.layers(fast_layout(image, self.out_channels))
+        return self.layers(fast_layout(image, self.out_channels) if self.fast else image)
 
 
 def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, position: str) -> list[nn.Module]:

@@ -1,7 +1,8 @@
 """The U-Net of fastMRI with its normalization as a switch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,15 +60,17 @@ class UNet(nn.Module):
         if norm == "group" and channels_per_group is None and n_groups is None:
             channels_per_group = default_channels_per_group(channels)
         norm_of = partial(make_norm, norm, affine=affine, channels_per_group=channels_per_group, n_groups=n_groups)
-        conv = partial(ConvBlock, make_norm=norm_of, norm_position=norm_position, dropout=dropout)
-        up = partial(TransposeConvBlock, make_norm=norm_of, norm_position=norm_position)
+        # torch's own instance norm gives wrong gradients in mixed layouts, and a callable may hold one.
+        options: dict[str, Any] = {"make_norm": norm_of, "norm_position": norm_position, "fast": isinstance(norm, str)}
+        conv: Callable[[int, int], nn.Module] = partial(ConvBlock, dropout=dropout, **options)
+        up: Callable[[int, int], nn.Module] = partial(TransposeConvBlock, **options)
         self.pools = pools
         self.residual = residual
         widths = [channels * 2**level for level in range(pools + 1)]
         self.down_sample_layers = nn.ModuleList(map(conv, [in_channels, *widths], widths[:-1]))
         self.conv = conv(widths[-2], widths[-1])
-        self.up_transpose_conv = nn.ModuleList()
         self.up_conv = nn.ModuleList()
+        self.up_transpose_conv = nn.ModuleList()
         for width in reversed(widths[:-1]):
             self.up_transpose_conv.append(up(2 * width, width))
             self.up_conv.append(conv(2 * width, width))

@@ -1,5 +1,6 @@
 """The two ways slices reach a network: a resumable stream for training, fixed units for scoring."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,6 +8,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mrirecon.data.stream import BatchStream
+
+
+def leave_signals_to_the_parent(_worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process of a job; a worker that died could not be saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StreamLoader:
@@ -31,6 +38,7 @@ class StreamLoader:
                 self.dataset,
                 batch_sampler=self.stream,
                 num_workers=self.workers,
+                worker_init_fn=leave_signals_to_the_parent,
                 generator=torch.Generator().manual_seed(self.stream.seed),
             )
         )
@@ -50,5 +58,6 @@ def unit_loader(dataset: Dataset, units: Sequence[Sequence[int]], workers: int =
         dataset,
         batch_sampler=[list(unit) for unit in units],
         num_workers=workers,
+        worker_init_fn=leave_signals_to_the_parent,
         generator=torch.Generator().manual_seed(0),
     )

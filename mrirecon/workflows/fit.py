@@ -15,7 +15,7 @@ from mrirecon.training.build import load_reconstructor
 from mrirecon.training.curves import Curves
 from mrirecon.training.journal import Journal
 from mrirecon.training.keeper import Keeper
-from mrirecon.training.loggers import make_loggers
+from mrirecon.training.loggers import close_loggers, make_loggers
 from mrirecon.training.validation import Validation
 from mrirecon.workflows.training_work import TrainingWork
 
@@ -36,9 +36,14 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     keeper = Keeper(run, validation, plan.val_every, every, plan.accumulate, plan.n_steps)
     loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config))
     trainer = _trainer(work, run, [curves, keeper], loggers)
-    with warnings.catch_warnings():
-        _hush()
-        trainer.fit(work.module, work.data.train_dataloader(), ckpt_path=checkpoint, weights_only=True)
+    try:
+        with warnings.catch_warnings():
+            _hush()
+            trainer.fit(work.module, work.data.train_dataloader(), ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # what Lightning makes of a second Ctrl-C
+        raise KeyboardInterrupt from None
+    finally:
+        close_loggers(work.config.logger)
     if keeper.stop.signal and trainer.global_step < plan.n_steps:
         raise Stopped(
             f"stopped by {keeper.stop.signal.name} at step {trainer.global_step} of {plan.n_steps}; "
@@ -80,5 +85,5 @@ def _export_weights(run: RunFolder) -> None:
 
 def _hush() -> None:
     """Lightning's advice that does not apply: validation is the keeper's, the workers are chosen."""
-    for text in (".*no `val_dataloader`.*", ".*does not have many workers.*", ".*`isinstance.treespec.*"):
-        warnings.filterwarnings("ignore", text)
+    for text in ("no `val_dataloader`", "does not have many workers", "`isinstance.treespec", "the logging interval"):
+        warnings.filterwarnings("ignore", f".*{text}.*")

@@ -1,6 +1,7 @@
 """A run that was stopped and resumed equals the uninterrupted one, bit for bit."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -163,6 +164,33 @@ def test_a_real_process_saves_and_exits_75_and_goes_on(quick, tmp_path, number):
     resumed = resume_training(config.output, TrainConfig())
     whole = train(replace(config, output=str(tmp_path / "whole")))
     assert_same_run(whole, resumed)
+
+
+def test_signals_to_the_whole_job_save_too(quick, tmp_path):
+    """A scheduler signals every process: workers must not die before the training has saved."""
+    config = quick("job", max_steps=2000, val_every=2000, checkpoint_every=5)
+    config = replace(config, overwrite=True, data=replace(config.data, workers=2))
+    configfile.save(config, tmp_path / "c.yaml")
+    code = "import sys; from mrirecon.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "train", "-c", str(tmp_path / "c.yaml")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    run = open_run_when_there(config.output, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert checkpoint(run)["global_step"] > 0
+
+
+def test_a_second_ctrl_c_interrupts_at_once(quick, monkeypatch):
+    def arriving(self, batch, batch_idx):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ReconModule, "on_train_batch_start", arriving)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick())
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def open_run_when_there(path, process):

@@ -36,6 +36,14 @@ def make_loggers(name: str, run: RunFolder, config: dict[str, Any]) -> list[Logg
     return [WandbLogger(name=run.name, project="mrirecon", save_dir=str(run.path), config=config)]
 
 
+def close_loggers(name: str) -> None:
+    """End what `make_loggers` began, so that the next training of this process gets a wandb run of its own."""
+    if name == "wandb":
+        import wandb
+
+        wandb.finish()
+
+
 def _reachable() -> bool:
     """A key is at hand and the server answers within two seconds."""
     if not (os.environ.get("WANDB_API_KEY") or _key_in_netrc()):

@@ -32,9 +32,6 @@ def history(tmp_path, volume_writer, monkeypatch):
             output=str(tmp_path / "run"),
         )
     )
-    import wandb
-
-    wandb.finish()
     return run, list(records(next(run.path.rglob("*.wandb"))))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -102,6 +102,8 @@ def from_namespace(cls: type[C], namespace: Any) -> C:
     for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         value = getattr(namespace, item.name)
         nested = dataclasses.is_dataclass(types[item.name])
+        if value is None and type(None) not in get_args(types[item.name]):  # the parser takes null for any type
+            raise InputError(f"{item.name} is null; give a value, or leave the key out for its default")
         arguments[item.name] = from_namespace(types[item.name], value) if nested else value
     return cls(**arguments)
 
@@ -132,8 +134,8 @@ def read_yaml(path: str | Path, cls: type) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{file} holds no keys; expected lines such as 'optimizer:' and '  name: adam'")
     known = {key.name for key in keys(cls)}
-    flat = dict(_flat_items(content, known, ""))
     try:
+        flat = dict(_flat_items(content, known, ""))
         build(cls, flat)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
@@ -197,7 +199,10 @@ def find_config(name: str | Path) -> Path:
 def _flat_items(content: Mapping[str, Any], known: set[str], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict) and key not in known:
-            yield from _flat_items(value, known, f"{key}.")
+        is_group = any(other.startswith(f"{key}.") for other in known)
+        if is_group and not isinstance(value, dict | None):
+            raise InputError(f"'{key}' is a group of keys, got {value!r}; nest them below it")
+        if is_group or (isinstance(value, dict) and key not in known):
+            yield from _flat_items(value or {}, known, f"{key}.")  # a group whose lines are all comments is null
         else:
             yield key, value

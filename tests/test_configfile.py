@@ -66,6 +66,9 @@ def test_overlay_holds_only_what_differs(tmp_path):
         ("optimizer:\n  lr: fast\n", "optimizer.lr: Expected a float. Got value: fast"),
         ("data:\n  acceleration: 4\n", "data.acceleration: Expected a list"),
         ("max_steps: 1.5\n", "max_steps: Expected a int. Got value: 1.5"),
+        ("optimizer:\n  lr: null\n", "lr is null"),
+        ("max_steps:\n", "max_steps is null"),
+        ("model: unet\n", "'model' is a group of keys, got 'unet'"),
         ("- a\n- b\n", "holds no keys"),
         ("a: [1\n", "not readable YAML"),
     ],
@@ -92,3 +95,8 @@ def test_a_class_path_in_a_file_imports_nothing(tmp_path):
 
 def test_dump_is_plain_yaml():
     assert yaml.safe_load(configfile.dump(TrainConfig()))["data"]["acceleration"] == [4]
+
+
+def test_a_group_without_keys_changes_nothing(tmp_path):
+    (tmp_path / "o.yaml").write_text("model:\n  # norm: group\noptimizer:\n  momentum: null\n")
+    assert configfile.load(TrainConfig, tmp_path / "o.yaml") == TrainConfig()

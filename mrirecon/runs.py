@@ -7,6 +7,12 @@ from pathlib import Path
 
 from mrirecon.errors import InputError
 
+# what a run folder may hold; `config.yaml` alone is a common name of other people's folders too
+_CONTENTS = (
+    *("config.yaml", "provenance.json", "split.json", "curves.csv", "weights.safetensors", "report.html"),
+    *("checkpoints", "figures", "evaluation", "wandb"),
+)
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -95,7 +101,10 @@ def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> R
         raise InputError(f"{path} is a file; give a folder for the run (--output)")
     if path.is_dir() and any(path.iterdir()):
         _empty(run, overwrite)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the run folder {path}: {error.strerror}; choose another --output") from None
     return run
 
 
@@ -115,4 +124,8 @@ def _empty(run: RunFolder, overwrite: bool) -> None:
         )
     if not run.config.is_file():
         raise InputError(f"{run.path} is not a run folder; it is not overwritten: choose another --output")
+    names = sorted(path.name for path in run.path.iterdir())
+    foreign = [name for name in names if name not in _CONTENTS and not name.endswith(".tmp")]
+    if foreign:
+        raise InputError(f"{run.path} holds {foreign[0]}, which no run wrote; it is not overwritten: move it away")
     shutil.rmtree(run.path)

@@ -44,3 +44,18 @@ def test_open_run_says_what_is_missing(tmp_path, make):
 def test_unknown_checkpoint(tmp_path):
     with pytest.raises(InputError, match="best or last"):
         RunFolder(tmp_path).checkpoint("bset")
+
+
+def test_only_what_a_run_wrote_is_overwritten(tmp_path):
+    """config.yaml is a common name: a project that has one is not a run."""
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"holds thesis\.txt"):
+        new_run(tmp_path, "x", overwrite=True)
+    assert (tmp_path / "thesis.txt").is_file()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "f").write_text("")
+    with pytest.raises(InputError, match="cannot make the run folder"):
+        new_run(tmp_path / "f" / "run", "x")

@@ -44,6 +44,19 @@ def resolve_class(spec: str | Mapping[str, Any], extra_prefixes: Iterable[str] =
     return partial(found, **init_args) if init_args else found
 
 
+def construct(spec: str | Mapping[str, Any], *arguments: Any) -> Any:
+    """An object of a class path.
+
+    Raises:
+        InputError: From `resolve_class`, or arguments that the class does not take.
+    """
+    made_by = resolve_class(spec)
+    try:
+        return made_by(*arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{_parts(spec)[0]} cannot be made with {_parts(spec)[1]}: {error}") from error
+
+
 def _parts(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, str):
         return spec, {}

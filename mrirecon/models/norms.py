@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrirecon.classpaths import resolve_class
+from mrirecon.classpaths import construct
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.models.layout import instance_norm, is_channels_last, scale_and_shift
 
@@ -114,7 +114,7 @@ def make_norm(
     if callable(norm) or isinstance(norm, Mapping):
         if affine:
             raise InputError("affine is an option of the named norms; set it in the class or callable instead")
-        return norm(n_channels) if callable(norm) else resolve_class(norm)(n_channels)
+        return norm(n_channels) if callable(norm) else construct(norm, n_channels)
     if norm not in NORMS:
         hint = "Or pass a callable n_channels -> nn.Module, or {class_path: torch.nn.BatchNorm2d}."
         raise unknown_name("norm", norm, NORMS, hint)

@@ -56,6 +56,8 @@ def make_optimizer(
     Raises:
         InputError: Unknown name, an option that the method lacks, or a value out of range.
     """
+    if weight_decay < 0:  # torch looks at its own default only, not at the groups'
+        raise InputError(f"weight_decay is {weight_decay:g}; it must not be negative")
     groups = parameter_groups(parameters, weight_decay)
     options = {key: value for key, value in options.items() if value is not None and value != []}
     if isinstance(name, str) and "." not in name:
@@ -63,9 +65,12 @@ def make_optimizer(
     else:
         build = name if callable(name) else resolve_class(name)
     try:
-        return build(groups, lr=lr, **options)
-    except (TypeError, ValueError) as error:
+        optimizer = build(groups, lr=lr, **options)
+    except (TypeError, ValueError, IndexError) as error:
         raise InputError(f"optimizer '{name}' with lr {lr} and {options}: {error}") from error
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"'{name}' makes no torch.optim.Optimizer")
+    return optimizer
 
 
 def parameter_groups(parameters: nn.Module | Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
@@ -87,4 +92,6 @@ def _method(name: str, options: dict[str, Any]) -> tuple[Callable[..., Optimizer
         if key not in method.defaults:
             allowed = ", ".join(method.defaults) or "none besides lr and weight_decay"
             raise InputError(f"optimizer '{name}' has no option '{key}'; its options: {allowed}")
+    if len(options.get("betas", (0, 0))) != 2:
+        raise InputError(f"betas {options['betas']}: give two numbers (--optimizer.betas 0.9 0.999)")
     return method.build, {**method.fixed, **method.defaults, **options}

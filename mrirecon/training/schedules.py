@@ -42,6 +42,10 @@ def schedule_factor(config: ScheduleConfig, n_steps: int) -> Callable[[int], flo
     """Step number (from 0) to the factor of the learning rate."""
     if config.name not in SCHEDULES:
         raise unknown_name("schedule", config.name, SCHEDULES)
+    if not (0 <= config.step_at <= 1 and config.factor >= 0):
+        raise InputError(
+            f"schedule.step_at {config.step_at:g}, factor {config.factor:g}: a share from 0 to 1, and 0 or more"
+        )
     warmup = _warmup_steps(config, n_steps)
     shape, onecycle = SCHEDULES[config.name], config.name == "onecycle"
     last = max(n_steps - 1, 1)

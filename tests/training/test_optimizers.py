@@ -211,3 +211,9 @@ def test_names_classes_and_values():
         make_optimizer("torch.optim.AdmW", nn.Linear(1, 1), 0.1)
     with pytest.raises(InputError, match="os.system"):
         make_optimizer("os.system", nn.Linear(1, 1), 0.1)
+    with pytest.raises(InputError, match="two numbers"):
+        make_optimizer("adam", nn.Linear(1, 1), 0.1, betas=[0.9])
+    with pytest.raises(InputError, match="weight_decay is -1"):
+        make_optimizer("sgd", nn.Linear(1, 1), 0.1, weight_decay=-1)
+    with pytest.raises(InputError, match=r"makes no torch\.optim\.Optimizer"):
+        make_optimizer(lambda groups, lr: [], nn.Linear(1, 1), 0.1)

@@ -70,3 +70,6 @@ def test_wrong_schedules():
         schedule_factor(ScheduleConfig("cosin"), 10)
     with pytest.raises(InputError, match="leaves none of the 10 steps"):
         schedule_factor(ScheduleConfig("step", warmup=10), 10)
+    for wrong in ({"step_at": 3.0}, {"factor": -1.0}):
+        with pytest.raises(InputError, match="a share from 0 to 1, and 0 or more"):
+            schedule_factor(ScheduleConfig("step", **wrong), 10)

@@ -30,6 +30,9 @@ def demo(config: DemoConfig) -> RunFolder:
     Raises:
         InputError: The output folder holds something else.
     """
+    for name in ("train", "test", "max_steps"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} is {getattr(config, name)}; the demo needs at least 1")
     start = time.monotonic()
     folder = _fresh(Path(config.output), config.overwrite)
     _say("1/3  simulating k-space of random heads")

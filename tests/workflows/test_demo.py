@@ -29,6 +29,13 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path, capsys):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("words", [("--test", "0"), ("--train", "0"), ("--max-steps", "-1"), ("--max-steps", "0")])
+def test_numbers_are_checked_before_work(tmp_path, capsys, words):
+    assert main(["demo", "--output", str(tmp_path / "demo"), *words]) == 2
+    assert "at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
 @pytest.mark.slow
 def test_the_demo_beats_zero_filled_on_unseen_heads(tmp_path):
     """At least +0.05 SSIM and +2 dB at the lower 95 % bound over six or more unseen anatomies at 4x."""

@@ -9,7 +9,7 @@ from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, unit_loader
-from mrirecon.data.masking import MaskSpec, resolve_mask_name
+from mrirecon.data.masking import MaskSpec, evaluation_mask, resolve_mask_name
 from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import to_image
 from mrirecon.data.units import cut_units
@@ -39,8 +39,16 @@ class ReconDataModule(pl.LightningDataModule):
         self.assignment = folder.assignment
         mask = resolve_mask_name(config.mask, self.train_volumes)
         self.spec = MaskSpec.of(mask, config.acceleration, config.center_fraction)
+        self._check_masks()
         self.train_set = self._dataset(self.train_volumes, self.spec)
         self.stream = BatchStream(self.train_set.image_shapes, batch_size, seed=seed)
+
+    def _check_masks(self) -> None:
+        """Draw each mask once: a center fraction that leaves nothing to undersample must not show in the middle."""
+        one_of_each_width = {volume.shape[-1]: volume for volume in [*self.train_volumes, *self.val_volumes]}
+        for volume in one_of_each_width.values():
+            for i in range(len(self.spec.accelerations)):
+                evaluation_mask(volume, self.spec.only(i))
 
     def _shared_patients(self) -> list[str]:
         """Ready-made splits are taken as they are, but not in silence."""

@@ -94,6 +94,10 @@ class Curves(pl.Callback):
             f"PSNR {scores['val_psnr']:.2f} dB, NMSE {scores['val_nmse']:.4f}"
         )
 
+    def leave_out(self, seconds: float) -> None:
+        """Time that was no training, such as a validation, does not count in slices/s."""
+        self._window += seconds
+
     def _write_training(self, trainer: pl.Trainer, step: int) -> None:
         now = time.monotonic()
         rate = self.n_slices / max(now - self._window, 1e-9)

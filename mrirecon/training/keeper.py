@@ -6,13 +6,14 @@ between them does not resume to the same numbers. Here there is one point, where
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from mrirecon.errors import WorkFailedError
+from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import replacing
 from mrirecon.runs import RunFolder
 from mrirecon.training.stopping import StopRequest
@@ -30,6 +31,7 @@ class Keeper(Checkpoint):
         checkpoint_every: Further steps to save at; 0: none.
         accumulate: Batches per optimizer step.
         n_steps: Optimizer steps of the whole run.
+        settings: What decides the result; stored in each checkpoint (see `read_settings`).
     """
 
     def __init__(
@@ -40,16 +42,19 @@ class Keeper(Checkpoint):
         checkpoint_every: int,
         accumulate: int,
         n_steps: int,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         self.run, self.validate = run, validate
         self.val_every, self.checkpoint_every = val_every, checkpoint_every
         self.accumulate, self.n_steps = accumulate, n_steps
+        self.settings = settings or {}
         self.stop = StopRequest()
         self.best_ssim, self.best_step, self.owes_validation = -float("inf"), 0, False
 
     def state_dict(self) -> dict[str, Any]:
-        """Best score so far and whether the saved step was still to be validated."""
+        """Settings, best score so far and whether the saved step was still to be validated."""
         return {
+            "settings": self.settings,
             "best_ssim": self.best_ssim,
             "best_step": self.best_step,
             "owes_validation": self.owes_validation,
@@ -102,7 +107,21 @@ class Keeper(Checkpoint):
         if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
             raise WorkFailedError(
                 f"training diverged at step {trainer.global_step}: the weights are not finite; "
-                "lower --lr or add --clip 1. The last good checkpoint is kept."
+                "lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept."
             )
         with replacing(self.run.checkpoint("last")) as temporary:
             trainer.save_checkpoint(temporary)
+
+
+def read_settings(checkpoint: Path) -> dict[str, Any]:
+    """The settings that a checkpoint was trained with.
+
+    Raises:
+        InputError: The file is damaged or is no checkpoint of a training.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return dict(state["callbacks"][Keeper.__name__].get("settings", {}))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"{checkpoint} is damaged or no checkpoint of a training ({reason})") from None

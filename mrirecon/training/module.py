@@ -117,5 +117,5 @@ class ReconModule(pl.LightningModule):
             raise WorkFailedError(
                 f"training diverged at step {self.global_step}: loss {loss:.3g} (first {self.first_loss:.3g}); "
                 f"lower --lr (now {self.optimizer.lr:g}), add --clip 1 or --schedule.warmup 0.1. "
-                "The last good checkpoint is kept."
+                "The last good checkpoint, if there was one, is kept."
             )

@@ -7,6 +7,16 @@ from mrirecon.config import TrainConfig
 from mrirecon.errors import InputError
 
 _DEFAULT_EPOCHS = 50
+_NOT_NEGATIVE = (
+    "max_steps",
+    "max_epochs",
+    "val_every",
+    "val_volumes",
+    "checkpoint_every",
+    "clip",
+    "seed",
+    "threads",
+)
 
 
 @dataclass(frozen=True)
@@ -21,9 +31,10 @@ class Plan:
 
 def check_numbers(config: TrainConfig) -> None:
     """Raise an InputError for a number out of range or two limits at once."""
-    for name in ("max_steps", "max_epochs", "val_every", "val_volumes", "checkpoint_every", "clip"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} is {getattr(config, name)}; it must not be negative")
+    numbers = {name: getattr(config, name) for name in _NOT_NEGATIVE} | {"data.workers": config.data.workers}
+    for name, value in numbers.items():
+        if value < 0:
+            raise InputError(f"{name} is {value}; it must not be negative")
     if config.accumulate < 1 or config.batch_size < 1:
         raise InputError(f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1")
     if config.max_steps and config.max_epochs:

@@ -1,5 +1,6 @@
 """Scoring the network inside training: the run's protocol on the validation volumes, at every acceleration."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,10 +29,12 @@ class Validation:
 
     def __call__(self, trainer: pl.Trainer, module: Any, stop: StopRequest) -> dict[str, float] | None:
         """Mean scores over volumes and accelerations; None when a stop was requested meanwhile."""
+        began = time.monotonic()
         module.eval()
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             losses, metrics = self._score(module, stop)
         module.train()
+        self.curves.leave_out(time.monotonic() - began)
         if stop:
             return None
         mean = mean_score(score for metric in metrics for score in metric.compute().values())

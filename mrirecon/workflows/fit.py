@@ -33,7 +33,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     curves = Curves(Journal(run.curves), per_epoch, plan.accumulate, plan.n_steps)
     validation = Validation(work.data.val_dataloader(), curves)
     every = work.config.checkpoint_every
-    keeper = Keeper(run, validation, plan.val_every, every, plan.accumulate, plan.n_steps)
+    keeper = Keeper(run, validation, plan.val_every, every, plan.accumulate, plan.n_steps, work.settings)
     loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config))
     trainer = _trainer(work, run, [curves, keeper], loggers)
     try:

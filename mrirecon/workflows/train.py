@@ -9,11 +9,9 @@ from mrirecon.config import TrainConfig
 from mrirecon.errors import InputError
 from mrirecon.files import write_json
 from mrirecon.runs import RunFolder, new_run, open_run
+from mrirecon.training.keeper import read_settings
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.training_work import TrainingWork
-
-# What may differ when a run goes on: where things are, not what is computed.
-_MAY_CHANGE = ("data.path", "data.workers", "device", "threads", "logger")
+from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -46,19 +44,23 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
         InputError: No such run, nothing to go on from, or a key that would change the result.
     """
     run = open_run(path)
-    refused = sorted(set(given) - set(_MAY_CHANGE))
+    refused = sorted(set(given) - set(MAY_CHANGE))
     if refused:
         raise InputError(
-            f"a resumed run keeps its configuration; '{refused[0]}' cannot change (only {', '.join(_MAY_CHANGE)} can). "
+            f"a resumed run keeps its configuration; '{refused[0]}' cannot change (only {', '.join(MAY_CHANGE)} can). "
             f"To train differently: mrirecon train -c {run.config} --{refused[0]} ..."
         )
     last = run.checkpoint("last")
     if not last.is_file():
         raise InputError(f"{run.path} has no checkpoint yet; start again: mrirecon train -c {run.config}")
+    stored = read_settings(last)
     flat = configfile.flatten(configfile.load(TrainConfig, run.config))
+    if flat["precision"] == "auto":  # as it was resolved where the run began
+        flat["precision"] = stored.get("precision", "auto")
     new = configfile.flatten(changes)
     config = configfile.build(TrainConfig, {**flat, **{key: new[key] for key in given}})
     work = TrainingWork(config)
+    work.require_settings(stored, run)
     work.require_same_data(run)
     return fit(work, run, str(last))
 

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from mrirecon import progress
 from mrirecon.config import TrainConfig
+from mrirecon.configfile import flatten
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec
@@ -23,17 +25,20 @@ from mrirecon.training.plan import Plan, check_numbers, make_plan
 from mrirecon.workflows.device import PRECISIONS, choose_device
 from mrirecon.workflows.provenance import provenance
 
+# What may differ when a run goes on: where things are, not what is computed.
+MAY_CHANGE = ("data.path", "data.workers", "device", "threads", "logger")
+
 
 class TrainingWork:
     """Everything a fit needs, made and checked before anything is written."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
+        check_numbers(config)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.device = choose_device(config.device).type
         self.precision = _precision(config.precision, self.device)
-        check_numbers(config)
         check_logger(config.logger)
         torch.manual_seed(config.seed)
         self.model = build_model(config.model)
@@ -53,6 +58,13 @@ class TrainingWork:
             config.seed,
         )
         self.module.configure_optimizers()  # a wrong name fails here, not after the start
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that decide the result, with the precision that `auto` became here."""
+        elsewhere = (*MAY_CHANGE, "output", "overwrite", "precision")
+        flat = {key: value for key, value in flatten(self.config).items() if key not in elsewhere}
+        return flat | {"precision": self.precision}
 
     def provenance(self) -> dict[str, Any]:
         """The facts beside the configuration."""
@@ -89,9 +101,24 @@ class TrainingWork:
             print(f"{name:<11} {shown}", file=sys.stderr)
         print(f"loss        {self.config.loss}", file=sys.stderr, flush=True)
 
+    def require_settings(self, stored: Mapping[str, Any], run: RunFolder) -> None:
+        """Another configuration in the same folder would not be a resume either."""
+        for key, value in stored.items():
+            if self.settings.get(key) != value:
+                raise InputError(
+                    f"{run.config} was edited: {key} is {self.settings.get(key)}, the run was trained with {value}; "
+                    f"put it back, or train anew: mrirecon train -c {run.config}"
+                )
+
     def require_same_data(self, run: RunFolder) -> None:
         """Another data set under the same folder would not be a resume."""
-        stored = json.loads(run.provenance.read_text())["data_manifest"]["sha256"]
+        try:
+            stored = json.loads(run.provenance.read_text())["data_manifest"]["sha256"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{run.provenance} does not name the training data ({type(error).__name__}: {error}); "
+                f"this run cannot go on, start again: mrirecon train -c {run.config}"
+            ) from None
         if self.provenance()["data_manifest"]["sha256"] != stored:
             raise InputError(
                 f"the files under {self.config.data.path} are not those that {run.path} was trained on; "

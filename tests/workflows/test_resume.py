@@ -140,6 +140,46 @@ def test_resume_refuses_other_data(quick, monkeypatch, tmp_path, volume_writer):
         resume_training(config.output, other, ["data.path"])
 
 
+def test_resume_refuses_a_damaged_run_in_one_line(quick, monkeypatch):
+    config = quick()
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, 1)
+        with pytest.raises(Stopped):
+            train(config)
+    run = open_run(config.output)
+    settings = run.config.read_text()
+    run.config.write_text(settings.replace("lr: 0.01", "lr: 0.02"))
+    with pytest.raises(InputError, match=r"was edited: optimizer\.lr is 0\.02, the run was trained with 0\.01"):
+        resume_training(config.output, config)
+    run.config.write_text(settings)
+    provenance = run.provenance.read_text()
+    run.provenance.unlink()
+    with pytest.raises(InputError, match="does not name the training data"):
+        resume_training(config.output, config)
+    run.provenance.write_text(provenance)
+    whole = run.checkpoint("last").read_bytes()
+    for part in (b"", b"hello", whole[:5000]):
+        run.checkpoint("last").write_bytes(part)
+        with pytest.raises(InputError, match=r"last\.ckpt is damaged") as caught:
+            resume_training(config.output, config)
+        assert "\n" not in str(caught.value)
+
+
+def test_automatic_precision_stays_what_it_was(quick, monkeypatch):
+    """Another machine would resolve `auto` in another way; the run goes on as it began."""
+    from mrirecon.workflows import training_work
+
+    config = quick(precision="auto")
+    monkeypatch.setattr(training_work, "auto_precision", lambda _device: "32-true")
+    whole = train(replace(config, output=f"{config.output}-whole"))
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, 3)
+        with pytest.raises(Stopped):
+            train(config)
+    monkeypatch.setattr(training_work, "auto_precision", lambda _device: "bf16-mixed")
+    assert_same_run(whole, resume_training(config.output, config))
+
+
 def test_a_finished_run_is_left_as_it_is(quick):
     run = train(quick(max_steps=2))
     before = checkpoint(run)["state_dict"]

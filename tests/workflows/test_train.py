@@ -172,6 +172,13 @@ def test_divergence_stops_with_exit_code_1_and_keeps_the_last_good_checkpoint(qu
         ({"max_steps": 5, "max_epochs": 5}, "both given"),
         ({"batch_size": 0}, "at least 1"),
         ({"model": ModelConfig(pools=5)}, "too small"),
+        ({"seed": -1}, "seed is -1"),
+        ({"threads": -1}, "threads is -1"),
+        ({"data": DataConfig(workers=-1)}, "workers is -1"),
+        (
+            {"model": ModelConfig(norm={"class_path": "torch.nn.BatchNorm2d", "init_args": {"foo": 1}})},
+            "cannot be made",
+        ),
         ({"logger": "tensorbord"}, "unknown logger"),
         ({"data": DataConfig(path="nowhere")}, "nowhere"),
         ({"data": DataConfig()}, "no data folder"),
@@ -180,6 +187,13 @@ def test_divergence_stops_with_exit_code_1_and_keeps_the_last_good_checkpoint(qu
 def test_wrong_settings_are_refused_before_anything_is_written(quick, tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         train(quick(**change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_center_that_leaves_nothing_to_undersample_is_refused_before_anything_is_written(quick, tmp_path):
+    data = replace(quick().data, acceleration=[8, 4], center_fraction=[0.04, 0.3])
+    with pytest.raises(InputError, match=r"center fraction 0\.3"):
+        train(quick(data=data))
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ Lightning's own validation and checkpoint hooks run at different points of a ste
 between them does not resume to the same numbers. Here there is one point, where all state is consistent.
 """
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,11 @@ class Keeper(Checkpoint):
         # The last step has nothing to resume: it is validated whatever was asked.
         stop = StopRequest() if trainer.global_step >= self.n_steps else self.stop
         scores = None if stop else self.validate(trainer, module, stop)
+        if scores is not None and not math.isfinite(scores["val_ssim"]):
+            raise WorkFailedError(
+                f"validation at step {trainer.global_step} gives SSIM {scores['val_ssim']}: the reconstructions are "
+                "not finite; lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept."
+            )
         self.owes_validation = scores is None
         improved = scores is not None and scores["val_ssim"] > self.best_ssim
         if improved and scores is not None:

@@ -59,6 +59,9 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     Raises:
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
     """
+    for name, value in (("threads", config.threads), ("seed", config.seed), ("workers", config.data.workers)):
+        if value < 0:
+            raise InputError(f"--{name} {value}; it must not be negative")
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)

@@ -16,6 +16,7 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.optimizers import OPTIMIZERS
+from mrirecon.training.validation import Validation
 from mrirecon.workflows.train import train
 
 
@@ -159,6 +160,13 @@ def test_divergence_stops_with_exit_code_1_and_keeps_the_last_good_checkpoint(qu
     assert "lower --lr" in capsys.readouterr().err
     state = torch.load(f"{config.output}/checkpoints/last.ckpt", weights_only=True)
     assert all(torch.isfinite(v).all() for v in state["state_dict"].values())
+
+
+def test_scores_that_are_no_numbers_stop_the_training(quick, monkeypatch):
+    original = Validation.__call__
+    monkeypatch.setattr(Validation, "__call__", lambda *a: original(*a) | {"val_ssim": float("nan")})
+    with pytest.raises(WorkFailedError, match="SSIM nan"):
+        train(quick(max_steps=2))
 
 
 @pytest.mark.parametrize(

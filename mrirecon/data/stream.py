@@ -42,6 +42,7 @@ class BatchStream:
         self.n_batches = self.batches_per_epoch if n_batches is None else n_batches
         self.start = 0
         self.first_epoch = 0
+        self._sized_epoch, self._sizes = -1, list[int]()
 
     def __len__(self) -> int:
         return self.n_batches
@@ -81,7 +82,7 @@ class BatchStream:
 
     def _size(self, number: int) -> int:
         epoch, position = divmod(number, self.batches_per_epoch)
-        if getattr(self, "_sized_epoch", None) != epoch:
+        if self._sized_epoch != epoch:
             self._sized_epoch, self._sizes = epoch, [len(batch) for batch in self.epoch(epoch)]
         return self._sizes[position]
 

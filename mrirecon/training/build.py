@@ -19,7 +19,7 @@ def build_model(config: ModelConfig) -> UNet:
     return UNet(
         channels=config.channels,
         pools=config.pools,
-        norm=config.norm,
+        norm={"class_path": config.norm} if "." in config.norm else config.norm,
         affine=config.affine,
         channels_per_group=config.channels_per_group or None,
         n_groups=config.n_groups or None,

@@ -94,6 +94,14 @@ class ReconModule(pl.LightningModule):
         mean = mean_score(self._val_metrics.compute().values())
         self.log_dict({"val_ssim": mean.ssim, "val_psnr": mean.psnr, "val_nmse": mean.nmse})
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The first loss is what a diverging one is held against."""
+        checkpoint["first_loss"] = self.first_loss
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The first loss of the whole run, not of its resumed part."""
+        self.first_loss = checkpoint.get("first_loss")
+
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer and a schedule that moves every optimizer step."""
         config = self.optimizer

@@ -70,6 +70,8 @@ def make_optimizer(
         raise InputError(f"optimizer '{name}' with lr {lr} and {options}: {error}") from error
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"'{name}' makes no torch.optim.Optimizer")
+    if hasattr(optimizer, "eval"):  # Schedule-Free holds other weights for evaluation than for training
+        raise InputError(f"optimizer '{name}' has a train and an eval mode, which the trainer does not switch")
     return optimizer
 
 

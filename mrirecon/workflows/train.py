@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mrirecon import configfile
@@ -24,8 +25,7 @@ def train(config: TrainConfig) -> RunFolder:
     """
     work = TrainingWork(config)
     run = new_run(config.output, _default_name(config), config.overwrite)
-    # The stored configuration repeats the run elsewhere, so it names no folder of its own.
-    configfile.save(dataclasses.replace(config, output="", overwrite=False), run.config)
+    configfile.save(_repeatable(config), run.config)
     write_json(run.split, work.data.assignment)
     write_json(run.provenance, work.provenance())
     work.announce(run)
@@ -63,6 +63,12 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
     work.require_settings(stored, run)
     work.require_same_data(run)
     return fit(work, run, str(last))
+
+
+def _repeatable(config: TrainConfig) -> TrainConfig:
+    """What repeats the run from any directory: the data by its full path, no output folder of its own."""
+    data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
+    return dataclasses.replace(config, data=data, output="", overwrite=False)
 
 
 def _default_name(config: TrainConfig) -> str:

@@ -90,7 +90,7 @@ class TrainingWork:
             f"{len(data.val_volumes)} validation volumes",
             *(f"note        {note}" for note in data.notes),
             f"masks       {_masks(data.spec)}",
-            f"model       U-Net, {n_parameters:,} parameters, {self.device}, {self.precision}",
+            f"network     U-Net, {n_parameters:,} parameters, {self.device}, {self.precision}, {_threads()}",
             f"plan        {plan.n_steps} steps x {plan.accumulate * self.config.batch_size} slices "
             f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps",
         ]
@@ -99,7 +99,11 @@ class TrainingWork:
             values = dataclasses.asdict(getattr(self.config, name))
             shown = ", ".join(f"{k} {v}" for k, v in values.items() if v not in (None, [], ""))
             print(f"{name:<11} {shown}", file=sys.stderr)
-        print(f"loss        {self.config.loss}", file=sys.stderr, flush=True)
+        print(
+            f"loss        {self.config.loss}, clip {self.config.clip or 'off'}, seed {self.config.seed}",
+            file=sys.stderr,
+        )
+        sys.stderr.flush()
 
     def require_settings(self, stored: Mapping[str, Any], run: RunFolder) -> None:
         """Another configuration in the same folder would not be a resume either."""
@@ -129,6 +133,11 @@ class TrainingWork:
 def _masks(spec: MaskSpec) -> str:
     pairs = zip(spec.accelerations, spec.center_fractions, strict=True)
     return f"{spec.name}, " + " or ".join(f"{r:g}x (center fraction {f:g})" for r, f in pairs)
+
+
+def _threads() -> str:
+    n = torch.get_num_threads()
+    return f"{n} thread{'s' if n > 1 else ''}"
 
 
 def _precision(name: str, device: str) -> str:

@@ -217,3 +217,14 @@ def test_names_classes_and_values():
         make_optimizer("sgd", nn.Linear(1, 1), 0.1, weight_decay=-1)
     with pytest.raises(InputError, match=r"makes no torch\.optim\.Optimizer"):
         make_optimizer(lambda groups, lr: [], nn.Linear(1, 1), 0.1)
+
+
+def test_an_optimizer_with_modes_is_refused():
+    """Schedule-Free evaluates other weights than it trains; the trainer would score the wrong ones."""
+
+    class TwoModes(torch.optim.SGD):
+        def eval(self):
+            pass
+
+    with pytest.raises(InputError, match="a train and an eval mode"):
+        make_optimizer(TwoModes, nn.Linear(1, 1), 0.1)

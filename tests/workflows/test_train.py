@@ -103,6 +103,20 @@ def test_the_stored_configuration_repeats_the_run(quick, tmp_path):
     assert losses(second) == pytest.approx(losses(first), abs=1e-6)
 
 
+def test_a_run_made_with_a_relative_path_repeats_from_anywhere(quick, small_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(small_data.parent)
+    run = train(quick("relative", data=DataConfig(path=small_data.name), max_steps=2))
+    monkeypatch.chdir(tmp_path)
+    again = configfile.load(TrainConfig, run.config)
+    train(replace(again, output=str(tmp_path / "again")))
+
+
+def test_a_norm_by_class_path(quick):
+    run = train(quick(max_steps=1, model=ModelConfig(channels=4, pools=2, norm="torch.nn.BatchNorm2d")))
+    kinds = [type(m) for m in load_reconstructor(run).model.modules() if "Norm" in type(m).__name__]
+    assert kinds == [torch.nn.BatchNorm2d] * 12
+
+
 def test_four_and_eight_fold_training(quick):
     data = replace(quick().data, acceleration=[4, 8])
     run = train(quick(data=data, max_steps=6, val_every=6))

@@ -6,8 +6,10 @@ from torch import Tensor, nn
 
 from mrirecon.errors import unknown_name
 from mrirecon.models.layout import fast_layout
+from mrirecon.models.norms import InstanceNorm, InstanceNormLeakyReLU
 
 NORM_POSITIONS = ("before", "between", "after")
+SLOPE = 0.2  # of LeakyReLU for negative values
 MakeNorm = Callable[[int], nn.Module]
 
 
@@ -61,11 +63,14 @@ def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, positi
     Raises:
         InputError: Unknown position.
     """
-    activation = nn.LeakyReLU(negative_slope=0.2, inplace=True)
+    activation = nn.LeakyReLU(negative_slope=SLOPE, inplace=True)
     if position == "before":
         return [make_norm(conv.in_channels), conv, activation]
     if position == "between":
-        return [conv, make_norm(conv.out_channels), activation]
+        norm = make_norm(conv.out_channels)
+        if type(norm) is InstanceNorm and not norm.affine:
+            return [conv, InstanceNormLeakyReLU(norm.num_features, norm.eps, SLOPE), nn.Identity()]
+        return [conv, norm, activation]
     if position == "after":
         return [conv, activation, make_norm(conv.out_channels)]
     raise unknown_name("norm position", position, NORM_POSITIONS)

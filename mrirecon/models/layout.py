@@ -1,20 +1,19 @@
-"""The memory layout in which a CPU's convolutions are fast, and an instance norm for it.
+"""The memory layout in which a CPU's convolutions are fast, and instance norms for it.
 
-torch's own instance norm copies a channels-last tensor to the other layout and back. One sample's instance norm is
-its batch norm, for which torch has channels-last kernels; added here is that they write into one result for all
-samples, and that statistics of single precision are summed pairwise (the kernels add the pixels up one by one, which
-costs two digits).
+torch's own instance norm copies a channels-last tensor to the other layout and back. But one sample's instance norm
+is its batch norm, for which torch has channels-last kernels.
 """
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-_batch_norm = torch.ops.aten.native_batch_norm
-_batch_norm_backward = torch.ops.aten.native_batch_norm_backward
+_batch_norm_backward = torch.ops.aten.native_batch_norm_backward.default
+_leaky_relu_backward = torch.ops.aten.leaky_relu_backward.default
 
 
 def fast_layout(image: Tensor, n_channels: int) -> Tensor:
@@ -49,49 +48,57 @@ def scale_and_shift(image: Tensor, weight: Tensor | None, bias: Tensor | None) -
 
 def instance_norm(image: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Instance norm of a channels-last (batch, channels, height, width); see `scale_and_shift` for the others."""
-    return _InstanceNorm.apply(image, weight, bias, eps)
+    samples = image.split(1)
+    return torch.cat([F.batch_norm(x, None, None, weight, bias, training=True, eps=eps) for x in samples])
 
 
-class _InstanceNorm(Function):
+def instance_norm_leaky_relu_(image: Tensor, eps: float, negative_slope: float) -> Tensor:
+    """Instance norm, then LeakyReLU, written over a channels-last (batch, channels, height, width).
+
+    Only the result is kept for the gradient: LeakyReLU can be inverted, and the norm's gradient needs its output
+    only. So a training step needs half the memory for activations, which on a CPU is also time.
+    """
+    return _InstanceNormLeakyReLU.apply(image, eps, negative_slope)
+
+
+class _InstanceNormLeakyReLU(Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        normalise = _whole_batch if image.dtype in (torch.float32, torch.float64) else _by_sample
-        output, mean, invstd = normalise(image, weight, bias, eps)
-        ctx.eps = eps
-        ctx.save_for_backward(image, weight, mean, invstd)
-        return output
+    def forward(ctx: Any, image: Tensor, eps: float, negative_slope: float) -> Tensor:
+        normalise_ = _whole_batch_ if image.dtype in (torch.float32, torch.float64) else _by_sample_
+        invstd = normalise_(image, eps)
+        F.leaky_relu_(image, negative_slope)
+        ctx.mark_dirty(image)
+        ctx.negative_slope = negative_slope
+        ctx.save_for_backward(image, invstd)
+        return image
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        image, weight, mean, invstd = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        wanted = list(ctx.needs_input_grad[:3])
-        samples = zip(grad.split(1), image.split(1), mean, invstd, strict=True)
-        grads = [_batch_norm_backward(g, x, weight, None, None, m, s, True, ctx.eps, wanted) for g, x, m, s in samples]
-        images, weights, biases = zip(*grads, strict=True)
-        return (
-            torch.cat(images) if wanted[0] else None,
-            sum(weights) if wanted[1] else None,
-            sum(biases) if wanted[2] else None,
-            None,
-        )
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        image, invstd = ctx.saved_tensors
+        mean, one, only_image = torch.zeros_like(invstd[0]), torch.ones_like(invstd[0]), [True, False, False]
+        grads = []
+        for g, y, scale in zip(grad.split(1), image.split(1), invstd, strict=True):
+            normalised = F.leaky_relu(y, 1 / ctx.negative_slope)
+            inner = _leaky_relu_backward(g, y, ctx.negative_slope, True).contiguous(memory_format=torch.channels_last)
+            # The input was the normalised image times 1 / scale: a batch norm with mean 0, deviation 1 and a weight.
+            found = _batch_norm_backward(inner, normalised, scale, None, None, mean, one, True, 0.0, only_image)
+            grads.append(found[0])
+        return torch.cat(grads), None, None
 
 
-def _by_sample(image: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
-    output = torch.empty_like(image)
-    statistics = torch.empty((2, *image.shape[:2]), dtype=image.dtype if weight is None else weight.dtype)
-    for x, y, mean, invstd in zip(image.split(1), output.split(1), *statistics, strict=True):
-        out = {"out": y, "save_mean": mean, "save_invstd": invstd}
-        _batch_norm.out(x, weight, bias, None, None, True, 0.0, eps, **out)
-    return output, *statistics
+def _by_sample_(image: Tensor, eps: float) -> Tensor:
+    """Normalise half precision in place; returns 1 / deviation, (batch, channels), in single precision."""
+    weight, bias = scale_and_shift(image, None, None)
+    mean, invstd = torch.empty((2, *image.shape[:2]))
+    for x, *statistics in zip(image.split(1), mean, invstd, strict=True):
+        torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps, out=(x, *statistics))
+    return invstd
 
 
-def _whole_batch(image: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
-    mean = image.mean((2, 3), keepdim=True)
-    output = image - mean
-    invstd = (output.square().mean((2, 3), keepdim=True) + eps).rsqrt()
-    output *= invstd
-    if weight is not None and bias is not None:
-        output = output.mul_(weight[:, None, None]).add_(bias[:, None, None])
-    return output, mean.flatten(1), invstd.flatten(1)
+def _whole_batch_(image: Tensor, eps: float) -> Tensor:
+    """The same for single and double precision, with pairwise sums: the kernel's cost two digits."""
+    image -= image.mean((2, 3), keepdim=True)
+    invstd = (image.square().mean((2, 3), keepdim=True) + eps).rsqrt()
+    image *= invstd
+    return invstd.flatten(1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mrirecon.classpaths import construct
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.models.layout import instance_norm, is_channels_last, scale_and_shift
+from mrirecon.models.layout import instance_norm, instance_norm_leaky_relu_, is_channels_last, scale_and_shift
 
 Norm = str | Mapping[str, Any] | Callable[[int], nn.Module]
 
@@ -31,6 +31,19 @@ class InstanceNorm(nn.InstanceNorm2d):
         if input.is_cpu:
             return F.group_norm(input, self.num_features, weight, bias, self.eps)
         return F.instance_norm(input, weight=weight, bias=bias, eps=self.eps)
+
+
+class InstanceNormLeakyReLU(InstanceNorm):
+    """Instance norm without scale and shift, then LeakyReLU; may write over its input."""
+
+    def __init__(self, n_channels: int, eps: float, negative_slope: float) -> None:
+        super().__init__(n_channels, eps=eps)
+        self.negative_slope = negative_slope
+
+    def forward(self, input: Tensor) -> Tensor:
+        if is_channels_last(input):
+            return instance_norm_leaky_relu_(input, self.eps, self.negative_slope)
+        return F.leaky_relu(super().forward(input), self.negative_slope, inplace=True)
 
 
 class GroupNorm(nn.GroupNorm):

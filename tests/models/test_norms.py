@@ -7,7 +7,7 @@ from torch import nn
 
 from mrirecon.errors import InputError
 from mrirecon.models import NORMS, make_norm
-from mrirecon.models.norms import count_groups, default_channels_per_group
+from mrirecon.models.norms import InstanceNormLeakyReLU, count_groups, default_channels_per_group
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 REFERENCES = {
@@ -108,6 +108,47 @@ def test_statistics_of_bfloat16_are_kept_in_single_precision(norm, layout):
         assert a.dtype == torch.bfloat16
         gain = (a * b).sum((2, 3)) / (b * b).sum((2, 3))
         assert (gain - 1).abs().max() < 1e-3  # a rounded standard deviation gives up to 4e-3
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("upstream_layout", LAYOUTS.values())
+def test_norm_and_activation_in_one_equal_the_two(batch, dtype, layout, upstream_layout):
+    x = image(batch, 6, 9, 7, layout=layout, dtype=dtype) * 3 + 2
+    upstream = image(batch, 6, 9, 7, layout=upstream_layout, dtype=dtype, seed=1)
+    module = InstanceNormLeakyReLU(6, eps=1e-5, negative_slope=0.2)
+    ours = values_and_gradients(lambda x: module(x.clone(memory_format=torch.preserve_format)), x, upstream)
+    x, upstream = x.double().contiguous(), upstream.double().contiguous()
+    theirs = values_and_gradients(lambda x: F.leaky_relu(F.instance_norm(x), 0.2), x, upstream)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a - b).abs().max() < (2e-6 if dtype == torch.float32 else 1e-14) * b.abs().max()
+
+
+def test_norm_and_activation_in_one_have_the_numerical_gradient(layout):
+    module = InstanceNormLeakyReLU(4, eps=1e-5, negative_slope=0.2)
+    x = image(2, 4, 3, 5, layout=layout).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: module(x.clone(memory_format=torch.preserve_format)), (x,))
+
+
+def test_norm_and_activation_in_one_keep_statistics_of_bfloat16_in_single_precision(layout):
+    x = (image(2, 6, 64, 64, layout=layout) * 3 + 5).bfloat16()
+    upstream = image(2, 6, 64, 64, layout=layout, seed=1).bfloat16()
+    module = InstanceNormLeakyReLU(6, eps=1e-5, negative_slope=0.2)
+    ours = values_and_gradients(lambda x: module(x.clone(memory_format=torch.preserve_format)), x, upstream)
+    x, upstream = x.double().contiguous(), upstream.double().contiguous()
+    theirs = values_and_gradients(lambda x: F.leaky_relu(F.instance_norm(x), 0.2), x, upstream)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (((a * b).sum((2, 3)) / (b * b).sum((2, 3))) - 1).abs().max() < 1e-3
+
+
+def test_norm_and_activation_in_one_keep_their_result_only():
+    kept = []
+    x = image(2, 6, 16, 16, layout=torch.channels_last, dtype=torch.float32).requires_grad_()
+    convolved = nn.Conv2d(6, 6, 3, bias=False).to(memory_format=torch.channels_last)(x)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        y = InstanceNormLeakyReLU(6, eps=1e-5, negative_slope=0.2)(convolved)
+    assert y.data_ptr() == convolved.data_ptr()
+    assert [t.data_ptr() for t in kept if t.shape == y.shape] == [y.data_ptr()]
 
 
 def test_group_norm_of_one_channel_groups_is_instance_norm(layout):

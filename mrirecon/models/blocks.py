@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrirecon.errors import unknown_name
@@ -37,8 +39,16 @@ class ConvBlock(nn.Module):
             layers += [*normalised(conv, make_norm, norm_position), nn.Dropout2d(dropout)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.layers(fast_layout(image, self.out_channels) if self.fast else image)
+    def forward(self, image: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """Several images of one size count as one, their channels side by side."""
+        images = image if isinstance(image, tuple) else (image,)
+        if self.fast:
+            images = tuple(fast_layout(image, self.out_channels) for image in images)
+        first, *others = self.layers
+        output = convolve_side_by_side(first, images) if isinstance(first, nn.Conv2d) else first(torch.cat(images, 1))
+        for layer in others:
+            output = layer(output)
+        return output
 
 
 class TransposeConvBlock(nn.Module):
@@ -74,3 +84,18 @@ def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, positi
     if position == "after":
         return [conv, activation, make_norm(conv.out_channels)]
     raise unknown_name("norm position", position, NORM_POSITIONS)
+
+
+def convolve_side_by_side(conv: nn.Conv2d, images: tuple[Tensor, ...]) -> Tensor:
+    """`conv` (no bias) of images joined along their channels.
+
+    On a CPU it is the sum of one convolution for each image: joining, and taking their gradient apart again, moves
+    more memory than adding.
+    """
+    if len(images) == 1 or not images[0].is_cpu:
+        return conv(torch.cat(images, dim=1) if len(images) > 1 else images[0])
+    weights = conv.weight.split([image.shape[1] for image in images], dim=1)
+    output, *others = (F.conv2d(image, w, padding=conv.padding) for image, w in zip(images, weights, strict=True))
+    for other in others:
+        output += other
+    return output

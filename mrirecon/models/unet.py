@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -91,7 +90,7 @@ class UNet(nn.Module):
         output = self.conv(output)
         for transpose_conv, conv in zip(self.up_transpose_conv, self.up_conv, strict=True):
             skip = skips.pop()
-            output = conv(torch.cat([_match(transpose_conv(output), skip), skip], dim=1))
+            output = conv((_match(transpose_conv(output), skip), skip))
         return output + image if self.residual else output
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from mrirecon.errors import InputError
 from mrirecon.models import NORMS, UNet, check_image_size
+from mrirecon.models.blocks import convolve_side_by_side
 
 KINDS = {
     "batch": nn.BatchNorm2d,
@@ -259,3 +260,10 @@ def test_training_compiles_without_a_graph_break(norm):
         gradients.append([p.grad.clone() for p in model.parameters()])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [3, 5])
+def test_images_side_by_side_are_convolved_as_if_joined(width):
+    conv = nn.Conv2d(2 + width, 4, kernel_size=3, padding=1, bias=False).double()
+    images = (image(2, 2, 7, 8, dtype=torch.float64), image(2, width, 7, 8, seed=1, dtype=torch.float64))
+    torch.testing.assert_close(convolve_side_by_side(conv, images), conv(torch.cat(images, dim=1)))

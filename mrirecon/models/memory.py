@@ -1,0 +1,20 @@
+"""Keeping freed memory from one training step to the next."""
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_LARGEST = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep freed memory; False where the C library is not glibc, and nothing is changed.
+
+    By default glibc gives large blocks back to the system, and every training step on a CPU maps its activations
+    page by page again: 50,000 page faults and 15 % of the time of a bf16 step (32 channels, 320 x 320, batch 2). The
+    price is that memory stays at its peak between steps. For programs that train, not for a library to decide.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):
+        return False
+    return all([mallopt(_M_TRIM_THRESHOLD, _LARGEST), mallopt(_M_MMAP_THRESHOLD, _LARGEST)])

@@ -10,6 +10,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from mrirecon.errors import Stopped
 from mrirecon.files import replacing
+from mrirecon.models.memory import keep_freed_memory
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.curves import Curves
@@ -36,6 +37,8 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     keeper = Keeper(run, validation, plan.val_every, every, plan.accumulate, plan.n_steps, work.settings)
     loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config))
     trainer = _trainer(work, run, [curves, keeper], loggers)
+    if work.device == "cpu":
+        keep_freed_memory()
     try:
         with warnings.catch_warnings():
             _hush()

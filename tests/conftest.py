@@ -6,10 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrirecon import progress
 from mrirecon.data.header import Header
 from mrirecon.data.write import write_volume
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _spoken_again_afterwards():
+    """`--quiet` is for one program; tests call several in one process."""
+    yield
+    progress.quiet = False
 
 
 @pytest.fixture(scope="session")

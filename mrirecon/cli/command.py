@@ -133,8 +133,7 @@ def _take_switches(arguments: list[str]) -> tuple[set[str], list[str]]:
     from mrirecon import progress
 
     found = {word for word in arguments if word in SWITCHES}
-    if "--quiet" in found:
-        progress.quiet = True
+    progress.quiet = "--quiet" in found
     return found, [word for word in arguments if word not in SWITCHES]
 
 

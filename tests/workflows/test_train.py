@@ -108,7 +108,8 @@ def test_a_run_made_with_a_relative_path_repeats_from_anywhere(quick, small_data
     run = train(quick("relative", data=DataConfig(path=small_data.name), max_steps=2))
     monkeypatch.chdir(tmp_path)
     again = configfile.load(TrainConfig, run.config)
-    train(replace(again, output=str(tmp_path / "again")))
+    repeated = train(replace(again, output=str(tmp_path / "again")))
+    assert losses(repeated) == losses(run)
 
 
 def test_a_norm_by_class_path(quick):

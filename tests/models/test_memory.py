@@ -15,8 +15,8 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(40_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(), faults()  # an aligned block is cut a little larger the second time
-print(faults())
+# An aligned block may not fit the hole that the last one left; after some tries it does.
+print(min(faults() for _ in range(40)))
 """
 
 

@@ -219,7 +219,7 @@ class DemoConfig:
     """Training volumes to simulate."""
     test: int = 8
     """Unseen volumes to score, each another anatomy."""
-    max_steps: int = 600
+    max_steps: int = 1000
     """Training steps."""
     seed: int = 0
     """Seed of the simulation and the training."""

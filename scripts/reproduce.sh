@@ -4,8 +4,8 @@
 #   bash scripts/reproduce.sh COLIN27.nii.gz REAL_DIR [OUT]
 #
 # COLIN27.nii.gz: the Colin 27 T1 head (1 mm). REAL_DIR: a folder with multicoil/ and singlecoil/, fully sampled files
-# in the fastMRI layout. Recipe and checkpoint are chosen on the simulated validation volumes; the real files are
-# evaluated once, with 20 masks each.
+# in the fastMRI layout. The checkpoint is chosen on the simulated validation volumes; the real files are only
+# evaluated, with 20 masks each.
 set -euo pipefail
 colin=${1:?give the NIfTI volume of a head} real=${2:?give the folder with multicoil/ and singlecoil/} out=${3:-reproduce}
 

@@ -5,6 +5,8 @@ A key is written `group.name` on the command line and nested in YAML. Shipped fi
 
 import ast
 import dataclasses
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args, get_type_h
 
 import yaml
 
-from mrirecon import config as config_module
+import mrirecon
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.files import write_text
 
@@ -40,18 +42,21 @@ def keys(cls: type, prefix: str = "") -> Iterator[Key]:
             yield from keys(types[item.name], f"{prefix}{item.name}.")
         else:
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-            yield Key(prefix + item.name, types[item.name], default, _help().get((cls.__name__, item.name), ""))
+            yield Key(
+                prefix + item.name, types[item.name], default, _help(cls.__module__).get((cls.__name__, item.name), "")
+            )
 
 
 @cache
-def _help() -> dict[tuple[str, str], str]:
-    """The string under each field, which Python itself forgets."""
+def _help(module: str) -> dict[tuple[str, str], str]:
+    """The string under each field of a module's classes, which Python itself forgets."""
     found = {}
-    tree = ast.parse(Path(config_module.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8"))
     for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
         for field, text in zip(cls.body, cls.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[cls.name, field.target.id] = ast.literal_eval(text.value)  # type: ignore[union-attr]
+                help_text = ast.literal_eval(text.value)
+                found[cls.name, field.target.id] = " ".join(help_text.split())  # type: ignore[union-attr]
     return found
 
 
@@ -88,11 +93,20 @@ def parse_errors(cls: type) -> Iterator[None]:
     try:
         yield
     except (ArgumentError, TypeError) as error:
-        text = " ".join(str(error).split())
+        text = _either(" ".join(str(error).split()))
         for key in keys(cls):
             if f'"{key.name}"' in text:
                 text = f"{key.name}: {text.split(': ', 1)[-1]} ({key.help})"
         raise InputError(text.replace("<class '", "").replace("'>", "")) from None
+
+
+def _either(text: str) -> str:
+    """The parser's report on a key of several types, in its words for a key of one type."""
+    found = re.search(r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: (\S*)", text)
+    if not found:
+        return text
+    kinds = re.sub(r"typing\.Literal\[(.*?)\]", r"\1", found[1]).split(", ")
+    return f"{text[: found.start()]}Expected a {' or '.join(kinds)}. Got value: {found[2]}{text[found.end() :]}"
 
 
 def from_namespace(cls: type[C], namespace: Any) -> C:
@@ -168,7 +182,7 @@ _Dumper.add_representer(
 
 def configs_folder() -> Path:
     """Where the shipped YAML files are: inside a wheel beside the modules, in a checkout beside the package."""
-    package = Path(config_module.__file__).parent
+    package = Path(mrirecon.__file__).parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 

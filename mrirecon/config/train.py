@@ -1,11 +1,7 @@
-"""Every configuration key: its type, its default and what it means. No torch here.
-
-`configs/base.yaml` shows the same keys with the same defaults (tested), and every key is a flag of the
-command that reads it.
-"""
+"""The keys of `mrirecon train`; `configs/base.yaml` shows the same ones with the same defaults (tested)."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -30,14 +26,22 @@ class DataConfig:
     """single, multi or both where the folder has both kinds of files; auto: the kind that is there."""
     check: str = "auto"
     """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
+    fixed_masks: bool = False
+    """Each training slice keeps one mask for the whole run, in place of a new one every epoch."""
     workers: int = 0
     """Worker processes that read and undersample; 0: the main process does."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The U-Net and its normalization."""
+    """The network, what it gets to see and its normalization layers."""
 
+    name: str = "unet"
+    """unet (gets standardised images), or normunet (gets raw ones and standardises them itself)."""
+    input: str = "magnitude"
+    """magnitude (RSS over coils), or complex (coil-combined, as two channels)."""
+    normalize: str = "auto"
+    """Who standardises: sample (the data do, for unet), network (normunet does), auto: the one that fits."""
     channels: int = 32
     """Channels of the first level; each level down doubles them."""
     pools: int = 4
@@ -63,17 +67,18 @@ class OptimizerConfig:
     """The gradient method; options that a method lacks are refused when set."""
 
     name: dict[str, Any] | str = "adamw"
-    """gd, sgd, momentum, nesterov, rmsprop, adam, adamw, or {class_path, init_args}."""
-    lr: float = 1e-3
-    """Learning rate at the top of the schedule."""
+    """gd, sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, amsgrad, nadamw, lamb, lion, madgrad, muon,
+    schedulefree_sgd, schedulefree_adamw, or {class_path, init_args}."""
+    lr: float | Literal["find"] = 1e-3
+    """Learning rate at the top of the schedule; find: from a range test before the training."""
     momentum: float | None = None
-    """momentum, nesterov (default 0.9) and rmsprop (default 0): beta."""
+    """Beta of momentum, nesterov, madgrad, schedulefree_sgd (default 0.9), muon (0.95) and rmsprop (0)."""
     betas: list[float] = field(default_factory=list)
-    """adam, adamw: decay of the first and second moment (default 0.9 0.999)."""
+    """Decay of the first and second moment, of Adam's relatives (default 0.9 0.999; lion 0.9 0.99)."""
     alpha: float | None = None
     """rmsprop: decay of the second moment (default 0.99)."""
     eps: float | None = None
-    """rmsprop, adam, adamw: added to the denominator (default 1e-8)."""
+    """Added to the denominator, of adaptive methods (default 1e-8; lamb and madgrad 1e-6, adagrad 1e-10)."""
     weight_decay: float = 0.0
     """Decay of convolution weights; norm and bias parameters are never decayed."""
 
@@ -82,14 +87,37 @@ class OptimizerConfig:
 class ScheduleConfig:
     """How the learning rate moves."""
 
-    name: str = "onecycle"
-    """constant, step, cosine, onecycle."""
+    name: str = "auto"
+    """constant, step, cosine, onecycle, linear, polynomial, wsd (warm-up, stable, decay), plateau; auto: onecycle,
+    and constant after 5 % warm-up for Schedule-Free methods."""
     warmup: float = 0.0
     """Linear warm-up: a share of all steps below 1, a number of steps from 1 on (onecycle: 0 is 0.3)."""
     step_at: float = 0.8
     """step: share of all steps after which the rate drops."""
     factor: float = 0.1
-    """step: what the rate is multiplied with."""
+    """step, plateau: what the rate is multiplied with."""
+    final: float = 0.0
+    """linear, polynomial, wsd, cosine: share of the rate that is left at the end."""
+    power: float = 0.9
+    """polynomial: exponent of the decay; 1 is linear."""
+    decay: float = 0.2
+    """wsd: share of all steps over which the rate decays at the end."""
+    patience: int = 5
+    """plateau: validations without a better SSIM before the rate drops."""
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Which weights are validated, saved and used later."""
+
+    name: str = "none"
+    """none (those being trained), ema (exponential moving average) or swa (mean of the last part of the run)."""
+    decay: float = 0.999
+    """ema: weight of the past; in the first steps (1 + n) / (10 + n) where that is less."""
+    start: float = 0.75
+    """swa: share of all steps after which the mean begins."""
+    bn_batches: int = 50
+    """Training batches that BatchNorm is recalibrated with before averaged weights are evaluated or saved."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +128,11 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
     loss: dict[str, Any] | str = "l1"
-    """l1 or mse, on normalised, clamped values."""
+    """l1, mse, charbonnier (on normalised, clamped values), ssim (on images), l1_ssim, or {class_path, init_args}."""
+    l1_weight: float = 0.01
+    """l1_ssim: weight of l1 beside 1 - SSIM."""
     batch_size: int = 2
     """Slices per optimizer step and accumulation part; batches hold images of one shape."""
     accumulate: int = 1
@@ -120,8 +151,12 @@ class TrainConfig:
     """Volumes used for validation inside training, drawn by seed; 0: all."""
     checkpoint_every: int = 0
     """Save `last` every so many steps besides each validation; 0: only at validations."""
+    early_stop: int = 0
+    """Stop after so many validations without a better SSIM; 0: never."""
+    protocol: str = "fastmri-v1"
+    """How validation scores: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
     logger: str = "csv"
-    """csv, or wandb beside it (curves.csv is always written)."""
+    """csv, tensorboard, wandb or none; curves.csv is always written."""
     seed: int = 0
     """Seed of the weights, the data order, the masks and the splits."""
     threads: int = 0
@@ -130,98 +165,5 @@ class TrainConfig:
     """auto, cpu or cuda."""
     output: str = ""
     """Run folder; empty: runs/<norm>-<optimizer>-<date and time>."""
-    overwrite: bool = False
-    """Replace what stands in the output folder."""
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Everything `mrirecon evaluate` reads besides the run."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    split: str = "val"
-    """train, val, test, or all for every file of the folder."""
-    mask_draws: int = 1
-    """Masks per volume; the first is fastMRI's own for the file name."""
-    checkpoint: str = "best"
-    """best or last."""
-    bn_stats: str = "running"
-    """BatchNorm: running, batch (depends on the batch), or recalibrated with training batches."""
-    batch_size: int = 1
-    """Slices per forward pass; numbers are comparable bit for bit at equal batch size only."""
-    precision: str = "fp32"
-    """fp32 or bf16-mixed."""
-    figures: list[int] = field(default_factory=list)
-    """Slices to draw, counted from 0; empty: the middle slice of each volume, three volumes."""
-    save: bool = False
-    """Also write the reconstructions as fastMRI prediction files."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    threads: int = 0
-    """CPU threads; 0: as torch finds them."""
-    seed: int = 0
-    """Seed of the split of a flat folder, of further mask draws and of the interval."""
-    output: str = ""
-    """Folder for the tables and figures; empty: inside the run folder (methods: runs/<method>)."""
-    overwrite: bool = False
-    """Replace what stands in the output folder."""
-
-
-@dataclass(frozen=True)
-class SimulateConfig:
-    """Everything `mrirecon data simulate` reads."""
-
-    output: str = ""
-    """Folder that gets train/ val/ test/."""
-    source: str = "phantom"
-    """phantom, or the path of a NIfTI volume (--from)."""
-    train: int = 24
-    """Training volumes."""
-    val: int = 6
-    """Validation volumes."""
-    test: int = 6
-    """Test volumes."""
-    slices: int = 6
-    """Slices per volume."""
-    matrix: list[int] = field(default_factory=lambda: [128, 128])
-    """Height (readout) and width (phase encoding) of the images."""
-    oversampling: float = 2.0
-    """Readout oversampling of the k-space."""
-    coils: int = 8
-    """Receive coils, 1 to 32; one coil is uniform and gives single-coil files."""
-    snr: float = 30.0
-    """Mean RSS signal over the object / SD of the real part of one coil's noise; 0: no noise."""
-    snr_range: list[float] = field(default_factory=list)
-    """Lowest and highest SNR, drawn per volume in place of `snr`; empty: `snr` for all."""
-    contrast: str = ""
-    """Phantoms: T1, T2, PD, FLAIR or GRE for all volumes; empty: drawn per volume."""
-    noise_correlation: float = 0.0
-    """Correlation of the noise of neighbouring coils, 0 to 0.9."""
-    texture: bool = True
-    """Fine structure inside the tissues."""
-    phase: bool = True
-    """A smooth phase of the object."""
-    axis: str = "axial"
-    """Slice orientation: axial, coronal or sagittal."""
-    seed: int = 0
-    """Seed of everything drawn."""
-    overwrite: bool = False
-    """Replace what stands in the output folder."""
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Everything `mrirecon demo` reads."""
-
-    output: str = "demo"
-    """Folder that gets the data, the run, the tables and the picture."""
-    train: int = 24
-    """Training volumes to simulate."""
-    test: int = 8
-    """Unseen volumes to score, each another anatomy."""
-    max_steps: int = 1000
-    """Training steps."""
-    seed: int = 0
-    """Seed of the simulation and the training."""
     overwrite: bool = False
     """Replace what stands in the output folder."""

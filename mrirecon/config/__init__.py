@@ -1,0 +1,30 @@
+"""Every configuration key: its type, its default and what it means. No torch here.
+
+Each key is a flag of the command that reads it.
+"""
+
+from mrirecon.config.make import DemoConfig, SimulateConfig
+from mrirecon.config.train import (
+    AverageConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from mrirecon.config.use import EvaluateConfig, ExportConfig, ReconstructConfig, ScoreConfig
+
+__all__ = [
+    "AverageConfig",
+    "DataConfig",
+    "DemoConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "ReconstructConfig",
+    "ScheduleConfig",
+    "ScoreConfig",
+    "SimulateConfig",
+    "TrainConfig",
+]

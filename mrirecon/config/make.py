@@ -1,0 +1,63 @@
+"""The keys of the commands that need no data: `mrirecon data simulate` and `mrirecon demo`."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """Everything `mrirecon data simulate` reads."""
+
+    output: str = ""
+    """Folder that gets train/ val/ test/."""
+    source: str = "phantom"
+    """phantom, or the path of a NIfTI volume (--from)."""
+    train: int = 24
+    """Training volumes."""
+    val: int = 6
+    """Validation volumes."""
+    test: int = 6
+    """Test volumes."""
+    slices: int = 6
+    """Slices per volume."""
+    matrix: list[int] = field(default_factory=lambda: [128, 128])
+    """Height (readout) and width (phase encoding) of the images."""
+    oversampling: float = 2.0
+    """Readout oversampling of the k-space."""
+    coils: int = 8
+    """Receive coils, 1 to 32; one coil is uniform and gives single-coil files."""
+    snr: float = 30.0
+    """Mean RSS signal over the object / SD of the real part of one coil's noise; 0: no noise."""
+    snr_range: list[float] = field(default_factory=list)
+    """Lowest and highest SNR, drawn per volume in place of `snr`; empty: `snr` for all."""
+    contrast: str = ""
+    """Phantoms: T1, T2, PD, FLAIR or GRE for all volumes; empty: drawn per volume."""
+    noise_correlation: float = 0.0
+    """Correlation of the noise of neighbouring coils, 0 to 0.9."""
+    texture: bool = True
+    """Fine structure inside the tissues."""
+    phase: bool = True
+    """A smooth phase of the object."""
+    axis: str = "axial"
+    """Slice orientation: axial, coronal or sagittal."""
+    seed: int = 0
+    """Seed of everything drawn."""
+    overwrite: bool = False
+    """Replace what stands in the output folder."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Everything `mrirecon demo` reads."""
+
+    output: str = "demo"
+    """Folder that gets the data, the run, the tables and the picture."""
+    train: int = 24
+    """Training volumes to simulate."""
+    test: int = 8
+    """Unseen volumes to score, each another anatomy."""
+    max_steps: int = 1000
+    """Training steps."""
+    seed: int = 0
+    """Seed of the simulation and the training."""
+    overwrite: bool = False
+    """Replace what stands in the output folder."""

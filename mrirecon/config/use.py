@@ -1,0 +1,106 @@
+"""The keys of the commands that use what `mrirecon train` left, or anybody's images."""
+
+from dataclasses import dataclass, field
+
+from mrirecon.config.train import DataConfig
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Everything `mrirecon evaluate` reads besides the run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    split: str = "val"
+    """train, val, test, or all for every file of the folder."""
+    mask_draws: int = 1
+    """Masks per volume; the first is fastMRI's own for the file name."""
+    checkpoint: str = "best"
+    """best or last."""
+    protocol: str = "fastmri-v1"
+    """How scores are taken: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
+    bn_stats: str = "running"
+    """BatchNorm: running, batch (depends on the batch), or recalibrated with training batches."""
+    batch_size: int = 1
+    """Slices per forward pass; numbers are comparable bit for bit at equal batch size only."""
+    precision: str = "fp32"
+    """fp32 or bf16-mixed."""
+    figures: list[int] = field(default_factory=list)
+    """Slices to draw, counted from 0; empty: the middle slice of each volume, three volumes."""
+    save: bool = False
+    """Also write the reconstructions as fastMRI prediction files."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int = 0
+    """CPU threads; 0: as torch finds them."""
+    seed: int = 0
+    """Seed of the split of a flat folder, of further mask draws and of the interval."""
+    output: str = ""
+    """Folder for the tables and figures; empty: inside the run folder (methods: runs/<method>)."""
+    overwrite: bool = False
+    """Replace what stands in the output folder."""
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """Everything `mrirecon reconstruct` reads besides the run and the files."""
+
+    output: str = ""
+    """Folder for the reconstructions, one file per volume under the volume's name (-o)."""
+    format: list[str] = field(default_factory=lambda: ["h5"])
+    """h5 (fastMRI's submission layout), png (a montage of all slices), or both."""
+    checkpoint: str = "best"
+    """best or last."""
+    bn_stats: str = "running"
+    """BatchNorm: running, batch (depends on the batch), or recalibrated with training batches."""
+    batch_size: int = 1
+    """Slices per forward pass."""
+    precision: str = "fp32"
+    """fp32 or bf16-mixed."""
+    check: str = "auto"
+    """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
+    workers: int = 0
+    """Worker processes that read; 0: the main process does."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int = 0
+    """CPU threads; 0: as torch finds them."""
+    overwrite: bool = False
+    """Replace reconstructions in the output folder that another run or checkpoint made."""
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Everything `mrirecon score` reads besides the two folders."""
+
+    mask: str = "undeclared"
+    """The mask that the reconstructions were made from, a declaration: random, equispaced_fraction, ..."""
+    acceleration: float = 0.0
+    """Their nominal acceleration, a declaration; 0: undeclared."""
+    crop: str = "none"
+    """none (the target's full grid), or square (both cropped to the target's width, as fastMRI's command does)."""
+    acquisition: list[str] = field(default_factory=list)
+    """Only targets of these `acquisition` attributes (CORPD_FBK, AXT2, ...); empty: all."""
+    name: str = ""
+    """What the reconstructions are called in the table; empty: the folder's name."""
+    seed: int = 0
+    """Seed of the interval."""
+    output: str = ""
+    """Folder for the tables; empty: runs/<name>/evaluation/<targets>-all-<mask>-<R>x."""
+    overwrite: bool = False
+    """Replace what stands in the output folder."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Everything `mrirecon export` reads besides the run."""
+
+    format: list[str] = field(default_factory=lambda: ["safetensors"])
+    """safetensors, onnx, torch-export; several may be given."""
+    checkpoint: str = "best"
+    """best or last."""
+    data: str = ""
+    """Data folder for the check images; empty: that of the training, else made-up images."""
+    output: str = ""
+    """Folder for the exported files; empty: RUN/export."""
+    overwrite: bool = False
+    """Replace what stands in the output folder."""

@@ -105,7 +105,7 @@ def _either(text: str) -> str:
     found = re.search(r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: (\S*)", text)
     if not found:
         return text
-    kinds = re.sub(r"typing\.Literal\[(.*?)\]", r"\1", found[1]).split(", ")
+    kinds = re.sub(r"typing\.Literal\[(.*?)\]", r"\1", found[1]).replace("NoneType", "null").split(", ")
     return f"{text[: found.start()]}Expected a {' or '.join(kinds)}. Got value: {found[2]}{text[found.end() :]}"
 
 

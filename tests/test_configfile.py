@@ -63,7 +63,7 @@ def test_overlay_holds_only_what_differs(tmp_path):
     ("text", "message"),
     [
         ("optimzer:\n  lr: 1\n", "unknown key 'optimzer.lr'; did you mean 'optimizer.lr'?"),
-        ("optimizer:\n  lr: fast\n", "optimizer.lr: Expected a float. Got value: fast"),
+        ("optimizer:\n  lr: fast\n", "optimizer.lr: Expected a float or 'find'. Got value: fast"),
         ("data:\n  acceleration: 4\n", "data.acceleration: Expected a list"),
         ("max_steps: 1.5\n", "max_steps: Expected a int. Got value: 1.5"),
         ("optimizer:\n  lr: null\n", "lr is null"),

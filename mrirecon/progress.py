@@ -10,6 +10,12 @@ _PLAIN_EVERY_S = 10.0
 quiet = False  # set once by the command line (`--quiet`)
 
 
+def say(line: str) -> None:
+    """Print a line about the work to stderr, unless quiet."""
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
 def progress(items: Iterable[T], label: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """Pass `items` on while showing how far it is."""
     if total is None and isinstance(items, Sized):

@@ -10,7 +10,7 @@ from mrirecon.errors import InputError
 # what a run folder may hold; `config.yaml` alone is a common name of other people's folders too
 _CONTENTS = (
     *("config.yaml", "provenance.json", "split.json", "curves.csv", "weights.safetensors", "report.html"),
-    *("checkpoints", "figures", "evaluation", "wandb"),
+    *("checkpoints", "figures", "evaluation", "tensorboard", "wandb"),
 )
 
 
@@ -70,9 +70,10 @@ class RunFolder:
             raise InputError(f"unknown checkpoint '{which}'; use best or last")
         return self.checkpoints / f"{which}.ckpt"
 
-    def evaluation(self, data: str, split: str, mask: str, acceleration: float) -> Path:
-        """Folder of one evaluation's tables and figures."""
-        return self.path / "evaluation" / f"{data}-{split}-{mask}-{acceleration:g}x"
+    def evaluation(self, data: str, split: str, mask: str, acceleration: float | None) -> Path:
+        """Folder of one evaluation's tables and figures; an acceleration of None is undeclared."""
+        times = "undeclared" if acceleration is None else f"{acceleration:g}x"
+        return self.path / "evaluation" / f"{data}-{split}-{mask}-{times}"
 
 
 def open_run(path: str | Path) -> RunFolder:

@@ -36,3 +36,10 @@ def rows(n=7, draws=1):
         for d in range(draws)
         for i in range(n)
     ]
+
+
+def foreign_row(volume="v0.h5", **changes):
+    """A row of `mrirecon score`, which knows nothing of masks; every NaN is a different object, as after reading."""
+    unknown = ("acceleration", "acceleration_true", "zf_ssim", "zf_psnr", "zf_nmse", "seconds")
+    values = dict.fromkeys(("mask_id", "checkpoint"), "") | {name: float("nan") for name in unknown}
+    return row(volume, **{"mask": "undeclared", "reconstructor": "theirs", **values, **changes})

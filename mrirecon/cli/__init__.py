@@ -13,6 +13,7 @@ COMMANDS = {
     "data simulate": "data_simulate",
     "train": "train",
     "evaluate": "evaluate",
+    "score": "score",
 }
 
 

@@ -73,9 +73,9 @@ class ScoreConfig:
     """Everything `mrirecon score` reads besides the two folders."""
 
     mask: str = "undeclared"
-    """The mask that the reconstructions were made from, a declaration: random, equispaced_fraction, ..."""
+    """A declaration, not checked: the mask they were made from (random, equispaced_fraction, ..., file)."""
     acceleration: float = 0.0
-    """Their nominal acceleration, a declaration; 0: undeclared."""
+    """A declaration, not checked: their nominal acceleration; 0: what the targets' attribute says, if any."""
     crop: str = "none"
     """none (the target's full grid), or square (both cropped to the target's width, as fastMRI's command does)."""
     acquisition: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ class ScoreConfig:
     seed: int = 0
     """Seed of the interval."""
     output: str = ""
-    """Folder for the tables; empty: runs/<name>/evaluation/<targets>-all-<mask>-<R>x."""
+    """Folder for the tables; empty: runs/<name>/evaluation/<targets>-all-<mask>-<R>x (or -undeclared)."""
     overwrite: bool = False
     """Replace what stands in the output folder."""
 

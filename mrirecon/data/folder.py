@@ -84,7 +84,7 @@ def open_folder(config: DataConfig, seed: int) -> DataFolder:
         raise InputError(f"no data folder given; name one of fastMRI .h5 files (--data DIR), {SIMULATE}")
     root = Path(config.path)
     require_folder(root)
-    groups = _split_folders(root, config.coils)
+    groups = split_folders(root, config.coils)
     if groups and h5_files(root):
         inside = groups[next(iter(groups))][0].name
         raise InputError(f"{root} has both .h5 files and split folders ({inside}/); move the files into a folder")
@@ -108,7 +108,7 @@ def select(
     return volumes, [note] if note else []
 
 
-def _split_folders(root: Path, coils: str) -> dict[str, list[Path]]:
+def split_folders(root: Path, coils: str) -> dict[str, list[Path]]:
     """The folders of each split, by name; of fastMRI's own names one kind of coils."""
     found = []
     for path in sorted(path for path in root.iterdir() if path.is_dir()):

@@ -57,13 +57,14 @@ def read_facts(path: Path, name: str) -> Facts:
     """
     with reading(name):
         close(path)  # the file may have been replaced since it was last opened
-        _check_is_hdf5(path)
+        check_is_hdf5(path)
         with h5py.File(path, "r") as file:
             check_heaps(path, file)
             return _facts(file)
 
 
-def _check_is_hdf5(path: Path) -> None:
+def check_is_hdf5(path: Path) -> None:
+    """Raise an InputError for what cannot be an HDF5 file."""
     if path.is_dir():
         raise InputError("is a directory, not a file; rename or remove it")
     if not path.exists():
@@ -99,12 +100,13 @@ def _facts(file: h5py.File) -> Facts:
         image_shape=_image_shape(header, shape, target),
         target_key=None if target is None else target.name.lstrip("/"),
         file_mask=_mask(file, shape[-1]),
-        attrs={key: _plain(value) for key, value in file.attrs.items()},
+        attrs={key: plain_value(value) for key, value in file.attrs.items()},
         n_bytes=kspace.nbytes + (0 if target is None else target.nbytes),
     )
 
 
-def _dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
+def find_dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
+    """The data set `key`, or None."""
     if key not in list(file):  # unlike `key in file`, true of a link whose object is damaged
         return None
     found = file[key]
@@ -116,7 +118,7 @@ def _dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
 
 
 def _kspace(file: h5py.File) -> h5py.Dataset:
-    kspace = _dataset(file, "kspace")
+    kspace = find_dataset(file, "kspace")
     if kspace is None:
         there = ", ".join(sorted(file)[:6]) or "nothing"
         raise InputError(f"has no data set 'kspace' (there: {there}); it is not raw data in the fastMRI layout")
@@ -142,7 +144,7 @@ def complex_parts(dtype: np.dtype) -> tuple[str, str] | None:
 def _target(file: h5py.File, single: bool, shape: tuple[int, ...]) -> h5py.Dataset | None:
     """Single-coil files are scored against `reconstruction_esc`, though they have an RSS image as well."""
     keys = ("reconstruction_esc", "reconstruction_rss") if single else ("reconstruction_rss",)
-    target = next((found for key in keys if (found := _dataset(file, key)) is not None), None)
+    target = next((found for key in keys if (found := find_dataset(file, key)) is not None), None)
     if target is None:
         return None
     key = target.name.lstrip("/")
@@ -156,7 +158,7 @@ def _target(file: h5py.File, single: bool, shape: tuple[int, ...]) -> h5py.Datas
 
 
 def _header(file: h5py.File, shape: tuple[int, ...], target: h5py.Dataset | None) -> Header:
-    stored = _dataset(file, "ismrmrd_header")
+    stored = find_dataset(file, "ismrmrd_header")
     if stored is not None:
         if stored.shape != () or h5py.check_string_dtype(stored.dtype) is None:
             raise InputError(f"ismrmrd_header has dtype {stored.dtype}; it must be one XML string")
@@ -182,7 +184,7 @@ def _image_shape(header: Header, shape: tuple[int, ...], target: h5py.Dataset | 
 
 
 def _mask(file: h5py.File, width: int) -> np.ndarray | None:
-    stored = _dataset(file, "mask")
+    stored = find_dataset(file, "mask")
     if stored is None:
         return None
     if stored.size != width or stored.dtype.kind not in "buif":
@@ -195,7 +197,8 @@ def _mask(file: h5py.File, width: int) -> np.ndarray | None:
     return columns
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """An attribute as a plain Python value."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray):

@@ -1,6 +1,7 @@
 """The table of an evaluation: one row per volume and mask draw."""
 
 import csv
+import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,11 +11,15 @@ from mrirecon.errors import InputError
 from mrirecon.files import replacing
 
 Key = TypeVar("Key", bound=Hashable)
+UNDECLARED = "undeclared"  # a mask or an acceleration of which foreign images say nothing
 
 
 @dataclass(frozen=True)
 class VolumeResult:
-    """Scores of one volume under one mask, with what a reader needs to judge them; a row of volumes.csv."""
+    """Scores of one volume under one mask, with what a reader needs to judge them; a row of volumes.csv.
+
+    Of foreign images (`mrirecon score`) accelerations, zero-filled scores and seconds may be NaN: not known.
+    """
 
     volume: str  # path relative to the data folder
     patient: str
@@ -25,7 +30,7 @@ class VolumeResult:
     acceleration_true: float  # acquired over kept columns
     mask: str
     mask_draw: int  # 0 is fastMRI's own for the file name
-    mask_id: str
+    mask_id: str  # empty where the mask is not known
     protocol: str
     reconstructor: str
     checkpoint: str  # empty for methods
@@ -73,8 +78,13 @@ def group_by(results: Iterable[VolumeResult], key: Callable[[VolumeResult], Key]
 
 
 def by_volume(results: Iterable[VolumeResult]) -> dict[tuple[str, float], list[VolumeResult]]:
-    """The mask draws of each volume at each nominal acceleration."""
-    return group_by(results, lambda r: (r.volume, r.acceleration))
+    """The mask draws of each volume at each nominal acceleration (`math.nan` itself where it is undeclared)."""
+    return group_by(results, lambda r: (r.volume, math.nan if math.isnan(r.acceleration) else r.acceleration))
+
+
+def acceleration_label(acceleration: float) -> str:
+    """The nominal acceleration in words: `4`, or undeclared for NaN."""
+    return UNDECLARED if math.isnan(acceleration) else f"{acceleration:g}"
 
 
 def _result(row: dict[str, str]) -> VolumeResult:

@@ -6,7 +6,7 @@ from operator import attrgetter
 from statistics import fmean, stdev, variance
 from typing import Any
 
-from mrirecon.evaluation.results import VolumeResult, by_volume, group_by
+from mrirecon.evaluation.results import VolumeResult, acceleration_label, by_volume, group_by
 from mrirecon.evaluation.stats import bootstrap_ci
 
 Value = Callable[[VolumeResult], float]
@@ -14,7 +14,7 @@ METRICS = ("ssim", "psnr", "nmse")
 LEVEL = 0.95
 _GROUPS: dict[str, Callable[[VolumeResult], str]] = {
     "by_acquisition": lambda r: r.acquisition,
-    "by_acceleration": lambda r: f"{r.acceleration:g}",
+    "by_acceleration": lambda r: acceleration_label(r.acceleration),
     "by_origin": lambda r: r.origin,
 }
 
@@ -33,6 +33,25 @@ def summarize(results: Sequence[VolumeResult], seed: int = 0) -> dict[str, Any]:
         for group, key in _GROUPS.items()
     }
     return {"level": LEVEL, "overall": _describe(results, seed), **grouped}
+
+
+def fastmri_line(results: Sequence[VolumeResult], mse: Sequence[float]) -> str:
+    """Mean and twice the standard deviation over volumes, in the words of `python -m fastmri.evaluate`.
+
+    `MSE = 1.2e-05 +/- 3e-06 NMSE = ... PSNR = ... SSIM = ...`, four significant digits; `-` for a deviation
+    that does not exist (one volume, an infinite score).
+
+    Args:
+        results: One row per volume.
+        mse: Mean squared error of each, in squared units of the target.
+    """
+    columns = {"MSE": list(mse)} | {name.upper(): [getattr(r, name) for r in results] for name in METRICS}
+    return " ".join(f"{name} = {_plus_minus(columns[name])}" for name in sorted(columns))
+
+
+def _plus_minus(values: Sequence[float]) -> str:
+    has_deviation = len(values) > 1 and all(map(math.isfinite, values))
+    return f"{fmean(values):.4g} +/- {f'{2 * stdev(values):.4g}' if has_deviation else '-'}"
 
 
 def _describe(results: Sequence[VolumeResult], seed: int) -> dict[str, Any]:

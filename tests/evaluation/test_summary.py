@@ -5,12 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from result_rows import row, rows
+from result_rows import foreign_row, row, rows
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation import bootstrap_ci
-from mrirecon.evaluation.results import read_results, write_results
-from mrirecon.evaluation.summary import summarize
+from mrirecon.evaluation.results import by_volume, read_results, write_results
+from mrirecon.evaluation.summary import fastmri_line, summarize
 
 
 def test_overall_equals_numpy():
@@ -58,6 +58,33 @@ def test_a_value_that_is_not_finite_leaves_null_not_a_mean_of_the_rest():
     assert summary["overall"]["psnr"]["mean"] is None
     assert summary["overall"]["ssim"]["mean"] is not None
     json.dumps(summary, allow_nan=False)
+
+
+def test_rows_without_acceleration_or_zero_filled_scores(tmp_path):
+    results = [foreign_row(f"v{i}.h5", mask_draw=d, ssim=0.5 + i / 10 + d / 50) for d in range(2) for i in range(6)]
+    summary = summarize(results)
+    assert list(summary["by_acceleration"]) == ["undeclared"]
+    overall = summary["overall"]
+    assert overall["acceleration_true"] is None
+    assert set(overall["zf_psnr"].values()) == set(overall["difference_nmse"].values()) == {None}
+    assert overall["ssim"]["sd_draws"] == pytest.approx(0.02 / math.sqrt(2))  # the draws of a volume found each other
+    json.dumps(summary, allow_nan=False)
+    write_results(tmp_path / "volumes.csv", results)
+    assert [len(draws) for draws in by_volume(read_results(tmp_path / "volumes.csv")).values()] == [2] * 6
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_fastmri_line_equals_numpy(n):
+    results = [row(f"v{i}.h5", ssim=0.7 + i / 30, psnr=30 + i / 7, nmse=1e-3 / (i + 3)) for i in range(n)]
+    mse = [1e-9 * (i + 1) ** 2 for i in range(n)]
+    columns = [mse, *([getattr(r, name) for r in results] for name in ("nmse", "psnr", "ssim"))]
+    words = [f"{np.mean(values):.4g} +/- {2 * np.std(values, ddof=1):.4g}" for values in columns]
+    assert fastmri_line(results, mse) == "MSE = {} NMSE = {} PSNR = {} SSIM = {}".format(*words)
+
+
+def test_fastmri_line_without_deviation():
+    assert fastmri_line([row(ssim=0.5)], [0.25]).startswith("MSE = 0.25 +/- - NMSE = 0.02 +/- - ")
+    assert "PSNR = inf +/- - " in fastmri_line([row(psnr=math.inf), row("w.h5")], [0.0, 1.0])
 
 
 def test_csv_keeps_every_digit(tmp_path):

@@ -2,7 +2,7 @@
 
 import re
 
-from result_rows import row, rows
+from result_rows import foreign_row, row, rows
 
 from mrirecon.evaluation.summary import summarize
 from mrirecon.report.table import MAX_ROWS, evaluation_table
@@ -48,6 +48,25 @@ def test_zero_filled_stands_alone():
     assert "zf SSIM" not in text
     assert "paired" not in text
     assert "checkpoint" not in text
+
+
+def test_foreign_images_have_no_comparison_and_no_nan():
+    text = table([foreign_row(f"v{i}.h5") for i in range(6)])
+    assert "theirs, undeclared mask, undeclared acceleration (true -), protocol fastmri-v1" in text
+    assert "6 volumes of 6 patients (measured 6)\n" in text  # whether masks were drawn is not known
+    line = next(line for line in text.splitlines() if line.startswith("v0.h5"))
+    assert line.split() == ["v0.h5", "AXT2", "12", "undeclared", "-", "0.9000", "33.00", "0.0200"]
+    for word in ("nan", "zf", "zero-filled", "paired", "draw"):
+        assert word not in text
+
+
+def test_declared_and_undeclared_accelerations_are_groups():
+    text = table([foreign_row(f"v{i}.h5", acceleration=8.0 if i else float("nan")) for i in range(3)])
+    assert "undeclared acceleration, 8x (true -)" in text
+    assert [line.split()[:2] for line in text.splitlines() if line.startswith(("undeclared", "8x"))] == [
+        ["undeclared", "acceleration"],
+        ["8x", "2"],
+    ]
 
 
 def test_many_volumes_show_the_worst_and_best():

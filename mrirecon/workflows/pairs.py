@@ -1,0 +1,89 @@
+"""Predictions and targets belong together by their names and must fit in shape."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mrirecon.data.references import Images, Reference, open_reconstruction
+from mrirecon.errors import InputError
+from mrirecon.evaluation.metrics import WINDOW
+from mrirecon.evaluation.protocol import FASTMRI_V1_SQUARE, Protocol, scored_grid
+
+
+class Pair(NamedTuple):
+    """One volume: its reference, what is scored against it, and the central grid they are scored on."""
+
+    target: Reference
+    prediction: Images
+    grid: tuple[int, int]
+
+
+def pair_files(
+    folder: Path, targets: Sequence[Reference], protocol: Protocol, among: Sequence[Reference]
+) -> list[Pair]:
+    """The prediction of each target: the file of its relative name, or of its bare name where that is unambiguous.
+
+    Args:
+        folder: Of the predictions.
+        targets: To be scored.
+        protocol: How.
+        among: All targets; one of them may have the same bare name.
+
+    Raises:
+        InputError: A missing or bad prediction, or one of a shape that cannot be scored.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; PREDICTIONS is a folder with one .h5 file per target")
+    paths = _paths(folder, among)
+    missing = [target.name for target in targets if target.name not in paths]
+    if missing:
+        hint = ", or score one split (TARGETS/val)" if "/" in missing[0] else ""
+        raise InputError(
+            f"{folder} has no {missing[0]} ({len(missing)} of {len(targets)} targets have no prediction); "
+            f"put a file of the target's name there{hint}"
+        )
+    return [_pair(target, open_reconstruction(paths[target.name], target.name), protocol) for target in targets]
+
+
+def extra_files(folder: Path, targets: Sequence[Reference]) -> list[str]:
+    """Names of the `.h5` files in `folder` that are predictions of no target."""
+    used = set(_paths(folder, targets).values())
+    found = sorted(path for path in folder.rglob("*.h5") if not path.name.startswith("."))
+    return [path.relative_to(folder).as_posix() for path in found if path not in used]
+
+
+def _paths(folder: Path, targets: Sequence[Reference]) -> dict[str, Path]:
+    n_of_name = Counter(target.path.name for target in targets)
+    paths = {}
+    for target in targets:
+        names = [target.name] + [target.path.name] * (n_of_name[target.path.name] == 1)
+        there = [folder / name for name in names if (folder / name).exists()]
+        if there:
+            paths[target.name] = there[0]
+    return paths
+
+
+def _pair(target: Reference, prediction: Images, protocol: Protocol) -> Pair:
+    try:
+        grid = scored_grid(protocol, target.shape[1:])
+    except InputError as error:
+        raise InputError(f"{target.label}: {error}") from None
+    if min(grid) < WINDOW:
+        raise InputError(
+            f"{target.label}: {grid[0]} x {grid[1]} pixels are too small for SSIM, whose window has {WINDOW} x {WINDOW}"
+        )
+    if not _fits(target, prediction, protocol):
+        would_fit = _fits(target, prediction, FASTMRI_V1_SQUARE)
+        hint = "add --crop square" if would_fit else "crop or pad the prediction to the target"
+        raise InputError(
+            f"{prediction.label}: has shape {prediction.shape}, its target {target.shape} (slices, h, w); {hint}"
+        )
+    return Pair(target, prediction, grid)
+
+
+def _fits(target: Reference, prediction: Images, protocol: Protocol) -> bool:
+    if protocol is not FASTMRI_V1_SQUARE:
+        return prediction.shape == target.shape
+    width = target.shape[2]
+    return prediction.shape[0] == target.shape[0] and min(*target.shape[1:], *prediction.shape[1:]) >= width

@@ -1,0 +1,157 @@
+"""Score anybody's reconstructions, given as fastMRI prediction files, against the stored references."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mrirecon.config import ScoreConfig
+from mrirecon.data.references import Reference, list_references
+from mrirecon.errors import InputError, unknown_name
+from mrirecon.evaluation.metrics import VolumeScore
+from mrirecon.evaluation.protocol import Protocol, crop_protocol
+from mrirecon.evaluation.results import UNDECLARED, VolumeResult, write_results
+from mrirecon.evaluation.summary import fastmri_line, summarize
+from mrirecon.files import write_json
+from mrirecon.physics import MASKS
+from mrirecon.progress import say
+from mrirecon.report.table import evaluation_table
+from mrirecon.runs import RunFolder
+from mrirecon.workflows.new_folder import new_folder, require_free
+from mrirecon.workflows.pair_scores import score_pairs
+from mrirecon.workflows.pairs import Pair, extra_files, pair_files
+from mrirecon.workflows.provenance import provenance
+
+_SUMMARY = "summary.json"
+
+
+def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
+    """Score every target's prediction, print the tables, and write `volumes.csv` and `summary.json`.
+
+    Args:
+        config: How to score, what is declared of the images, where to write.
+        predictions: Folder of fastMRI prediction files, named as the targets.
+        targets: Folder of fastMRI files, flat or in split folders; their k-space is not read and may be absent.
+
+    Returns:
+        The folder of the tables; it appears when it is complete.
+
+    Raises:
+        InputError: The call or a file is wrong, or results are there already; nothing was written.
+    """
+    protocol = crop_protocol(config.crop)
+    name = _check(config, predictions)
+    folder = _place(config, name, targets)
+    require_free(folder, _SUMMARY, config.overwrite)
+    references = list_references(Path(targets))
+    chosen = _of_acquisitions(references, config.acquisition)
+    pairs = pair_files(Path(predictions), chosen, protocol, among=references)
+    for note in _notes(config, chosen, extra_files(Path(predictions), references)):
+        say(f"note: {note}")
+    scores = score_pairs(pairs, f"{name}, {protocol.name}")
+    results = [_result(config, name, protocol, target, s.score) for target, s in zip(chosen, scores, strict=True)]
+    line = fastmri_line(results, [s.mse for s in scores])
+    about = {"data": targets, "predictions": predictions, "reference": chosen[0].key, "fastmri_evaluate": line}
+    summary = _summary(config, results, protocol, **about)
+    with new_folder(folder) as temporary:
+        write_results(temporary / "volumes.csv", results)
+        write_json(temporary / _SUMMARY, summary)
+    print(evaluation_table(results, summary), f"tables: {folder}", f"{_label(pairs)}:\n{line}", sep="\n\n", flush=True)
+    return folder
+
+
+def _check(config: ScoreConfig, predictions: str) -> str:
+    """What the reconstructions are called, once the keys make sense."""
+    if config.mask not in (*MASKS, "file", UNDECLARED):
+        raise unknown_name("mask", config.mask, (*MASKS, "file", UNDECLARED))
+    if config.acceleration and not 1 <= config.acceleration < math.inf:
+        raise InputError(f"--acceleration {config.acceleration:g}; it must be at least 1, or 0 for undeclared")
+    if config.seed < 0:
+        raise InputError(f"--seed {config.seed}; it must not be negative")
+    name = config.name or Path(predictions).resolve().name
+    if Path(name).name != name or name == "..":
+        raise InputError(f"--name '{name}'; it names a folder, so it must be one word without slashes")
+    return name
+
+
+def _place(config: ScoreConfig, name: str, targets: str) -> Path:
+    if config.output:
+        return Path(config.output)
+    run, data = RunFolder(Path("runs") / name), Path(targets).resolve().name
+    return run.evaluation(data, "all", config.mask, config.acceleration or None)
+
+
+def _of_acquisitions(references: list[Reference], wanted: Sequence[str]) -> list[Reference]:
+    present = sorted({reference.acquisition for reference in references})
+    for name in wanted:
+        if name not in present:
+            raise unknown_name("acquisition", name, present)
+    return [reference for reference in references if not wanted or reference.acquisition in wanted]
+
+
+def _notes(config: ScoreConfig, targets: Sequence[Reference], extra: Sequence[str]) -> list[str]:
+    """What does not stop the work, but a reader of the table has to know."""
+    notes = []
+    if extra:
+        notes.append(f"{len(extra)} files have no target and are not scored ({extra[0]}{', ...' * (len(extra) > 1)})")
+    chosen = [target for target in targets if target.was_chosen]
+    if chosen:
+        notes.append(f"{chosen[0].name} has references of both kinds and no k-space; {chosen[0].key} is used")
+    declared = config.acceleration
+    others = [t for t in targets if declared and not math.isnan(t.acceleration) and t.acceleration != declared]
+    if others:
+        notes.append(
+            f"{others[0].name} says acceleration {others[0].acceleration:g}, the table {declared:g} as declared "
+            f"({len(others)} of {len(targets)} targets)"
+        )
+    return notes
+
+
+def _result(config: ScoreConfig, name: str, protocol: Protocol, target: Reference, score: VolumeScore) -> VolumeResult:
+    return VolumeResult(
+        volume=target.name,
+        patient=target.patient,
+        origin=target.origin,
+        acquisition=target.acquisition,
+        n_slices=score.n_slices,
+        acceleration=config.acceleration or math.nan,
+        acceleration_true=math.nan,
+        mask=config.mask,
+        mask_draw=0,
+        mask_id="",
+        protocol=protocol.name,
+        reconstructor=name,
+        checkpoint="",
+        ssim=score.ssim,
+        psnr=score.psnr,
+        nmse=score.nmse,
+        zf_ssim=math.nan,
+        zf_psnr=math.nan,
+        zf_nmse=math.nan,
+        seconds=math.nan,
+    )
+
+
+def _summary(config: ScoreConfig, results: list[VolumeResult], protocol: Protocol, **about: str) -> dict[str, Any]:
+    return {
+        "protocol": asdict(protocol),
+        "reconstructor": results[0].reconstructor,
+        "checkpoint": None,
+        **about,
+        "split": "all",
+        "slices": None,
+        "acquisition": config.acquisition or None,
+        "mask": config.mask,
+        "acceleration": config.acceleration or None,
+        "declared": "mask and acceleration are what the caller said of the images, not checked",
+        **summarize(results, config.seed),
+        "provenance": provenance(seed=config.seed),
+    }
+
+
+def _label(pairs: Sequence[Pair]) -> str:
+    """Their command always crops to a square, so its numbers are the same only where nothing is cut off."""
+    if all(pair.grid == (pair.target.shape[2], pair.target.shape[2]) for pair in pairs):
+        return "as `python -m fastmri.evaluate` prints it (mean +/- 2 SD over volumes)"
+    return "in fastMRI's format (mean +/- 2 SD over volumes; fastMRI's own command scores --crop square)"

@@ -1,5 +1,7 @@
 """The centred orthonormal Fourier transform between image and k-space."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,8 +18,7 @@ def fft2c(image: Tensor) -> Tensor:
         TypeError: `image` is not complex.
     """
     _require_complex(image, "fft2c")
-    shifted = torch.fft.ifftshift(image, dim=_AXES)
-    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=_AXES)
+    return _centred(torch.fft.fft2, image)
 
 
 def ifft2c(kspace: Tensor) -> Tensor:
@@ -29,8 +30,13 @@ def ifft2c(kspace: Tensor) -> Tensor:
         TypeError: `kspace` is not complex.
     """
     _require_complex(kspace, "ifft2c")
-    shifted = torch.fft.ifftshift(kspace, dim=_AXES)
-    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=_AXES)
+    return _centred(torch.fft.ifft2, kspace)
+
+
+def _centred(transform: Callable[..., Tensor], data: Tensor) -> Tensor:
+    if data.numel() == 0:  # an error in some builds of torch (2.14 with MKL)
+        return data.clone()
+    return torch.fft.fftshift(transform(torch.fft.ifftshift(data, dim=_AXES), norm="ortho"), dim=_AXES)
 
 
 def _require_complex(data: Tensor, name: str) -> None:

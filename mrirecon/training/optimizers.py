@@ -1,11 +1,14 @@
 """Gradient methods by name; each equals the formula its docstring source gives.
 
-Formulas: LeCun & Canziani, NYU Deep Learning 2020, week 5 (gradient descent to Adam); AdamW: Loshchilov & Hutter,
-"Decoupled weight decay regularization" (2019).
+Sources: gradient descent to Adam: LeCun & Canziani, NYU Deep Learning 2020, week 5. AdaGrad: Duchi et al. 2011. AdamW:
+Loshchilov & Hutter 2019. AMSGrad: Reddi et al. 2018. NAdamW: Choi et al. 2019, table 1, as AlgoPerf uses it (torch's
+NAdam is another method). LAMB: You et al. 2020. Lion: Chen et al. 2023. MADGRAD: Defazio & Jelassi 2022. Muon: Jordan
+2024, step size of Liu et al. 2025. Schedule-Free: Defazio et al. 2024.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,25 +18,62 @@ from torch.optim import Optimizer
 from mrirecon.classpaths import resolve_class
 from mrirecon.errors import InputError, unknown_name
 
+Groups = list[dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Method:
-    """A torch optimizer with the defaults that make it the named method."""
+    """An optimizer class with the settings that make it the named method."""
 
-    build: Callable[..., Optimizer]
+    build: Callable[..., Optimizer] | str  # a class path is imported when it is used: timm takes seconds
     fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)  # what a user may change
+    groups: Callable[[Groups], Groups] = lambda groups: groups
+
+
+def _muon_groups(groups: Groups) -> Groups:
+    """Matrices and convolutions, flattened to (out, in x height x width), to Muon; all others to AdamW.
+
+    A convolution of 1 x 1 is the network's output layer, where Muon's source advises AdamW.
+    """
+    muon = {"use_muon": True, "nesterov": True}
+    adamw = {"use_muon": False, "nesterov": False, "eps": 1e-8}
+    split: Groups = []
+    for group in groups:
+        for wanted, options in ((True, muon), (False, adamw)):
+            chosen = [p for p in group["params"] if _is_matrix(p) == wanted]
+            split += [{**group, **options, "params": chosen}] if chosen else []
+    return split
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    return parameter.ndim == 2 or (parameter.ndim > 2 and parameter[0, 0].numel() > 1)
 
 
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
+_MUON = {"momentum": 0.95, "betas": (0.9, 0.95)}
 OPTIMIZERS: dict[str, Method] = {
     "gd": Method(torch.optim.SGD),  # the workflow accumulates over the whole training set
     "sgd": Method(torch.optim.SGD),
     "momentum": Method(torch.optim.SGD, defaults={"momentum": 0.9}),
     "nesterov": Method(torch.optim.SGD, fixed={"nesterov": True}, defaults={"momentum": 0.9}),
     "rmsprop": Method(torch.optim.RMSprop, defaults={"alpha": 0.99, "eps": 1e-8, "momentum": 0.0}),
+    "adagrad": Method(torch.optim.Adagrad, defaults={"eps": 1e-10}),
     "adam": Method(torch.optim.Adam, defaults=_ADAM),
     "adamw": Method(torch.optim.AdamW, defaults=_ADAM),
+    "amsgrad": Method(torch.optim.Adam, fixed={"amsgrad": True}, defaults=_ADAM),
+    "nadamw": Method("timm.optim.NAdamW", defaults=_ADAM),
+    # as published: no clipping of the gradient, and every layer adapted, with weight decay or without
+    "lamb": Method(
+        "timm.optim.Lamb",
+        fixed={"max_grad_norm": None, "always_adapt": True},
+        defaults={"betas": (0.9, 0.999), "eps": 1e-6},
+    ),
+    "lion": Method("timm.optim.Lion", defaults={"betas": (0.9, 0.99)}),
+    "madgrad": Method("timm.optim.MADGRAD", defaults={"momentum": 0.9, "eps": 1e-6}),
+    "muon": Method("timm.optim.Muon", defaults=_MUON, groups=_muon_groups),
+    "schedulefree_sgd": Method("schedulefree.SGDScheduleFree", defaults={"momentum": 0.9}),
+    "schedulefree_adamw": Method("schedulefree.AdamWScheduleFree", defaults=_ADAM),
 }
 
 
@@ -45,6 +85,8 @@ def make_optimizer(
     **options: Any,
 ) -> Optimizer:
     """Build an optimizer; weight decay skips norm and bias parameters (all that have one axis).
+
+    One with a train and an eval mode (Schedule-Free) comes in train mode; see `has_modes`.
 
     Args:
         name: One of `OPTIMIZERS`, a mapping {class_path, init_args}, or a callable (groups, lr) -> optimizer.
@@ -61,21 +103,26 @@ def make_optimizer(
     groups = parameter_groups(parameters, weight_decay)
     options = {key: value for key, value in options.items() if value is not None and value != []}
     if isinstance(name, str) and "." not in name:
-        build, options = _method(name, options)
+        build, groups = _method(name, groups, options)
     else:
-        build = name if callable(name) else resolve_class(name)
+        build = partial(name if callable(name) else resolve_class(name), **options)
     try:
-        optimizer = build(groups, lr=lr, **options)
+        optimizer = build(groups, lr=lr)
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(f"optimizer '{name}' with lr {lr} and {options}: {error}") from error
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"'{name}' makes no torch.optim.Optimizer")
-    if hasattr(optimizer, "eval"):  # Schedule-Free holds other weights for evaluation than for training
-        raise InputError(f"optimizer '{name}' has a train and an eval mode, which the trainer does not switch")
+    if has_modes(optimizer):
+        optimizer.train()  # type: ignore[attr-defined]
     return optimizer
 
 
-def parameter_groups(parameters: nn.Module | Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+def has_modes(optimizer: Any) -> bool:
+    """Whether it holds other weights for evaluation than for training, as Schedule-Free methods do."""
+    return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
+
+
+def parameter_groups(parameters: nn.Module | Iterable[nn.Parameter], weight_decay: float) -> Groups:
     """Decayed weights and undecayed norm and bias parameters, in the order of the module."""
     if isinstance(parameters, nn.Module):
         parameters = parameters.parameters()
@@ -85,7 +132,7 @@ def parameter_groups(parameters: nn.Module | Iterable[nn.Parameter], weight_deca
     return [group for group in (decayed, plain) if group["params"]]
 
 
-def _method(name: str, options: dict[str, Any]) -> tuple[Callable[..., Optimizer], dict[str, Any]]:
+def _method(name: str, groups: Groups, options: dict[str, Any]) -> tuple[Callable[..., Optimizer], Groups]:
     if name not in OPTIMIZERS:
         hint = "Or give {class_path: torch.optim.NAdam, init_args: {...}}."
         raise unknown_name("optimizer", name, OPTIMIZERS, hint)
@@ -96,4 +143,5 @@ def _method(name: str, options: dict[str, Any]) -> tuple[Callable[..., Optimizer
             raise InputError(f"optimizer '{name}' has no option '{key}'; its options: {allowed}")
     if len(options.get("betas", (0, 0))) != 2:
         raise InputError(f"betas {options['betas']}: give two numbers (--optimizer.betas 0.9 0.999)")
-    return method.build, {**method.fixed, **method.defaults, **options}
+    build = resolve_class(method.build) if isinstance(method.build, str) else method.build
+    return partial(build, **{**method.fixed, **method.defaults, **options}), method.groups(groups)

@@ -1,51 +1,103 @@
-"""Learning rates as closed forms of the step number, so that a resumed run needs no history."""
+"""Learning rates as closed forms of the step number, so that a resumed run needs no history; plateau alone has one."""
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mrirecon.config import ScheduleConfig
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.training.optimizers import has_modes
 
 _ONECYCLE_START, _ONECYCLE_END, _ONECYCLE_WARMUP = 1 / 25, 1 / 25e4, 0.3
-Shape = Callable[[float, ScheduleConfig], float]  # progress after warm-up in [0, 1] -> factor
+_SCHEDULE_FREE_WARMUP = 0.05
+
+
+class Moment(NamedTuple):
+    """Where in a run a step is."""
+
+    of_run: float  # steps done / all steps
+    to_end: float  # the same after the warm-up
+    to_last: float  # the same, 1 at the last step
+
+
+Shape = Callable[[Moment, ScheduleConfig], float]  # -> factor of the learning rate
 
 
 def _cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def _down_to(final: float, left: float) -> float:
+    return final + (1 - final) * left
+
+
 SCHEDULES: dict[str, Shape] = {
-    "constant": lambda _progress, _config: 1.0,
-    "step": lambda progress, config: config.factor if progress >= config.step_at else 1.0,
-    "cosine": lambda progress, _config: _cosine(progress),
-    "onecycle": lambda progress, _config: _ONECYCLE_END + (1 - _ONECYCLE_END) * _cosine(progress),
+    "constant": lambda _at, _config: 1.0,
+    "step": lambda at, config: config.factor if at.of_run >= config.step_at else 1.0,
+    "cosine": lambda at, config: _down_to(config.final, _cosine(at.to_last)),
+    "onecycle": lambda at, _config: _down_to(_ONECYCLE_END, _cosine(at.to_last)),
+    "linear": lambda at, config: _down_to(config.final, 1 - at.to_end),
+    "polynomial": lambda at, config: _down_to(config.final, (1 - at.to_end) ** config.power),
+    "wsd": lambda at, config: _down_to(config.final, min(1.0, (1 - at.of_run) / config.decay)),
+    "plateau": lambda _at, _config: 1.0,
 }
+
+
+class PlateauLR(LambdaLR):
+    """Multiplies the rate by `factor` after more than `patience` validations without a better score.
+
+    Equals torch's ReduceLROnPlateau with mode max and threshold 0, on top of a warm-up.
+    """
+
+    def __init__(self, optimizer: Optimizer, shape: Callable[[int], float], factor: float, patience: int) -> None:
+        self.scale, self.best, self.n_worse = 1.0, -math.inf, 0
+        self.factor, self.patience = factor, patience
+        super().__init__(optimizer, lambda step: shape(step) * self.scale)
+
+    def observe(self, score: float) -> None:
+        """Take note of a validation's score, higher is better; a lower rate holds from the next step on."""
+        self.n_worse = 0 if score > self.best else self.n_worse + 1
+        self.best = max(self.best, score)
+        if self.n_worse > self.patience:
+            self.scale, self.n_worse = self.scale * self.factor, 0
+            for group, base, shape in zip(self.optimizer.param_groups, self.base_lrs, self.lr_lambdas, strict=True):
+                group["lr"] = base * shape(self.last_epoch)
 
 
 def make_schedule(optimizer: Optimizer, config: ScheduleConfig, n_steps: int) -> LambdaLR:
     """The schedule `config.name` over `n_steps` optimizer steps.
 
-    `onecycle` equals torch's OneCycleLR (cosine, momentum left alone) with `pct_start` = warm-up. `step` is a
-    share of the whole run; the others run over what is left after the warm-up.
+    `onecycle` equals torch's OneCycleLR (cosine, momentum left alone) with `pct_start` = warm-up. `step` and `wsd`
+    (Hu et al. 2024; linear decay) count shares of the whole run; the others run over what is left after the warm-up.
 
     Raises:
-        InputError: Unknown name or a warm-up that leaves no step.
+        InputError: Unknown name, a value out of range or a warm-up that leaves no step.
     """
+    config = resolve_auto(config, optimizer)
     factor = schedule_factor(config, n_steps)
+    if config.name == "plateau":
+        return PlateauLR(optimizer, factor, config.factor, config.patience)
     return LambdaLR(optimizer, factor)
+
+
+def resolve_auto(config: ScheduleConfig, optimizer: Optimizer) -> ScheduleConfig:
+    """`auto` is onecycle; for Schedule-Free methods constant after a warm-up (5 % unless given)."""
+    if config.name != "auto":
+        return config
+    if has_modes(optimizer):
+        return replace(config, name="constant", warmup=config.warmup or _SCHEDULE_FREE_WARMUP)
+    return replace(config, name="onecycle")
 
 
 def schedule_factor(config: ScheduleConfig, n_steps: int) -> Callable[[int], float]:
     """Step number (from 0) to the factor of the learning rate."""
     if config.name not in SCHEDULES:
-        raise unknown_name("schedule", config.name, SCHEDULES)
-    if not (0 <= config.step_at <= 1 and config.factor >= 0):
-        raise InputError(
-            f"schedule.step_at {config.step_at:g}, factor {config.factor:g}: a share from 0 to 1, and 0 or more"
-        )
+        raise unknown_name("schedule", config.name, ("auto", *SCHEDULES))
+    _check(config)
     warmup = _warmup_steps(config, n_steps)
     shape, onecycle = SCHEDULES[config.name], config.name == "onecycle"
     last = max(n_steps - 1, 1)
@@ -53,12 +105,23 @@ def schedule_factor(config: ScheduleConfig, n_steps: int) -> Callable[[int], flo
     def factor(step: int) -> float:
         if step < warmup:
             return 1 + (_ONECYCLE_START - 1) * _cosine(step / warmup) if onecycle else (step + 1) / warmup
-        if config.name == "step":
-            return shape(step / n_steps, config)
-        progress = (step - warmup) / max(last - warmup, 1e-12) if last > warmup else 0.0
-        return shape(min(progress, 1.0), config)
+        to_last = (step - warmup) / (last - warmup) if last > warmup else 0.0
+        to_end = (step - warmup) / (n_steps - warmup)
+        return shape(Moment(min(step / n_steps, 1.0), min(to_end, 1.0), min(to_last, 1.0)), config)
 
     return factor
+
+
+def _check(config: ScheduleConfig) -> None:
+    if not (0 <= config.step_at <= 1 and config.factor >= 0):
+        raise InputError(
+            f"schedule.step_at {config.step_at:g}, factor {config.factor:g}: a share from 0 to 1, and 0 or more"
+        )
+    if not (0 <= config.final <= 1 and config.power > 0 and 0 < config.decay <= 1 and config.patience >= 0):
+        raise InputError(
+            f"schedule.final {config.final:g}, power {config.power:g}, decay {config.decay:g}, patience "
+            f"{config.patience}: a share from 0 to 1, above 0, a share above 0, and 0 or more"
+        )
 
 
 def _warmup_steps(config: ScheduleConfig, n_steps: int) -> float:

@@ -1,34 +1,94 @@
-"""Losses on normalised, clamped values, always in single precision."""
+"""Losses of a batch, always in single precision: on normalised, clamped values or on images."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrirecon.classpaths import construct
 from mrirecon.errors import InputError, unknown_name
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-LOSSES: dict[str, Loss] = {"l1": F.l1_loss, "mse": F.mse_loss}
+CHARBONNIER_EPS = 1e-3
+Pairwise = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) -> scalar
 
 
-def make_loss(loss: str | Mapping[str, Any] | Loss) -> Loss:
-    """A loss by name, {class_path, init_args} or callable (prediction, target) -> scalar.
+class LossInput(NamedTuple):
+    """Everything a loss may look at, `(batch, height, width)`."""
+
+    prediction: Tensor  # minus the input's mean, over its standard deviation
+    target: Tensor  # the same of the reference, clamped to 6 standard deviations
+    image: Tensor  # the prediction in the units of the reference
+    reference: Tensor  # as stored, unclamped
+    data_range: Tensor  # (batch,): maximum of the reference over each slice's volume
+
+
+Loss = Callable[[LossInput], Tensor]
+
+
+def charbonnier(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of `sqrt(difference^2 + eps^2)`, eps 1e-3 (Charbonnier et al. 1994; Lai et al. 2017)."""
+    return ((prediction - target).square() + CHARBONNIER_EPS**2).sqrt().mean()
+
+
+def ssim_loss(batch: LossInput) -> Tensor:
+    """1 - SSIM of the images against the unclamped reference, fastMRI's `SSIMLoss` (Wang et al. 2004).
+
+    Both are divided by the data range first: the same number, but single precision does not underflow in the squares.
+    """
+    from fastmri.losses import SSIMLoss
+
+    scale = batch.data_range.to(batch.image)[:, None, None]
+    similarity = SSIMLoss().to(batch.image.device)
+    image, reference = (x.div(scale).unsqueeze(1) for x in (batch.image, batch.reference))
+    return similarity(image, reference, torch.ones_like(scale[:, 0, 0]))
+
+
+def normalised(loss: Pairwise) -> Loss:
+    """A loss of the normalised, clamped values."""
+    return lambda batch: loss(batch.prediction, batch.target)
+
+
+def l1_ssim(l1_weight: float) -> Loss:
+    """`(1 - SSIM) + l1_weight * L1`, SSIM of images and L1 of normalised, clamped values."""
+    return lambda batch: ssim_loss(batch) + l1_weight * F.l1_loss(batch.prediction, batch.target)
+
+
+LOSSES: dict[str, Callable[[float], Loss]] = {  # of the weight of l1
+    "l1": lambda _weight: normalised(F.l1_loss),
+    "mse": lambda _weight: normalised(F.mse_loss),
+    "charbonnier": lambda _weight: normalised(charbonnier),
+    "ssim": lambda _weight: ssim_loss,
+    "l1_ssim": l1_ssim,
+}
+
+
+def make_loss(loss: str | Mapping[str, Any] | Pairwise, l1_weight: float = 0.01) -> Loss:
+    """A loss by name, {class_path, init_args} or callable (prediction, target) -> scalar on normalised values.
+
+    Args:
+        loss: The name or what makes it.
+        l1_weight: Weight of l1 in l1_ssim.
 
     Raises:
         InputError: Unknown name, or a class whose objects do not map (prediction, target) to one number.
     """
+    if l1_weight < 0:
+        raise InputError(f"l1_weight is {l1_weight:g}; it must not be negative")
     if callable(loss):
-        return loss
+        return normalised(loss)
     if isinstance(loss, str) and "." not in loss:
         if loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES, "Or give {class_path: torch.nn.HuberLoss}.")
-        return LOSSES[loss]
+        return LOSSES[loss](l1_weight)
     made = construct(loss)
     _require_loss(made, loss)
-    return made
+    return normalised(lambda prediction, target: _on(prediction.device, made)(prediction, target))
+
+
+def _on(device: torch.device, loss: Any) -> Any:
+    return loss.to(device) if isinstance(loss, nn.Module) else loss
 
 
 def _require_loss(made: Any, name: object) -> None:

@@ -10,7 +10,7 @@ from mrirecon.config import DataConfig
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.physics import MASKS, Mask, default_center_fraction, make_mask
-from mrirecon.physics.masks import true_acceleration
+from mrirecon.physics.masks import center_run, true_acceleration
 
 _FASTMRI_BRAINS = {"AXFLAIR", "AXT1", "AXT1PRE", "AXT1POST", "AXT2"}
 
@@ -102,21 +102,10 @@ def _mask(volume: Volume, spec: MaskSpec, seed: int | Sequence[int]) -> Mask:
 def _own_mask(volume: Volume) -> Mask:
     """The file's mask; nominal values are its attributes, else what the columns show."""
     columns = torch.as_tensor(volume.file_mask)
-    n_center = _center_run(columns.tolist())
+    n_center = center_run(columns)
     true = true_acceleration(columns, volume.acquired)
     nominal = float(volume.attrs.get("acceleration", true))
     return Mask(columns, n_center, true, nominal, n_center / len(columns))
-
-
-def _center_run(columns: list[bool]) -> int:
-    """Length of the run of kept columns around the centre column."""
-    center = len(columns) // 2
-    left = right = center
-    while left > 0 and columns[left - 1]:
-        left -= 1
-    while right < len(columns) and columns[right]:
-        right += 1
-    return right - left
 
 
 def _as_tuple(value: float | Sequence[float]) -> tuple[float, ...]:

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mrirecon.physics import center_fit, ifft2c, rss
+from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
+from mrirecon.physics.masks import center_run
 
+_MAX_CENTER = 32  # columns; more make sensitivity maps no better, only noisier
 CLAMP = 6.0  # fastMRI's U-Net sees values within 6 standard deviations
 
 
@@ -38,6 +40,7 @@ class ImageSample(NamedTuple):
     acceleration: float
     acceleration_true: float
     mask_id: str
+    combined: Tensor = torch.empty(0)  # complex64 (h, w), coils combined, where the network asks for it; else empty
 
 
 def apply_mask(kspace: Tensor, columns: Tensor) -> Tensor:
@@ -52,6 +55,18 @@ def zero_filled(masked_kspace: Tensor, shape: tuple[int, int]) -> Tensor:
     """Magnitude image `shape` of k-space `(..., coils, height, width)`: inverse FFT, crop, RSS over coils."""
     images = center_fit(ifft2c(masked_kspace), shape)
     return images.squeeze(-3).abs() if images.shape[-3] == 1 else rss(images)
+
+
+def combined_image(masked_kspace: Tensor, mask: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Complex image `shape` of k-space `(coils, height, width)`, its magnitude about the RSS, its phase the object's.
+
+    Coils are combined with sensitivity maps from the fully sampled centre of `mask` `(width,)`.
+    """
+    images = ifft2c(masked_kspace)
+    if len(images) > 1:
+        smaps = low_resolution_smaps(masked_kspace, min(center_run(mask), _MAX_CENTER))
+        images = combine_coils(images, smaps).unsqueeze(0)
+    return center_fit(images, shape).squeeze(0)
 
 
 def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,6 +94,15 @@ def to_image(sample: KSpaceSample) -> ImageSample:
         sample.acceleration_true,
         sample.mask_id,
     )
+
+
+def to_complex_image(sample: KSpaceSample) -> ImageSample:
+    """`to_image`, with the coil-combined complex image beside the magnitude."""
+    combined = combined_image(sample.masked_kspace, sample.mask, sample.crop_shape)
+    return to_image(sample)._replace(combined=combined)
+
+
+TRANSFORMS = {"magnitude": to_image, "complex": to_complex_image}  # by what the network gets to see
 
 
 def to_device(batch: ImageSample, device: torch.device) -> ImageSample:

@@ -63,7 +63,7 @@ class UNet(nn.Module):
         options: dict[str, Any] = {"make_norm": norm_of, "norm_position": norm_position, "fast": isinstance(norm, str)}
         conv: Callable[[int, int], nn.Module] = partial(ConvBlock, dropout=dropout, **options)
         up: Callable[[int, int], nn.Module] = partial(TransposeConvBlock, **options)
-        self.pools = pools
+        self.in_channels, self.out_channels, self.pools = in_channels, out_channels, pools
         self.residual = residual
         widths = [channels * 2**level for level in range(pools + 1)]
         self.down_sample_layers = nn.ModuleList(map(conv, [in_channels, *widths], widths[:-1]))

@@ -1,6 +1,6 @@
 """Forward and adjoint MRI operations on native complex tensors."""
 
-from mrirecon.physics.coils import center_crop, center_fit, combine_coils, expand_coils, rss
+from mrirecon.physics.coils import center_crop, center_fit, combine_coils, expand_coils, low_resolution_smaps, rss
 from mrirecon.physics.fourier import fft2c, ifft2c
 from mrirecon.physics.masks import MASKS, Mask, default_center_fraction, make_mask
 
@@ -14,6 +14,7 @@ __all__ = [
     "expand_coils",
     "fft2c",
     "ifft2c",
+    "low_resolution_smaps",
     "make_mask",
     "rss",
 ]

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mrirecon.physics.fourier import ifft2c
+
 _COIL_AXIS = -3
 
 
@@ -27,6 +29,33 @@ def expand_coils(image: Tensor, smaps: Tensor) -> Tensor:
 def combine_coils(images: Tensor, smaps: Tensor) -> Tensor:
     """Sum over coils of the images times the conjugate `smaps`; the adjoint of `expand_coils`."""
     return (images * smaps.conj()).sum(dim=_COIL_AXIS)
+
+
+def low_resolution_smaps(kspace: Tensor, n_center: int) -> Tensor:
+    """Coil sensitivity maps from the fully sampled central columns, with a root sum of squares of 1.
+
+    The images of the Hann-windowed centre over their RSS (McKenzie et al., MRM 2002; Pruessmann et al., 1999): good
+    for combining coils, too smooth at edges for SENSE. 0 where nothing was received.
+
+    Args:
+        kspace: `(..., coils, height, width)`.
+        n_center: Number of central columns to use; as large a share of the rows is used.
+    """
+    height, width = kspace.shape[-2:]
+    rows = _center_window(height, max(2, round(n_center * height / width)), kspace)
+    columns = _center_window(width, max(2, n_center), kspace)
+    images = ifft2c(kspace * rows[:, None] * columns)
+    magnitude = rss(images).unsqueeze(_COIL_AXIS)
+    return torch.where(magnitude > 0, images / magnitude, torch.zeros_like(images))
+
+
+def _center_window(size: int, n: int, like: Tensor) -> Tensor:
+    """`n` values of a Hann window (without its zeros) around the centre `size // 2`, zeros elsewhere."""
+    n = min(n, size)
+    window = torch.zeros(size, device=like.device)
+    start = size // 2 - n // 2
+    window[start : start + n] = torch.hann_window(n + 2, periodic=False, device=like.device)[1:-1]
+    return window
 
 
 def center_crop(image: Tensor, shape: tuple[int, int]) -> Tensor:

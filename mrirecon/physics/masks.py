@@ -90,6 +90,18 @@ def true_acceleration(columns: Tensor, acquired: slice | None = None) -> float:
     return len(inside) / n_kept if n_kept else float("inf")
 
 
+def center_run(columns: Tensor) -> int:
+    """Length of the run of kept columns around the centre column of a mask `(width,)`."""
+    kept = columns.tolist()
+    center = len(kept) // 2
+    left = right = center
+    while left > 0 and kept[left - 1]:
+        left -= 1
+    while right < len(kept) and kept[right]:
+        right += 1
+    return right - left
+
+
 def _paired(fraction: Any, acceleration: Any) -> tuple[list[float], list[float]]:
     fractions = list(fraction) if isinstance(fraction, Sequence) else [fraction]
     accelerations = list(acceleration) if isinstance(acceleration, Sequence) else [acceleration]

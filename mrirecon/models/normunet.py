@@ -1,0 +1,82 @@
+"""A U-Net that standardises its own input: fastMRI's NormUnet with the normalization layers as a switch."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrirecon.errors import InputError
+from mrirecon.models.unet import UNet
+
+_MULTIPLE = 16  # images are padded to a multiple of this on both sides, whatever the number of poolings
+
+
+class NormUNet(nn.Module):
+    """Standardise each sample, pad, run a `UNet`, undo both (Sriram et al., "E2E VarNet", MICCAI 2020).
+
+    `NormUNet(channels, pools)` loads the state dict of `fastmri.models.varnet.NormUnet(channels, pools)` and gives the
+    same output for native complex images (tested); but a constant image is finite here, and any scale is.
+
+    Args:
+        in_channels: Real channels of the input: 2 for each complex one. Odd numbers are real images.
+        out_channels: The same of the output.
+        channels, pools, options: Of the `UNet`.
+
+    Raises:
+        InputError: From `UNet`.
+    """
+
+    standardises = True
+
+    def __init__(
+        self, channels: int = 32, pools: int = 4, in_channels: int = 2, out_channels: int = 2, **options: Any
+    ) -> None:
+        super().__init__()
+        self.unet = UNet(in_channels, out_channels, channels, pools, **options)
+        self.in_channels, self.out_channels, self.pools = in_channels, out_channels, pools
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (batch, n, height, width), complex or real, to the same kind with the output's channels.
+
+        Real parts are standardised together and imaginary parts together, each over all channels and pixels of a
+        sample; a real image as a whole.
+
+        Raises:
+            InputError: Complex images for a network of an odd number of channels, or too many.
+        """
+        if not image.is_complex():
+            return self._standardised(image, n_parts=1)
+        if 2 * image.shape[1] != self.in_channels or self.out_channels % 2:
+            raise InputError(
+                f"{image.shape[1]} complex channels for a NormUNet of {self.in_channels} real channels in and "
+                f"{self.out_channels} out; it needs two real ones for each complex one"
+            )
+        output = self._standardised(torch.cat([image.real, image.imag], dim=1), n_parts=2)
+        return torch.complex(*output.chunk(2, dim=1))
+
+    def _standardised(self, image: Tensor, n_parts: int) -> Tensor:
+        parts = image.unflatten(1, (n_parts, -1))
+        mean, std = _statistics(parts)
+        normalised = ((parts - mean) / std).flatten(1, 2)
+        height, width = image.shape[-2:]
+        top, bottom = _padding(height)
+        left, right = _padding(width)
+        output = self.unet(F.pad(normalised, (left, right, top, bottom))).float()
+        output = output[..., top : top + height, left : left + width]
+        return (output.unflatten(1, (n_parts, -1)) * std + mean).flatten(1, 2)
+
+
+def _statistics(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation over the last three axes, computed in double; of a constant one 1."""
+    values = parts.double().flatten(2)
+    mean, std = values.mean(2), values.std(2)
+    constant = values.amax(2) == values.amin(2)
+    std = torch.where(constant, torch.ones_like(std), std)
+    return tuple(x.to(parts.dtype)[..., None, None, None] for x in (mean, std))  # type: ignore[return-value]
+
+
+def _padding(size: int) -> tuple[int, int]:
+    """Pixels before and after, as fastMRI divides them."""
+    missing = -size % _MULTIPLE
+    return missing // 2, missing - missing // 2

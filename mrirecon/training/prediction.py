@@ -1,0 +1,59 @@
+"""How a network sees a sample, and what its output means: real or complex, standardised by the data or by itself."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mrirecon.data.transforms import CLAMP, ImageSample, normalize, unnormalize
+
+
+class Prediction(NamedTuple):
+    """A reconstruction `(batch, height, width)` in single precision."""
+
+    image: Tensor  # in the units of the target
+    normalized: Tensor  # minus the input's mean, over its standard deviation; not clamped
+
+
+def predict(model: nn.Module, sample: ImageSample) -> Prediction:
+    """Apply a network to a batch.
+
+    A network with the attribute `standardises` gets images as they are; any other one gets them standardised by the
+    sample's mean and standard deviation and clamped to 6 of the latter. One with two `in_channels` gets the
+    coil-combined complex image, the magnitude of its output is the reconstruction; any other one the RSS magnitude.
+    """
+    if getattr(model, "standardises", False):
+        return _raw(model, sample)
+    if sees_complex(model):
+        return _complex(model, sample)
+    normalized = model(normalize(sample.image, sample.mean, sample.std).unsqueeze(1)).squeeze(1).float()
+    return Prediction(unnormalize(normalized, sample.mean, sample.std), normalized)
+
+
+def sees_complex(model: nn.Module) -> bool:
+    """Whether the network's input is the coil-combined complex image."""
+    return getattr(model, "in_channels", 1) == 2
+
+
+def _raw(model: nn.Module, sample: ImageSample) -> Prediction:
+    if sees_complex(model):
+        image = model(sample.combined.unsqueeze(1)).squeeze(1).abs()
+    else:
+        image = model(sample.image.unsqueeze(1)).squeeze(1).float()
+    return Prediction(image, (image - _per_image(sample.mean)) / _per_image(sample.std))
+
+
+def _complex(model: nn.Module, sample: ImageSample) -> Prediction:
+    """Scaled, not shifted: a mean is nothing that a phase could keep; too bright pixels keep their phase."""
+    mean, std = _per_image(sample.mean), _per_image(sample.std)
+    image = sample.combined / std
+    brightness = image.abs()
+    limit = mean / std + CLAMP
+    image = torch.where(brightness > limit, image * (limit / brightness.clamp(min=1.0)), image)
+    output = model(torch.view_as_real(image).movedim(-1, 1)).float()
+    magnitude = torch.view_as_complex(output.movedim(1, -1).contiguous()).abs()
+    return Prediction(magnitude * std, magnitude - mean / std)
+
+
+def _per_image(value: Tensor) -> Tensor:
+    return value[..., None, None]

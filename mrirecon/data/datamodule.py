@@ -1,6 +1,6 @@
 """Training and validation data for the Lightning module."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
@@ -11,7 +11,7 @@ from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, unit_loader
 from mrirecon.data.masking import MaskSpec, evaluation_mask, resolve_mask_name
 from mrirecon.data.stream import BatchStream
-from mrirecon.data.transforms import to_image
+from mrirecon.data.transforms import ImageSample, KSpaceSample, to_image
 from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
 
@@ -24,14 +24,22 @@ class ReconDataModule(pl.LightningDataModule):
         batch_size: Slices per batch; a batch holds images of one shape.
         val_volumes: Number of validation volumes, drawn by seed; 0: all.
         seed: Seed of split, order, masks and selection.
+        transform: Makes each sample of its k-space.
 
     Raises:
         InputError: From `open_split`, before any work: see there.
     """
 
-    def __init__(self, config: DataConfig, batch_size: int = 2, val_volumes: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: DataConfig,
+        batch_size: int = 2,
+        val_volumes: int = 0,
+        seed: int = 0,
+        transform: Callable[[KSpaceSample], ImageSample] = to_image,
+    ) -> None:
         super().__init__()
-        self.config, self.batch_size, self.seed = config, batch_size, seed
+        self.config, self.batch_size, self.seed, self.transform = config, batch_size, seed, transform
         folder = open_folder(config, seed)
         self.train_volumes, train_notes = select(folder, config, "train", seed)
         self.val_volumes, val_notes = select(folder, config, "val", seed, n_volumes=val_volumes)
@@ -41,7 +49,7 @@ class ReconDataModule(pl.LightningDataModule):
         self.spec = MaskSpec.of(mask, config.acceleration, config.center_fraction)
         self._check_masks()
         self.train_set = self._dataset(self.train_volumes, self.spec)
-        self.stream = BatchStream(self.train_set.image_shapes, batch_size, seed=seed)
+        self.stream = self._stream()
 
     def _check_masks(self) -> None:
         """Draw each mask once: a center fraction that leaves nothing to undersample must not show in the middle."""
@@ -65,6 +73,16 @@ class ReconDataModule(pl.LightningDataModule):
         """The resumable stream of training batches."""
         return StreamLoader(self.train_set, self.stream, self.config.workers)
 
+    def recalibration_batches(self, n: int) -> Iterable[ImageSample]:
+        """The first `n` training batches of the first epoch (all, if there are fewer), the same each time."""
+        stream = self._stream()
+        stream.n_batches = min(n, stream.batches_per_epoch)
+        return StreamLoader(self.train_set, stream)
+
+    def _stream(self) -> BatchStream:
+        shapes, fixed = self.train_set.image_shapes, self.config.fixed_masks
+        return BatchStream(shapes, self.batch_size, seed=self.seed, fixed_masks=fixed)
+
     def val_dataloader(self) -> Sequence[DataLoader]:
         """One loader per acceleration, in fixed units."""
         loaders = []
@@ -79,6 +97,6 @@ class ReconDataModule(pl.LightningDataModule):
             mask=spec.name,
             acceleration=spec.accelerations,
             center_fraction=spec.center_fractions,
-            transform=to_image,
+            transform=self.transform,
             slices=self.config.slices or None,
         )

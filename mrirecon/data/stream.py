@@ -21,6 +21,7 @@ class BatchStream:
         n_batches: Length of the stream; `None`: one epoch.
         seed: Seed of order and masks.
         rank, world_size: Each process takes every `world_size`-th batch of an epoch.
+        fixed_masks: A slice keeps its mask's seed in every epoch.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class BatchStream:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        fixed_masks: bool = False,
     ) -> None:
         self._of_shape: dict[tuple[int, int], list[int]] = {}
         for index, shape in enumerate(image_shapes):
             self._of_shape.setdefault((shape[0], shape[1]), []).append(index)
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.fixed_masks = fixed_masks
         per_shape = (-(-len(indices) // batch_size) for indices in self._of_shape.values())
         self.batches_per_epoch = sum(per_shape) // world_size
         self.n_slices = len(image_shapes)
@@ -63,7 +66,7 @@ class BatchStream:
     def epoch(self, epoch: int) -> list[Batch]:
         """This rank's batches of one epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        seeds = rng.integers(2**32, size=self.n_slices)
+        seeds = (np.random.default_rng([self.seed]) if self.fixed_masks else rng).integers(2**32, size=self.n_slices)
         batches = [
             [(int(i), int(seeds[i])) for i in group]
             for indices in self._of_shape.values()

@@ -4,19 +4,37 @@ import torch
 
 from mrirecon.config import ModelConfig, TrainConfig
 from mrirecon.configfile import load
-from mrirecon.errors import InputError
-from mrirecon.models import UNet
+from mrirecon.errors import InputError, unknown_name
+from mrirecon.models import NormUNet, UNet
 from mrirecon.runs import RunFolder
 from mrirecon.training.module import ReconModule
 
+# name -> class, and who standardises its images
+MODELS: dict[str, tuple[type[UNet | NormUNet], str]] = {"unet": (UNet, "sample"), "normunet": (NormUNet, "network")}
+CHANNELS = {"magnitude": 1, "complex": 2}  # of input and output, by what the network sees
 
-def build_model(config: ModelConfig) -> UNet:
-    """The U-Net of a configuration.
+
+def build_model(config: ModelConfig) -> UNet | NormUNet:
+    """The network of a configuration.
 
     Raises:
         InputError: A name or a combination that does not exist.
     """
-    return UNet(
+    if config.name not in MODELS:
+        raise unknown_name("model", config.name, MODELS)
+    if config.input not in CHANNELS:
+        raise unknown_name("model input", config.input, CHANNELS)
+    build, normalizer = MODELS[config.name]
+    if config.normalize not in ("auto", normalizer):
+        if config.normalize not in ("sample", "network"):
+            raise unknown_name("normalize", config.normalize, ("auto", "sample", "network"))
+        raise InputError(
+            f"model.normalize {config.normalize} does not go with model.name {config.name}, whose images are "
+            f"standardised once, by the {normalizer}; leave it at auto"
+        )
+    return build(
+        in_channels=CHANNELS[config.input],
+        out_channels=CHANNELS[config.input],
         channels=config.channels,
         pools=config.pools,
         norm={"class_path": config.norm} if "." in config.norm else config.norm,

@@ -23,7 +23,7 @@ Scores = dict[str, float]
 
 
 class Keeper(Checkpoint):
-    """Validates every `val_every` steps, keeps `last` and `best` (highest validation SSIM), stops on request.
+    """Validates every `val_every` steps, keeps `last` and `best` (highest validation SSIM), stops when it is time.
 
     Args:
         run: Where the checkpoints go.
@@ -32,6 +32,7 @@ class Keeper(Checkpoint):
         checkpoint_every: Further steps to save at; 0: none.
         accumulate: Batches per optimizer step.
         n_steps: Optimizer steps of the whole run.
+        early_stop: Validations in a row without a better SSIM that end the run; 0: none do.
         settings: What decides the result; stored in each checkpoint (see `read_settings`).
     """
 
@@ -43,21 +44,23 @@ class Keeper(Checkpoint):
         checkpoint_every: int,
         accumulate: int,
         n_steps: int,
+        early_stop: int = 0,
         settings: dict[str, Any] | None = None,
     ) -> None:
         self.run, self.validate = run, validate
         self.val_every, self.checkpoint_every = val_every, checkpoint_every
-        self.accumulate, self.n_steps = accumulate, n_steps
+        self.accumulate, self.n_steps, self.early_stop = accumulate, n_steps, early_stop
         self.settings = settings or {}
         self.stop = StopRequest()
-        self.best_ssim, self.best_step, self.owes_validation = -float("inf"), 0, False
+        self.best_ssim, self.best_step, self.n_worse, self.owes_validation = -float("inf"), 0, 0, False
 
     def state_dict(self) -> dict[str, Any]:
-        """Settings, best score so far and whether the saved step was still to be validated."""
+        """Settings, best score so far, validations since, and whether the saved step was still to be validated."""
         return {
             "settings": self.settings,
             "best_ssim": self.best_ssim,
             "best_step": self.best_step,
+            "n_worse": self.n_worse,
             "owes_validation": self.owes_validation,
         }
 
@@ -65,13 +68,20 @@ class Keeper(Checkpoint):
         """The state of `state_dict`."""
         self.best_ssim = state_dict["best_ssim"]
         self.best_step = state_dict["best_step"]
+        self.n_worse = state_dict["n_worse"]
         self.owes_validation = state_dict["owes_validation"]
+
+    @property
+    def has_stalled(self) -> bool:
+        """The last validations were no better than one before: the run ends early."""
+        return 0 < self.early_stop <= self.n_worse
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen for signals; do the validation that an earlier stop left."""
         self.stop.listen()
         if self.owes_validation:
             self._validate_and_save(trainer, pl_module)
+        trainer.should_stop = self.has_stalled  # a run that ended early has ended
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -85,7 +95,7 @@ class Keeper(Checkpoint):
             self._validate_and_save(trainer, pl_module)
         elif self.stop or (self.checkpoint_every and step % self.checkpoint_every == 0):
             self._save(trainer, pl_module)
-        trainer.should_stop = trainer.should_stop or bool(self.stop)
+        trainer.should_stop = trainer.should_stop or bool(self.stop) or self.has_stalled
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Hand the signals back."""
@@ -104,6 +114,8 @@ class Keeper(Checkpoint):
         improved = scores is not None and scores["val_ssim"] > self.best_ssim
         if improved and scores is not None:
             self.best_ssim, self.best_step = scores["val_ssim"], trainer.global_step
+        if scores is not None:
+            self.n_worse = 0 if improved else self.n_worse + 1
         self._save(trainer, module)
         if improved:
             with replacing(self.run.checkpoint("best")) as temporary:

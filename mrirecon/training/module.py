@@ -1,34 +1,45 @@
-"""The Lightning module: a normalized network, a loss on normalised values, an optimizer with its schedule."""
+"""The Lightning module: a network, a loss, an optimizer with its schedule, and which weights are evaluated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from mrirecon.config import OptimizerConfig, ScheduleConfig
-from mrirecon.data.transforms import ImageSample, normalize, unnormalize
-from mrirecon.errors import WorkFailedError
+from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
+from mrirecon.data.transforms import ImageSample, normalize
+from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.evaluation import VolumeMetrics, mean_score
-from mrirecon.training.losses import Loss, make_loss
-from mrirecon.training.optimizers import make_optimizer
-from mrirecon.training.schedules import make_schedule
+from mrirecon.training.averages import OptimizerAverage, make_average
+from mrirecon.training.batchnorm import batch_norms, recalibrate
+from mrirecon.training.evaluated import EvaluatedWeights
+from mrirecon.training.losses import LossInput, Pairwise, make_loss
+from mrirecon.training.optimizers import has_modes, make_optimizer
+from mrirecon.training.prediction import Prediction, predict
+from mrirecon.training.schedules import PlateauLR, make_schedule
 
 
 class ReconModule(pl.LightningModule):
-    """Trains `model` to map zero-filled magnitude images to fully sampled ones.
+    """Trains `model` to map zero-filled images to fully sampled magnitudes.
 
-    The network and the loss see values normalised with the input's mean and standard deviation and clamped
-    to +-6; scores are taken on un-normalised images against the stored, unclamped target (fastMRI scores
-    against the clamped one).
+    What the network sees is in `predict`. Losses see values normalised with the input's mean and standard deviation,
+    the target clamped to +-6, or images; scores are taken on images against the stored, unclamped target (fastMRI
+    scores against the clamped one).
+
+    Where weights are averaged (`average`, or a Schedule-Free optimizer), the averages are validated and are the
+    `state_dict` of every checkpoint, with BatchNorm statistics measured for them on `recalibration_batches` (those
+    of the Trainer's data module, where it has them); a resumed run goes on with the `training_weights` beside them.
 
     Args:
-        model: `(batch, 1, height, width)` to the same shape.
+        model: A network, such as `UNet` or `NormUNet`.
         optimizer, schedule: Their configuration; `n_steps` is the length of the schedule.
-        loss: A name of `LOSSES`, a {class_path, init_args} or a callable.
+        loss: A name of `LOSSES`, a {class_path, init_args} or a callable (prediction, target) on normalised values.
         batch_weight: Weight of each batch's mean loss by batch number (uneven batches under accumulation).
         seed: The global generator is reseeded from (seed, batch number, rank) before each batch.
+        average: Which weights are evaluated.
+        l1_weight: Weight of l1 in the loss l1_ssim.
     """
 
     def __init__(
@@ -37,33 +48,44 @@ class ReconModule(pl.LightningModule):
         optimizer: OptimizerConfig | None = None,
         schedule: ScheduleConfig | None = None,
         n_steps: int = 1,
-        loss: str | dict[str, Any] | Loss = "l1",
+        loss: str | dict[str, Any] | Pairwise = "l1",
         batch_weight: Callable[[int], float] | None = None,
         seed: int = 0,
+        *,
+        average: AverageConfig | None = None,
+        l1_weight: float = 0.01,
     ) -> None:
         super().__init__()
         self.model = model
+        self.average = average or AverageConfig()
+        self.evaluated = EvaluatedWeights(self, make_average(self.average, n_steps), self._recalibrate)
+        self.recalibration_batches: Callable[[int], Iterable[ImageSample]] | None = None
         self.optimizer, self.schedule = optimizer or OptimizerConfig(), schedule or ScheduleConfig()
         self.n_steps, self.seed = n_steps, seed
-        self.loss = make_loss(loss)
+        self.loss = make_loss(loss, l1_weight)
         self.batch_weight = batch_weight or (lambda _number: 1.0)
         self.first_loss: float | None = None
 
     def forward(self, sample: ImageSample) -> Tensor:
         """Reconstructions `(batch, height, width)` in the units of the target."""
-        return unnormalize(self.predict_normalized(sample), sample.mean, sample.std)
+        return predict(self.model, sample).image
 
     def predict_normalized(self, sample: ImageSample) -> Tensor:
-        """The network's output on the normalised, clamped input, `(batch, height, width)`, in fp32."""
-        image = normalize(sample.image, sample.mean, sample.std)
-        return self.model(image.unsqueeze(1)).squeeze(1).float()
+        """The same minus the input's mean, over its standard deviation."""
+        return predict(self.model, sample).normalized
 
-    def sample_loss(self, sample: ImageSample) -> Tensor:
-        """Mean loss of a batch."""
+    def sample_loss(self, sample: ImageSample, prediction: Prediction | None = None) -> Tensor:
+        """Mean loss of a batch, whose `prediction` need not be made again."""
         target = normalize(sample.target, sample.mean, sample.std)
-        prediction = self.predict_normalized(sample)
-        with torch.autocast(prediction.device.type, enabled=False):
-            return self.loss(prediction, target)
+        image, normalized = prediction or predict(self.model, sample)
+        data_range = torch.as_tensor(sample.data_range, device=image.device)
+        with torch.autocast(image.device.type, enabled=False):
+            return self.loss(LossInput(normalized, target, image, sample.target, data_range))
+
+    def setup(self, stage: str) -> None:
+        """A data module knows the batches to recalibrate with."""
+        batches = getattr(getattr(self.trainer, "datamodule", None), "recalibration_batches", None)
+        self.recalibration_batches = self.recalibration_batches or batches
 
     def on_train_batch_start(self, batch: ImageSample, batch_idx: int) -> None:
         """Dropout of batch k does not depend on what ran before it."""
@@ -79,6 +101,32 @@ class ReconModule(pl.LightningModule):
         self._stop_if_diverged(loss.detach().item())
         return loss * self.batch_weight(batch_idx)
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Every step goes into the averages."""
+        super().optimizer_step(*args, **kwargs)
+        self.evaluated.update()
+
+    @contextmanager
+    def evaluated_weights(self) -> Iterator[None]:
+        """The weights that are evaluated are in place: the averages, where there are any."""
+        with self.evaluated.in_place():
+            yield
+
+    def observe(self, score: float) -> None:
+        """Tell the schedule the SSIM of a validation, which only `plateau` listens to."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, PlateauLR):
+            schedule.observe(score)
+
+    def on_validation_start(self) -> None:
+        """For a plain Trainer; see `evaluated_weights`."""
+        self._swapped = self.evaluated_weights()
+        self._swapped.__enter__()
+
+    def on_validation_end(self) -> None:
+        """The trained weights come back, after all callbacks that save."""
+        self._swapped.__exit__(None, None, None)
+
     def on_validation_epoch_start(self) -> None:
         """For a plain Trainer; `mrirecon train` validates at exact steps instead (training/keeper.py)."""
         self._val_metrics, self._val_ids = VolumeMetrics(), dict[str, int]()
@@ -93,18 +141,24 @@ class ReconModule(pl.LightningModule):
         """Log the mean over volumes as val_ssim, val_psnr, val_nmse."""
         mean = mean_score(self._val_metrics.compute().values())
         self.log_dict({"val_ssim": mean.ssim, "val_psnr": mean.psnr, "val_nmse": mean.nmse})
+        if not self.trainer.sanity_checking:
+            self.observe(mean.ssim)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The first loss is what a diverging one is held against."""
+        """The averages, and the first loss, which a diverging one is held against."""
+        self.evaluated.save(checkpoint)
         checkpoint["first_loss"] = self.first_loss
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The first loss of the whole run, not of its resumed part."""
+        """The trained weights, and the first loss of the whole run, not of its resumed part."""
+        self.evaluated.load(checkpoint)
         self.first_loss = checkpoint.get("first_loss")
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer and a schedule that moves every optimizer step."""
         config = self.optimizer
+        if isinstance(config.lr, str):
+            raise InputError("optimizer.lr is find, which mrirecon train replaces by a number; give a number here")
         optimizer = make_optimizer(
             config.name,
             self.model,
@@ -115,8 +169,24 @@ class ReconModule(pl.LightningModule):
             alpha=config.alpha,
             eps=config.eps,
         )
+        if has_modes(optimizer):
+            if self.average.name != "none":
+                raise InputError(f"{config.name} averages by itself; leave average.name ({self.average.name}) at none")
+            self.evaluated.average = OptimizerAverage(optimizer)
         schedule = make_schedule(optimizer, self.schedule, self.n_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _recalibrate(self) -> None:
+        """BatchNorm's statistics of the weights that are in place, in the precision of the training."""
+        if self.recalibration_batches is None:
+            raise InputError(
+                "averaged weights of a network with BatchNorm need batches to recalibrate it with: give the Trainer a "
+                "ReconDataModule, or set module.recalibration_batches (a function of their number)"
+            )
+        batches = self.recalibration_batches(self.average.bn_batches)
+        trainer = self._trainer
+        with trainer.precision_plugin.forward_context() if trainer else nullcontext():
+            recalibrate(self, batch_norms(self), batches)
 
     def _stop_if_diverged(self, loss: float) -> None:
         if self.first_loss is None:

@@ -13,6 +13,7 @@ _NOT_NEGATIVE = (
     "val_every",
     "val_volumes",
     "checkpoint_every",
+    "early_stop",
     "clip",
     "seed",
     "threads",

@@ -5,15 +5,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mrirecon.config import TrainConfig
 from mrirecon.data.datamodule import ReconDataModule
-from mrirecon.data.transforms import ImageSample, to_device
+from mrirecon.data.transforms import TRANSFORMS, ImageSample
 from mrirecon.errors import unknown_name
 from mrirecon.progress import progress
+from mrirecon.training.batchnorm import recalibrate
 
 BN_STATS = ("running", "batch", "recalibrated")
 N_BATCHES = 200  # enough for a mean over batches; a smaller training set gives fewer
@@ -52,26 +52,6 @@ def set_bn_stats(module: nn.Module, kind: str, trained: TrainConfig, data: str =
         recalibrate(module, layers, _training_batches(trained, data))
 
 
-def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterable[ImageSample]) -> None:
-    """Replace running statistics by their mean over `batches` (as `torch.optim.swa_utils.update_bn`).
-
-    Unlike there, only BatchNorm is in training mode, so that dropout stays off.
-    """
-    layers, device = list(layers), next(module.parameters()).device
-    module.eval()
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # torch's word for a cumulative mean
-        layer.train()
-    with torch.inference_mode():
-        for batch in batches:
-            module(to_device(batch, device))
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    module.eval()
-
-
 def _use_batch(layers: Iterable[_BatchNorm]) -> None:
     for layer in layers:
         layer.track_running_stats = False  # without buffers, torch normalises by the batch in eval mode too
@@ -82,6 +62,6 @@ def _training_batches(trained: TrainConfig, data: str) -> Iterable[ImageSample]:
     config = trained.data
     if data and not Path(config.path).is_dir():
         config = replace(config, path=data)
-    module = ReconDataModule(config, trained.batch_size, seed=trained.seed)
-    module.plan(min(N_BATCHES, len(module.stream)))
-    return progress(module.train_dataloader(), "recalibrating BatchNorm", unit="batches")
+    transform = TRANSFORMS[trained.model.input]
+    module = ReconDataModule(config, trained.batch_size, seed=trained.seed, transform=transform)
+    return progress(module.recalibration_batches(N_BATCHES), "recalibrating BatchNorm", unit="batches")

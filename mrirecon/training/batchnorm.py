@@ -1,0 +1,34 @@
+"""Running statistics of BatchNorm measured anew, for weights that no training step has seen."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mrirecon.data.transforms import ImageSample, to_device
+
+
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """The layers with running statistics."""
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+
+
+def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterable[ImageSample]) -> None:
+    """Replace running statistics by their mean over `batches` (as `torch.optim.swa_utils.update_bn`).
+
+    Unlike there, only BatchNorm is in training mode, so that dropout stays off. `module` is left in eval mode.
+    """
+    layers, device = list(layers), next(module.parameters()).device
+    module.eval()
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's word for a cumulative mean
+        layer.train()
+    with torch.no_grad():
+        for batch in batches:
+            module(to_device(batch, device))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    module.eval()

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ from mrirecon import progress
 from mrirecon.training.journal import Journal
 
 LOG_EVERY = 10  # optimizer steps
+TABLE = ("step", "volume", "acceleration", "n_slices", "ssim", "psnr", "nmse")  # columns of val_volumes
 _PLAIN_EVERY_S = 15.0
 
 
@@ -44,6 +46,9 @@ class Curves(pl.Callback):
         self._started = self._window = self._said = time.monotonic()
         self._first_step = trainer.global_step
         self.journal.begin(trainer.global_step)
+        for logger in trainer.loggers:
+            if hasattr(logger, "begin"):
+                logger.begin(trainer.global_step)
         self._bar = None
         if not progress.quiet and sys.stderr.isatty():
             from tqdm import tqdm
@@ -79,8 +84,21 @@ class Curves(pl.Callback):
         """Close the bar before the error is printed."""
         self._close()
 
-    def validated(self, trainer: pl.Trainer, scores: dict[str, float], panel: torch.Tensor | None = None) -> None:
-        """Record the scores of the current step; loggers that show images get `panel` `(height, width)`, 0 to 1."""
+    def validated(
+        self,
+        trainer: pl.Trainer,
+        scores: dict[str, float],
+        panel: torch.Tensor | None = None,
+        volumes: Sequence[Sequence[Any]] = (),
+    ) -> None:
+        """Record the scores of the current step.
+
+        Args:
+            trainer: Its step and its loggers.
+            scores: Means by name.
+            panel: `(height, width)`, 0 to 1, for loggers that show images.
+            volumes: A row for each volume and acceleration, for loggers that show tables; see `TABLE`.
+        """
         step = trainer.global_step
         self.latest.update(scores)
         self.journal.add(step=step, epoch=self._epoch(step), seconds=self._elapsed(), **scores)
@@ -89,6 +107,8 @@ class Curves(pl.Callback):
             if panel is not None and hasattr(logger, "log_image"):
                 caption = "target, zero-filled, reconstruction"
                 logger.log_image("panel", [panel.mul(255).byte().numpy()], step=step, caption=[caption])
+            if volumes and hasattr(logger, "log_table"):
+                logger.log_table("val_volumes", list(TABLE), [[step, *row] for row in volumes], step=step)
         self._say(
             f"step {step}/{self.n_steps}: validation SSIM {scores['val_ssim']:.4f}, "
             f"PSNR {scores['val_psnr']:.2f} dB, NMSE {scores['val_nmse']:.4f}"

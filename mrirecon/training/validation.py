@@ -11,8 +11,10 @@ from torch.utils.data import DataLoader
 
 from mrirecon.data.transforms import ImageSample, to_device
 from mrirecon.evaluation import VolumeMetrics, mean_score
+from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.training.curves import Curves
 from mrirecon.training.module import ReconModule
+from mrirecon.training.prediction import predict
 from mrirecon.training.stopping import StopRequest
 
 
@@ -31,37 +33,50 @@ class Validation:
         """Mean scores over volumes and accelerations; None when a stop was requested meanwhile."""
         began = time.monotonic()
         module.eval()
-        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        with module.evaluated_weights(), torch.inference_mode(), trainer.precision_plugin.forward_context():
             losses, metrics = self._score(module, stop)
         module.train()
         self.curves.leave_out(time.monotonic() - began)
         if stop:
             return None
-        mean = mean_score(score for metric in metrics for score in metric.compute().values())
+        computed = [metric.compute() for metric in metrics]
+        mean = mean_score(score for volumes in computed for score in volumes.values())
         scores = {
             "val_loss": sum(losses) / len(losses),
             "val_ssim": mean.ssim,
             "val_psnr": mean.psnr,
             "val_nmse": mean.nmse,
         }
-        self.curves.validated(trainer, scores, self._panel)
+        module.observe(mean.ssim)
+        self.curves.validated(trainer, scores, self._panel, self._rows(computed))
         return scores
 
     def _score(self, module: ReconModule, stop: StopRequest) -> tuple[list[float], list[VolumeMetrics]]:
         losses: list[float] = []
         self._panel: Tensor | None = None
+        self._accelerations: list[dict[str, float]] = [{} for _ in self.loaders]
         metrics = [VolumeMetrics([v.name for v in loader.dataset.volumes]) for loader in self.loaders]  # type: ignore[attr-defined]
-        for metric, loader in zip(metrics, self.loaders, strict=True):
+        for metric, loader, nominal in zip(metrics, self.loaders, self._accelerations, strict=True):
             for batch in loader:
                 if stop:
                     return losses, metrics
                 sample = to_device(batch, module.device)
-                images = module(sample)
+                prediction = predict(module.model, sample)
+                images = prediction.image
                 if self._panel is None:
                     self._panel = _side_by_side(sample, images)
-                losses += [module.sample_loss(sample).item()] * len(images)
+                losses += [module.sample_loss(sample, prediction).item()] * len(images)
                 metric.update(sample.target, images, sample.data_range, sample.volume, sample.slice_idx)
+                nominal.update(zip(sample.volume, torch.as_tensor(sample.acceleration).tolist(), strict=True))
         return losses, metrics
+
+    def _rows(self, computed: Sequence[dict[str | int, VolumeScore]]) -> list[list[Any]]:
+        """Volume, nominal acceleration, slices and scores; of a volume only its name, which is no patient's."""
+        return [
+            [name, nominal[str(name)], score.n_slices, score.ssim, score.psnr, score.nmse]
+            for nominal, scores in zip(self._accelerations, computed, strict=True)
+            for name, score in scores.items()
+        ]
 
 
 def _side_by_side(sample: ImageSample, images: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from mrirecon.errors import Stopped
 from mrirecon.files import replacing
 from mrirecon.models.memory import keep_freed_memory
+from mrirecon.progress import say
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.curves import Curves
@@ -33,8 +34,8 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     plan, per_epoch = work.plan, work.data.stream.batches_per_epoch
     curves = Curves(Journal(run.curves), per_epoch, plan.accumulate, plan.n_steps)
     validation = Validation(work.data.val_dataloader(), curves)
-    every = work.config.checkpoint_every
-    keeper = Keeper(run, validation, plan.val_every, every, plan.accumulate, plan.n_steps, work.settings)
+    every, early_stop = work.config.checkpoint_every, work.config.early_stop
+    keeper = Keeper(run, validation, plan.val_every, every, plan.accumulate, plan.n_steps, early_stop, work.settings)
     loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config))
     trainer = _trainer(work, run, [curves, keeper], loggers)
     if work.device == "cpu":
@@ -47,7 +48,10 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
         raise KeyboardInterrupt from None
     finally:
         close_loggers(work.config.logger)
-    if keeper.stop.signal and trainer.global_step < plan.n_steps:
+    if keeper.has_stalled:
+        since = f"{keeper.n_worse} validations without a better SSIM than at step {keeper.best_step}"
+        say(f"ended at step {trainer.global_step} of {plan.n_steps}: {since}")
+    elif keeper.stop.signal and trainer.global_step < plan.n_steps:
         raise Stopped(
             f"stopped by {keeper.stop.signal.name} at step {trainer.global_step} of {plan.n_steps}; "
             f"saved. Go on with: mrirecon train --resume {run.path}"

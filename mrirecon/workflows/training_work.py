@@ -4,9 +4,11 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch.utils.data import default_collate
 
 from mrirecon import progress
 from mrirecon.config import TrainConfig
@@ -14,15 +16,17 @@ from mrirecon.configfile import flatten
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec
+from mrirecon.data.transforms import TRANSFORMS
 from mrirecon.errors import InputError
 from mrirecon.models.precision import auto_precision
 from mrirecon.models.unet import check_image_size
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import build_model
 from mrirecon.training.loggers import check_logger
+from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
 from mrirecon.training.plan import Plan, check_numbers, make_plan
-from mrirecon.workflows.device import PRECISIONS, choose_device
+from mrirecon.workflows.device import PRECISIONS, autocast, choose_device
 from mrirecon.workflows.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.
@@ -42,7 +46,8 @@ class TrainingWork:
         check_logger(config.logger)
         torch.manual_seed(config.seed)
         self.model = build_model(config.model)
-        self.data = ReconDataModule(config.data, config.batch_size, config.val_volumes, config.seed)
+        transform = TRANSFORMS[config.model.input]
+        self.data = ReconDataModule(config.data, config.batch_size, config.val_volumes, config.seed, transform)
         for shape in set(self.data.train_set.image_shapes):
             check_image_size(shape, config.model.pools)
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
@@ -56,7 +61,10 @@ class TrainingWork:
             config.loss,
             lambda number: stream.weight(number, accumulate),
             config.seed,
+            average=config.average,
+            l1_weight=config.l1_weight,
         )
+        self.module.recalibration_batches = self.data.recalibration_batches
         self.module.configure_optimizers()  # a wrong name fails here, not after the start
 
     @property
@@ -66,16 +74,26 @@ class TrainingWork:
         flat = {key: value for key, value in flatten(self.config).items() if key not in elsewhere}
         return flat | {"precision": self.precision}
 
+    @cached_property
+    def summary(self) -> ModelSummary:
+        """The network's size and a training step's, measured on the largest training image."""
+        shapes = self.data.train_set.image_shapes
+        largest = max(range(len(shapes)), key=lambda i: shapes[i][0] * shapes[i][1])
+        sample = default_collate([self.data.train_set[largest]])
+        device = torch.device(self.device)
+        precision = autocast(device, self.precision)
+        return summarize(self.model, sample, self.config.batch_size, self.config.optimizer, device, precision)
+
     def provenance(self) -> dict[str, Any]:
         """The facts beside the configuration."""
-        manifest = data_manifest([*self.data.train_volumes, *self.data.val_volumes])
         return provenance(
             device=self.device,
             precision=self.precision,
             seed=self.config.seed,
-            data_manifest=manifest,
+            data_manifest=self._manifest(),
             masks=dataclasses.asdict(self.data.spec),
             protocol="fastmri-v1",
+            model=self.summary.as_dict(),
         )
 
     def announce(self, run: RunFolder) -> None:
@@ -83,14 +101,14 @@ class TrainingWork:
         if progress.quiet:
             return
         data, plan = self.data, self.plan
-        n_parameters = sum(p.numel() for p in self.model.parameters())
         lines = [
             f"run folder  {run.path}",
             f"data        {len(data.train_volumes)} training volumes ({len(data.train_set)} slices), "
             f"{len(data.val_volumes)} validation volumes",
             *(f"note        {note}" for note in data.notes),
             f"masks       {_masks(data.spec)}",
-            f"network     U-Net, {n_parameters:,} parameters, {self.device}, {self.precision}, {_threads()}",
+            f"network     U-Net, {self.device}, {self.precision}, {_threads()}",
+            f"size        {self.summary}",
             f"plan        {plan.n_steps} steps x {plan.accumulate * self.config.batch_size} slices "
             f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps",
         ]
@@ -123,11 +141,14 @@ class TrainingWork:
                 f"{run.provenance} does not name the training data ({type(error).__name__}: {error}); "
                 f"this run cannot go on, start again: mrirecon train -c {run.config}"
             ) from None
-        if self.provenance()["data_manifest"]["sha256"] != stored:
+        if self._manifest()["sha256"] != stored:
             raise InputError(
                 f"the files under {self.config.data.path} are not those that {run.path} was trained on; "
                 "a resumed run needs the same data (--data says where it is now)"
             )
+
+    def _manifest(self) -> dict[str, Any]:
+        return data_manifest([*self.data.train_volumes, *self.data.val_volumes])
 
 
 def _masks(spec: MaskSpec) -> str:

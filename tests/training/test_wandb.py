@@ -1,38 +1,73 @@
-"""The real wandb client, offline: its own file holds the curves and the image panels."""
+"""The real wandb client, offline: its own files hold the curves, panels, tables and configuration of a run."""
 
+import csv
 import json
+import signal
 import struct
+import subprocess
+import sys
+from collections import Counter
 
 import pytest
 
 from mrirecon.config import DataConfig, ModelConfig, TrainConfig
+from mrirecon.errors import Stopped
+from mrirecon.runs import open_run
+from mrirecon.training.module import ReconModule
 from mrirecon.workflows.train import train
 
+PATIENT = "Zaphod-Beeblebrox-1942"
+RESUME = "import sys; from mrirecon.cli import main; sys.exit(main())"
 
-@pytest.fixture
-def history(tmp_path, volume_writer, monkeypatch):
-    """Records of a short run, read back from its own file."""
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")
+pytestmark = pytest.mark.filterwarnings("ignore")  # the client warns about its own future
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, volume_writer):
+    """A run of 20 steps that was stopped after step 12 and went on in another process."""
+    root = tmp_path_factory.mktemp("wandb")
     for split in ("train", "val"):
-        (tmp_path / "data" / split).mkdir(parents=True)
-        volume_writer(tmp_path / "data" / split / f"{split}.h5", matrix=(32, 32))
-    run = train(
-        TrainConfig(
-            data=DataConfig(path=str(tmp_path / "data")),
-            model=ModelConfig(channels=4, pools=2),
-            max_steps=20,
-            val_every=10,
-            precision="fp32",
-            device="cpu",
-            threads=1,
-            logger="wandb",
-            output=str(tmp_path / "run"),
-        )
+        (root / "data" / split).mkdir(parents=True)
+        for i in range(2):
+            volume_writer(root / "data" / split / f"{split}{i}.h5", matrix=(32, 32), patient_id=PATIENT, seed=i)
+    config = TrainConfig(
+        data=DataConfig(path=str(root / "data"), acceleration=[4, 8]),
+        model=ModelConfig(channels=4, pools=2),
+        max_steps=20,
+        val_every=10,
+        precision="fp32",
+        device="cpu",
+        threads=1,
+        logger="wandb",
+        output=str(root / "run"),
     )
-    return run, list(records(next(run.path.rglob("*.wandb"))))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WANDB_API_KEY", "WANDB_MODE"):
+            patch.setenv(name, "")  # remembered, so that what the logger sets does not outlive the test
+            patch.delenv(name)
+        patch.setenv("HOME", str(root))
+        patch.setenv("WANDB_SILENT", "true")
+        stop_at_batch(patch, 11)
+        with pytest.raises(Stopped):
+            train(config)
+        patch.delenv("WANDB_MODE")
+        first = json.loads(open_run(config.output).provenance.read_text())["wandb"]
+        command = [sys.executable, "-c", RESUME, "train", "--resume", config.output, "--quiet"]
+        done = subprocess.run(command, capture_output=True, check=False, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert first["id"]
+    return open_run(config.output), first
+
+
+def stop_at_batch(patch, number):
+    original = ReconModule.on_train_batch_start
+
+    def arriving(self, batch, batch_idx):
+        if batch_idx == number:
+            signal.raise_signal(signal.SIGTERM)
+        original(self, batch, batch_idx)
+
+    patch.setattr(ReconModule, "on_train_batch_start", arriving)
 
 
 def records(path):
@@ -54,24 +89,82 @@ def records(path):
             parts = b""
 
 
-@pytest.mark.filterwarnings("ignore")  # the client warns about its own future
-def test_offline_history_holds_curves_panels_and_configuration(history):
-    run, found = history
-    rows = [
-        {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-        for record in found
-        if record.WhichOneof("record_type") == "history"
-    ]
-    by_step = {}
-    for row in rows:
-        by_step.setdefault(row.get("trainer/global_step"), {}).update(row)
-    assert {10, 20} <= set(by_step)
-    assert {"train_loss", "lr", "val_ssim", "val_psnr", "val_nmse"} <= set(by_step[20])
-    panels = [json.loads(json.dumps(v)) for row in rows for k, v in row.items() if k.startswith("panel")]
-    assert panels
-    assert list(run.path.rglob("media/images/*.png"))
-    assert run.curves.is_file()
-    configs = [record for record in found if record.WhichOneof("record_type") in ("config", "run")]
-    text = " ".join(str(record) for record in configs)
-    assert "onecycle" in text
-    assert "patient" not in text
+def all_records(run, kind):
+    """Records of one kind, of both processes, in order."""
+    files = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 2
+    return [getattr(r, kind) for file in files for r in records(file) if r.WhichOneof("record_type") == kind]
+
+
+def history(run):
+    for record in all_records(run, "history"):
+        yield {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.item}
+
+
+def rows(run):
+    with run.curves.open() as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.mark.parametrize("name", ["train_loss", "lr", "val_loss", "val_ssim", "val_psnr", "val_nmse"])
+def test_curves_equal_the_csv_file(run, name):
+    logged = [(row["trainer/global_step"], row[name]) for row in history(run[0]) if name in row]
+    stored = [(int(row["step"]), float(row[name])) for row in rows(run[0]) if row[name]]
+    assert [step for step, _ in logged] == [step for step, _ in stored] == [10, 20]
+    assert [value for _, value in logged] == pytest.approx([value for _, value in stored], rel=1e-8)
+
+
+def test_each_validation_shows_a_panel(run):
+    shown = [row for row in history(run[0]) if any(key.startswith("panel") for key in row)]
+    assert [row["trainer/global_step"] for row in shown] == [10, 20]
+    assert len(list(run[0].path.glob("wandb/offline-run-*/files/media/images/*.png"))) == 2
+
+
+def test_each_validation_has_a_table_of_volumes(run):
+    tables = {}
+    for file in run[0].path.glob("wandb/offline-run-*/files/media/table/val_volumes*.json"):
+        table = json.loads(file.read_text())
+        assert table["columns"] == ["step", "volume", "acceleration", "n_slices", "ssim", "psnr", "nmse"]
+        tables[table["data"][0][0]] = table["data"]
+    assert sorted(tables) == [10, 20]
+    scores = {int(row["step"]): row for row in rows(run[0]) if row["val_ssim"]}
+    for step, data in tables.items():
+        assert {(row[0], row[1], row[2]) for row in data} == {
+            (step, f"val/val{i}.h5", acceleration) for i in range(2) for acceleration in (4, 8)
+        }
+        assert {row[3] for row in data} == {3}
+        for column, name in enumerate(("val_ssim", "val_psnr", "val_nmse"), start=4):
+            mean = sum(row[column] for row in data) / len(data)
+            assert mean == pytest.approx(float(scores[step][name]), rel=1e-8)
+
+
+def test_the_configuration_is_there(run):
+    first, second = all_records(run[0], "run")
+    for record in (first, second):
+        config = {item.key: json.loads(item.value_json) for item in record.config.update}
+        assert config["max_steps"] == 20
+        assert config["model"]["channels"] == 4
+        assert config["data"]["acceleration"] == [4, 8]
+
+
+def test_a_resumed_run_is_the_same_wandb_run_and_provenance_names_it(run):
+    run, first = run
+    now = json.loads(run.provenance.read_text())["wandb"]
+    assert {record.run_id for record in all_records(run, "run")} == {first["id"]}
+    folders = first.pop("offline_folder"), now.pop("offline_folder")
+    assert now == first == {"id": first["id"], "project": "mrirecon", "name": "run", "url": None}
+    assert len(set(folders)) == 2
+    for folder in folders:
+        assert list((run.path / folder).glob(f"*{first['id']}.wandb"))
+
+
+def test_no_patient_is_named_anywhere(run):
+    run, _ = run
+    files = [path for path in (run.path / "wandb").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    contents = [path.read_bytes() for path in files]
+    for log in run.path.rglob("*.wandb"):  # the log is cut into blocks, so look into whole records too
+        contents += [record.SerializeToString() for record in records(log)]
+    found = Counter(word for word in (b"val0.h5", PATIENT.encode()) for content in contents if word in content)
+    assert found[b"val0.h5"]
+    assert not found[PATIENT.encode()]

@@ -11,6 +11,8 @@ from mrirecon.errors import InputError, unknown_name
 COMMANDS = {
     "demo": "demo",
     "data simulate": "data_simulate",
+    "config list": "config_list",
+    "config show": "config_show",
     "train": "train",
     "evaluate": "evaluate",
     "score": "score",
@@ -32,18 +34,23 @@ def _dispatch(words: list[str]) -> None:
     if words[0] == "--version":
         print(f"mrirecon {__version__}")
         return
-    if words == ["data"] or words[:2] in (["data", "--help"], ["data", "-h"]):
-        print(_overview("data "))
+    if words[0] in _families() and words[1:2] in ([], ["--help"], ["-h"]):
+        print(_overview(f"{words[0]} "))
         return
     for n_words in (2, 1):
         name = " ".join(words[:n_words])
         if name in COMMANDS:
             import_module(f"mrirecon.cli.{COMMANDS[name]}").COMMAND(words[n_words:])
             return
-    name = " ".join(words[:2]) if words[0] == "data" else words[0]
+    name = " ".join(words[:2]) if words[0] in _families() else words[0]
     if name.startswith("-"):
         raise InputError(f"unknown option '{name}'; a command comes first: {', '.join(COMMANDS)}")
     raise unknown_name("command", name, COMMANDS, "See mrirecon --help.")
+
+
+def _families() -> set[str]:
+    """First words of the commands of two."""
+    return {name.split()[0] for name in COMMANDS if " " in name}
 
 
 def _overview(prefix: str = "") -> str:

@@ -3,7 +3,7 @@
 Each key is a flag of the command that reads it.
 """
 
-from mrirecon.config.make import DemoConfig, SimulateConfig
+from mrirecon.config.make import DemoConfig, NoConfig, SimulateConfig
 from mrirecon.config.train import (
     AverageConfig,
     DataConfig,
@@ -21,6 +21,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "ModelConfig",
+    "NoConfig",
     "OptimizerConfig",
     "ReconstructConfig",
     "ScheduleConfig",

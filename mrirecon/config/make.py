@@ -61,3 +61,8 @@ class DemoConfig:
     """Seed of the simulation and the training."""
     overwrite: bool = False
     """Replace what stands in the output folder."""
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """The keys of a command that has none."""

@@ -9,11 +9,12 @@ from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, unit_loader
-from mrirecon.data.masking import MaskSpec, evaluation_mask, resolve_mask_name
+from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec
 from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import ImageSample, KSpaceSample, to_image
 from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
+from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
 
 
 class ReconDataModule(pl.LightningDataModule):
@@ -25,6 +26,7 @@ class ReconDataModule(pl.LightningDataModule):
         val_volumes: Number of validation volumes, drawn by seed; 0: all.
         seed: Seed of split, order, masks and selection.
         transform: Makes each sample of its k-space.
+        protocol: Decides the validation masks, and whether val is halved.
 
     Raises:
         InputError: From `open_split`, before any work: see there.
@@ -37,16 +39,17 @@ class ReconDataModule(pl.LightningDataModule):
         val_volumes: int = 0,
         seed: int = 0,
         transform: Callable[[KSpaceSample], ImageSample] = to_image,
+        protocol: Protocol = FASTMRI_V1,
     ) -> None:
         super().__init__()
         self.config, self.batch_size, self.seed, self.transform = config, batch_size, seed, transform
-        folder = open_folder(config, seed)
+        self.protocol = protocol
+        folder = open_folder(config, seed, protocol.halves_val)
         self.train_volumes, train_notes = select(folder, config, "train", seed)
         self.val_volumes, val_notes = select(folder, config, "val", seed, n_volumes=val_volumes)
         self.notes = list(dict.fromkeys([*folder.notes, *train_notes, *val_notes, *self._shared_patients()]))
         self.assignment = folder.assignment
-        mask = resolve_mask_name(config.mask, self.train_volumes)
-        self.spec = MaskSpec.of(mask, config.acceleration, config.center_fraction)
+        self.spec = mask_spec(config, self.train_volumes, protocol.mask_rule)
         self._check_masks()
         self.train_set = self._dataset(self.train_volumes, self.spec)
         self.stream = self._stream()
@@ -97,6 +100,7 @@ class ReconDataModule(pl.LightningDataModule):
             mask=spec.name,
             acceleration=spec.accelerations,
             center_fraction=spec.center_fractions,
+            protocol=self.protocol,
             transform=self.transform,
             slices=self.config.slices or None,
         )

@@ -13,6 +13,7 @@ from mrirecon.data.files import list_volumes
 from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, training_mask
 from mrirecon.data.transforms import KSpaceSample, apply_mask
 from mrirecon.data.volume import Volume
+from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
 from mrirecon.physics import Mask
 
 
@@ -31,6 +32,7 @@ class SliceDataset(Dataset[Any]):
         transform: Made of the `KSpaceSample`, for example `to_image`.
         slices: First and last slice used of each volume, counted from 0, both included; None: all.
         draw: Which evaluation mask; 0 is fastMRI's.
+        protocol: Decides the evaluation masks and what the data range is.
 
     Raises:
         InputError: A file, a name or a range that does not fit.
@@ -46,11 +48,15 @@ class SliceDataset(Dataset[Any]):
         transform: Callable[[KSpaceSample], Any] | None = None,
         slices: Sequence[int] | None = None,
         draw: int = 0,
+        protocol: Protocol = FASTMRI_V1,
     ) -> None:
         if isinstance(volumes, str | os.PathLike):
             volumes = list_volumes(Path(volumes))
         self.volumes = list(volumes)
-        self.spec = MaskSpec.of(resolve_mask_name(mask, self.volumes), acceleration, center_fraction)
+        self.spec = MaskSpec.of(
+            resolve_mask_name(mask, self.volumes), acceleration, center_fraction, protocol.mask_rule
+        )
+        self.range_attribute = protocol.range_attribute
         self.transform = transform
         self.draw = draw
         spans = check_slices(self.volumes, slices)
@@ -69,17 +75,17 @@ class SliceDataset(Dataset[Any]):
         v, slice_idx = self.items[i]
         volume = self.volumes[v]
         mask = evaluation_mask(volume, self.spec, self.draw) if seed is None else training_mask(volume, self.spec, seed)
-        sample = _sample(volume, slice_idx, mask)
+        sample = _sample(volume, slice_idx, mask, self.range_attribute)
         return sample if self.transform is None else self.transform(sample)
 
 
-def _sample(volume: Volume, slice_idx: int, mask: Mask) -> KSpaceSample:
+def _sample(volume: Volume, slice_idx: int, mask: Mask, range_attribute: str) -> KSpaceSample:
     target = torch.from_numpy(volume.target(slice_idx)) if volume.has_target else torch.empty(0)
     return KSpaceSample(
         apply_mask(torch.from_numpy(volume.kspace(slice_idx)), mask.columns),
         mask.columns,
         target,
-        volume.data_range,
+        float(volume.attrs.get(range_attribute, volume.data_range)),
         volume.image_shape,
         volume.name,
         slice_idx,

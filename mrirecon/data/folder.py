@@ -52,7 +52,9 @@ class DataFolder:
         return self.splits[split]
 
 
-def open_split(config: DataConfig, split: str, seed: int, n_volumes: int = 0) -> list[Volume]:
+def open_split(
+    config: DataConfig, split: str, seed: int, n_volumes: int = 0, *, halve_val: bool = False
+) -> list[Volume]:
     """The checked and selected volumes of one split; what the reader has to know is printed.
 
     Args:
@@ -60,11 +62,12 @@ def open_split(config: DataConfig, split: str, seed: int, n_volumes: int = 0) ->
         split: train, val, test or all.
         seed: Draws the split of a flat folder and the selected volumes.
         n_volumes: Further reduces the selection to so many volumes, drawn by seed; 0: no.
+        halve_val: See `open_folder`.
 
     Raises:
         InputError: The folder, the split, a selection or any file of the split is wrong; nothing was done.
     """
-    folder = open_folder(config, seed)
+    folder = open_folder(config, seed, halve_val)
     volumes, notes = select(folder, config, split, seed, n_volumes)
     for note in [*folder.notes, *notes]:
         if not progress.quiet:
@@ -72,8 +75,11 @@ def open_split(config: DataConfig, split: str, seed: int, n_volumes: int = 0) ->
     return volumes
 
 
-def open_folder(config: DataConfig, seed: int) -> DataFolder:
+def open_folder(config: DataConfig, seed: int, halve_val: bool = False) -> DataFolder:
     """Find the files of `config.path` and their splits: folders as they are, a flat one by patient and seed.
+
+    With `halve_val`, the first half of a val folder by file name is val and the second is test (AlgoPerf's rule: of
+    fastMRI's 199 knees 100 and 99).
 
     Raises:
         InputError: Nothing to read there, or a file that says nothing sound about itself.
@@ -88,7 +94,18 @@ def open_folder(config: DataConfig, seed: int) -> DataFolder:
     if groups and h5_files(root):
         inside = groups[next(iter(groups))][0].name
         raise InputError(f"{root} has both .h5 files and split folders ({inside}/); move the files into a folder")
-    return _ready_made(root, groups, config.coils) if groups else _flat(root, config.coils, seed)
+    folder = _ready_made(root, groups, config.coils) if groups else _flat(root, config.coils, seed)
+    if groups and halve_val and "val" in groups:
+        _halve_val(folder, [v for path in groups["val"] for v in list_volumes(path, root)], config.coils)
+    return folder
+
+
+def _halve_val(folder: DataFolder, val: list[Volume], coils: str) -> None:
+    check_layout(val)
+    ordered = sorted(of_kind(val, coils), key=lambda volume: volume.path.name)
+    n_val = (len(ordered) + 1) // 2
+    folder.splits |= {"val": ordered[:n_val], "test": ordered[n_val:]}
+    folder.notes = [f"val is halved by name: {n_val} volumes to tune, {len(ordered) - n_val} to test"]
 
 
 def select(

@@ -1,5 +1,6 @@
 """Which mask a volume gets: the file's own, fastMRI's for its name in evaluation, a drawn one in training."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +13,8 @@ from mrirecon.errors import InputError, unknown_name
 from mrirecon.physics import MASKS, Mask, default_center_fraction, make_mask
 from mrirecon.physics.masks import center_run, true_acceleration
 
+# fastmri: seeded by the file's name; algoperf: one mask for each width, centre columns rounded down
+MASK_RULES = ("fastmri", "algoperf")
 _FASTMRI_BRAINS = {"AXFLAIR", "AXT1", "AXT1PRE", "AXT1POST", "AXT2"}
 
 
@@ -22,6 +25,7 @@ class MaskSpec:
     name: str
     accelerations: tuple[float, ...]
     center_fractions: tuple[float, ...]
+    rule: str = "fastmri"
 
     @classmethod
     def of(
@@ -29,12 +33,15 @@ class MaskSpec:
         name: str,
         acceleration: float | Sequence[float] = 4,
         center_fraction: float | Sequence[float] | None = None,
+        rule: str = "fastmri",
     ) -> "MaskSpec":
         """Make one of numbers or lists; without center fractions they are 0.32 / R (0.08 at 4x).
 
         Raises:
             InputError: Unknown name, or lists of different lengths.
         """
+        if rule not in MASK_RULES:
+            raise unknown_name("mask rule", rule, MASK_RULES)
         if name not in MASKS:
             raise unknown_name("mask", name, MASKS)
         accelerations = _as_tuple(acceleration)
@@ -45,32 +52,40 @@ class MaskSpec:
                 f"{len(fractions)} center fractions for {len(accelerations)} accelerations; "
                 "give one for each (--acceleration 4 8 --center-fraction 0.08 0.04)"
             )
-        return cls(name, accelerations, fractions)
+        return cls(name, accelerations, fractions, rule)
 
     def only(self, i: int) -> "MaskSpec":
         """The same with pair `i` alone."""
-        return MaskSpec(self.name, self.accelerations[i : i + 1], self.center_fractions[i : i + 1])
+        return MaskSpec(self.name, self.accelerations[i : i + 1], self.center_fractions[i : i + 1], self.rule)
 
 
-def mask_spec(config: DataConfig, volumes: Iterable[Volume]) -> MaskSpec:
+def mask_spec(config: DataConfig, volumes: Iterable[Volume], rule: str = "fastmri") -> MaskSpec:
     """The masks that a configuration asks for; `auto` is resolved by the anatomy of `volumes`."""
     name = resolve_mask_name(config.mask, volumes)
-    return MaskSpec.of(name, config.acceleration, config.center_fraction or None)
+    return MaskSpec.of(name, config.acceleration, config.center_fraction or None, rule)
 
 
 def evaluation_mask(volume: Volume, spec: MaskSpec, draw: int = 0) -> Mask:
     """The mask that a volume is scored with, the same for all of its slices.
 
-    Draw 0 is fastMRI's: seeded with the code points of the file's name. Draw k adds k to that seed.
-    A file's own mask wins.
+    Draw 0 is fastMRI's: seeded with the code points of the file's name. Draw k adds k to that seed. Under the rule
+    algoperf all volumes share the seed 0. A file's own mask wins.
     """
-    codes = tuple(map(ord, volume.mask_seed_name))
+    codes = (0,) if spec.rule == "algoperf" else tuple(map(ord, volume.mask_seed_name))
     return _mask(volume, spec, codes if draw == 0 else (*codes, draw))
 
 
 def training_mask(volume: Volume, spec: MaskSpec, seed: int | Sequence[int]) -> Mask:
     """A mask drawn from `seed` with one (acceleration, center fraction) pair; a file's own mask wins."""
     return _mask(volume, spec, seed)
+
+
+def stored_mask(volume: Volume) -> Mask:
+    """The file's own mask; without one all columns, so that its k-space stays as it is."""
+    if volume.file_mask is not None:
+        return _own_mask(volume)
+    width = volume.shape[-1]
+    return Mask(torch.ones(width, dtype=torch.bool), width, 1.0, 1.0, 1.0)
 
 
 def resolve_mask_name(name: str, volumes: Iterable[Volume]) -> str:
@@ -95,8 +110,10 @@ def mask_id(mask: Mask) -> str:
 def _mask(volume: Volume, spec: MaskSpec, seed: int | Sequence[int]) -> Mask:
     if volume.file_mask is not None:
         return _own_mask(volume)
-    width = volume.shape[-1]
-    return make_mask(spec.name, width, spec.center_fractions, spec.accelerations, seed, acquired=volume.acquired)
+    width, fractions = volume.shape[-1], spec.center_fractions
+    if spec.rule == "algoperf":
+        fractions = tuple(math.floor(fraction * width) / width for fraction in fractions)
+    return make_mask(spec.name, width, fractions, spec.accelerations, seed, acquired=volume.acquired)
 
 
 def _own_mask(volume: Volume) -> Mask:

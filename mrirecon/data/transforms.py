@@ -120,6 +120,17 @@ def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tenso
     return ((image - _per_image(mean, image)) / _per_image(std, image)).clamp(-CLAMP, CLAMP)
 
 
+def scored_target(sample: ImageSample, clamped: bool) -> Tensor:
+    """What reconstructions are held against: the stored target, or the clamped one."""
+    return clamped_target(sample) if clamped else sample.target
+
+
+def clamped_target(sample: ImageSample) -> Tensor:
+    """The target as a network that is trained on clamped values could give it at best, in its own units."""
+    mean, limit = _per_image(sample.mean, sample.target), CLAMP * _per_image(sample.std, sample.target)
+    return torch.clamp(sample.target, mean - limit, mean + limit)
+
+
 def unnormalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
     """`image * std + mean`: back to the units of the target."""
     return image * _per_image(std, image) + _per_image(mean, image)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "ALGOPERF_V1": "protocol",
     "FASTMRI_V1": "protocol",
     "Interval": "stats",
     "Protocol": "protocol",
@@ -15,6 +16,7 @@ _HOMES = {
     "VolumeScore": "metrics",
     "bootstrap_ci": "stats",
     "combine_slices": "metrics",
+    "find_protocol": "protocol",
     "mean_score": "volume",
     "nmse": "metrics",
     "psnr": "metrics",

@@ -11,6 +11,11 @@ class Protocol:
 
     name: str
     description: str
+    per_slice: bool = False  # means over slices; else over volumes
+    clamps_target: bool = False  # to 6 standard deviations of the input around its mean
+    range_attribute: str = ""  # the file's attribute that is the data range, where there is one
+    mask_rule: str = "fastmri"  # see `mrirecon.data.masking`
+    halves_val: bool = False  # val is the first half of val/ by name, test the second
 
 
 FASTMRI_V1 = Protocol(
@@ -24,7 +29,32 @@ FASTMRI_V1_SQUARE = Protocol(
     "as fastmri-v1, but on the central square of the target's width, to which target and image are cropped "
     "first, as `python -m fastmri.evaluate` does; data range = maximum of the cropped target over all slices",
 )
+ALGOPERF_V1 = Protocol(
+    "algoperf-v1",
+    "as the fastMRI workload of MLCommons AlgoPerf: mean over slices of the SSIM with a 7 x 7 uniform window and "
+    "sample covariance; target clamped to 6 standard deviations of the zero-filled input around its mean; data range = "
+    "the file's attribute max; one mask per k-space width (drawn by fastMRI's generator from seed 0, AlgoPerf's own "
+    "random numbers are JAX's), centre columns rounded down; val and test are the first and the second half of the "
+    "validation files by name; PSNR and NMSE, which AlgoPerf lacks, per volume against the same target",
+    per_slice=True,
+    clamps_target=True,
+    range_attribute="max",
+    mask_rule="algoperf",
+    halves_val=True,
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (FASTMRI_V1, ALGOPERF_V1)}  # of data with k-space
 CROPS = {"none": FASTMRI_V1, "square": FASTMRI_V1_SQUARE}
+
+
+def find_protocol(name: str) -> Protocol:
+    """A protocol of `PROTOCOLS`.
+
+    Raises:
+        InputError: Unknown name.
+    """
+    if name not in PROTOCOLS:
+        raise unknown_name("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
 
 
 def crop_protocol(crop: str) -> Protocol:

@@ -21,7 +21,11 @@ class Interval(NamedTuple):
 
 
 def bootstrap_ci(
-    values: Sequence[float], patients: Sequence[str], level: float = 0.95, seed: int = 0
+    values: Sequence[float],
+    patients: Sequence[str],
+    level: float = 0.95,
+    seed: int = 0,
+    weights: Sequence[float] | None = None,
 ) -> Interval | None:
     """Confidence interval of the mean of `values`, resampling patients with all of their values.
 
@@ -34,6 +38,7 @@ def bootstrap_ci(
         patients: Whose it is.
         level: Confidence level, between 0 and 1.
         seed: Seed of the resampling.
+        weights: Of each value in the mean, its number of slices for example; None: all alike.
 
     Returns:
         The interval, or None with fewer than 5 patients or with a value that is not finite.
@@ -45,7 +50,7 @@ def bootstrap_ci(
         raise InputError(f"{len(values)} values for {len(patients)} patients; give each value its patient")
     if not 0 < level < 1:
         raise InputError(f"confidence level {level}; it must be between 0 and 1, for example 0.95")
-    sums, counts = _by_patient(values, patients)
+    sums, counts = _by_patient(values, patients, [1.0] * len(values) if weights is None else weights)
     if len(sums) < MIN_PATIENTS or not np.isfinite(sums).all():
         return None
     interval = _bootstrap(sums, counts, level, seed, "BCa")
@@ -54,13 +59,16 @@ def bootstrap_ci(
     return interval
 
 
-def _by_patient(values: Sequence[float], patients: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of values of each patient, in sorted order: the order of rows does not matter."""
-    groups: dict[str, list[float]] = {}
-    for value, patient in zip(values, patients, strict=True):
-        groups.setdefault(patient, []).append(float(value))
-    ordered = [groups[name] for name in sorted(groups)]
-    return np.array([math.fsum(g) for g in ordered]), np.array([float(len(g)) for g in ordered])
+def _by_patient(
+    values: Sequence[float], patients: Sequence[str], weights: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted sum and weight of each patient, in sorted order: the order of rows does not matter."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for value, patient, weight in zip(values, patients, weights, strict=True):
+        groups.setdefault(patient, []).append((float(weight) * float(value), float(weight)))
+    columns = [[math.fsum(part) for part in zip(*groups[name], strict=True)] for name in sorted(groups)]
+    sums, counts = np.array(columns).reshape(-1, 2).T
+    return sums, counts
 
 
 def _bootstrap(sums: np.ndarray, counts: np.ndarray, level: float, seed: int, method: str) -> Interval:

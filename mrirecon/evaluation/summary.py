@@ -6,6 +6,7 @@ from operator import attrgetter
 from statistics import fmean, stdev, variance
 from typing import Any
 
+from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.results import VolumeResult, acceleration_label, by_volume, group_by
 from mrirecon.evaluation.stats import bootstrap_ci
 
@@ -22,11 +23,11 @@ _GROUPS: dict[str, Callable[[VolumeResult], str]] = {
 def summarize(results: Sequence[VolumeResult], seed: int = 0) -> dict[str, Any]:
     """Everything of summary.json that follows from the table, ready for JSON.
 
-    `overall` and each group hold the numbers of volumes, patients and mask draws, the mean true
-    acceleration, and for SSIM, PSNR and NMSE of the reconstruction, of the zero-filled image (`zf_...`) and
-    of their paired difference (`difference_...`): `mean` and `sd` over volumes (a volume counts with the mean
-    over its draws), `sd_draws` (within volumes, between draws) and the 95 % interval of the mean over
-    patients `low`, `high`. What cannot be computed is null.
+    `overall` and each group hold the numbers of volumes, patients and mask draws, the mean true acceleration, and for
+    SSIM, PSNR and NMSE of the reconstruction, of the zero-filled image (`zf_...`) and of their paired difference
+    (`difference_...`): `mean` and `sd` over volumes (a volume counts with the mean over its draws; under a protocol
+    per slice the mean is over slices), `sd_draws` (within volumes, between draws) and the 95 % interval of the mean
+    over patients `low`, `high`. What cannot be computed is null.
     """
     grouped = {
         group: {name: _describe(rows, seed) for name, rows in group_by(results, key).items()}
@@ -80,14 +81,21 @@ def _statistics(results: Sequence[VolumeResult], value: Value, seed: int) -> dic
     volumes = [[value(r) for r in rows] for rows in by_volume(results).values()]
     means = [fmean(draws) for draws in volumes]
     variances = [variance(draws) for draws in volumes if len(draws) > 1]
-    interval = bootstrap_ci(values, [r.patient for r in results], LEVEL, seed)
+    weights = [float(_weight(r)) for r in results]
+    interval = bootstrap_ci(values, [r.patient for r in results], LEVEL, seed, weights)
     return {
-        "mean": fmean(means),
+        "mean": fmean(means, [_weight(rows[0]) for rows in by_volume(results).values()]),
         "sd": stdev(means) if len(means) > 1 else None,
         "sd_draws": math.sqrt(fmean(variances)) if variances else None,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
     }
+
+
+def _weight(result: VolumeResult) -> int:
+    """Of a volume in a mean: under a protocol that averages over slices, how many it has."""
+    protocol = PROTOCOLS.get(result.protocol)
+    return result.n_slices if protocol and protocol.per_slice else 1
 
 
 def _finite(value: float) -> float | None:

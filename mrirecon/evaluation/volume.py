@@ -93,8 +93,8 @@ class VolumeMetrics(Metric):
         return int(volume)
 
 
-def mean_score(scores: Iterable[VolumeScore]) -> VolumeScore:
-    """Mean over volumes; `n_slices` is the sum.
+def mean_score(scores: Iterable[VolumeScore], per_slice: bool = False) -> VolumeScore:
+    """Mean over volumes, or with `per_slice` over slices; `n_slices` is the sum.
 
     Raises:
         InputError: No volume was scored.
@@ -102,8 +102,11 @@ def mean_score(scores: Iterable[VolumeScore]) -> VolumeScore:
     scores = list(scores)
     if not scores:
         raise InputError("no volume was scored; nothing to average")
-    n = len(scores)
-    ssim, psnr, nmse = (sum(getattr(s, key) for s in scores) / n for key in ("ssim", "psnr", "nmse"))
+    weights = [s.n_slices if per_slice else 1 for s in scores]
+    ssim, psnr, nmse = (
+        sum(w * getattr(s, key) for w, s in zip(weights, scores, strict=True)) / sum(weights)
+        for key in ("ssim", "psnr", "nmse")
+    )
     return VolumeScore(ssim, psnr, nmse, sum(s.n_slices for s in scores))
 
 

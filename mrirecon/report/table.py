@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.results import UNDECLARED, VolumeResult, acceleration_label, by_volume
 
 MAX_ROWS = 20  # more volumes than this: the worst and the best
@@ -41,9 +42,14 @@ def _caption(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
     )
     return (
         f"{first.reconstructor}{checkpoint}, {first.mask} mask, {nominal} (true {true}), "
-        f"protocol {first.protocol}, per volume\n"
+        f"protocol {first.protocol}, {_means_over(first.protocol)}\n"
         f"{overall['n_volumes']} volumes of {overall['n_patients']} patients ({origins}){draws}"
     )
+
+
+def _means_over(protocol: str) -> str:
+    per_slice = protocol in PROTOCOLS and PROTOCOLS[protocol].per_slice
+    return "means over slices" if per_slice else "per volume"
 
 
 def _volumes(results: Sequence[VolumeResult], compared: bool) -> str:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mrirecon.data.transforms import ImageSample, to_device
-from mrirecon.evaluation import VolumeMetrics, mean_score
+from mrirecon.data.transforms import ImageSample, scored_target, to_device
+from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.training.curves import Curves
 from mrirecon.training.module import ReconModule
@@ -24,10 +24,11 @@ class Validation:
     Args:
         loaders: One loader of `ImageSample` units per acceleration.
         curves: Gets the scores.
+        protocol: How they are taken.
     """
 
-    def __init__(self, loaders: Sequence[DataLoader], curves: Curves) -> None:
-        self.loaders, self.curves = loaders, curves
+    def __init__(self, loaders: Sequence[DataLoader], curves: Curves, protocol: Protocol = FASTMRI_V1) -> None:
+        self.loaders, self.curves, self.protocol = loaders, curves, protocol
 
     def __call__(self, trainer: pl.Trainer, module: Any, stop: StopRequest) -> dict[str, float] | None:
         """Mean scores over volumes and accelerations; None when a stop was requested meanwhile."""
@@ -40,7 +41,7 @@ class Validation:
         if stop:
             return None
         computed = [metric.compute() for metric in metrics]
-        mean = mean_score(score for volumes in computed for score in volumes.values())
+        mean = mean_score((score for volumes in computed for score in volumes.values()), self.protocol.per_slice)
         scores = {
             "val_loss": sum(losses) / len(losses),
             "val_ssim": mean.ssim,
@@ -66,7 +67,8 @@ class Validation:
                 if self._panel is None:
                     self._panel = _side_by_side(sample, images)
                 losses += [module.sample_loss(sample, prediction).item()] * len(images)
-                metric.update(sample.target, images, sample.data_range, sample.volume, sample.slice_idx)
+                target = scored_target(sample, self.protocol.clamps_target)
+                metric.update(target, images, sample.data_range, sample.volume, sample.slice_idx)
                 nominal.update(zip(sample.volume, torch.as_tensor(sample.acceleration).tolist(), strict=True))
         return losses, metrics
 

@@ -15,7 +15,7 @@ from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec
 from mrirecon.data.transforms import to_image
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
-from mrirecon.evaluation import FASTMRI_V1
+from mrirecon.evaluation import FASTMRI_V1, find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.files import write_json
@@ -77,7 +77,8 @@ def _open(config: EvaluateConfig) -> list[Volume]:
         raise InputError(f"--mask-draws {config.mask_draws}; at least 1 mask per volume is needed")
     if config.batch_size < 1:
         raise InputError(f"--batch-size {config.batch_size}; at least 1 slice per batch is needed")
-    volumes = open_split(config.data, config.split, config.seed)
+    halve_val = find_protocol(config.protocol).halves_val
+    volumes = open_split(config.data, config.split, config.seed, halve_val=halve_val)
     missing = [volume.name for volume in volumes if not volume.has_target]
     if missing:
         raise InputError(
@@ -90,7 +91,7 @@ def _open(config: EvaluateConfig) -> list[Volume]:
 def _jobs(config: EvaluateConfig, volumes: Sequence[Volume]) -> list[_Job]:
     """One per acceleration; files with an own mask keep it, once, under its own nominal acceleration."""
     drawn = [volume for volume in volumes if volume.file_mask is None]
-    spec = mask_spec(config.data, volumes)
+    spec = mask_spec(config.data, volumes, find_protocol(config.protocol).mask_rule)
     jobs = []
     if drawn:
         for i, acceleration in enumerate(spec.accelerations):
@@ -104,9 +105,10 @@ def _jobs(config: EvaluateConfig, volumes: Sequence[Volume]) -> list[_Job]:
 
 def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstructor) -> list[_Job]:
     data = Path(config.data.path).resolve().name
+    protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
     folders = []
     for job in jobs:
-        folder = reconstructor.run.evaluation(data, config.split, job.mask, job.acceleration)
+        folder = reconstructor.run.evaluation(data, config.split, job.mask, job.acceleration, protocol)
         if config.output:
             output = Path(config.output)
             folder = output if len(jobs) == 1 else output / f"{job.mask}-{job.acceleration:g}x"
@@ -143,6 +145,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
                     dataset,
                     reconstructor,
                     job.mask,
+                    protocol=find_protocol(config.protocol),
                     batch_size=config.batch_size,
                     workers=config.data.workers,
                     watchers=first if draw == 0 else (),
@@ -164,6 +167,7 @@ def _dataset(config: EvaluateConfig, job: _Job, draw: int) -> SliceDataset:
         transform=to_image,
         slices=config.data.slices or None,
         draw=draw,
+        protocol=find_protocol(config.protocol),
     )
 
 
@@ -171,7 +175,7 @@ def _summary(
     config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, results: list[VolumeResult]
 ) -> dict[str, Any]:
     return {
-        "protocol": asdict(FASTMRI_V1),
+        "protocol": asdict(find_protocol(config.protocol)),
         "reconstructor": reconstructor.name,
         "checkpoint": reconstructor.checkpoint or None,
         "bn_stats": config.bn_stats if reconstructor.checkpoint else None,

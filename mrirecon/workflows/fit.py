@@ -33,7 +33,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     """
     plan, per_epoch = work.plan, work.data.stream.batches_per_epoch
     curves = Curves(Journal(run.curves), per_epoch, plan.accumulate, plan.n_steps)
-    validation = Validation(work.data.val_dataloader(), curves)
+    validation = Validation(work.data.val_dataloader(), curves, work.protocol)
     every, early_stop = work.config.checkpoint_every, work.config.early_stop
     keeper = Keeper(run, validation, plan.val_every, every, plan.accumulate, plan.n_steps, early_stop, work.settings)
     loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config))

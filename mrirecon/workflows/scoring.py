@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.loaders import unit_loader
-from mrirecon.data.transforms import ImageSample, to_device
+from mrirecon.data.transforms import ImageSample, scored_target, to_device
 from mrirecon.data.units import cut_units
-from mrirecon.evaluation import FASTMRI_V1, VolumeMetrics, VolumeScore
+from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, VolumeScore
 from mrirecon.evaluation.results import VolumeResult
 from mrirecon.progress import progress
 from mrirecon.workflows.reconstructor import Reconstructor
@@ -34,6 +34,7 @@ def score_dataset(
     reconstructor: Reconstructor,
     mask: str,
     *,
+    protocol: Protocol = FASTMRI_V1,
     batch_size: int = 1,
     workers: int = 0,
     watchers: Sequence[Watcher] = (),
@@ -47,6 +48,7 @@ def score_dataset(
         dataset: Its masks are those of its `draw`.
         reconstructor: What is scored.
         mask: Name of the mask for the table.
+        protocol: How scores are taken.
         batch_size: Slices per unit.
         workers: Worker processes that read.
         watchers: Called with each batch and its images, on the reconstructor's device.
@@ -60,8 +62,9 @@ def score_dataset(
         sample = to_device(batch, reconstructor.device)
         images, seconds = _reconstruct(reconstructor, sample)
         about = (sample.data_range, sample.volume, sample.slice_idx)
-        scores.update(sample.target, images, *about)
-        zero_filled.update(sample.target, sample.image, *about)
+        target = scored_target(sample, protocol.clamps_target)
+        scores.update(target, images, *about)
+        zero_filled.update(target, sample.image, *about)
         _note(measured[sample.volume[0]], sample, seconds)
         for watch in watchers:
             watch(sample, images)
@@ -72,6 +75,7 @@ def score_dataset(
             i,
             reconstructor=reconstructor,
             mask=mask,
+            protocol=protocol,
             measured=measured[name],
             scores=(own[name], reference[name]),
         )
@@ -101,6 +105,7 @@ def _result(
     *,
     reconstructor: Reconstructor,
     mask: str,
+    protocol: Protocol,
     measured: _Measured,
     scores: tuple[VolumeScore, VolumeScore],
 ) -> VolumeResult:
@@ -116,7 +121,7 @@ def _result(
         mask=mask,
         mask_draw=dataset.draw,
         mask_id=measured.mask_id,
-        protocol=FASTMRI_V1.name,
+        protocol=protocol.name,
         reconstructor=reconstructor.name,
         checkpoint=reconstructor.checkpoint,
         ssim=own.ssim,

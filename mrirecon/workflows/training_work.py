@@ -18,6 +18,7 @@ from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec
 from mrirecon.data.transforms import TRANSFORMS
 from mrirecon.errors import InputError
+from mrirecon.evaluation import find_protocol
 from mrirecon.models.precision import auto_precision
 from mrirecon.models.unet import check_image_size
 from mrirecon.runs import RunFolder
@@ -47,7 +48,10 @@ class TrainingWork:
         torch.manual_seed(config.seed)
         self.model = build_model(config.model)
         transform = TRANSFORMS[config.model.input]
-        self.data = ReconDataModule(config.data, config.batch_size, config.val_volumes, config.seed, transform)
+        self.protocol = find_protocol(config.protocol)
+        self.data = ReconDataModule(
+            config.data, config.batch_size, config.val_volumes, config.seed, transform, self.protocol
+        )
         for shape in set(self.data.train_set.image_shapes):
             check_image_size(shape, config.model.pools)
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
@@ -92,7 +96,7 @@ class TrainingWork:
             seed=self.config.seed,
             data_manifest=self._manifest(),
             masks=dataclasses.asdict(self.data.spec),
-            protocol="fastmri-v1",
+            protocol=self.protocol.name,
             model=self.summary.as_dict(),
         )
 
@@ -107,7 +111,8 @@ class TrainingWork:
             f"{len(data.val_volumes)} validation volumes",
             *(f"note        {note}" for note in data.notes),
             f"masks       {_masks(data.spec)}",
-            f"network     U-Net, {self.device}, {self.precision}, {_threads()}",
+            f"network     {self.config.model.name} of {self.config.model.input} images, {self.device}, "
+            f"{self.precision}, {_threads()}",
             f"size        {self.summary}",
             f"plan        {plan.n_steps} steps x {plan.accumulate * self.config.batch_size} slices "
             f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps",

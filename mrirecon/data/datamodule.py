@@ -78,8 +78,12 @@ class ReconDataModule(pl.LightningDataModule):
 
     def recalibration_batches(self, n: int) -> Iterable[ImageSample]:
         """The first `n` training batches of the first epoch (all, if there are fewer), the same each time."""
+        return self.first_batches(min(n, self.stream.batches_per_epoch))
+
+    def first_batches(self, n: int) -> StreamLoader:
+        """The first `n` batches of the training, over as many epochs as that takes; the stream itself stays put."""
         stream = self._stream()
-        stream.n_batches = min(n, stream.batches_per_epoch)
+        stream.n_batches = n
         return StreamLoader(self.train_set, stream)
 
     def _stream(self) -> BatchStream:

@@ -11,6 +11,7 @@ from mrirecon.errors import InputError
 from mrirecon.files import write_json
 from mrirecon.runs import RunFolder, new_run, open_run
 from mrirecon.training.keeper import read_settings
+from mrirecon.workflows.find_lr import find_lr
 from mrirecon.workflows.fit import fit
 from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork
 
@@ -20,14 +21,17 @@ def train(config: TrainConfig) -> RunFolder:
 
     Raises:
         InputError: The configuration or the data is wrong; nothing was written.
-        WorkFailedError: Training diverged; the last good checkpoint is kept.
+        WorkFailedError: Training diverged; the last good checkpoint is kept. Or no learning rate was found.
         Stopped: A signal came; the state is saved.
     """
     work = TrainingWork(config)
+    facts = work.provenance()
     run = new_run(config.output, _default_name(config), config.overwrite)
-    configfile.save(_repeatable(config), run.config)
+    if config.optimizer.lr == "find":
+        find_lr(work, run)
+    configfile.save(_repeatable(work.config), run.config)
     write_json(run.split, work.data.assignment)
-    write_json(run.provenance, work.provenance())
+    write_json(run.provenance, facts)
     work.announce(run)
     return fit(work, run, None)
 

@@ -27,6 +27,7 @@ from mrirecon.training.loggers import check_logger
 from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
 from mrirecon.training.plan import Plan, check_numbers, make_plan
+from mrirecon.training.range_test import LOW
 from mrirecon.workflows.device import PRECISIONS, autocast, choose_device
 from mrirecon.workflows.provenance import provenance
 
@@ -40,6 +41,8 @@ class TrainingWork:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         check_numbers(config)
+        finds = config.optimizer.lr == "find"
+        optimizer = dataclasses.replace(config.optimizer, lr=LOW) if finds else config.optimizer
         if config.threads:
             torch.set_num_threads(config.threads)
         self.device = choose_device(config.device).type
@@ -59,7 +62,7 @@ class TrainingWork:
         stream, accumulate = self.data.stream, self.plan.accumulate
         self.module = ReconModule(
             self.model,
-            config.optimizer,
+            optimizer,
             config.schedule,
             self.plan.n_steps,
             config.loss,
@@ -70,6 +73,12 @@ class TrainingWork:
         )
         self.module.recalibration_batches = self.data.recalibration_batches
         self.module.configure_optimizers()  # a wrong name fails here, not after the start
+
+    def set_lr(self, lr: float) -> None:
+        """The rate that a range test found."""
+        optimizer = dataclasses.replace(self.config.optimizer, lr=lr)
+        self.config = dataclasses.replace(self.config, optimizer=optimizer)
+        self.module.optimizer = optimizer
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""`--lr find`: a range test before the training, its curve and its picture in the run folder."""
+
+import copy
+import csv
+import shutil
+
+import torch
+
+from mrirecon.files import replacing
+from mrirecon.progress import progress, say
+from mrirecon.report.figures import draw_range_test
+from mrirecon.runs import RunFolder
+from mrirecon.training.module import ReconModule
+from mrirecon.training.range_test import N_STEPS, RangeTest, range_test
+from mrirecon.workflows.device import autocast
+from mrirecon.workflows.training_work import TrainingWork
+
+
+def find_lr(work: TrainingWork, run: RunFolder) -> RangeTest:
+    """The range test of a training, on its first batches and a copy of its network; `work` then has the rate found.
+
+    Writes `lr-find.csv` and the picture to the new folder of `run`, which goes when there is nothing to write.
+
+    Raises:
+        WorkFailedError: No rate made the loss fall.
+    """
+    try:
+        found = _test(work)
+        _write(found, run)
+    except BaseException:
+        shutil.rmtree(run.path)
+        raise
+    work.set_lr(found.lr)
+    return found
+
+
+def _test(work: TrainingWork) -> RangeTest:
+    config, accumulate = work.config, work.plan.accumulate
+    device = torch.device(work.device)
+    model = copy.deepcopy(work.model)
+    module = ReconModule(model, work.module.optimizer, loss=config.loss, l1_weight=config.l1_weight).to(device)
+    batches = progress(work.data.first_batches(N_STEPS * accumulate), "learning rate range test", unit="batches")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return range_test(module, batches, accumulate, config.clip, lambda: autocast(device, work.precision))
+
+
+def _write(found: RangeTest, run: RunFolder) -> None:
+    with replacing(run.lr_find) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("lr", "loss", "smoothed"))
+        writer.writerows(zip(found.lrs, found.losses, found.smoothed, strict=True))
+    picture = run.figures / "lr-find.png"
+    draw_range_test(picture, found.lrs, found.losses, found.smoothed, found.lr)
+    diverged = f"; at {found.lr_diverged:.1e} it diverged" if found.lr_diverged else ""
+    say(f"lr          {found.lr:g}, a tenth of the rate with the least loss{diverged} (see {picture})")

@@ -11,6 +11,7 @@ from mrirecon.errors import InputError
 from mrirecon.files import write_json
 from mrirecon.runs import RunFolder, new_run, open_run
 from mrirecon.training.keeper import read_settings
+from mrirecon.workflows.announce import announce
 from mrirecon.workflows.find_lr import find_lr
 from mrirecon.workflows.fit import fit
 from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork
@@ -32,7 +33,7 @@ def train(config: TrainConfig) -> RunFolder:
     configfile.save(_repeatable(work.config), run.config)
     write_json(run.split, work.data.assignment)
     write_json(run.provenance, facts)
-    work.announce(run)
+    announce(work, run)
     return fit(work, run, None)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
-from mrirecon import progress
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
-from mrirecon.data.masking import MaskSpec
 from mrirecon.data.transforms import TRANSFORMS
 from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
@@ -28,6 +25,7 @@ from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
 from mrirecon.training.plan import Plan, check_numbers, make_plan
 from mrirecon.training.range_test import LOW
+from mrirecon.training.schedules import resolve_auto
 from mrirecon.workflows.device import PRECISIONS, autocast, choose_device
 from mrirecon.workflows.provenance import provenance
 
@@ -72,7 +70,8 @@ class TrainingWork:
             l1_weight=config.l1_weight,
         )
         self.module.recalibration_batches = self.data.recalibration_batches
-        self.module.configure_optimizers()  # a wrong name fails here, not after the start
+        made = self.module.configure_optimizers()  # a wrong name fails here, not after the start
+        self.schedule = resolve_auto(config.schedule, made["optimizer"])
 
     def set_lr(self, lr: float) -> None:
         """The rate that a range test found."""
@@ -109,34 +108,6 @@ class TrainingWork:
             model=self.summary.as_dict(),
         )
 
-    def announce(self, run: RunFolder) -> None:
-        """Say what will be done, defaults included."""
-        if progress.quiet:
-            return
-        data, plan = self.data, self.plan
-        lines = [
-            f"run folder  {run.path}",
-            f"data        {len(data.train_volumes)} training volumes ({len(data.train_set)} slices), "
-            f"{len(data.val_volumes)} validation volumes",
-            *(f"note        {note}" for note in data.notes),
-            f"masks       {_masks(data.spec)}",
-            f"network     {self.config.model.name} of {self.config.model.input} images, {self.device}, "
-            f"{self.precision}, {_threads()}",
-            f"size        {self.summary}",
-            f"plan        {plan.n_steps} steps x {plan.accumulate * self.config.batch_size} slices "
-            f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps",
-        ]
-        print("\n".join(lines), file=sys.stderr)
-        for name in ("model", "optimizer", "schedule"):
-            values = dataclasses.asdict(getattr(self.config, name))
-            shown = ", ".join(f"{k} {v}" for k, v in values.items() if v not in (None, [], ""))
-            print(f"{name:<11} {shown}", file=sys.stderr)
-        print(
-            f"loss        {self.config.loss}, clip {self.config.clip or 'off'}, seed {self.config.seed}",
-            file=sys.stderr,
-        )
-        sys.stderr.flush()
-
     def require_settings(self, stored: Mapping[str, Any], run: RunFolder) -> None:
         """Another configuration in the same folder would not be a resume either."""
         for key, value in stored.items():
@@ -163,16 +134,6 @@ class TrainingWork:
 
     def _manifest(self) -> dict[str, Any]:
         return data_manifest([*self.data.train_volumes, *self.data.val_volumes])
-
-
-def _masks(spec: MaskSpec) -> str:
-    pairs = zip(spec.accelerations, spec.center_fractions, strict=True)
-    return f"{spec.name}, " + " or ".join(f"{r:g}x (center fraction {f:g})" for r, f in pairs)
-
-
-def _threads() -> str:
-    n = torch.get_num_threads()
-    return f"{n} thread{'s' if n > 1 else ''}"
 
 
 def _precision(name: str, device: str) -> str:

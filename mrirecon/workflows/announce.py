@@ -1,0 +1,62 @@
+"""What a training says before its first step: everything that was decided, defaults included."""
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from mrirecon.data.masking import MaskSpec
+from mrirecon.progress import say
+from mrirecon.runs import RunFolder
+from mrirecon.training.averages import OptimizerAverage
+from mrirecon.workflows.training_work import TrainingWork
+
+_DECAYING = ("step", "cosine", "onecycle", "linear", "polynomial", "wsd", "plateau")
+
+
+def announce(work: TrainingWork, run: RunFolder) -> None:
+    """Print the lines to stderr, unless quiet."""
+    data, plan, config = work.data, work.plan, work.config
+    say(f"run folder  {run.path}")
+    say(
+        f"data        {len(data.train_volumes)} training volumes ({len(data.train_set)} slices), "
+        f"{len(data.val_volumes)} validation volumes"
+    )
+    for note in [*data.notes, *_advice(work)]:
+        say(f"note        {note}")
+    say(f"masks       {_masks(data.spec)}{', the same in every epoch' if config.data.fixed_masks else ''}")
+    network = f"{config.model.name} of {config.model.input} images"
+    say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
+    say(f"size        {work.summary}")
+    say(
+        f"plan        {plan.n_steps} steps x {plan.accumulate * config.batch_size} slices "
+        f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps, protocol {work.protocol.name}"
+    )
+    groups: dict[str, Any] = {"model": config.model, "optimizer": config.optimizer, "schedule": work.schedule}
+    if config.average.name != "none":
+        groups["average"] = config.average
+    for name, values in groups.items():
+        say(f"{name:<11} {_listed(dataclasses.asdict(values))}")
+    say(f"loss        {config.loss}, clip {config.clip or 'off'}, seed {config.seed}")
+
+
+def _advice(work: TrainingWork) -> list[str]:
+    """What was asked for and is done, but is seldom what one wants."""
+    schedule_free = isinstance(work.module.evaluated.average, OptimizerAverage)
+    if schedule_free and work.schedule.name in _DECAYING:
+        return [f"Schedule-Free methods want a constant rate; {work.schedule.name} lets it fall (--schedule auto)"]
+    return []
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items() if value not in (None, [], ""))
+
+
+def _masks(spec: MaskSpec) -> str:
+    pairs = zip(spec.accelerations, spec.center_fractions, strict=True)
+    return f"{spec.name}, " + " or ".join(f"{r:g}x (center fraction {f:g})" for r, f in pairs)
+
+
+def _threads() -> str:
+    n = torch.get_num_threads()
+    return f"{n} thread{'s' if n > 1 else ''}"

@@ -10,7 +10,8 @@ from mrirecon.errors import InputError
 # what a run folder may hold; `config.yaml` alone is a common name of other people's folders too
 _CONTENTS = (
     *("config.yaml", "provenance.json", "split.json", "curves.csv", "weights.safetensors", "report.html"),
-    *("checkpoints", "figures", "evaluation", "tensorboard", "wandb"),
+    "lr-find.csv",
+    *("checkpoints", "figures", "evaluation", "export", "tensorboard", "wandb"),
 )
 
 
@@ -46,6 +47,11 @@ class RunFolder:
         return self.path / "curves.csv"
 
     @property
+    def lr_find(self) -> Path:
+        """The learning rate range test, CSV, where there was one."""
+        return self.path / "lr-find.csv"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
@@ -59,6 +65,11 @@ class RunFolder:
     def figures(self) -> Path:
         """Folder of the training's own figures."""
         return self.path / "figures"
+
+    @property
+    def export(self) -> Path:
+        """Folder of the network's exported files and their model card."""
+        return self.path / "export"
 
     def checkpoint(self, which: str) -> Path:
         """`best` (highest validation SSIM) or `last`.

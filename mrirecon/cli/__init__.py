@@ -15,6 +15,8 @@ COMMANDS = {
     "config show": "config_show",
     "train": "train",
     "evaluate": "evaluate",
+    "export": "export",
+    "reconstruct": "reconstruct",
     "score": "score",
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
-from mrirecon.cli.spelling import SHORT, spell
+from mrirecon.cli.spelling import ONE_LETTER, SHORT, spell
 from mrirecon.errors import InputError, Stopped, WorkFailedError
 
 SWITCHES = {
@@ -24,7 +24,8 @@ _EVERYWHERE = (("--allow-import PREFIX", "let configurations name classes of thi
 class Command:
     """One command: its configuration class, its words, and the function that does it.
 
-    `positionals` are words before the options, as (name, help); a name in brackets may be left out.
+    `positionals` are words before the options, as (name, help); a name in brackets may be left out, a last one with
+    dots (FILES...) takes all words that follow.
     `run` gets the configuration and the positional words and returns nothing: it prints.
     """
 
@@ -86,13 +87,14 @@ class Command:
         shorts = {full: short for short, full in SHORT.items()}
         for key in configfile.keys(self.config):
             flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in _own(self.config) else key.name
-            lines += _help_lines(f"--{flag}".replace("_", "-"), key)
+            lines += _help_lines(_with_letter(f"--{flag}".replace("_", "-")), key)
         lines += ["", *(f"  {name:<24} {text}" for name, text in SWITCHES.items())]
         return "\n".join([*lines, "", self.epilog]).rstrip()
 
     def _positional_words(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         words: list[str] = []
-        while arguments and len(words) < len(self.positionals) and not arguments[0].startswith("-"):
+        limit = sys.maxsize if self.positionals and self.positionals[-1][0].endswith("...") else len(self.positionals)
+        while arguments and len(words) < limit and not arguments[0].startswith("-"):
             words.append(arguments.pop(0))
         return words, arguments
 
@@ -118,6 +120,11 @@ class Command:
 
 def _own(cls: type) -> set[str]:
     return {key.name for key in configfile.keys(cls)}
+
+
+def _with_letter(flag: str) -> str:
+    letters = [letter for letter, full in ONE_LETTER.items() if full == flag]
+    return ", ".join([*letters, flag])
 
 
 def _help_lines(flag: str, key: configfile.Key) -> list[str]:

@@ -18,6 +18,7 @@ SHORT = {
     "volumes": "data.volumes",
     "slices": "data.slices",
     "workers": "data.workers",
+    "model": "model.name",
     "norm": "model.norm",
     "channels": "model.channels",
     "pools": "model.pools",
@@ -25,8 +26,10 @@ SHORT = {
     "lr": "optimizer.lr",
     "weight_decay": "optimizer.weight_decay",
     "schedule": "schedule.name",
+    "average": "average.name",
     "from": "source",
 }
+ONE_LETTER = {"-o": "--output"}
 # `--slices 8` of the simulation is a key of its own: a key of that very name wins over a short name.
 
 
@@ -70,6 +73,7 @@ def _flag(name: str, values: list[str], known: Mapping[str, Key], switches: Sequ
 
 
 def _key(name: str, known: Mapping[str, Key], switches: Sequence[str]) -> str:
+    name = ONE_LETTER.get(name, name)
     if not name.startswith("--"):
         raise InputError(f"'{name}' is not expected here; options start with --, see --help")
     bare = name[2:].replace("-", "_")

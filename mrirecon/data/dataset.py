@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from mrirecon.data.check import check_slices
 from mrirecon.data.files import list_volumes
-from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, training_mask
+from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, stored_mask, training_mask
 from mrirecon.data.transforms import KSpaceSample, apply_mask
 from mrirecon.data.volume import Volume
 from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
@@ -26,12 +26,13 @@ class SliceDataset(Dataset[Any]):
 
     Args:
         volumes: A folder of `.h5` files, or volumes.
-        mask: Name of the mask, or auto (by anatomy).
+        mask: Name of the mask, or auto (by anatomy). None: nothing is undersampled but by a file's own mask.
         acceleration: Nominal acceleration, or several.
         center_fraction: Share of fully sampled columns for each acceleration; None: 0.32 / R.
         transform: Made of the `KSpaceSample`, for example `to_image`.
         slices: First and last slice used of each volume, counted from 0, both included; None: all.
         draw: Which evaluation mask; 0 is fastMRI's.
+        targets: Off: references are never read, as if the files had none.
         protocol: Decides the evaluation masks and what the data range is.
 
     Raises:
@@ -41,24 +42,26 @@ class SliceDataset(Dataset[Any]):
     def __init__(
         self,
         volumes: str | os.PathLike[str] | Sequence[Volume],
-        mask: str = "random",
+        mask: str | None = "random",
         acceleration: float | Sequence[float] = 4,
         center_fraction: float | Sequence[float] | None = None,
         *,
         transform: Callable[[KSpaceSample], Any] | None = None,
         slices: Sequence[int] | None = None,
         draw: int = 0,
+        targets: bool = True,
         protocol: Protocol = FASTMRI_V1,
     ) -> None:
         if isinstance(volumes, str | os.PathLike):
             volumes = list_volumes(Path(volumes))
         self.volumes = list(volumes)
-        self.spec = MaskSpec.of(
-            resolve_mask_name(mask, self.volumes), acceleration, center_fraction, protocol.mask_rule
-        )
+        self.spec: MaskSpec | None = None
+        if mask is not None:
+            name = resolve_mask_name(mask, self.volumes)
+            self.spec = MaskSpec.of(name, acceleration, center_fraction, protocol.mask_rule)
         self.range_attribute = protocol.range_attribute
         self.transform = transform
-        self.draw = draw
+        self.draw, self.targets = draw, targets
         spans = check_slices(self.volumes, slices)
         self.items = [(v, i) for v, span in enumerate(spans) for i in span]
 
@@ -74,22 +77,28 @@ class SliceDataset(Dataset[Any]):
         i, seed = index if isinstance(index, tuple) else (index, None)
         v, slice_idx = self.items[i]
         volume = self.volumes[v]
-        mask = evaluation_mask(volume, self.spec, self.draw) if seed is None else training_mask(volume, self.spec, seed)
-        sample = _sample(volume, slice_idx, mask, self.range_attribute)
+        sample = self._sample(volume, slice_idx, self._mask(volume, seed))
         return sample if self.transform is None else self.transform(sample)
 
+    def _mask(self, volume: Volume, seed: int | Sequence[int] | None) -> Mask:
+        if self.spec is None:
+            return stored_mask(volume)
+        return evaluation_mask(volume, self.spec, self.draw) if seed is None else training_mask(volume, self.spec, seed)
 
-def _sample(volume: Volume, slice_idx: int, mask: Mask, range_attribute: str) -> KSpaceSample:
-    target = torch.from_numpy(volume.target(slice_idx)) if volume.has_target else torch.empty(0)
-    return KSpaceSample(
-        apply_mask(torch.from_numpy(volume.kspace(slice_idx)), mask.columns),
-        mask.columns,
-        target,
-        float(volume.attrs.get(range_attribute, volume.data_range)),
-        volume.image_shape,
-        volume.name,
-        slice_idx,
-        float(mask.acceleration),
-        mask.acceleration_true,
-        mask_id(mask),
-    )
+    def _sample(self, volume: Volume, slice_idx: int, mask: Mask) -> KSpaceSample:
+        target, data_range = torch.empty(0), 0.0
+        if self.targets and volume.has_target:
+            target = torch.from_numpy(volume.target(slice_idx))
+            data_range = float(volume.attrs.get(self.range_attribute, volume.data_range))
+        return KSpaceSample(
+            apply_mask(torch.from_numpy(volume.kspace(slice_idx)), mask.columns),
+            mask.columns,
+            target,
+            data_range,
+            volume.image_shape,
+            volume.name,
+            slice_idx,
+            float(mask.acceleration),
+            mask.acceleration_true,
+            mask_id(mask),
+        )

@@ -12,14 +12,12 @@ from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_split
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec
-from mrirecon.data.transforms import to_image
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.files import write_json
-from mrirecon.models.unet import check_image_size
 from mrirecon.report.table import evaluation_table
 from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.new_folder import new_folder, require_free
@@ -66,7 +64,7 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     volumes = _open(config)
-    reconstructor = find_reconstructor(method_or_run, config, device)
+    reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
     jobs = _placed(_jobs(config, volumes), config, reconstructor)
     _check(config, jobs, reconstructor)
     return [_evaluate_job(config, job, reconstructor) for job in jobs]
@@ -121,9 +119,8 @@ def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstr
     for job in jobs:
         require_free(job.folder, _SUMMARY, config.overwrite)
         for shape in {volume.image_shape for volume in job.volumes}:
-            if reconstructor.pools:
-                check_image_size(shape, reconstructor.pools)
-        dataset = _dataset(config, job, 0)
+            reconstructor.check_image_size(shape)
+        dataset = _dataset(config, job, reconstructor, 0)
         FigureSlices(dataset.volumes, dataset.items, config.figures)
         for volume in job.volumes:
             evaluation_mask(volume, job.spec)
@@ -131,7 +128,7 @@ def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstr
 
 
 def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor) -> Path:
-    dataset = _dataset(config, job, 0)
+    dataset = _dataset(config, job, reconstructor, 0)
     figures = FigureSlices(dataset.volumes, dataset.items, config.figures)
     with new_folder(job.folder) as folder:
         first: list[Watcher] = [figures]
@@ -139,7 +136,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
             first.append(PredictionFiles(folder / "reconstructions", dataset.volumes, dataset.items))
         results: list[VolumeResult] = []
         for draw in range(job.draws):
-            dataset = _dataset(config, job, draw)
+            dataset = _dataset(config, job, reconstructor, draw)
             with inference(reconstructor.device):
                 results += score_dataset(
                     dataset,
@@ -158,13 +155,13 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
     return job.folder
 
 
-def _dataset(config: EvaluateConfig, job: _Job, draw: int) -> SliceDataset:
+def _dataset(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, draw: int) -> SliceDataset:
     return SliceDataset(
         job.volumes,
         mask=job.spec.name,
         acceleration=job.spec.accelerations,
         center_fraction=job.spec.center_fractions,
-        transform=to_image,
+        transform=reconstructor.transform,
         slices=config.data.slices or None,
         draw=draw,
         protocol=find_protocol(config.protocol),

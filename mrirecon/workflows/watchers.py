@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +13,8 @@ from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import nmse, psnr, ssim
 from mrirecon.report.figures import Panel, SliceFigure, draw_slice
+from mrirecon.workflows.prediction_file import write_prediction
+from mrirecon.workflows.whole_volumes import WholeVolumes
 
 N_FIGURE_VOLUMES = 3
 
@@ -62,8 +63,8 @@ class FigureSlices:
             draw_slice(folder / f"{number:02d}-{stem}-slice{index:03d}.png", figure)
 
 
-class PredictionFiles:
-    """Writes reconstructions in fastMRI's submission layout, slice by slice: one `.h5` per volume.
+class PredictionFiles(WholeVolumes):
+    """Writes reconstructions in fastMRI's submission layout: one `.h5` per volume.
 
     Args:
         folder: Gets the files under the volumes' names.
@@ -72,21 +73,7 @@ class PredictionFiles:
     """
 
     def __init__(self, folder: Path, volumes: Sequence[Volume], items: Sequence[tuple[int, int]]) -> None:
-        self.folder = folder
-        self.rows: dict[str, list[int]] = {volume.name: [] for volume in volumes}
-        for v, i in items:
-            self.rows[volumes[v].name].append(i)
-
-    def __call__(self, sample: ImageSample, images: Tensor) -> None:
-        """Write the images of a batch, which are of one volume."""
-        name = sample.volume[0]
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(path, "a") as file:
-            shape = (len(self.rows[name]), *images.shape[-2:])
-            stored = file.require_dataset("reconstruction", shape, np.float32)
-            for i, image in zip(torch.as_tensor(sample.slice_idx).tolist(), images, strict=True):
-                stored[self.rows[name].index(i)] = _array(image)
+        super().__init__(volumes, items, lambda volume, images: write_prediction(folder / volume.name, images))
 
 
 def _panel(name: str, image: np.ndarray, sample: ImageSample) -> Panel:

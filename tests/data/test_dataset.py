@@ -82,6 +82,25 @@ def test_training_masks_depend_on_the_seed_alone(folder):
     assert torch.equal(dataset[0, 3].target, dataset[0].target)
 
 
+def test_without_a_mask_only_a_files_own_one_is_applied(volume_writer, tmp_path):
+    own = np.arange(40) % 3 == 0
+    full = Volume(volume_writer(tmp_path / "full.h5", padding=(4, 6)))
+    dataset = SliceDataset([full, Volume(volume_writer(tmp_path / "own.h5", mask=own, padding=(4, 6)))], mask=None)
+    for sample in (dataset[1], dataset[1, 7]):
+        np.testing.assert_array_equal(sample.masked_kspace, full.kspace(1))
+        assert (sample.acceleration, sample.acceleration_true) == (1, 1)
+    assert dataset[3].mask.tolist() == own.tolist()
+    assert dataset[3].acceleration_true == 30 / own[4:34].sum()
+
+
+def test_without_targets_references_are_not_read(folder, monkeypatch):
+    expected = [sample.masked_kspace for sample in SliceDataset(folder)]
+    monkeypatch.setattr(Volume, "target", lambda *_: pytest.fail("a reference was read"))
+    for sample, kspace in zip(SliceDataset(folder, targets=False), expected, strict=True):
+        assert torch.equal(sample.masked_kspace, kspace)
+        assert (sample.target.numel(), sample.data_range) == (0, 0)
+
+
 def test_center_fractions_are_paired_with_accelerations(folder):
     dataset = SliceDataset(folder, acceleration=[4, 8], center_fraction=[0.1, 0.05])
     assert dataset.spec.center_fractions == (0.1, 0.05)

@@ -1,0 +1,161 @@
+"""Images from k-space, with a method or a trained run; no reference is needed."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import mrirecon
+from mrirecon.config import ReconstructConfig
+from mrirecon.data.check import check_layout, check_volumes
+from mrirecon.data.dataset import SliceDataset
+from mrirecon.data.handles import close
+from mrirecon.data.loaders import unit_loader
+from mrirecon.data.masking import stored_mask
+from mrirecon.data.transforms import to_device
+from mrirecon.data.units import cut_units
+from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError, Stopped, unknown_name
+from mrirecon.progress import progress, say
+from mrirecon.training.stopping import StopRequest
+from mrirecon.workflows.device import autocast, choose_device, inference
+from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, require_writable
+from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
+from mrirecon.workflows.source_files import list_sources
+from mrirecon.workflows.whole_volumes import WholeVolumes
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """What a call did."""
+
+    folder: Path
+    n_volumes: int
+    n_slices: int
+    n_left: int  # volumes that were there already
+    seconds: float
+
+
+def reconstruct(
+    config: ReconstructConfig, method_or_run: str, files: Sequence[str | os.PathLike[str]]
+) -> Reconstructed:
+    """Reconstruct every slice of `files`; each file of the output folder appears when its volume is done.
+
+    K-space is used as it stands, but for a file's own mask. Files of an earlier call that say they were made from the
+    same by the same are left, so an interrupted call goes on when it is repeated.
+
+    Args:
+        config: Where to write, what, and how the network is used.
+        method_or_run: `zero-filled`, or a run folder.
+        files: `.h5` files, or folders of them, flat or split.
+
+    Raises:
+        InputError: The call or a file is wrong, or something is in the way; nothing was written.
+        WorkFailedError: Something could not be written, or images are not finite; finished volumes are kept.
+        Stopped: A signal came; finished volumes are kept.
+    """
+    _check_keys(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    autocast(device, config.precision)  # knows the precisions
+    folder = Path(config.output)
+    require_writable(folder)
+    volumes = list_sources(files)
+    check_layout(volumes)
+    reconstructor = find_reconstructor(method_or_run, config, device)
+    _check_sizes(volumes, reconstructor)
+    outputs = OutputFiles(folder, config.format, lambda volume: _facts(volume, reconstructor, config))
+    missing = outputs.missing(volumes, config.overwrite)
+    if note := check_volumes(missing, config.check):
+        say(f"note: {note}")
+    start = time.perf_counter()
+    if missing:
+        _work(config, missing, reconstructor, outputs)
+    n_slices = sum(volume.n_slices for volume in missing)
+    seconds = time.perf_counter() - start
+    return Reconstructed(folder, len(missing), n_slices, len(volumes) - len(missing), seconds)
+
+
+def _check_keys(config: ReconstructConfig) -> None:
+    if not config.output:
+        raise InputError("no output folder given; name one that gets the reconstructions (-o OUT)")
+    if not config.format:
+        raise InputError(f"--format is empty; give {' or '.join(FORMATS)}, or both")
+    for name in config.format:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+    for name, value in (("threads", config.threads), ("workers", config.workers)):
+        if value < 0:
+            raise InputError(f"--{name} {value}; it must not be negative")
+    if config.batch_size < 1:
+        raise InputError(f"--batch-size {config.batch_size}; at least 1 slice per batch is needed")
+
+
+def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> None:
+    for volume in volumes:
+        try:
+            reconstructor.check_image_size(volume.image_shape)
+        except InputError as error:
+            raise InputError(f"{volume.name}: {error}") from None
+
+
+def _facts(volume: Volume, reconstructor: Reconstructor, config: ReconstructConfig) -> Facts:
+    """What a reconstruction says of where it comes from; of methods, what belongs to weights is empty."""
+    return {
+        "reconstructor": reconstructor.name,
+        "checkpoint": reconstructor.checkpoint,
+        "weights_sha256": reconstructor.weights_sha256,
+        "source": volume.name,
+        "source_bytes": volume.path.stat().st_size,
+        "mask": "none" if volume.file_mask is None else "own",
+        "acceleration_true": stored_mask(volume).acceleration_true,
+        "mrirecon": mrirecon.__version__,
+        "bn_stats": config.bn_stats if reconstructor.checkpoint else "",
+        "precision": config.precision,
+        "batch_size": config.batch_size,
+    }
+
+
+def _work(
+    config: ReconstructConfig, volumes: Sequence[Volume], reconstructor: Reconstructor, outputs: OutputFiles
+) -> None:
+    """One plain loop over units of one volume, in order; the images of one volume are in memory."""
+    dataset = SliceDataset(volumes, mask=None, transform=reconstructor.transform, targets=False)
+    n_done, stop = 0, StopRequest()
+
+    def finish(volume: Volume, images: np.ndarray) -> None:
+        nonlocal n_done
+        close(volume.path)
+        outputs.write(volume, images)
+        n_done += 1
+
+    collect = WholeVolumes(dataset.volumes, dataset.items, finish)
+    slices = _slices(dataset, reconstructor, collect, config)
+    stop.listen()
+    try:
+        with inference(reconstructor.device):
+            for _ in progress(slices, reconstructor.name, len(dataset), "slices"):
+                if stop.signal and n_done < len(volumes):
+                    raise Stopped(
+                        f"stopped by {stop.signal.name} after {n_done} of {len(volumes)} volumes, which are kept; "
+                        "go on with the same command"
+                    )
+    finally:
+        stop.restore()
+
+
+def _slices(
+    dataset: SliceDataset, reconstructor: Reconstructor, collect: WholeVolumes, config: ReconstructConfig
+) -> Iterator[None]:
+    """Reconstruct batch by batch; yields once for each slice."""
+    units = cut_units(dataset.items, config.batch_size)
+    for batch in unit_loader(dataset, units, config.workers):
+        sample = to_device(batch, reconstructor.device)
+        images = reconstructor(sample)
+        collect(sample, images)
+        yield from (None for _ in images)

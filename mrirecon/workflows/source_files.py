@@ -1,0 +1,65 @@
+"""The files that are to be reconstructed: what the user's words name, and what of them is read."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from mrirecon.data.files import h5_files
+from mrirecon.data.folder import split_folders
+from mrirecon.data.layout import Facts, read_facts
+from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError
+
+
+class KSpaceVolume(Volume):
+    """A volume whose reference gives the size of the image, but whose reference's values nobody needs."""
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Everything but the samples, as if there were no reference."""
+        return replace(read_facts(self.path, self.name), target_key=None)
+
+
+def list_sources(files: Sequence[str | os.PathLike[str]]) -> list[Volume]:
+    """The volumes of `.h5` files and of folders of them, flat or split (val/, multicoil_test/, ...).
+
+    A file goes by its bare name, a file of a folder by its path relative to that folder.
+
+    Raises:
+        InputError: Nothing there, nothing to read in it, or two volumes of one name.
+    """
+    volumes = [volume for file in files for volume in _volumes(Path(file))]
+    if not volumes:
+        raise InputError("no files given; name fastMRI .h5 files, or folders of them")
+    first: dict[str, Volume] = {}
+    for volume in volumes:
+        other = first.setdefault(volume.name, volume)
+        if other is not volume:
+            raise InputError(
+                f"{other.path} and {volume.path} are both called {volume.name}; give one of them, the folder that "
+                "holds both, or another --output for each"
+            )
+    return volumes
+
+
+def _volumes(path: Path) -> list[Volume]:
+    if path.is_dir():
+        return [KSpaceVolume(file, path) for file in _files(path)]
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}; give fastMRI .h5 files, or folders of them")
+    if path.suffix != ".h5":
+        raise InputError(f"{path} does not end in .h5; give fastMRI .h5 files, or folders of them")
+    return [KSpaceVolume(path)]
+
+
+def _files(folder: Path) -> list[Path]:
+    here = h5_files(folder)
+    inside = [path for paths in split_folders(folder, "both").values() for path in paths]
+    if here and inside:
+        raise InputError(f"{folder} has both .h5 files and split folders ({inside[0].name}/); give one of the folders")
+    files = here or [file for path in inside for file in h5_files(path)]
+    if not files:
+        raise InputError(f"no .h5 file in {folder} or its split folders (val/, multicoil_test/, ...); give another one")
+    return files

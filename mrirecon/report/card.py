@@ -1,0 +1,161 @@
+"""The model card of an exported network: one page of Markdown, made of what the run folder says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mrirecon.config import TrainConfig
+from mrirecon.configfile import load
+from mrirecon.report.card_scores import scores
+from mrirecon.report.markdown import counts, in_words, name_of, table
+from mrirecon.report.run_files import read_json
+from mrirecon.report.snippets import snippet
+from mrirecon.runs import RunFolder
+
+_UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One exported file that passed its check."""
+
+    format: str
+    file: str
+    n_bytes: int
+    difference: float  # largest relative one from the run
+    size: tuple[int, int] | None = None  # (height, width) that it is bound to; None: any
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says besides what stands in the run folder."""
+
+    run: RunFolder
+    checkpoint: str
+    inputs: Mapping[str, str]  # name -> what it is
+    n_parameters: int
+    smallest_size: int  # pixels
+    artefacts: Sequence[Artefact]
+    n_images: int  # that the files were compared on
+    checked_on: str
+    data: Mapping[str, Any] | None  # counts of the training data, where it could be read
+    made_with: Mapping[str, Any]  # provenance of the export
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card, Markdown; it holds no name of a patient, a volume or a folder of this machine."""
+    trained, recorded = load(TrainConfig, facts.run.config), read_json(facts.run.provenance)
+    parts = {
+        f"Model card: {trained.model.name}, {name_of(trained.model.norm)} norm, {name_of(trained.optimizer.name)}": (
+            f"Reconstructs undersampled MRI: from the zero-filled image to an image like that of full sampling. "
+            f"Made by `mrirecon export` from the {facts.checkpoint} checkpoint of a training run."
+        ),
+        "Network": _network(facts, trained),
+        "Use": _use(facts),
+        "Data": _data(facts, trained, recorded),
+        "Recipe": _recipe(trained, recorded),
+        "Scores": scores(facts.run, facts.checkpoint, recorded.get("protocol", trained.protocol)),
+        "Limits": _limits(facts, trained, recorded),
+        "Provenance": _provenance(facts, recorded),
+    }
+    return "\n".join(f"{'##' if i else '#'} {name}\n\n{text}\n" for i, (name, text) in enumerate(parts.items()))
+
+
+def _network(facts: CardFacts, trained: TrainConfig) -> str:
+    inputs = [f"- input `{name}`: float32 {text}" for name, text in facts.inputs.items()]
+    unit = "any unit, the same for all inputs" if len(facts.inputs) > 1 else "any unit"
+    return "\n".join(
+        [
+            f"- {facts.n_parameters} parameters; {in_words(asdict(trained.model))}",
+            *inputs,
+            "- output `reconstruction`: float32 (batch, height, width), magnitude in the unit of the input",
+            f"- {unit}: standardisation is inside; each image is standardised by itself",
+            f"- any height and width from {facts.smallest_size} pixels on, any batch{_bound(facts.artefacts)}",
+        ]
+    )
+
+
+def _bound(artefacts: Sequence[Artefact]) -> str:
+    bound = [f"`{a.file}`: {a.size[0]} x {a.size[1]} pixels only" for a in artefacts if a.size]
+    return f" (but {', '.join(bound)})" if bound else ""
+
+
+def _use(facts: CardFacts) -> str:
+    rows = [[f"`{a.file}`", a.format, f"{a.n_bytes / 1e6:.2f} MB", f"{a.difference:.1e}"] for a in facts.artefacts]
+    files = table(["file", "format", "size", "relative difference from the run"], rows)
+    n = max(64, facts.smallest_size)
+    code = [snippet(a.format, a.file, facts.inputs, a.size or (n, n)) for a in facts.artefacts]
+    note = f"Compared on {facts.n_images} images ({facts.checked_on}), on a CPU in single precision."
+    return "\n\n".join([files, note, *(f"```python\n{text}\n```" for text in code)])
+
+
+def _data(facts: CardFacts, trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
+    lines = []
+    if facts.data:
+        lines += [
+            f"- training: {facts.data['train_volumes']} volumes, {facts.data['train_slices']} slices; "
+            f"validation: {facts.data['val_volumes']} volumes",
+            f"- origin: {counts(facts.data['origins'])}",
+            f"- acquisitions: {counts(facts.data['acquisitions'])}",
+        ]
+    else:
+        volumes = {name: len(names) for name, names in read_json(facts.run.split).items()}
+        lines.append(f"- volumes: {in_words(volumes) or _UNKNOWN}; slices and origin not known, the data are not here")
+    manifest = recorded.get("data_manifest", {})
+    lines.append(f"- manifest (names, sizes, headers; SHA-256): {manifest.get('sha256', _UNKNOWN)}")
+    return "\n".join([*lines, f"- masks: {_masks(trained, recorded)}"])
+
+
+def _recipe(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
+    average = trained.average
+    length = f"{trained.max_steps} steps" if trained.max_steps else f"{trained.max_epochs or 50} epochs"
+    return "\n".join(
+        [
+            f"- optimizer: {in_words(asdict(trained.optimizer))}",
+            f"- schedule: {in_words(asdict(trained.schedule))}",
+            f"- loss: {name_of(trained.loss)}",
+            f"- length: {length}; {trained.batch_size} x {trained.accumulate} slices per step; "
+            f"precision {recorded.get('precision', trained.precision)}",
+            f"- averaged weights: {'none' if average.name == 'none' else in_words(asdict(average))}",
+            f"- seed: {trained.seed}",
+        ]
+    )
+
+
+def _limits(facts: CardFacts, trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
+    seen = facts.data["acquisitions"] if facts.data else dict.fromkeys(trained.data.acquisition)
+    lines = [
+        "- not for clinical use: not a medical device, not validated for diagnosis; it can remove or invent structure",
+        f"- trained for Cartesian sampling with these masks only: {_masks(trained, recorded)}",
+        f"- trained on these contrasts and body parts only (acquisition): {', '.join(seen) or _UNKNOWN}",
+    ]
+    origins = [name for name in (facts.data or {}).get("origins", ()) if name != "measured"]
+    if origins:
+        lines.append(f"- trained on simulated data ({', '.join(origins)}): scores on measured k-space may be far lower")
+    return "\n".join(lines)
+
+
+def _provenance(facts: CardFacts, recorded: Mapping[str, Any]) -> str:
+    return "\n".join(
+        f"- {what}: {_versions(source)}"
+        for what, source in (("trained with", recorded), ("exported with", facts.made_with))
+    )
+
+
+def _versions(source: Mapping[str, Any]) -> str:
+    git = source.get("git") or {}
+    commit = f"commit {git['commit']}{' (changed)' * bool(git.get('dirty'))}" if git.get("commit") else "no commit"
+    torch, python = source.get("packages", {}).get("torch", _UNKNOWN), source.get("python", _UNKNOWN)
+    return f"mrirecon {source.get('mrirecon', _UNKNOWN)} ({commit}), torch {torch}, Python {python}"
+
+
+def _masks(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
+    masks = recorded.get("masks") or {}
+    name = masks.get("name", trained.data.mask)
+    accelerations = masks.get("accelerations", trained.data.acceleration)
+    fractions = masks.get("center_fractions", trained.data.center_fraction) or [None] * len(accelerations)
+    pairs = [
+        f"{r:g}x" + ("" if f is None else f" (center fraction {f:g})")
+        for r, f in zip(accelerations, fractions, strict=False)
+    ]
+    return f"{name}, {', '.join(pairs)}"

@@ -1,0 +1,56 @@
+"""What a run scored: in its training, and in every evaluation of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mrirecon.report.markdown import table
+from mrirecon.report.run_files import read_json, read_rows
+from mrirecon.runs import RunFolder
+
+_METRICS = {"ssim": ".4f", "psnr": ".2f", "nmse": ".4f"}
+
+
+def scores(run: RunFolder, checkpoint: str, protocol: str) -> str:
+    """The validation of a checkpoint (best or last) and a table of all evaluations, in Markdown.
+
+    `protocol` is that of the validation.
+    """
+    return "\n\n".join([_validation(run, checkpoint, protocol), _evaluations(run)])
+
+
+def _validation(run: RunFolder, checkpoint: str, protocol: str) -> str:
+    rows = [row for row in read_rows(run.curves) if row.get("val_ssim")]
+    if not rows:
+        return "No validation is recorded."
+    row = max(rows, key=lambda r: float(r["val_ssim"])) if checkpoint == "best" else rows[-1]
+    scores = ", ".join(f"{m.upper()} {float(row[f'val_{m}']):{digits}}" for m, digits in _METRICS.items())
+    return f"Validation in training, {checkpoint} (step {row['step']}), {protocol}: {scores}."
+
+
+def _evaluations(run: RunFolder) -> str:
+    rows: list[list[str]] = []
+    for path in sorted(run.path.glob("evaluation/*/summary.json")):
+        rows += _evaluation_rows(path.parent.name, read_json(path))
+    if not rows:
+        return "The run has not been evaluated (`mrirecon evaluate RUN`)."
+    header = ["evaluation", "protocol", "image", "volumes (patients)", "SSIM", "PSNR", "NMSE"]
+    return f"{table(header, rows)}\n\nMean over volumes [95 % interval over patients, from 5 patients on]."
+
+
+def _evaluation_rows(name: str, summary: Mapping[str, Any]) -> list[list[str]]:
+    overall = summary.get("overall", {})
+    protocol = summary.get("protocol", {}).get("name", "not recorded")
+    count = f"{overall.get('n_volumes', '-')} ({overall.get('n_patients', '-')})"
+    kinds = {f"{summary.get('checkpoint') or 'network'}": "", "zero-filled": "zf_"}
+    return [
+        [name, protocol, kind, count, *(_mean(overall.get(prefix + m), digits) for m, digits in _METRICS.items())]
+        for kind, prefix in kinds.items()
+    ]
+
+
+def _mean(values: Mapping[str, float | None] | None, digits: str) -> str:
+    if not values or values.get("mean") is None:
+        return "-"
+    low, high = values.get("low"), values.get("high")
+    interval = "" if low is None or high is None else f" [{low:{digits}}, {high:{digits}}]"
+    return f"{values['mean']:{digits}}{interval}"

@@ -1,5 +1,6 @@
 """A U-Net that standardises its own input: fastMRI's NormUnet with the normalization layers as a switch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrirecon.errors import InputError
-from mrirecon.models.unet import UNet
+from mrirecon.models.unet import UNet, check_image_size
 
 _MULTIPLE = 16  # images are padded to a multiple of this on both sides, whatever the number of poolings
 
@@ -35,6 +36,11 @@ class NormUNet(nn.Module):
         super().__init__()
         self.unet = UNet(in_channels, out_channels, channels, pools, **options)
         self.in_channels, self.out_channels, self.pools = in_channels, out_channels, pools
+
+    def check_image_size(self, shape: Sequence[int]) -> None:
+        """Raise InputError for images (height, width) that are too small even when padded."""
+        if min(size + sum(_padding(size)) for size in shape) < 2 * 2**self.pools:
+            check_image_size(shape, self.pools)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (batch, n, height, width), complex or real, to the same kind with the output's channels.

@@ -75,6 +75,10 @@ class UNet(nn.Module):
             self.up_conv.append(conv(2 * width, width))
         self.up_conv[-1] = nn.Sequential(self.up_conv[-1], nn.Conv2d(channels, out_channels, kernel_size=1))
 
+    def check_image_size(self, shape: Sequence[int]) -> None:
+        """Raise InputError for images (height, width) that are too small."""
+        check_image_size(shape, self.pools)
+
     def forward(self, image: Tensor) -> Tensor:
         """Map (batch, in_channels, height, width) to (batch, out_channels, height, width), of any size.
 

@@ -82,12 +82,12 @@ def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback], l
 
 def _export_weights(run: RunFolder) -> None:
     """The best network alone, in a format that runs no code when read."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     model = load_reconstructor(run, "best").model
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     with replacing(run.weights) as temporary:
-        save_file(tensors, str(temporary))
+        temporary.write_bytes(save(tensors))  # save_file makes it unreadable for others
 
 
 def _hush() -> None:

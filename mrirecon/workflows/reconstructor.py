@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,15 +13,12 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import load
 from mrirecon.data.transforms import TRANSFORMS, ImageSample, KSpaceSample, to_image
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.models.unet import check_image_size
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.training.batchnorm import batch_norms
 from mrirecon.training.build import load_reconstructor
 from mrirecon.workflows.bn_stats import set_bn_stats
 from mrirecon.workflows.device import autocast
 from mrirecon.workflows.weights import weights_sha256
-
-_PADDED_TO = {"normunet": 16}  # networks that pad their images, to a multiple of so many pixels
 
 
 class NetworkUse(Protocol):
@@ -50,8 +47,7 @@ class Reconstructor:
     device: torch.device
     precision: str = "fp32"
     checkpoint: str = ""  # which one; empty for methods
-    pools: int = 0  # of its U-Net, which limits the image size; 0: any size
-    padded_to: int = 1  # its U-Net gets images padded to a multiple of this
+    check_image_size: Callable[[Sequence[int]], None] = lambda _shape: None  # raises for images that are too small
     transform: Callable[[KSpaceSample], ImageSample] = to_image  # what it gets to see of a slice
     weights_sha256: str = ""  # of the checkpoint; empty for methods
 
@@ -59,11 +55,6 @@ class Reconstructor:
         """The images of a batch; only the reconstruction itself runs in the chosen precision."""
         with autocast(self.device, self.precision):
             return self.reconstruct(sample).float()
-
-    def check_image_size(self, shape: Sequence[int]) -> None:
-        """Raise an InputError if images `(height, width)` are too small for the network."""
-        if self.pools and min(-(-n // self.padded_to) * self.padded_to for n in shape) < 2 * 2**self.pools:
-            check_image_size(shape, self.pools)
 
 
 def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data: str = "") -> Reconstructor:
@@ -85,7 +76,8 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
     run = open_run(name)
     trained = load(TrainConfig, run.config)
     module = load_reconstructor(run, config.checkpoint, device)
-    digest = weights_sha256(module.model)
+    network: Any = module.model
+    digest = weights_sha256(network)
     if config.bn_stats == "recalibrated" and batch_norms(module):
         _require_training_data(trained, data)
     set_bn_stats(module, config.bn_stats, trained, data)
@@ -97,8 +89,7 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
         device,
         config.precision,
         config.checkpoint,
-        trained.model.pools,
-        _PADDED_TO.get(trained.model.name, 1),
+        network.check_image_size,
         TRANSFORMS[trained.model.input],
         digest,
     )

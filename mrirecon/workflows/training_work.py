@@ -17,7 +17,6 @@ from mrirecon.data.transforms import TRANSFORMS
 from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
 from mrirecon.models.precision import auto_precision
-from mrirecon.models.unet import check_image_size
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import build_model
 from mrirecon.training.loggers import check_logger
@@ -54,7 +53,7 @@ class TrainingWork:
             config.data, config.batch_size, config.val_volumes, config.seed, transform, self.protocol
         )
         for shape in set(self.data.train_set.image_shapes):
-            check_image_size(shape, config.model.pools)
+            self.model.check_image_size(shape)
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
         self.data.plan(self.plan.n_steps * self.plan.accumulate)
         stream, accumulate = self.data.stream, self.plan.accumulate

@@ -97,6 +97,15 @@ def test_samples_do_not_mix(pair):
         torch.testing.assert_close(both[:1], ours(images[:1]), rtol=1e-4, atol=1e-5)
 
 
+def test_small_images_fit_when_padding_makes_them_large_enough():
+    """At 3 poolings 16 pixels are needed: 13 are padded to them; at 4 poolings 32, and 13 are too few."""
+    model, image = NormUNet(4, 3), complex_images((1, 1, 13, 40))
+    model.check_image_size((13, 40))
+    assert torch.isfinite(model(image).abs()).all()
+    with pytest.raises(InputError, match="13 x 40 pixels are too small"):
+        NormUNet(4, 4).check_image_size((13, 40))
+
+
 def test_channels_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="2 complex channels for a NormUNet of 2 real channels"):
         NormUNet(4, 2)(complex_images((1, 2, 32, 32)))

@@ -100,6 +100,12 @@ def test_help_and_configuration_start_without_torch_and_fast(words):
     assert min(seconds) < 0.5
 
 
+def test_no_command_imports_torch_to_help_or_to_print_its_configuration():
+    words = [[*command.split(), word] for command in COMMANDS for word in ("--help", "--print-config")]
+    code = f"import sys; from mrirecon.cli import main; [main(w) for w in {words!r}]; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def test_debug_shows_the_traceback(capsys):
     assert main(["train", "--lr", "fast", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err

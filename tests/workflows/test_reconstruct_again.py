@@ -74,7 +74,7 @@ def _other_source(folder):
         ("complex-normunet", {}, "h5", "weights_sha256"),
         ("zero-filled", {}, "png", "weights_sha256 [0-9a-f]{12}, now none"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_what_another_network_or_source_made_is_replaced_only_when_asked(runs, folder, change, use, ending, says):
     done = reconstruct(config(folder, format=[ending]), runs["unet"], [folder])

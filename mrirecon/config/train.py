@@ -103,7 +103,7 @@ class ScheduleConfig:
     decay: float = 0.2
     """wsd: share of all steps over which the rate decays at the end."""
     patience: int = 5
-    """plateau: validations without a better SSIM before the rate drops."""
+    """plateau: validations in a row without a better SSIM that are borne; the next one lowers the rate."""
 
 
 @dataclass(frozen=True)

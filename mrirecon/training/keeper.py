@@ -68,7 +68,7 @@ class Keeper(Checkpoint):
         """The state of `state_dict`."""
         self.best_ssim = state_dict["best_ssim"]
         self.best_step = state_dict["best_step"]
-        self.n_worse = state_dict["n_worse"]
+        self.n_worse = state_dict.get("n_worse", 0)
         self.owes_validation = state_dict["owes_validation"]
 
     @property

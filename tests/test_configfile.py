@@ -24,6 +24,17 @@ def test_base_yaml_is_complete_and_holds_the_defaults():
     assert configfile.read_yaml("base", TrainConfig) == configfile.flatten(TrainConfig())
 
 
+def test_the_fast_preset_is_the_default_recipe():
+    assert configfile.load(TrainConfig, "preset/fast") == TrainConfig()
+
+
+def test_the_presets_fastmri_and_lecture_differ_in_optimizer_and_norm_only():
+    first, second = (configfile.flatten(configfile.load(TrainConfig, name)) for name in ("fastmri", "lecture"))
+    differing = {key for key in first if first[key] != second[key]}
+    assert {key.split(".")[0] for key in differing} == {"optimizer", "model"}
+    assert {key for key in differing if key.startswith("model")} == {"model.norm", "model.channels_per_group"}
+
+
 def test_base_yaml_explains_every_key_with_its_own_help():
     text = configfile.find_config("base").read_text()
     for key in configfile.keys(TrainConfig):

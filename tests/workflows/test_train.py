@@ -96,6 +96,13 @@ def test_a_reconstructor_returns_images_in_the_units_of_the_target(quick, small_
     assert image.mean() == pytest.approx(batch.target.mean().item(), rel=0.5)
 
 
+@pytest.mark.parametrize("name", [name for name in configfile.shipped_configs() if name.startswith("preset/")])
+def test_every_preset_trains_with_flags_over_it(small_data, tmp_path, name):
+    words = ["--channels", "4", "--pools", "2", "--max-steps", "2", "--batch-size", "2", "--val-every", "2"]
+    words += ["--data", str(small_data), "--device", "cpu", "--threads", "1", "--quiet"]
+    assert main(["train", "-c", name, *words, "--output", str(tmp_path / "run")]) == 0
+
+
 def test_the_stored_configuration_repeats_the_run(quick, tmp_path):
     first = train(quick("first"))
     again = configfile.load(TrainConfig, first.config)

@@ -112,10 +112,9 @@ def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> R
     """
     path = Path(output) if output else _unused(Path("runs") / f"{default_name}-{time.strftime('%Y%m%d-%H%M%S')}")
     run = RunFolder(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; give a folder for the run (--output)")
+    require_replaceable(path, overwrite)
     if path.is_dir() and any(path.iterdir()):
-        _empty(run, overwrite)
+        shutil.rmtree(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -131,7 +130,17 @@ def _unused(path: Path) -> Path:
     return candidate
 
 
-def _empty(run: RunFolder, overwrite: bool) -> None:
+def require_replaceable(path: Path, overwrite: bool) -> None:
+    """Refuse a place for a run where something else is.
+
+    Raises:
+        InputError: It holds something and `overwrite` is off, or it holds something that is no run.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give a folder for the run (--output)")
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    run = RunFolder(path)
     if not overwrite:
         raise InputError(
             f"{run.path} is not empty; choose another --output, add --overwrite, "
@@ -143,4 +152,3 @@ def _empty(run: RunFolder, overwrite: bool) -> None:
     foreign = [name for name in names if name not in _CONTENTS and not name.endswith(".tmp")]
     if foreign:
         raise InputError(f"{run.path} holds {foreign[0]}, which no run wrote; it is not overwritten: move it away")
-    shutil.rmtree(run.path)

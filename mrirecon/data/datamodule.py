@@ -52,11 +52,13 @@ class ReconDataModule(pl.LightningDataModule):
         self.spec = mask_spec(config, self.train_volumes, protocol.mask_rule)
         self._check_masks()
         self.train_set = self._dataset(self.train_volumes, self.spec)
+        self._dataset(self.val_volumes, self.spec.only(0))  # says what is wrong with the files before any work
         self.stream = self._stream()
 
     def _check_masks(self) -> None:
         """Draw each mask once: a center fraction that leaves nothing to undersample must not show in the middle."""
-        one_of_each_width = {volume.shape[-1]: volume for volume in [*self.train_volumes, *self.val_volumes]}
+        drawn = [v for v in [*self.train_volumes, *self.val_volumes] if v.file_mask is None]
+        one_of_each_width = {volume.shape[-1]: volume for volume in drawn}
         for volume in one_of_each_width.values():
             for i in range(len(self.spec.accelerations)):
                 evaluation_mask(volume, self.spec.only(i))

@@ -1,5 +1,6 @@
 """Slices of many volumes as a map-style data set."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from mrirecon.data.files import list_volumes
 from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, stored_mask, training_mask
 from mrirecon.data.transforms import KSpaceSample, apply_mask
 from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
 from mrirecon.physics import Mask
 
@@ -62,6 +64,9 @@ class SliceDataset(Dataset[Any]):
         self.range_attribute = protocol.range_attribute
         self.transform = transform
         self.draw, self.targets = draw, targets
+        if self.range_attribute:
+            for volume in self.volumes:
+                _stored_range(volume, self.range_attribute)
         spans = check_slices(self.volumes, slices)
         self.items = [(v, i) for v, span in enumerate(spans) for i in span]
 
@@ -89,7 +94,8 @@ class SliceDataset(Dataset[Any]):
         target, data_range = torch.empty(0), 0.0
         if self.targets and volume.has_target:
             target = torch.from_numpy(volume.target(slice_idx))
-            data_range = float(volume.attrs.get(self.range_attribute, volume.data_range))
+            stored = _stored_range(volume, self.range_attribute)
+            data_range = volume.data_range if stored is None else stored
         return KSpaceSample(
             apply_mask(torch.from_numpy(volume.kspace(slice_idx)), mask.columns),
             mask.columns,
@@ -102,3 +108,14 @@ class SliceDataset(Dataset[Any]):
             mask.acceleration_true,
             mask_id(mask),
         )
+
+
+def _stored_range(volume: Volume, attribute: str) -> float | None:
+    """The data range that the file's attribute gives, where there is one of that name."""
+    value = volume.attrs.get(attribute)
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise InputError(f"{volume.name}: its attribute '{attribute}' is {value!r}, not a number above 0; correct it")
+    return float(value)

@@ -97,6 +97,8 @@ def open_folder(config: DataConfig, seed: int, halve_val: bool = False) -> DataF
     folder = _ready_made(root, groups, config.coils) if groups else _flat(root, config.coils, seed)
     if groups and halve_val and "val" in groups:
         _halve_val(folder, [v for path in groups["val"] for v in list_volumes(path, root)], config.coils)
+    elif halve_val:
+        folder.notes.append("there is no val folder to halve by name; the splits are those of the default protocol")
     return folder
 
 
@@ -105,6 +107,9 @@ def _halve_val(folder: DataFolder, val: list[Volume], coils: str) -> None:
     ordered = sorted(of_kind(val, coils), key=lambda volume: volume.path.name)
     n_val = (len(ordered) + 1) // 2
     folder.splits |= {"val": ordered[:n_val], "test": ordered[n_val:]}
+    if len(ordered) < 2:
+        del folder.splits["test"]
+        folder.unsplit = "its val folder has one file, which cannot be halved into tune and test"
     folder.notes = [f"val is halved by name: {n_val} volumes to tune, {len(ordered) - n_val} to test"]
 
 

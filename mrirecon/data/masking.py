@@ -112,8 +112,16 @@ def _mask(volume: Volume, spec: MaskSpec, seed: int | Sequence[int]) -> Mask:
         return _own_mask(volume)
     width, fractions = volume.shape[-1], spec.center_fractions
     if spec.rule == "algoperf":
-        fractions = tuple(math.floor(fraction * width) / width for fraction in fractions)
+        fractions = tuple(_rounded_down(fraction, width) for fraction in fractions)
     return make_mask(spec.name, width, fractions, spec.accelerations, seed, acquired=volume.acquired)
+
+
+def _rounded_down(fraction: float, width: int) -> float:
+    if math.floor(fraction * width) < 1:
+        raise InputError(
+            f"center fraction {fraction:g} of {width} columns, rounded down, is no column; use at least {1 / width:.3g}"
+        )
+    return math.floor(fraction * width) / width
 
 
 def _own_mask(volume: Volume) -> Mask:

@@ -100,17 +100,20 @@ def draw_curves(path: Path, training: Series, validation: Series, title: str = "
 def draw_range_test(
     path: Path, lrs: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], chosen: float
 ) -> None:
-    """Loss over learning rate, both logarithmic, with the rate that was chosen, as PNG."""
+    """Loss over learning rate, logarithmic where positive, with the rate that was chosen, as PNG."""
     canvas = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
     axis = canvas.subplots()
     axis.set_title("learning rate range test", fontsize=10)
     axis.set_xlabel("learning rate")
     axis.set_ylabel("training loss")
-    axis.loglog(lrs, losses, color="tab:blue", linewidth=0.7, alpha=0.5, label="each step")
-    axis.loglog(lrs, smoothed, color="tab:blue", linewidth=1.6, label="running mean")
+    axis.set_xscale("log")
+    axis.plot(lrs, losses, color="tab:blue", linewidth=0.7, alpha=0.5, label="each step")
+    axis.plot(lrs, smoothed, color="tab:blue", linewidth=1.6, label="running mean")
     axis.axvline(chosen, color="tab:orange", linewidth=1.5, label=f"chosen: {chosen:.1e}")
-    finite = [value for value in smoothed if math.isfinite(value)]
-    axis.set_ylim(0.7 * min(losses), 4 * finite[0])
+    low = min(value for value in losses if math.isfinite(value))
+    if low > 0:
+        axis.set_yscale("log")
+        axis.set_ylim(0.7 * low, 4 * losses[0])
     axis.legend(fontsize=8)
     FigureCanvasAgg(canvas)
     with replacing(path) as temporary:

@@ -66,7 +66,7 @@ class TailAverage(MovingAverage):
 
     def __init__(self, config: AverageConfig, n_steps: int) -> None:
         super().__init__(config, n_steps)
-        self.start, self.step = round(config.start * n_steps), 0
+        self.start, self.step = min(round(config.start * n_steps), n_steps - 1), 0
 
     def update(self, parameters: Tensors) -> None:
         """One step further; those before the start of the average are only counted."""

@@ -22,13 +22,15 @@ def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterab
     layers, device = list(layers), next(module.parameters()).device
     module.eval()
     momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # torch's word for a cumulative mean
-        layer.train()
-    with torch.no_grad():
-        for batch in batches:
-            module(to_device(batch, device))
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    module.eval()
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # torch's word for a cumulative mean
+            layer.train()
+        with torch.no_grad():
+            for batch in batches:
+                module(to_device(batch, device))
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        module.eval()

@@ -75,12 +75,14 @@ class EvaluatedWeights:
             return None
         if self._cached is None:
             trained, training = _clone(self.module), self.module.training
-            _fill(self.module, dict(zip((name for name, _ in self._named()), values, strict=True)))
-            if batch_norms(self.module):
-                self.recalibrate()
-            self._cached = _clone(self.module)
-            _fill(self.module, trained)
-            self.module.train(training)
+            try:
+                _fill(self.module, dict(zip((name for name, _ in self._named()), values, strict=True)))
+                if batch_norms(self.module):
+                    self.recalibrate()
+                self._cached = _clone(self.module)
+            finally:
+                _fill(self.module, trained)
+                self.module.train(training)
         return self._cached
 
     def _named(self) -> list[tuple[str, nn.Parameter]]:

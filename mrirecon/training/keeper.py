@@ -116,18 +116,21 @@ class Keeper(Checkpoint):
             self.best_ssim, self.best_step = scores["val_ssim"], trainer.global_step
         if scores is not None:
             self.n_worse = 0 if improved else self.n_worse + 1
-        self._save(trainer, module)
-        if improved:
-            with replacing(self.run.checkpoint("best")) as temporary:
-                shutil.copyfile(self.run.checkpoint("last"), temporary)
+        if not improved:
+            self._save(trainer, module)
+            return
+        # `best` first: a process killed in between goes on from the old `last` and makes the new `best` again.
+        self._save(trainer, module, "best")
+        with replacing(self.run.checkpoint("last")) as temporary:
+            shutil.copyfile(self.run.checkpoint("best"), temporary)
 
-    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule, which: str = "last") -> None:
         if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
             raise WorkFailedError(
                 f"training diverged at step {trainer.global_step}: the weights are not finite; "
                 "lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept."
             )
-        with replacing(self.run.checkpoint("last")) as temporary:
+        with replacing(self.run.checkpoint(which)) as temporary:
             trainer.save_checkpoint(temporary)
 
 

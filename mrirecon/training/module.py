@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
@@ -127,6 +128,8 @@ class ReconModule(pl.LightningModule):
         """The trained weights come back, after all callbacks that save."""
         self._swapped.__exit__(None, None, None)
 
+    on_predict_start, on_predict_end = on_validation_start, on_validation_end
+
     def on_validation_epoch_start(self) -> None:
         """For a plain Trainer; `mrirecon train` validates at exact steps instead (training/keeper.py)."""
         self._val_metrics, self._val_ids = VolumeMetrics(), dict[str, int]()
@@ -150,7 +153,10 @@ class ReconModule(pl.LightningModule):
         checkpoint["first_loss"] = self.first_loss
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The trained weights, and the first loss of the whole run, not of its resumed part."""
+        """To go on training: the trained weights, and the first loss of the whole run; else the averages as saved."""
+        trainer = self._trainer
+        if trainer is None or trainer.state.fn != TrainerFn.FITTING:
+            return
         self.evaluated.load(checkpoint)
         self.first_loss = checkpoint.get("first_loss")
 
@@ -191,7 +197,7 @@ class ReconModule(pl.LightningModule):
     def _stop_if_diverged(self, loss: float) -> None:
         if self.first_loss is None:
             self.first_loss = loss
-        if not loss < float("inf") or loss > 1000 * max(self.first_loss, 1e-12):
+        if not loss < float("inf") or loss > 1000 * max(abs(self.first_loss), 1e-12):
             raise WorkFailedError(
                 f"training diverged at step {self.global_step}: loss {loss:.3g} (first {self.first_loss:.3g}); "
                 f"lower --lr (now {self.optimizer.lr:g}), add --clip 1 or --schedule.warmup 0.1. "

@@ -143,5 +143,7 @@ def _method(name: str, groups: Groups, options: dict[str, Any]) -> tuple[Callabl
             raise InputError(f"optimizer '{name}' has no option '{key}'; its options: {allowed}")
     if len(options.get("betas", (0, 0))) != 2:
         raise InputError(f"betas {options['betas']}: give two numbers (--optimizer.betas 0.9 0.999)")
+    if not all(0 <= beta < 1 for beta in options.get("betas", ())):
+        raise InputError(f"betas {options['betas']}: each must be at least 0 and below 1")
     build = resolve_class(method.build) if isinstance(method.build, str) else method.build
     return partial(build, **{**method.fixed, **method.defaults, **options}), method.groups(groups)

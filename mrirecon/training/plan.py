@@ -36,6 +36,8 @@ def check_numbers(config: TrainConfig) -> None:
     for name, value in numbers.items():
         if value < 0:
             raise InputError(f"{name} is {value}; it must not be negative")
+    if not isinstance(config.optimizer.lr, str) and not config.optimizer.lr > 0:
+        raise InputError(f"--lr {config.optimizer.lr:g}; it must be above 0 (or find)")
     if config.accumulate < 1 or config.batch_size < 1:
         raise InputError(f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1")
     if config.max_steps and config.max_epochs:

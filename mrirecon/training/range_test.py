@@ -13,7 +13,7 @@ from mrirecon.training.module import ReconModule
 
 LOW, HIGH, N_STEPS = 1e-6, 10.0, 140  # 20 steps for each factor of 10
 _SMOOTHING = 0.9  # weight of the past in the running mean of the loss
-_DIVERGED = 4.0  # times the best running mean
+_DIVERGED = 3.0  # times the first loss, above the best running mean
 _MARGIN = 10.0  # below the rate of the least loss, where the test is about to diverge
 
 
@@ -59,7 +59,7 @@ def range_test(
         losses.append(float(torch.stack(sums).mean()))
         sums = []
         smoothed = running_mean(losses)
-        if not math.isfinite(losses[-1]) or smoothed[-1] > _DIVERGED * min(smoothed):
+        if not math.isfinite(losses[-1]) or smoothed[-1] > min(smoothed) + _DIVERGED * abs(losses[0]):
             diverged = lrs[-1]
             break
         _step(module, optimizer, lrs[-1], clip)

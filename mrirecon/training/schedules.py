@@ -117,6 +117,8 @@ def _check(config: ScheduleConfig) -> None:
         raise InputError(
             f"schedule.step_at {config.step_at:g}, factor {config.factor:g}: a share from 0 to 1, and 0 or more"
         )
+    if config.name == "plateau" and not config.factor < 1:
+        raise InputError(f"schedule.factor {config.factor:g}; plateau lowers the rate, so it must be below 1")
     if not (0 <= config.final <= 1 and config.power > 0 and 0 < config.decay <= 1 and config.patience >= 0):
         raise InputError(
             f"schedule.final {config.final:g}, power {config.power:g}, decay {config.decay:g}, patience "

@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import shutil
 
 import torch
 
@@ -16,25 +15,12 @@ from mrirecon.workflows.device import autocast
 from mrirecon.workflows.training_work import TrainingWork
 
 
-def find_lr(work: TrainingWork, run: RunFolder) -> RangeTest:
+def find_lr(work: TrainingWork) -> RangeTest:
     """The range test of a training, on its first batches and a copy of its network; `work` then has the rate found.
-
-    Writes `lr-find.csv` and the picture to the new folder of `run`, which goes when there is nothing to write.
 
     Raises:
         WorkFailedError: No rate made the loss fall.
     """
-    try:
-        found = _test(work)
-        _write(found, run)
-    except BaseException:
-        shutil.rmtree(run.path)
-        raise
-    work.set_lr(found.lr)
-    return found
-
-
-def _test(work: TrainingWork) -> RangeTest:
     config, accumulate = work.config, work.plan.accumulate
     device = torch.device(work.device)
     model = copy.deepcopy(work.model)
@@ -42,10 +28,13 @@ def _test(work: TrainingWork) -> RangeTest:
     batches = progress(work.data.first_batches(N_STEPS * accumulate), "learning rate range test", unit="batches")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return range_test(module, batches, accumulate, config.clip, lambda: autocast(device, work.precision))
+        found = range_test(module, batches, accumulate, config.clip, lambda: autocast(device, work.precision))
+    work.set_lr(found.lr)
+    return found
 
 
-def _write(found: RangeTest, run: RunFolder) -> None:
+def write_range_test(found: RangeTest, run: RunFolder) -> None:
+    """`lr-find.csv` and the picture in the run folder; says what was found."""
     with replacing(run.lr_find) as temporary, temporary.open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(("lr", "loss", "smoothed"))

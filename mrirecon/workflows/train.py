@@ -9,10 +9,10 @@ from mrirecon import configfile
 from mrirecon.config import TrainConfig
 from mrirecon.errors import InputError
 from mrirecon.files import write_json
-from mrirecon.runs import RunFolder, new_run, open_run
+from mrirecon.runs import RunFolder, new_run, open_run, require_replaceable
 from mrirecon.training.keeper import read_settings
 from mrirecon.workflows.announce import announce
-from mrirecon.workflows.find_lr import find_lr
+from mrirecon.workflows.find_lr import find_lr, write_range_test
 from mrirecon.workflows.fit import fit
 from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork
 
@@ -25,11 +25,14 @@ def train(config: TrainConfig) -> RunFolder:
         WorkFailedError: Training diverged; the last good checkpoint is kept. Or no learning rate was found.
         Stopped: A signal came; the state is saved.
     """
+    if config.output:
+        require_replaceable(Path(config.output), config.overwrite)
     work = TrainingWork(config)
     facts = work.provenance()
+    found = find_lr(work) if config.optimizer.lr == "find" else None
     run = new_run(config.output, _default_name(config), config.overwrite)
-    if config.optimizer.lr == "find":
-        find_lr(work, run)
+    if found:
+        write_range_test(found, run)
     configfile.save(_repeatable(work.config), run.config)
     write_json(run.split, work.data.assignment)
     write_json(run.provenance, facts)

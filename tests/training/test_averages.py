@@ -45,7 +45,7 @@ def test_ema_equals_torchs_averaged_model():
         torch.testing.assert_close(a, b.detach())
 
 
-@pytest.mark.parametrize(("start", "first"), [(0.75, 15), (0.0, 0), (0.5, 10)])
+@pytest.mark.parametrize(("start", "first"), [(0.75, 15), (0.0, 0), (0.5, 10), (0.99, 19)])
 def test_swa_is_the_mean_of_the_last_steps(start, first):
     average = make_average(AverageConfig("swa", start=start), N_STEPS)
     weights = walk(average)

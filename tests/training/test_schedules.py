@@ -129,6 +129,8 @@ def test_wrong_schedules():
         schedule_factor(ScheduleConfig("cosin"), 10)
     with pytest.raises(InputError, match="leaves none of the 10 steps"):
         schedule_factor(ScheduleConfig("step", warmup=10), 10)
+    with pytest.raises(InputError, match="must be below 1"):
+        schedule_factor(ScheduleConfig("plateau", factor=5.0), 10)
     for wrong in ({"final": 2.0}, {"power": 0.0}, {"decay": 0.0}, {"patience": -1}):
         with pytest.raises(InputError, match="a share above 0"):
             schedule_factor(ScheduleConfig("wsd", **wrong), 10)

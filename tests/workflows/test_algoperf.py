@@ -10,7 +10,7 @@ import torch
 from fastmri.data.subsample import RandomMaskFunc
 from skimage.metrics import structural_similarity
 
-from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig
+from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import read_results
 from mrirecon.workflows.evaluate import evaluate
@@ -103,7 +103,6 @@ def test_volumes_of_one_width_share_a_mask(knees, tmp_path):
 def test_training_validates_under_the_protocol_and_its_evaluation_follows(knees, tmp_path, capsys):
     """The number that training prints for a run is that of `evaluate` under the run's protocol."""
     from mrirecon.cli import main
-    from mrirecon.config import TrainConfig
 
     run = train(
         TrainConfig(
@@ -133,3 +132,42 @@ def test_an_unknown_protocol_is_refused(knees, tmp_path):
     with pytest.raises(InputError, match="unknown protocol 'algoperf'; did you mean 'algoperf-v1'"):
         evaluate(config(knees, tmp_path, protocol="algoperf"), "zero-filled")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, "abc", float("nan")])
+def test_a_wrong_attribute_is_found_before_any_work(tmp_path, volume_writer, value):
+    for split in ("train", "val"):
+        path = volume_writer(tmp_path / "data" / split / f"{split}.h5", matrix=(32, 32))
+    with h5py.File(path, "a") as file:
+        file.attrs["max"] = value
+    with pytest.raises(InputError, match=r"val/val\.h5: its attribute 'max' is .*, not a number above 0"):
+        train(
+            TrainConfig(
+                data=DataConfig(path=str(tmp_path / "data")),
+                protocol="algoperf-v1",
+                output=str(tmp_path / "run"),
+                device="cpu",
+            )
+        )
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="not a number above 0"):
+        evaluate(config(tmp_path / "data", tmp_path), "zero-filled")
+
+
+def test_one_file_cannot_be_halved(tmp_path, volume_writer):
+    volume_writer(tmp_path / "data" / "val" / "v.h5", matrix=(32, 32))
+    with pytest.raises(InputError, match="has one file, which cannot be halved"):
+        evaluate(config(tmp_path / "data", tmp_path, split="test"), "zero-filled")
+
+
+def test_a_flat_folder_says_that_its_splits_are_others(tmp_path, volume_writer, capsys):
+    for i in range(3):
+        volume_writer(tmp_path / "data" / f"v{i}.h5", matrix=(32, 32), seed=i)
+    evaluate(config(tmp_path / "data", tmp_path), "zero-filled")
+    assert "no val folder to halve by name" in capsys.readouterr().err
+
+
+def test_a_centre_of_no_column_is_refused_as_it_was_given(knees, tmp_path):
+    data = DataConfig(path=str(knees), mask="random", center_fraction=[0.02])
+    with pytest.raises(InputError, match=r"center fraction 0\.02 of \d+ columns, rounded down, is no column"):
+        evaluate(config(knees, tmp_path, data=data), "zero-filled")

@@ -55,9 +55,9 @@ def recorded(monkeypatch):
         step(self, *args, **kwargs)
         steps.append({f"model.{n}": p.detach().clone() for n, p in self.model.named_parameters()})
 
-    def saving(self, trainer, module):
-        save(self, trainer, module)
-        saved.append(torch.load(self.run.checkpoint("last"), weights_only=True))
+    def saving(self, trainer, module, which="last"):
+        save(self, trainer, module, which)
+        saved.append(torch.load(self.run.checkpoint(which), weights_only=True))
 
     monkeypatch.setattr(ReconModule, "optimizer_step", stepping)
     monkeypatch.setattr(Keeper, "_save", saving)
@@ -166,6 +166,43 @@ def test_a_plain_trainers_checkpoints_hold_the_average_too(small_data, tmp_path,
             assert torch.equal(checkpoint["state_dict"][f"model.{name}"], average)
             assert torch.equal(checkpoint["training_weights"][f"model.{name}"], trained)
     assert module.training
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_loaded_for_anything_but_training_gives_the_average(quick, small_data, kind):
+    """By Lightning's own ways: `load_from_checkpoint` and `Trainer.validate(ckpt_path=...)`."""
+    config = configuration(quick, kind)
+    run = train(config)
+    path = run.checkpoint("last")
+    saved = torch.load(path, weights_only=True)
+    loaded = ReconModule.load_from_checkpoint(path, model=build_model(config.model), weights_only=True)
+    fresh = ReconModule(build_model(config.model), **KINDS[kind], n_steps=N_STEPS)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=str(run.path))
+    data = ReconDataModule(DataConfig(path=str(small_data)), batch_size=2)
+    (scores,) = trainer.validate(fresh, data, ckpt_path=str(path), verbose=False)
+    for module in (loaded, fresh):
+        assert all(torch.equal(saved["state_dict"][n].cpu(), v.cpu()) for n, v in module.state_dict().items())
+    with run.curves.open() as handle:
+        last = [row for row in csv.DictReader(handle) if row["val_ssim"]][-1]
+    assert scores["val_ssim"] == pytest.approx(float(last["val_ssim"]), rel=1e-5)
+
+
+def test_an_error_while_recalibrating_leaves_the_trained_weights(small_data):
+    def broken(n):
+        yield from ReconDataModule(DataConfig(path=str(small_data))).recalibration_batches(1)
+        raise KeyboardInterrupt
+
+    module = ReconModule(UNet(channels=4, pools=2, norm="batch"), average=AverageConfig("ema"), n_steps=3)
+    module.recalibration_batches = broken
+    module.evaluated.update()
+    torch.nn.init.ones_(module.model.conv.layers[0].weight)
+    before = {n: v.clone() for n, v in module.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt), module.evaluated_weights():
+        pass
+    assert all(torch.equal(before[n], v) for n, v in module.state_dict().items())
+    assert module.training
+    assert module.model.conv.layers[1].momentum == 0.1
 
 
 def test_batchnorm_without_batches_is_refused(tmp_path):

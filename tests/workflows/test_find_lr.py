@@ -97,6 +97,30 @@ def test_nothing_is_left_where_no_rate_is_found(quick, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_old_run_stays_until_a_rate_is_found(quick, monkeypatch):
+    """`--overwrite` replaces what is there with something, not with nothing."""
+    run = train(quick(max_steps=2))
+    before = run.weights.read_bytes()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mrirecon.workflows.find_lr.range_test", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick(max_steps=2, overwrite=True, optimizer=OptimizerConfig("sgd", "find")))
+    assert run.weights.read_bytes() == before
+    assert run.checkpoint("best").is_file()
+
+
+def test_a_loss_that_may_be_negative_is_not_taken_for_diverged(quick):
+    """Poisson's negative log likelihood passes zero on its way down."""
+    run = train(quick(loss="torch.nn.PoissonNLLLoss", optimizer=OptimizerConfig("adam", "find"), max_steps=2))
+    test = rows(run.lr_find)
+    assert min(float(r["smoothed"]) for r in test) < 0
+    falling = [float(r["smoothed"]) for r in test]
+    assert falling.index(min(falling)) < len(falling) - 1 or len(test) == N_STEPS
+
+
 def test_a_module_needs_a_number(quick):
     with pytest.raises(InputError, match=r"optimizer\.lr is find"):
         ReconModule(torch.nn.Conv2d(1, 1, 1), OptimizerConfig("sgd", "find")).configure_optimizers()

@@ -211,6 +211,26 @@ def test_automatic_precision_stays_what_it_was(quick, monkeypatch):
     assert_same_run(whole, resume_training(config.output, config))
 
 
+def test_a_kill_between_best_and_last_loses_neither(quick, monkeypatch):
+    """`best` is written first; the run goes on from the older `last` and makes the same `best` again."""
+    whole = train(quick("whole"))
+    config = quick("killed")
+
+    def killed(source, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mrirecon.training.keeper.shutil.copyfile", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, checkpoint_every=3))
+    run = open_run(config.output)
+    assert checkpoint(run, "best")["global_step"] == 4
+    assert checkpoint(run, "last")["global_step"] == 3
+    resumed = resume_training(config.output, config)
+    first, second = checkpoint(whole, "best"), checkpoint(resumed, "best")
+    assert_equal(first["state_dict"], second["state_dict"])
+
+
 def test_a_finished_run_is_left_as_it_is(quick):
     run = train(quick(max_steps=2))
     before = checkpoint(run)["state_dict"]

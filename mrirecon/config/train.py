@@ -152,7 +152,7 @@ class TrainConfig:
     checkpoint_every: int = 0
     """Save `last` every so many steps besides each validation; 0: only at validations."""
     early_stop: int = 0
-    """Stop after so many validations without a better SSIM; 0: never."""
+    """Stop after so many validations without a better SSIM, once an average (swa) has begun; 0: never."""
     protocol: str = "fastmri-v1"
     """How validation scores: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
     logger: str = "csv"

@@ -75,7 +75,7 @@ class ScoreConfig:
     mask: str = "undeclared"
     """A declaration, not checked: the mask they were made from (random, equispaced_fraction, ..., file)."""
     acceleration: float = 0.0
-    """A declaration, not checked: their nominal acceleration; 0: what the targets' attribute says, if any."""
+    """A declaration, not checked: their nominal acceleration; 0: undeclared."""
     crop: str = "none"
     """none (the target's full grid), or square (both cropped to the target's width, as fastMRI's command does)."""
     acquisition: list[str] = field(default_factory=list)

@@ -28,6 +28,11 @@ class EvaluatedWeights:
         self._cached: State | None = None
         self._trained: State | None = None  # while the averages are in place
 
+    @property
+    def is_pending(self) -> bool:
+        """An average is asked for, and has not begun."""
+        return self.average is not None and self.average.values(self._parameters()) is None
+
     def update(self) -> None:
         """Take in the weights after an optimizer step."""
         self._cached = None

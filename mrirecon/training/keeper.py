@@ -32,7 +32,8 @@ class Keeper(Checkpoint):
         checkpoint_every: Further steps to save at; 0: none.
         accumulate: Batches per optimizer step.
         n_steps: Optimizer steps of the whole run.
-        early_stop: Validations in a row without a better SSIM that end the run; 0: none do.
+        early_stop: Validations in a row without a better SSIM that end the run; 0: none do. They count from the begin
+            of an average on, where there is to be one.
         settings: What decides the result; stored in each checkpoint (see `read_settings`).
     """
 
@@ -53,6 +54,7 @@ class Keeper(Checkpoint):
         self.settings = settings or {}
         self.stop = StopRequest()
         self.best_ssim, self.best_step, self.n_worse, self.owes_validation = -float("inf"), 0, 0, False
+        self.average_pending = False
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, best score so far, validations since, and whether the saved step was still to be validated."""
@@ -61,6 +63,7 @@ class Keeper(Checkpoint):
             "best_ssim": self.best_ssim,
             "best_step": self.best_step,
             "n_worse": self.n_worse,
+            "average_pending": self.average_pending,
             "owes_validation": self.owes_validation,
         }
 
@@ -69,6 +72,7 @@ class Keeper(Checkpoint):
         self.best_ssim = state_dict["best_ssim"]
         self.best_step = state_dict["best_step"]
         self.n_worse = state_dict.get("n_worse", 0)
+        self.average_pending = state_dict.get("average_pending", False)
         self.owes_validation = state_dict["owes_validation"]
 
     @property
@@ -111,11 +115,11 @@ class Keeper(Checkpoint):
                 "not finite; lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept."
             )
         self.owes_validation = scores is None
-        improved = scores is not None and scores["val_ssim"] > self.best_ssim
+        improved = scores is not None and self._is_better(scores["val_ssim"], module)
         if improved and scores is not None:
             self.best_ssim, self.best_step = scores["val_ssim"], trainer.global_step
         if scores is not None:
-            self.n_worse = 0 if improved else self.n_worse + 1
+            self.n_worse = 0 if improved or self.average_pending else self.n_worse + 1
         if not improved:
             self._save(trainer, module)
             return
@@ -123,6 +127,11 @@ class Keeper(Checkpoint):
         self._save(trainer, module, "best")
         with replacing(self.run.checkpoint("last")) as temporary:
             shutil.copyfile(self.run.checkpoint("best"), temporary)
+
+    def _is_better(self, ssim: float, module: pl.LightningModule) -> bool:
+        """Higher than before; where weights are averaged, the first average is better than all that came before it."""
+        was_pending, self.average_pending = self.average_pending, _average_pending(module)
+        return ssim > self.best_ssim or (was_pending and not self.average_pending)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, which: str = "last") -> None:
         if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
@@ -132,6 +141,10 @@ class Keeper(Checkpoint):
             )
         with replacing(self.run.checkpoint(which)) as temporary:
             trainer.save_checkpoint(temporary)
+
+
+def _average_pending(module: Any) -> bool:
+    return bool(module.evaluated.is_pending)
 
 
 def read_settings(checkpoint: Path) -> dict[str, Any]:

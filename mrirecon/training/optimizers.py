@@ -113,6 +113,8 @@ def make_optimizer(
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"'{name}' makes no torch.optim.Optimizer")
     if has_modes(optimizer):
+        if any(group.get("betas", (1.0,))[0] == 0 for group in optimizer.param_groups):
+            raise InputError(f"optimizer '{name}' with betas {options['betas']}: the first must be above 0")
         optimizer.train()  # type: ignore[attr-defined]
     return optimizer
 

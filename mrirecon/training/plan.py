@@ -42,6 +42,10 @@ def check_numbers(config: TrainConfig) -> None:
         raise InputError(f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1")
     if config.max_steps and config.max_epochs:
         raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
+    if config.optimizer.name == "gd" and config.optimizer.lr == "find":
+        raise InputError(
+            "--lr find with gd would pass 140 times over the training set; find the rate with sgd, or give it"
+        )
     if config.optimizer.name == "gd" and config.accumulate != 1:
         raise InputError("gd uses all training slices in each step; leave accumulate at 1 (or use sgd)")
 

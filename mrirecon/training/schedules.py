@@ -99,6 +99,11 @@ def schedule_factor(config: ScheduleConfig, n_steps: int) -> Callable[[int], flo
         raise unknown_name("schedule", config.name, ("auto", *SCHEDULES))
     _check(config)
     warmup = _warmup_steps(config, n_steps)
+    drop = {"wsd": (1 - config.decay) * n_steps, "step": config.step_at * n_steps}.get(config.name, n_steps)
+    if warmup and warmup > drop:
+        raise InputError(
+            f"schedule.warmup takes {warmup:g} of {n_steps} steps; {config.name} lowers the rate at {drop:g}"
+        )
     shape, onecycle = SCHEDULES[config.name], config.name == "onecycle"
     last = max(n_steps - 1, 1)
 

@@ -64,8 +64,9 @@ class Validation:
                 sample = to_device(batch, module.device)
                 prediction = predict(module.model, sample)
                 images = prediction.image
-                if self._panel is None:
-                    self._panel = _side_by_side(sample, images)
+                of_batch = list(zip(sample.volume, torch.as_tensor(sample.slice_idx).tolist(), strict=True))
+                if self._panel is None and _shown(self.loaders[0]) in of_batch:
+                    self._panel = _side_by_side(sample, images, of_batch.index(_shown(self.loaders[0])))
                 losses += [module.sample_loss(sample, prediction).item()] * len(images)
                 target = scored_target(sample, self.protocol.clamps_target)
                 metric.update(target, images, sample.data_range, sample.volume, sample.slice_idx)
@@ -81,8 +82,15 @@ class Validation:
         ]
 
 
-def _side_by_side(sample: ImageSample, images: Tensor) -> Tensor:
-    """Target, zero-filled and reconstruction of a batch's first slice, from 0 to the target's maximum as 0 to 1."""
-    target = sample.target[0]
-    shown = torch.cat([target, sample.image[0], images[0].to(target.dtype)], dim=1)
-    return (shown / target.amax()).clamp(0, 1).cpu()
+def _shown(loader: DataLoader) -> tuple[str, int]:
+    """The slice that panels show: the middle one of the first volume; the outer ones are mostly air."""
+    dataset: Any = loader.dataset
+    of_first = [i for volume, i in dataset.items if volume == 0]
+    return dataset.volumes[0].name, of_first[len(of_first) // 2]
+
+
+def _side_by_side(sample: ImageSample, images: Tensor, k: int) -> Tensor:
+    """Target, zero-filled and reconstruction of a batch's slice `k`, from 0 to the target's maximum as 0 to 1."""
+    target = sample.target[k]
+    shown = torch.cat([target, sample.image[k], images[k].to(target.dtype)], dim=1)
+    return torch.nan_to_num(shown / target.amax()).clamp(0, 1).cpu()

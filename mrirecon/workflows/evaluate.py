@@ -129,7 +129,7 @@ def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstr
 
 def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor) -> Path:
     dataset = _dataset(config, job, reconstructor, 0)
-    figures = FigureSlices(dataset.volumes, dataset.items, config.figures)
+    figures = FigureSlices(dataset.volumes, dataset.items, config.figures, find_protocol(config.protocol))
     with new_folder(job.folder) as folder:
         first: list[Watcher] = [figures]
         if config.save:

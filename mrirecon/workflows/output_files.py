@@ -18,7 +18,14 @@ from mrirecon.workflows.prediction_file import write_prediction
 
 FORMATS = ("h5", "png")
 Facts = dict[str, Any]
-_SAME = ("weights_sha256", "source", "source_bytes", "bn_stats", "precision")  # what decides the images
+_SAME = (
+    "weights_sha256",
+    "source",
+    "source_bytes",
+    "source_sha256",
+    "bn_stats",
+    "precision",
+)  # what decides the images
 
 
 @dataclass(frozen=True)

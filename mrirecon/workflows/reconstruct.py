@@ -25,7 +25,7 @@ from mrirecon.training.stopping import StopRequest
 from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, require_writable
 from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
-from mrirecon.workflows.source_files import list_sources
+from mrirecon.workflows.source_files import list_sources, samples_sha256
 from mrirecon.workflows.whole_volumes import WholeVolumes
 
 
@@ -112,6 +112,7 @@ def _facts(volume: Volume, reconstructor: Reconstructor, config: ReconstructConf
         "weights_sha256": reconstructor.weights_sha256,
         "source": volume.name,
         "source_bytes": volume.path.stat().st_size,
+        "source_sha256": samples_sha256(volume),
         "mask": "none" if volume.file_mask is None else "own",
         "acceleration_true": stored_mask(volume).acceleration_true,
         "mrirecon": mrirecon.__version__,

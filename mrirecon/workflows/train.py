@@ -33,6 +33,12 @@ def train(config: TrainConfig) -> RunFolder:
     run = new_run(config.output, _default_name(config), config.overwrite)
     if found:
         write_range_test(found, run)
+        facts["lr_find"] = {
+            "lr": found.lr,
+            "lr_diverged": found.lr_diverged,
+            "lowest": found.lrs[0],
+            "steps": len(found.lrs),
+        }
     configfile.save(_repeatable(work.config), run.config)
     write_json(run.split, work.data.assignment)
     write_json(run.provenance, facts)

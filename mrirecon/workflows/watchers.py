@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrirecon.data.transforms import ImageSample
+from mrirecon.data.transforms import ImageSample, scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
-from mrirecon.evaluation import nmse, psnr, ssim
+from mrirecon.evaluation import FASTMRI_V1, Protocol, nmse, psnr, ssim
 from mrirecon.report.figures import Panel, SliceFigure, draw_slice
 from mrirecon.workflows.prediction_file import write_prediction
 from mrirecon.workflows.whole_volumes import WholeVolumes
@@ -26,12 +26,20 @@ class FigureSlices:
         volumes: All that are scored.
         items: (volume, slice) of every scored slice.
         slices: Wanted slices, counted from 0; empty: the middle one of those scored.
+        protocol: How the numbers under the pictures are taken.
 
     Raises:
         InputError: A wanted slice is not scored.
     """
 
-    def __init__(self, volumes: Sequence[Volume], items: Sequence[tuple[int, int]], slices: Sequence[int]) -> None:
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        items: Sequence[tuple[int, int]],
+        slices: Sequence[int],
+        protocol: Protocol = FASTMRI_V1,
+    ) -> None:
+        self.protocol = protocol
         self.kept: dict[tuple[str, int], tuple[ImageSample, np.ndarray]] = {}
         self.wanted: list[tuple[str, int]] = []
         for v in sorted({0, (len(volumes) - 1) // 2, len(volumes) - 1}):
@@ -55,10 +63,12 @@ class FigureSlices:
         folder.mkdir(parents=True, exist_ok=True)
         for number, (volume, index) in enumerate(self.wanted):
             sample, image = self.kept[volume, index]
-            panels = [_panel("zero-filled", _array(sample.image), sample)]
+            target = _array(scored_target(sample, self.protocol.clamps_target))
+            panels = [_panel("zero-filled", _array(sample.image), target, sample.data_range)]
             if name != "zero-filled":
-                panels.append(_panel(name, image, sample))
-            figure = SliceFigure(_array(sample.target), panels, f"{volume}, slice {index}", _notes(sample, mask))
+                panels.append(_panel(name, image, target, sample.data_range))
+            notes = [*_notes(sample, mask), f"protocol {self.protocol.name}"]
+            figure = SliceFigure(target, panels, f"{volume}, slice {index}", notes)
             stem = Path(volume).with_suffix("").as_posix().replace("/", "_")
             draw_slice(folder / f"{number:02d}-{stem}-slice{index:03d}.png", figure)
 
@@ -76,9 +86,8 @@ class PredictionFiles(WholeVolumes):
         super().__init__(volumes, items, lambda volume, images: write_prediction(folder / volume.name, images))
 
 
-def _panel(name: str, image: np.ndarray, sample: ImageSample) -> Panel:
-    target = _array(sample.target)
-    scores = (metric(target, image, sample.data_range) for metric in (ssim, psnr, nmse))
+def _panel(name: str, image: np.ndarray, target: np.ndarray, data_range: float) -> Panel:
+    scores = (metric(target, image, data_range) for metric in (ssim, psnr, nmse))
     return Panel(name, image, "SSIM {:.3f}   PSNR {:.1f} dB   NMSE {:.4f}".format(*scores))
 
 

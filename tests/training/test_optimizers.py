@@ -281,6 +281,8 @@ def test_names_classes_and_values():
     for wrong in ([2.0, 3.0], [1.0, 1.0], [-0.1, 0.9]):
         with pytest.raises(InputError, match="at least 0 and below 1"):
             make_optimizer("lamb", nn.Linear(1, 1), 0.1, betas=wrong)
+    with pytest.raises(InputError, match="the first must be above 0"):
+        make_optimizer("schedulefree_adamw", nn.Linear(1, 1), 0.1, betas=[0.0, 0.99])
     with pytest.raises(InputError, match="weight_decay is -1"):
         make_optimizer("sgd", nn.Linear(1, 1), 0.1, weight_decay=-1)
     with pytest.raises(InputError, match=r"makes no torch\.optim\.Optimizer"):

@@ -129,6 +129,9 @@ def test_wrong_schedules():
         schedule_factor(ScheduleConfig("cosin"), 10)
     with pytest.raises(InputError, match="leaves none of the 10 steps"):
         schedule_factor(ScheduleConfig("step", warmup=10), 10)
+    for overlapping in (ScheduleConfig("wsd", 0.9, decay=0.5), ScheduleConfig("step", 0.9, step_at=0.5)):
+        with pytest.raises(InputError, match="lowers the rate"):
+            schedule_factor(overlapping, 20)
     with pytest.raises(InputError, match="must be below 1"):
         schedule_factor(ScheduleConfig("plateau", factor=5.0), 10)
     for wrong in ({"final": 2.0}, {"power": 0.0}, {"decay": 0.0}, {"patience": -1}):

@@ -239,3 +239,21 @@ def test_early_stop_ends_the_run_and_keeps_the_best(quick, capsys):
     resume_training(str(run.path), config)
     assert torch.load(run.checkpoint("last"), weights_only=True)["global_step"] == last
     assert train(replace(config, early_stop=0, max_steps=4, output=f"{config.output}-b")).weights.is_file()
+
+
+def test_early_stop_and_best_wait_for_the_average(quick):
+    """Nothing improves, yet the run does not end before an average exists, and `best` holds one."""
+    config = quick(
+        max_steps=12,
+        val_every=1,
+        early_stop=2,
+        optimizer=OptimizerConfig("sgd", 1e-12),
+        average=AverageConfig("swa", start=0.5),
+        model=ModelConfig(channels=4, pools=2),
+    )
+    run = train(config)
+    for which in ("best", "last"):
+        checkpoint = torch.load(run.checkpoint(which), weights_only=True)
+        assert checkpoint["global_step"] > 6
+        assert checkpoint["average"]["n"] > 0
+        assert "training_weights" in checkpoint

@@ -64,6 +64,14 @@ def _other_source(folder):
         file.attrs["more"] = "x" * 10_000
 
 
+def _other_samples(folder):
+    """Another scan of the same shape makes a file of the same size."""
+    size = (folder / "own.h5").stat().st_size
+    with h5py.File(folder / "own.h5", "a") as file:
+        file["kspace"][...] = file["kspace"][()] * 1.5
+    assert (folder / "own.h5").stat().st_size == size
+
+
 @pytest.mark.parametrize(
     ("change", "use", "ending", "says"),
     [
@@ -71,6 +79,7 @@ def _other_source(folder):
         (None, {"bn_stats": "batch"}, "png", "bn_stats running, now batch"),
         (_other_source, {}, "h5", "own.h5 is there already, made with source_bytes"),
         (_other_source, {}, "png", "own.png is there already, made with source_bytes"),
+        (_other_samples, {}, "h5", "own.h5 is there already, made with source_sha256"),
         ("complex-normunet", {}, "h5", "weights_sha256"),
         ("zero-filled", {}, "png", "weights_sha256 [0-9a-f]{12}, now none"),
     ],

@@ -128,9 +128,9 @@ class Keeper(Checkpoint):
         with replacing(self.run.checkpoint("last")) as temporary:
             shutil.copyfile(self.run.checkpoint("best"), temporary)
 
-    def _is_better(self, ssim: float, module: pl.LightningModule) -> bool:
+    def _is_better(self, ssim: float, module: Any) -> bool:
         """Higher than before; where weights are averaged, the first average is better than all that came before it."""
-        was_pending, self.average_pending = self.average_pending, _average_pending(module)
+        was_pending, self.average_pending = self.average_pending, module.evaluated.is_pending
         return ssim > self.best_ssim or (was_pending and not self.average_pending)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, which: str = "last") -> None:
@@ -141,10 +141,6 @@ class Keeper(Checkpoint):
             )
         with replacing(self.run.checkpoint(which)) as temporary:
             trainer.save_checkpoint(temporary)
-
-
-def _average_pending(module: Any) -> bool:
-    return bool(module.evaluated.is_pending)
 
 
 def read_settings(checkpoint: Path) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Validation:
         losses: list[float] = []
         self._panel: Tensor | None = None
         self._accelerations: list[dict[str, float]] = [{} for _ in self.loaders]
+        shown = _shown(self.loaders[0])
         metrics = [VolumeMetrics([v.name for v in loader.dataset.volumes]) for loader in self.loaders]  # type: ignore[attr-defined]
         for metric, loader, nominal in zip(metrics, self.loaders, self._accelerations, strict=True):
             for batch in loader:
@@ -65,8 +66,8 @@ class Validation:
                 prediction = predict(module.model, sample)
                 images = prediction.image
                 of_batch = list(zip(sample.volume, torch.as_tensor(sample.slice_idx).tolist(), strict=True))
-                if self._panel is None and _shown(self.loaders[0]) in of_batch:
-                    self._panel = _side_by_side(sample, images, of_batch.index(_shown(self.loaders[0])))
+                if self._panel is None and shown in of_batch:
+                    self._panel = _side_by_side(sample, images, of_batch.index(shown))
                 losses += [module.sample_loss(sample, prediction).item()] * len(images)
                 target = scored_target(sample, self.protocol.clamps_target)
                 metric.update(target, images, sample.data_range, sample.volume, sample.slice_idx)

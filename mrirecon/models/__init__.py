@@ -1,8 +1,27 @@
-"""Networks and the choice of their normalization."""
+"""Networks and the choice of their normalization.
 
-from mrirecon.models.norms import NORMS, make_norm
-from mrirecon.models.normunet import NormUNet
-from mrirecon.models.precision import auto_precision
-from mrirecon.models.unet import UNet, check_image_size
+Names are loaded when they are first used, so that importing this package costs no torch.
+"""
 
-__all__ = ["NORMS", "NormUNet", "UNet", "auto_precision", "check_image_size", "make_norm"]
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "NORMS": "norms",
+    "NormUNet": "normunet",
+    "UNet": "unet",
+    "auto_precision": "precision",
+    "check_image_size": "unet",
+    "make_norm": "norms",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

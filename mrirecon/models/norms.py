@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mrirecon.classpaths import construct
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.models.groups import count_groups
 from mrirecon.models.layout import instance_norm, instance_norm_leaky_relu_, is_channels_last, scale_and_shift
 
 Norm = str | Mapping[str, Any] | Callable[[int], nn.Module]
@@ -132,33 +133,3 @@ def make_norm(
         hint = "Or pass a callable n_channels -> nn.Module, or {class_path: torch.nn.BatchNorm2d}."
         raise unknown_name("norm", norm, NORMS, hint)
     return NORMS[norm](n_channels, affine=affine, eps=eps, **groups)
-
-
-def default_channels_per_group(base_channels: int) -> int:
-    """32 from 64 base channels upward, else half of them: the U-Net's first level always has two groups or more."""
-    return 32 if base_channels >= 64 else max(1, base_channels // 2)
-
-
-def count_groups(n_channels: int, channels_per_group: int | None = None, n_groups: int | None = None) -> int:
-    """Number of groups of a layer with `n_channels`; a layer with fewer channels than asked for takes what it has.
-
-    Args:
-        n_channels: Channels of the layer.
-        channels_per_group: Channels in each group; default `default_channels_per_group(n_channels)`.
-        n_groups: Number of groups, in place of `channels_per_group`.
-
-    Raises:
-        InputError: Both are given, one is below 1, or it does not divide the larger `n_channels`.
-    """
-    if channels_per_group is not None and n_groups is not None:
-        raise InputError(f"got channels_per_group={channels_per_group} and n_groups={n_groups}; give one of them")
-    name = "channels_per_group" if n_groups is None else "n_groups"
-    wanted = n_groups if n_groups is not None else channels_per_group
-    if wanted is None:
-        wanted = default_channels_per_group(n_channels)
-    if wanted < 1:
-        raise InputError(f"{name} is {wanted}; it must be 1 or more")
-    divisor = min(wanted, n_channels)
-    if n_channels % divisor:
-        raise InputError(f"{name}={wanted} does not divide the {n_channels} channels of a layer; choose a divisor")
-    return divisor if n_groups is not None else n_channels // divisor

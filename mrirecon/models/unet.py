@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mrirecon.errors import InputError
 from mrirecon.models.blocks import ConvBlock, TransposeConvBlock
-from mrirecon.models.norms import Norm, default_channels_per_group, make_norm
+from mrirecon.models.groups import default_channels_per_group
+from mrirecon.models.norms import Norm, make_norm
 
 
 class UNet(nn.Module):

@@ -7,7 +7,8 @@ from torch import nn
 
 from mrirecon.errors import InputError
 from mrirecon.models import NORMS, make_norm
-from mrirecon.models.norms import InstanceNormLeakyReLU, count_groups, default_channels_per_group
+from mrirecon.models.groups import count_groups, default_channels_per_group
+from mrirecon.models.norms import InstanceNormLeakyReLU
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 REFERENCES = {

@@ -1,0 +1,33 @@
+"""How many groups group norm has. No torch here."""
+
+from mrirecon.errors import InputError
+
+
+def default_channels_per_group(base_channels: int) -> int:
+    """32 from 64 base channels upward, else half of them: the U-Net's first level always has two groups or more."""
+    return 32 if base_channels >= 64 else max(1, base_channels // 2)
+
+
+def count_groups(n_channels: int, channels_per_group: int | None = None, n_groups: int | None = None) -> int:
+    """Number of groups of a layer with `n_channels`; a layer with fewer channels than asked for takes what it has.
+
+    Args:
+        n_channels: Channels of the layer.
+        channels_per_group: Channels in each group; default `default_channels_per_group(n_channels)`.
+        n_groups: Number of groups, in place of `channels_per_group`.
+
+    Raises:
+        InputError: Both are given, one is below 1, or it does not divide the larger `n_channels`.
+    """
+    if channels_per_group is not None and n_groups is not None:
+        raise InputError(f"got channels_per_group={channels_per_group} and n_groups={n_groups}; give one of them")
+    name = "channels_per_group" if n_groups is None else "n_groups"
+    wanted = n_groups if n_groups is not None else channels_per_group
+    if wanted is None:
+        wanted = default_channels_per_group(n_channels)
+    if wanted < 1:
+        raise InputError(f"{name} is {wanted}; it must be 1 or more")
+    divisor = min(wanted, n_channels)
+    if n_channels % divisor:
+        raise InputError(f"{name}={wanted} does not divide the {n_channels} channels of a layer; choose a divisor")
+    return divisor if n_groups is not None else n_channels // divisor

@@ -1,4 +1,4 @@
-"""The three ways a command can end early, and how an unknown name is reported."""
+"""The ways a command can end early, and how an unknown name is reported."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,6 +10,17 @@ class InputError(ValueError):
 
 class WorkFailedError(RuntimeError):
     """The work itself failed, a diverged training for example (exit code 1)."""
+
+
+class DivergedError(WorkFailedError):
+    """A training diverged; `step` is the number of optimizer steps it had done.
+
+    A pickle, such as one from a worker process, brings `step` back after the construction, hence the default.
+    """
+
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class Stopped(Exception):

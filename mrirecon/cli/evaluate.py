@@ -21,8 +21,8 @@ def _as_trained(words: list[str]) -> dict[str, Any]:
     if config is None or not config.is_file():
         return {}
     flat = configfile.read_yaml(config, TrainConfig)
-    kept = ("data.path", "data.mask", "data.acceleration", "data.center_fraction", "data.workers", "seed", "protocol")
-    return {key: flat[key] for key in kept if key in flat}
+    kept = ("path", "mask", "acceleration", "center_fraction", "split_seed", "workers")
+    return {key: flat[key] for key in (*(f"data.{name}" for name in kept), "seed", "protocol") if key in flat}
 
 
 COMMAND = Command(

@@ -26,6 +26,8 @@ class DataConfig:
     """single, multi or both where the folder has both kinds of files; auto: the kind that is there."""
     check: str = "auto"
     """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
+    split_seed: int = -1
+    """Seed of the splits and of the selected volumes, 0 or more; -1: that of the run (`seed`)."""
     fixed_masks: bool = False
     """Each training slice keeps one mask for the whole run, in place of a new one every epoch."""
     workers: int = 0
@@ -151,6 +153,8 @@ class TrainConfig:
     """Volumes used for validation inside training, drawn by seed; 0: all."""
     checkpoint_every: int = 0
     """Save `last` every so many steps besides each validation; 0: only at validations."""
+    checkpoints: str = "all"
+    """all (last and best, at each validation), or end (last alone, when training ends or is asked to stop)."""
     early_stop: int = 0
     """Stop after so many validations without a better SSIM, once an average (swa) has begun; 0: never."""
     protocol: str = "fastmri-v1"

@@ -33,7 +33,7 @@ class EvaluateConfig:
     threads: int = 0
     """CPU threads; 0: as torch finds them."""
     seed: int = 0
-    """Seed of the split of a flat folder, of further mask draws and of the interval."""
+    """Seed of the split of a flat folder (unless data.split_seed is set), of further mask draws and the interval."""
     output: str = ""
     """Folder for the tables and figures; empty: inside the run folder (methods: runs/<method>)."""
     overwrite: bool = False

@@ -13,7 +13,7 @@ _SHOWN = 5
 
 
 def check_volumes(volumes: Sequence[Volume], mode: str = "auto") -> str | None:
-    """Check structure and samples of every file.
+    """Check structure and samples of every file; what was found sound before is not read again.
 
     Args:
         volumes: The files of one split.
@@ -31,7 +31,8 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto") -> str | None:
     check_layout(volumes)
     size = sum(volume.facts.n_bytes for volume in volumes)
     full = mode == "full" or (mode == "auto" and size <= _FULL_SCAN_BYTES)
-    _collect(volumes, _scan_all if full else _scan_middle, "samples", is_long=size > _MANY_BYTES)
+    unsearched = [volume for volume in volumes if volume.n_searched < (volume.n_slices if full else 1)]
+    _collect(unsearched, _scan_all if full else _scan_middle, "samples", is_long=size > _MANY_BYTES)
     if full:
         return None
     return f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN (all slices: --check full)"
@@ -84,6 +85,7 @@ def _scan_all(volume: Volume) -> None:
     for i in range(volume.n_slices):
         volume.kspace(i)
     _ = volume.data_range  # reads every slice of the reference
+    volume.n_searched = volume.n_slices
 
 
 def _scan_middle(volume: Volume) -> None:
@@ -91,3 +93,4 @@ def _scan_middle(volume: Volume) -> None:
     volume.kspace(middle)
     if volume.has_target:
         volume.target(middle)
+    volume.n_searched = 1

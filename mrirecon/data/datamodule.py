@@ -24,7 +24,7 @@ class ReconDataModule(pl.LightningDataModule):
         config: Folder, masks, selection, workers.
         batch_size: Slices per batch; a batch holds images of one shape.
         val_volumes: Number of validation volumes, drawn by seed; 0: all.
-        seed: Seed of split, order, masks and selection.
+        seed: Seed of order and masks; of split and selection too, unless `config` has a `split_seed`.
         transform: Makes each sample of its k-space.
         protocol: Decides the validation masks, and whether val is halved.
 

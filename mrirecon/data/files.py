@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mrirecon.data.shared import volume_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
@@ -28,7 +29,7 @@ def list_volumes(folder: Path, root: Path | None = None) -> list[Volume]:
         InputError: No such folder, or none of its files is a `.h5` file.
     """
     require_folder(folder)
-    volumes = [Volume(path, root or folder) for path in h5_files(folder)]
+    volumes = [volume_of(path, root or folder) for path in h5_files(folder)]
     if not volumes:
         raise InputError(f"no .h5 file in {folder}; give a folder of fastMRI files (--data DIR), {SIMULATE}")
     return volumes

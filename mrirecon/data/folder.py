@@ -10,7 +10,7 @@ from mrirecon import progress
 from mrirecon.config import DataConfig
 from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.files import SIMULATE, h5_files, list_volumes, require_folder
-from mrirecon.data.selection import of_kind, require_targets, select_volumes
+from mrirecon.data.selection import of_kind, require_targets, select_volumes, split_seed
 from mrirecon.data.splits import SPLITS, halve_by_patient, split_by_patient
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
@@ -60,7 +60,7 @@ def open_split(
     Args:
         config: Folder, selection and how much is checked.
         split: train, val, test or all.
-        seed: Draws the split of a flat folder and the selected volumes.
+        seed: Draws the split of a flat folder and the selected volumes, unless `config` has a `split_seed`.
         n_volumes: Further reduces the selection to so many volumes, drawn by seed; 0: no.
         halve_val: See `open_folder`.
 
@@ -78,6 +78,8 @@ def open_split(
 def open_folder(config: DataConfig, seed: int, halve_val: bool = False) -> DataFolder:
     """Find the files of `config.path` and their splits: folders as they are, a flat one by patient and seed.
 
+    The seed is `config.split_seed` where that is set.
+
     With `halve_val`, the first half of a val folder by file name is val and the second is test (AlgoPerf's rule: of
     fastMRI's 199 knees 100 and 99).
 
@@ -94,7 +96,7 @@ def open_folder(config: DataConfig, seed: int, halve_val: bool = False) -> DataF
     if groups and h5_files(root):
         inside = groups[next(iter(groups))][0].name
         raise InputError(f"{root} has both .h5 files and split folders ({inside}/); move the files into a folder")
-    folder = _ready_made(root, groups, config.coils) if groups else _flat(root, config.coils, seed)
+    folder = _ready_made(root, groups, config.coils) if groups else _flat(root, config.coils, split_seed(config, seed))
     if groups and halve_val and "val" in groups:
         _halve_val(folder, [v for path in groups["val"] for v in list_volumes(path, root)], config.coils)
     elif halve_val:

@@ -9,13 +9,24 @@ from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
 
+def split_seed(config: DataConfig, seed: int) -> int:
+    """What draws splits and volumes: the configuration's own seed, else that of the run.
+
+    Raises:
+        InputError: Below -1.
+    """
+    if config.split_seed < -1:
+        raise InputError(f"data.split_seed is {config.split_seed}; give 0 or more, or -1 for the seed of the run")
+    return seed if config.split_seed == -1 else config.split_seed
+
+
 def select_volumes(volumes: list[Volume], config: DataConfig, seed: int, n_volumes: int = 0) -> list[Volume]:
     """Those of the kind, the acquisitions and the number asked for, all of which have the slices asked for.
 
     Args:
         volumes: Of one split, their layout checked.
         config: The selection.
-        seed: Draws volumes where fewer are asked for than there are.
+        seed: Draws volumes where fewer are asked for than there are, unless `config` has a `split_seed`.
         n_volumes: Draws again, so many of the selected; 0: keeps all.
 
     Raises:
@@ -23,6 +34,7 @@ def select_volumes(volumes: list[Volume], config: DataConfig, seed: int, n_volum
     """
     volumes = of_kind(volumes, config.coils)
     volumes = _of_acquisitions(volumes, config.acquisition)
+    seed = split_seed(config, seed)
     volumes = draw_volumes(draw_volumes(volumes, config.volumes, seed), n_volumes, seed)
     check_slices(volumes, config.slices)
     return volumes

@@ -30,6 +30,7 @@ class Volume:
     def __init__(self, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path)
         self.name = self.path.name if root is None else self.path.relative_to(root).as_posix()
+        self.n_searched = 0  # slices that were searched for NaN and had none
 
     def __repr__(self) -> str:
         return f"Volume({self.name!r})"

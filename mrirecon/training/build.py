@@ -5,7 +5,8 @@ import torch
 from mrirecon.config import ModelConfig, TrainConfig
 from mrirecon.configfile import load
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.models import NormUNet, UNet
+from mrirecon.models.normunet import NormUNet
+from mrirecon.models.unet import UNet
 from mrirecon.runs import RunFolder
 from mrirecon.training.module import ReconModule
 
@@ -60,7 +61,10 @@ def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | t
     """
     path = run.checkpoint(checkpoint)
     if not path.is_file():
-        raise InputError(f"{run.path} has no {path.name}; its training has not validated yet (--checkpoint last?)")
+        raise InputError(
+            f"{run.path} has no {path.name}; its training has not validated yet, or kept `last` alone "
+            "(--checkpoint last?)"
+        )
     module = ReconModule(build_model(load(TrainConfig, run.config).model))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from mrirecon import progress
 from mrirecon.training.journal import Journal
+from mrirecon.training.traces import StepTrace
 
 LOG_EVERY = 10  # optimizer steps
 TABLE = ("step", "volume", "acceleration", "n_slices", "ssim", "psnr", "nmse")  # columns of val_volumes
@@ -19,6 +20,8 @@ _PLAIN_EVERY_S = 15.0
 
 class Curves(pl.Callback):
     """Mean training loss of every `LOG_EVERY` steps and the validation scores, to CSV and the loggers.
+
+    Beside the loss stand two norms of the last step of the window alone (see `StepTrace`).
 
     Args:
         journal: The CSV file.
@@ -30,7 +33,7 @@ class Curves(pl.Callback):
         self.batches_per_epoch, self.accumulate, self.n_steps = batches_per_epoch, accumulate, n_steps
         self.loss_sum, self.n_batches, self.seconds, self.n_slices = 0.0, 0, 0.0, 0
         self.latest: dict[str, float] = {}
-        self.lr = 0.0
+        self.lr, self.trace = 0.0, StepTrace()
 
     def state_dict(self) -> dict[str, Any]:
         """The running sums, so that a resumed run writes the same rows."""
@@ -58,8 +61,10 @@ class Curves(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Note the rate this step uses: the schedule has moved on when the batch ends."""
+        """Note the rate this step uses: the schedule has moved on when the batch ends. Look at steps to be written."""
         self.lr = float(optimizer.param_groups[0]["lr"])
+        if self._is_written(trainer.global_step + 1):
+            self.trace.begin(optimizer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -73,7 +78,7 @@ class Curves(pl.Callback):
         step = trainer.global_step
         if (batch_idx + 1) % self.accumulate == 0:
             self._show(step)
-            if step % LOG_EVERY == 0 or step == self.n_steps:
+            if self._is_written(step):
                 self._write_training(trainer, step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -118,10 +123,13 @@ class Curves(pl.Callback):
         """Time that was no training, such as a validation, does not count in slices/s."""
         self._window += seconds
 
+    def _is_written(self, step: int) -> bool:
+        return step % LOG_EVERY == 0 or step == self.n_steps
+
     def _write_training(self, trainer: pl.Trainer, step: int) -> None:
         now = time.monotonic()
         rate = self.n_slices / max(now - self._window, 1e-9)
-        row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches}
+        row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches, **self.trace.end()}
         self.latest["train_loss"], self.latest["slices_per_s"] = row["train_loss"], rate
         seconds = self._elapsed()
         self.journal.add(step=step, epoch=self._epoch(step), seconds=seconds, slices_per_s=rate, **row)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mrirecon.data.transforms import CLAMP
-from mrirecon.models import NormUNet, UNet
+from mrirecon.models.normunet import NormUNet
 from mrirecon.models.traceable import magnitude, plain_norms, run_normunet, run_unet, smallest_size, statistics
+from mrirecon.models.unet import UNet
 from mrirecon.training.prediction import sees_complex
 
 INPUTS = {

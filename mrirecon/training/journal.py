@@ -15,6 +15,8 @@ COLUMNS = (
     "val_ssim",
     "val_psnr",
     "val_nmse",
+    "grad_norm",
+    "update_ratio",
     "slices_per_s",
     "seconds",
 )

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.errors import DivergedError, InputError
 from mrirecon.files import replacing
 from mrirecon.runs import RunFolder
 from mrirecon.training.stopping import StopRequest
@@ -24,6 +24,8 @@ Scores = dict[str, float]
 
 class Keeper(Checkpoint):
     """Validates every `val_every` steps, keeps `last` and `best` (highest validation SSIM), stops when it is time.
+
+    With `checkpoints` = end there is no `best`, and `last` is written when training ends or is asked to stop.
 
     Args:
         run: Where the checkpoints go.
@@ -35,6 +37,7 @@ class Keeper(Checkpoint):
         early_stop: Validations in a row without a better SSIM that end the run; 0: none do. They count from the begin
             of an average on, where there is to be one.
         settings: What decides the result; stored in each checkpoint (see `read_settings`).
+        checkpoints: all or end.
     """
 
     def __init__(
@@ -47,14 +50,16 @@ class Keeper(Checkpoint):
         n_steps: int,
         early_stop: int = 0,
         settings: dict[str, Any] | None = None,
+        checkpoints: str = "all",
     ) -> None:
         self.run, self.validate = run, validate
         self.val_every, self.checkpoint_every = val_every, checkpoint_every
         self.accumulate, self.n_steps, self.early_stop = accumulate, n_steps, early_stop
-        self.settings = settings or {}
+        self.settings, self.checkpoints = settings or {}, checkpoints
         self.stop = StopRequest()
         self.best_ssim, self.best_step, self.n_worse, self.owes_validation = -float("inf"), 0, 0, False
         self.average_pending = False
+        self._saved_at = -1  # step
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, best score so far, validations since, and whether the saved step was still to be validated."""
@@ -97,22 +102,40 @@ class Keeper(Checkpoint):
         step = trainer.global_step
         if step % self.val_every == 0 or step == self.n_steps:
             self._validate_and_save(trainer, pl_module)
-        elif self.stop or (self.checkpoint_every and step % self.checkpoint_every == 0):
+        elif self._is_due(step):
             self._save(trainer, pl_module)
-        trainer.should_stop = trainer.should_stop or bool(self.stop) or self.has_stalled
+        stops = bool(self.stop) and self._saved_at == step  # a signal that came after the save waits for the next step
+        trainer.should_stop = trainer.should_stop or stops or self.has_stalled
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Hand the signals back."""
         self.stop.restore()
 
+    def _is_due(self, step: int) -> bool:
+        return bool(self.stop) or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
+
     def _validate_and_save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        step, owed = trainer.global_step, self.owes_validation
+        improved = self._validate(trainer, module)
+        if self.checkpoints == "end":
+            # What an earlier stop left is saved as done: going on again from there would write its row again.
+            if owed or step == self.n_steps or self.has_stalled or self._is_due(step):
+                self._save(trainer, module)
+        elif improved:
+            self._save_best(trainer, module)
+        else:
+            self._save(trainer, module)
+
+    def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+        """Score the network; whether that is the best so far."""
         # The last step has nothing to resume: it is validated whatever was asked.
         stop = StopRequest() if trainer.global_step >= self.n_steps else self.stop
         scores = None if stop else self.validate(trainer, module, stop)
         if scores is not None and not math.isfinite(scores["val_ssim"]):
-            raise WorkFailedError(
+            raise DivergedError(
                 f"validation at step {trainer.global_step} gives SSIM {scores['val_ssim']}: the reconstructions are "
-                "not finite; lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept."
+                "not finite; lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept.",
+                trainer.global_step,
             )
         self.owes_validation = scores is None
         improved = scores is not None and self._is_better(scores["val_ssim"], module)
@@ -120,9 +143,9 @@ class Keeper(Checkpoint):
             self.best_ssim, self.best_step = scores["val_ssim"], trainer.global_step
         if scores is not None:
             self.n_worse = 0 if improved or self.average_pending else self.n_worse + 1
-        if not improved:
-            self._save(trainer, module)
-            return
+        return improved
+
+    def _save_best(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         # `best` first: a process killed in between goes on from the old `last` and makes the new `best` again.
         self._save(trainer, module, "best")
         with replacing(self.run.checkpoint("last")) as temporary:
@@ -135,12 +158,14 @@ class Keeper(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, which: str = "last") -> None:
         if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
-            raise WorkFailedError(
+            raise DivergedError(
                 f"training diverged at step {trainer.global_step}: the weights are not finite; "
-                "lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept."
+                "lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept.",
+                trainer.global_step,
             )
         with replacing(self.run.checkpoint(which)) as temporary:
             trainer.save_checkpoint(temporary)
+        self._saved_at = trainer.global_step
 
 
 def read_settings(checkpoint: Path) -> dict[str, Any]:

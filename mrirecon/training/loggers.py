@@ -87,12 +87,17 @@ def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return flat
 
 
-def _wandb_logger(run: RunFolder, config: dict[str, Any]) -> Logger:
+def prepare_wandb() -> None:
+    """Before wandb is imported: quiet, and offline where there is no key or no network."""
     os.environ.setdefault("WANDB_SILENT", "true")
-    from pytorch_lightning.loggers import WandbLogger
-
     if os.environ.get("WANDB_MODE") is None and not _reachable():
         os.environ["WANDB_MODE"] = "offline"
+
+
+def _wandb_logger(run: RunFolder, config: dict[str, Any]) -> Logger:
+    prepare_wandb()
+    from pytorch_lightning.loggers import WandbLogger
+
     facts = json.loads(run.provenance.read_text())
     known = facts.get("wandb", {}).get("id")
     logger = WandbLogger(

@@ -99,7 +99,7 @@ def _forward(network: nn.Module, sample: ImageSample, precision: AbstractContext
         if storage.data_ptr() not in own:
             kept = fixed if _is_cast(tensor, shapes) else per_slice
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor  # the graph holds it, so its address stays its own
+        return tensor.detach()  # keeps its address; the tensor itself would be a cycle through the graph, never freed
 
     counter = FlopCounterMode(display=False)
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), counter, precision:

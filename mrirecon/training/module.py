@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
 from mrirecon.data.transforms import ImageSample, normalize
-from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.training.averages import OptimizerAverage, make_average
 from mrirecon.training.batchnorm import batch_norms, recalibrate
@@ -96,7 +96,7 @@ class ReconModule(pl.LightningModule):
         """Weighted mean loss of the batch.
 
         Raises:
-            WorkFailedError: The loss is not finite or a thousand times the first one.
+            DivergedError: The loss is not finite or a thousand times the first one.
         """
         loss = self.sample_loss(batch)
         self._stop_if_diverged(loss.detach().item())
@@ -198,8 +198,9 @@ class ReconModule(pl.LightningModule):
         if self.first_loss is None:
             self.first_loss = loss
         if not loss < float("inf") or loss > 1000 * max(abs(self.first_loss), 1e-12):
-            raise WorkFailedError(
+            raise DivergedError(
                 f"training diverged at step {self.global_step}: loss {loss:.3g} (first {self.first_loss:.3g}); "
                 f"lower --lr (now {self.optimizer.lr:g}), add --clip 1 or --schedule.warmup 0.1. "
-                "The last good checkpoint, if there was one, is kept."
+                "The last good checkpoint, if there was one, is kept.",
+                self.global_step,
             )

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 from mrirecon.config import TrainConfig
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, unknown_name
 
+CHECKPOINTS = ("all", "end")
 _DEFAULT_EPOCHS = 50
 _NOT_NEGATIVE = (
     "max_steps",
@@ -31,7 +32,7 @@ class Plan:
 
 
 def check_numbers(config: TrainConfig) -> None:
-    """Raise an InputError for a number out of range or two limits at once."""
+    """Raise an InputError for a number out of range, two limits at once or an unknown kind of checkpoints."""
     numbers = {name: getattr(config, name) for name in _NOT_NEGATIVE} | {"data.workers": config.data.workers}
     for name, value in numbers.items():
         if value < 0:
@@ -42,6 +43,8 @@ def check_numbers(config: TrainConfig) -> None:
         raise InputError(f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1")
     if config.max_steps and config.max_epochs:
         raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
+    if config.checkpoints not in CHECKPOINTS:
+        raise unknown_name("checkpoints", config.checkpoints, CHECKPOINTS)
     if config.optimizer.name == "gd" and config.optimizer.lr == "find":
         raise InputError(
             "--lr find with gd would pass 140 times over the training set; find the rate with sgd, or give it"

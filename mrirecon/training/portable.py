@@ -10,7 +10,8 @@ from mrirecon.config import ModelConfig
 from mrirecon.configfile import build
 from mrirecon.errors import InputError
 from mrirecon.files import replacing
-from mrirecon.models import NormUNet, UNet
+from mrirecon.models.normunet import NormUNet
+from mrirecon.models.unet import UNet
 from mrirecon.training.build import build_model
 from mrirecon.training.deployable import Deployable, deployable
 

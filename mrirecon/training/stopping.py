@@ -24,9 +24,10 @@ class StopRequest:
             self._previous = {number: signal.signal(number, self._remember) for number in _SIGNALS}
 
     def restore(self) -> None:
-        """Hand the signals back."""
+        """Hand the signals back, unless the Trainer, whose handlers hold all of its run, has done so before."""
         for number, handler in self._previous.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            if signal.getsignal(number) == self._remember:
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._previous = {}
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:

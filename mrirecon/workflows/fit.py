@@ -28,14 +28,23 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     """Train to the end of the plan; from `checkpoint` if given.
 
     Raises:
-        WorkFailedError: Training diverged.
+        DivergedError: Training diverged.
         Stopped: A signal came; the state is saved.
     """
     plan, per_epoch = work.plan, work.data.stream.batches_per_epoch
     curves = Curves(Journal(run.curves), per_epoch, plan.accumulate, plan.n_steps)
     validation = Validation(work.data.val_dataloader(), curves, work.protocol)
-    every, early_stop = work.config.checkpoint_every, work.config.early_stop
-    keeper = Keeper(run, validation, plan.val_every, every, plan.accumulate, plan.n_steps, early_stop, work.settings)
+    keeper = Keeper(
+        run,
+        validation,
+        plan.val_every,
+        work.config.checkpoint_every,
+        plan.accumulate,
+        plan.n_steps,
+        work.config.early_stop,
+        work.settings,
+        work.config.checkpoints,
+    )
     loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config))
     trainer = _trainer(work, run, [curves, keeper], loggers)
     if work.device == "cpu":
@@ -56,7 +65,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
             f"stopped by {keeper.stop.signal.name} at step {trainer.global_step} of {plan.n_steps}; "
             f"saved. Go on with: mrirecon train --resume {run.path}"
         )
-    _export_weights(run)
+    _export_weights(run, "last" if work.config.checkpoints == "end" else "best")
     return run
 
 
@@ -80,11 +89,11 @@ def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback], l
     )
 
 
-def _export_weights(run: RunFolder) -> None:
-    """The best network alone, in a format that runs no code when read."""
+def _export_weights(run: RunFolder, checkpoint: str) -> None:
+    """The network alone, in a format that runs no code when read."""
     from safetensors.torch import save
 
-    model = load_reconstructor(run, "best").model
+    model = load_reconstructor(run, checkpoint).model
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     with replacing(run.weights) as temporary:
         temporary.write_bytes(save(tensors))  # save_file makes it unreadable for others

@@ -39,11 +39,16 @@ def train(config: TrainConfig) -> RunFolder:
             "lowest": found.lrs[0],
             "steps": len(found.lrs),
         }
+    describe(work, run, facts)
+    announce(work, run)
+    return fit(work, run, None)
+
+
+def describe(work: TrainingWork, run: RunFolder, facts: dict[str, Any]) -> None:
+    """Write what a run is before it begins: configuration, split, provenance."""
     configfile.save(_repeatable(work.config), run.config)
     write_json(run.split, work.data.assignment)
     write_json(run.provenance, facts)
-    announce(work, run)
-    return fit(work, run, None)
 
 
 def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:
@@ -58,6 +63,12 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
         InputError: No such run, nothing to go on from, or a key that would change the result.
     """
     run = open_run(path)
+    work = reopen(run, changes, given)
+    return fit(work, run, str(run.checkpoint("last")))
+
+
+def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> TrainingWork:
+    """What it takes to go on with a run from its last checkpoint; see `resume_training`."""
     refused = sorted(set(given) - set(MAY_CHANGE))
     if refused:
         raise InputError(
@@ -76,7 +87,7 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
     work = TrainingWork(config)
     work.require_settings(stored, run)
     work.require_same_data(run)
-    return fit(work, run, str(last))
+    return work
 
 
 def _repeatable(config: TrainConfig) -> TrainConfig:

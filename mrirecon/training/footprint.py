@@ -1,0 +1,84 @@
+"""Memory that a training takes: the state of its optimizer, and the peak of the whole work."""
+
+import ctypes
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def optimizer_bytes(optimizer: Optimizer) -> int:
+    """Bytes of the tensors that `optimizer` keeps between steps, 0 before the first one.
+
+    Tensors without axes, such as Adam's counters of steps, are left out: they do not grow with the network.
+    """
+    tensors = {id(t): t for state in optimizer.state.values() for t in state.values() if isinstance(t, Tensor)}
+    return sum(t.nbytes for t in tensors.values() if t.ndim > 0)
+
+
+class PeakMemory:
+    """Context that measures the peak memory of the work in it: `bytes` after it has ended.
+
+    On a CPU it is the resident memory of the whole process, libraries included. Linux's own mark is set back at the
+    start (`clear_refs`), and freed memory that the process has kept is given back, so that earlier work in it does not
+    count; where that is not allowed, `bytes` is the peak since the process began, and `since_start` is true. On a GPU
+    it is what torch's tensors took there.
+
+    Args:
+        device: Where the work runs.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.bytes, self.since_start = 0, False
+
+    def __enter__(self) -> Self:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self.since_start = not _set_back()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device)
+        else:
+            self.bytes = _since_start() if self.since_start else _high_water_mark()
+
+
+def _set_back() -> bool:
+    """Whether the high-water mark could be set to what is in use now."""
+    _give_back_freed_memory()
+    try:
+        _CLEAR.write_text("5")
+        return _high_water_mark() > 0
+    except OSError:
+        return False
+
+
+def _give_back_freed_memory() -> None:
+    """Trainings on a CPU let the process keep it (models/memory.py)."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, TypeError, AttributeError):  # only glibc has it
+        return
+
+
+def _high_water_mark() -> int:
+    lines = _STATUS.read_text().splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _since_start() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

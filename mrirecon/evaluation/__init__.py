@@ -8,6 +8,7 @@ from typing import Any
 
 _HOMES = {
     "ALGOPERF_V1": "protocol",
+    "Comparison": "stats",
     "FASTMRI_V1": "protocol",
     "Interval": "stats",
     "Protocol": "protocol",
@@ -19,6 +20,7 @@ _HOMES = {
     "find_protocol": "protocol",
     "mean_score": "volume",
     "nmse": "metrics",
+    "paired_comparison": "stats",
     "psnr": "metrics",
     "score_slice": "metrics",
     "ssim": "metrics",

@@ -1,0 +1,79 @@
+"""A comparison in words, as it can stand in a paper."""
+
+from mrirecon.evaluation.stats.comparison import Comparison
+from mrirecon.evaluation.stats.flips import smallest_p
+from mrirecon.evaluation.stats.power import MAX_SEEDS
+from mrirecon.evaluation.stats.verdict import BETTER, EQUIVALENT, INCONCLUSIVE, WORSE
+
+_NAMES = {"ssim": "SSIM", "psnr": "PSNR", "nmse": "NMSE"}
+_UNITS = {"psnr": " dB"}
+
+
+def in_words(comparison: Comparison, first: str, second: str) -> str:
+    """One sentence with effect, interval, p values, numbers of seeds, volumes and patients, and the verdict.
+
+    Args:
+        comparison: Of `first` minus `second`.
+        first: How the first method is called.
+        second: How the second is called.
+    """
+    metric = _NAMES.get(comparison.metric, comparison.metric)
+    return f"{metric}: {_found(comparison, first, second)} ({_evidence(comparison)}): {_verdict(comparison)}."
+
+
+def _found(c: Comparison, first: str, second: str) -> str:
+    relation = {
+        BETTER: "is better than",
+        WORSE: "is worse than",
+        EQUIVALENT: "is as good as",
+        INCONCLUSIVE: "is not shown to differ from",
+    }[c.verdict]
+    return f"{first} {relation} {second}, {_signed(c.effect)}{_unit(c)}"
+
+
+def _evidence(c: Comparison) -> str:
+    parts = [
+        f"{100 * (1 - c.alpha):g} % interval {_signed(c.low)} to {_signed(c.high)} over {_over(c)}",
+        f"sign-flip p {_p(c.p)}" + (f", in {c.n_comparisons} comparisons p {_p(c.p_family)}" if _many(c) else ""),
+        f"{c.n_seeds} paired seed{'s' * (c.n_seeds > 1)}, {c.n_volumes} volumes of {c.n_patients} patients",
+    ]
+    return "; ".join(parts)
+
+
+def _verdict(c: Comparison) -> str:
+    if c.verdict == EQUIVALENT:
+        return f"{c.verdict}, within {c.margin:.3g}{_unit(c)} (equivalence p {_p(c.tost_p or 0.0)})"
+    if c.verdict != INCONCLUSIVE:
+        caveat = {"seeds": ", on these patients", "volumes": ", of these single runs"}.get(c.generalizes, "")
+        return f"{c.verdict}{caveat}"
+    return f"{c.verdict}, minimum detectable difference {c.mde:.3g}{_unit(c)}; {_settled(c)}"
+
+
+def _settled(c: Comparison) -> str:
+    if c.generalizes == "volumes":
+        return "one run of each says nothing about other seeds"
+    few = f"{c.n_seeds} seeds cannot go below p = {smallest_p(c.n_seeds):.2g}, "
+    start = few if smallest_p(c.n_seeds) > c.alpha else ""
+    if c.seeds_needed is None:
+        return f"{start}not even {MAX_SEEDS} seeds alone would settle it"
+    return f"{start}about {c.seeds_needed} seeds would settle it"
+
+
+def _over(c: Comparison) -> str:
+    return {"seeds and volumes": "seeds and patients", "volumes": "patients"}.get(c.generalizes, c.generalizes)
+
+
+def _many(c: Comparison) -> bool:
+    return c.n_comparisons > 1
+
+
+def _unit(c: Comparison) -> str:
+    return _UNITS.get(c.metric, "")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}"
+
+
+def _p(value: float) -> str:
+    return f"= {value:.2g}" if value >= 0.001 else "< 0.001"

@@ -207,8 +207,15 @@ def shipped_configs() -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
-def find_config(name: str | Path) -> Path:
+GRIDS = "ablation/"  # shipped names of studies; the others are overlays of configurations
+
+
+def find_config(name: str | Path, grids: bool = False) -> Path:
     """A file that exists, or a shipped one by name (its folder may be left out).
+
+    Args:
+        name: The file, or the name.
+        grids: Of a study and an overlay that share a bare name, the study is meant.
 
     Raises:
         InputError: Neither.
@@ -217,7 +224,8 @@ def find_config(name: str | Path) -> Path:
     if path.is_file():
         return path
     shipped = shipped_configs()
-    matches = [file for key, file in shipped.items() if str(name) in (key, Path(key).name)]
+    named = {key: file for key, file in shipped.items() if str(name) in (key, Path(key).name)}
+    matches = [file for key, file in named.items() if key.startswith(GRIDS) == grids] or list(named.values())
     if len(matches) != 1:
         what = "several shipped configurations are called" if matches else "no file or shipped configuration"
         raise InputError(f"{what} '{name}'{did_you_mean(str(name), shipped)}; shipped: {', '.join(shipped)}")

@@ -18,6 +18,10 @@ COMMANDS = {
     "export": "export",
     "reconstruct": "reconstruct",
     "score": "score",
+    "ablate run": "ablate_run",
+    "ablate status": "ablate_status",
+    "ablate report": "ablate_report",
+    "ablate worker": "ablate_worker",
 }
 
 

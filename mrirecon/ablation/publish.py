@@ -1,0 +1,134 @@
+"""From the records of a study to its report: tables, figures, the page; targets are fixed here, once. No torch here."""
+
+import json
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mrirecon.ablation.analysis import analyse, make_targets
+from mrirecon.ablation.claims import decide_claims
+from mrirecon.ablation.examples import join_examples
+from mrirecon.ablation.folder import Study, StudyFolder
+from mrirecon.ablation.records import RunResult
+from mrirecon.ablation.tables import write_results_csv, write_results_json, write_timing_csv
+from mrirecon.errors import InputError
+from mrirecon.files import replacing, write_json
+
+_PACKAGES = ("torch", "pytorch-lightning", "fastmri", "numpy", "scipy", "scikit-image")
+
+
+def write_report(path: Path) -> Path:
+    """Analyse what is there and write `report/`: index.html, results.csv, timing.csv, results.json and figures.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: No study, or not a single finished run.
+    """
+    study = StudyFolder(path).open()
+    results = study.plan.results(study.folder.records())
+    if not results:
+        raise InputError(f"{path} has no finished run yet; see mrirecon ablate status {path}")
+    page = study.folder.report / "index.html"
+    if page.is_file() and _stamp_file(study).is_file() and _stamp_file(study).read_text() == _stamp(study, results):
+        return page
+    _freeze_targets(study, results)
+    analysed = analyse(study.grid, results, facts(study, results))
+    analysed["claims"] = decide_claims(study.grid, results, analysed)
+    report = study.folder.report
+    report.mkdir(exist_ok=True)
+    write_results_csv(report / "results.csv", study.grid, results)
+    write_timing_csv(report / "timing.csv", results)
+    write_results_json(report / "results.json", analysed)
+    _draw(study, analysed, page)
+    _log(study, analysed)
+    with replacing(_stamp_file(study)) as temporary:
+        temporary.write_text(_stamp(study, results))
+    return page
+
+
+def facts(study: Study, results: list[RunResult]) -> dict[str, Any]:
+    """What the analysis needs besides the records."""
+    manifest = study.manifest
+    failed = {entry["cell"]: entry["error"] for entry in study.folder.failed().values()}
+    return {
+        "command": f"mrirecon ablate run {study.folder.path}",
+        "created": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "data": {key: manifest["data"][key] for key in ("path", "origins", "n_train", "n_val", "n_test", "n_slices")}
+        | {"n_patients_test": manifest["data"]["n_patients_test"], "manifest": manifest["data"]["sha256"]},
+        "notes": [*study.grid.notes, *manifest["data"]["notes"]],
+        "zero_filled_val": study.zero_filled(),
+        "targets": manifest["targets"],
+        "failures": failed,
+        "precision": study.plan.common.precision,
+        "threads": study.plan.common.threads,
+        "code": sorted({result.code for result in results}),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _freeze_targets(study: Study, results: list[RunResult]) -> None:
+    """Set once all reruns of the reference are there; later seeds do not move them."""
+    of = {
+        "data": study.manifest["data"]["sha256"],
+        "reference": study.grid.reference,
+        "shares": list(study.grid.targets),
+    }
+    old = study.manifest["targets"]
+    if (old and old["of"] == of) or (zero_filled := study.zero_filled()) is None:
+        return
+    targets = make_targets(study.grid, results, zero_filled["ssim"])
+    if targets:
+        study.manifest["targets"] = {"of": of, "targets": targets}
+        write_json(study.folder.manifest_file, study.manifest)
+
+
+def _draw(study: Study, analysed: Mapping[str, Any], page: Path) -> None:
+    from mrirecon.report.page import write_study_page
+    from mrirecon.report.study_figures import write_study_figures
+
+    write_study_figures(analysed, page.parent / "figures")
+    write_study_page(analysed, _examples(study), page)
+
+
+def _examples(study: Study) -> dict[str, Any] | None:
+    """Of every cell, the slices of the first seed's rerun."""
+    files: dict[str, Path] = {}
+    done = study.folder.records()
+    for spec in study.plan.runs(done):
+        if spec.stage == "rerun" and spec.objective == study.grid.tuning.objectives[0] and spec.id in done:
+            found = sorted((study.folder.runs / spec.id).glob("*/examples.npz"))
+            if found:
+                files.setdefault(spec.cell.name, found[0])
+    return join_examples(files)
+
+
+def _log(study: Study, analysed: Mapping[str, Any]) -> None:
+    """wandb gets the same tables, where it is the logger."""
+    if study.manifest["options"]["logger"] == "wandb":
+        from mrirecon.ablation.wandb_tables import log_study
+
+        log_study(study.grid.name, study.folder.path, analysed)
+
+
+def _stamp_file(study: Study) -> Path:
+    return study.folder.report / ".stamp"
+
+
+def _stamp(study: Study, results: list[RunResult]) -> str:
+    """The report is of exactly these runs, this grid and this package."""
+    from mrirecon.ablation.identity import code_hash
+
+    rows = [sorted(result.run for result in results), study.manifest["grid"], study.folder.failed(), code_hash()]
+    return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,85 @@
+"""`mrirecon ablate run`: prepare, do what is missing, report. No torch here."""
+
+from pathlib import Path
+
+from mrirecon.ablation.estimate import announce, describe, measure, require_runnable
+from mrirecon.ablation.folder import Study
+from mrirecon.ablation.grid_file import make_grid
+from mrirecon.ablation.launch import default_workers, run_local
+from mrirecon.ablation.prepare import prepare, read_content
+from mrirecon.ablation.status import count, status_table
+from mrirecon.config.ablate import AblateConfig
+from mrirecon.errors import InputError, WorkFailedError, unknown_name
+from mrirecon.evaluation.stats.flips import require_decidable
+from mrirecon.progress import say
+
+EXECUTORS = ("local", "slurm")
+
+
+def run_study(name: str, config: AblateConfig) -> Path | None:
+    """Do what is missing of a study, then write its report.
+
+    Returns:
+        The report's page; None where nothing was run (`--dry-run`, `--smoke`, or jobs that were submitted).
+
+    Raises:
+        InputError: A wrong grid, wrong data, a folder that cannot be used, cells that cannot run.
+        WorkFailedError: Some runs failed; all others are done.
+        Stopped: A signal came.
+    """
+    if config.executor not in EXECUTORS:
+        raise unknown_name("executor", config.executor, EXECUTORS)
+    if config.dry_run and config.smoke:
+        raise InputError("--dry-run and --smoke contradict each other; give one")
+    grid = make_grid(read_content(name, config))
+    n_workers = config.workers or (default_workers(config.threads or 1) if config.executor == "local" else 4)
+    if config.dry_run or config.smoke:
+        _try(name, config, n_workers)
+        return None
+    require_decidable(len(grid.seeds))
+    study = prepare(name, config)
+    announce(study.grid)
+    study.folder.forget_failures()
+    study.folder.leases.mkdir(exist_ok=True)
+    if not count(study).is_complete:
+        if config.executor == "slurm":
+            _submit(study, config, n_workers)
+            return None
+        say(f"study       {study.folder.path}: {count(study).expected} runs, {n_workers} workers")
+        run_local(study, n_workers, study.plan.common.threads)
+    return _finish(study)
+
+
+def _finish(study: Study) -> Path:
+    from mrirecon.ablation.publish import write_report
+
+    counts = count(study)
+    page = write_report(study.folder.path) if counts.done else None
+    if counts.failed:
+        raise WorkFailedError(
+            f"{counts.failed} runs failed, {counts.done} are done and in {page}\n{status_table(study)}"
+        )
+    if not counts.is_complete or page is None:
+        raise WorkFailedError(
+            f"{counts.waiting + counts.running} runs are not done: the workers ended early (see {study.folder.logs}); "
+            f"go on with: mrirecon ablate run {study.folder.path}"
+        )
+    return page
+
+
+def _submit(study: Study, config: AblateConfig, n_workers: int) -> None:
+    from mrirecon.cluster import submit_workers
+
+    jobs = submit_workers(study.folder.path, study.folder.logs, n_workers, config.slurm)
+    print(f"submitted:  {', '.join(jobs)}")
+    print(f"next:       mrirecon ablate status {study.folder.path}, then mrirecon ablate report {study.folder.path}")
+
+
+def _try(name: str, config: AblateConfig, n_workers: int) -> None:
+    grid = make_grid(read_content(name, config))
+    costs, errors = measure(name, config, grid)
+    print(describe(grid, n_workers, costs))
+    if config.smoke:
+        for cell in grid.cells:
+            print(f"smoke       {cell.name}: {'would fail: ' + errors[cell.name] if cell.name in errors else 'runs'}")
+    require_runnable(grid, errors)

@@ -1,0 +1,85 @@
+"""The tables of a study: results.csv, timing.csv, results.json. No torch here."""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mrirecon.ablation.grid import Grid
+from mrirecon.ablation.plain import without_nan
+from mrirecon.ablation.records import STAGES, RunResult
+from mrirecon.files import replacing, write_json
+
+_WHICH = ("stage", "objective", "repeat", "widened", "trial", "seed")
+_SCORES = ("ssim", "psnr", "nmse")
+_ZERO_FILLED = tuple(f"zf_{name}" for name in _SCORES)
+_TIMES = ("seconds", "step_seconds", "peak_memory", "host", "device")
+Row = dict[str, Any]
+
+
+def write_results_csv(path: Path, grid: Grid, results: Sequence[RunResult]) -> None:
+    """Write one row for each validation of each run and one for each test volume and acceleration of a rerun.
+
+    Only what the seed determines, with all digits and in one order: equal studies give equal bytes. The columns of the
+    factors' levels begin with `factor.`; tuned values are named by their configuration keys.
+
+    Args:
+        path: File to write, whole or not at all.
+        grid: The study's plan.
+        results: Records, in any order.
+    """
+    ordered = sorted(results, key=_order)
+    tuned = sorted({key for run in ordered for key in run.values})
+    factors = [f"factor.{factor}" for factor in grid.factors]
+    columns = ["run", "cell", *factors, *_WHICH, *tuned, "diverged_at", "split", "step", "volume", "patient"]
+    columns += ["acceleration", "val_loss", *_SCORES, *_ZERO_FILLED]
+    _write_csv(path, columns, (row for run in ordered for row in _evaluations(run)))
+
+
+def write_timing_csv(path: Path, results: Sequence[RunResult]) -> None:
+    """Write one row for each run with what depends on the machine: seconds, bytes, host, device."""
+    _write_csv(path, ["run", "cell", *_WHICH, *_TIMES], map(_timing, sorted(results, key=_order)))
+
+
+def write_results_json(path: Path, study: Mapping[str, Any]) -> None:
+    """Write the analysed study; what is not finite becomes null."""
+    write_json(path, without_nan(study))
+
+
+def _order(run: RunResult) -> tuple[Any, ...]:
+    return (run.cell, STAGES.index(run.stage), run.objective, run.repeat, run.widened, run.trial, run.seed, run.run)
+
+
+def _identity(run: RunResult) -> Row:
+    return {"run": run.run, "cell": run.cell} | {name: getattr(run, name) for name in _WHICH}
+
+
+def _evaluations(run: RunResult) -> Iterator[Row]:
+    levels = {f"factor.{factor}": label for factor, label in run.levels.items()}
+    shared = _identity(run) | levels | run.values | {"diverged_at": run.diverged_at}
+    for point in sorted(run.points, key=lambda p: p.step):
+        scores = {name: getattr(point, name) for name in ("val_loss", *_SCORES)}
+        yield shared | {"split": "val", "step": point.step} | scores
+    for score in sorted(run.scores, key=lambda s: (s.volume, s.acceleration)):
+        yield shared | {"split": "test", "step": run.n_steps} | vars(score)
+    if not run.points and not run.scores:  # diverged before the first validation; it is a result too
+        yield shared
+
+
+def _timing(run: RunResult) -> Row:
+    return _identity(run) | vars(run.timing)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Empty for what is not known; `repr` keeps all digits of a float."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(float(value)) if isinstance(value, float) else value

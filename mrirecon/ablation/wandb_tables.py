@@ -1,0 +1,48 @@
+"""The report's tables for wandb: one run beside those of the study, in the same group."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_LEADERBOARD = ("cell", "n_seeds", "n_diverged", "edge")
+_COMPARISON = ("name", "metric", "effect", "low_family", "high_family", "p_family", "verdict", "words")
+_CLAIM = ("claim", "text", "verdict", "effect", "low", "high", "margin", "unit", "words")
+
+
+def log_study(name: str, folder: Path, study: Mapping[str, Any]) -> None:
+    """Log leaderboard, comparisons and claims; offline where there is no key or no network.
+
+    Args:
+        name: Group of the study's runs.
+        folder: The study's; wandb's files go there.
+        study: The analysed study.
+    """
+    from mrirecon.training.loggers import prepare_wandb
+
+    prepare_wandb()
+    import wandb
+
+    run = wandb.init(project="mrirecon", group=name, job_type="report", name=f"{name} report", dir=str(folder))
+    for title, (columns, rows) in tables(study).items():
+        run.log({title: wandb.Table(columns=columns, data=rows)})
+    run.finish()
+
+
+def tables(study: Mapping[str, Any]) -> dict[str, tuple[list[str | int], list[list[Any]]]]:
+    """Columns and rows by title."""
+    metrics = ("ssim", "psnr", "nmse")
+    leaders = [
+        [*(cell[key] for key in _LEADERBOARD), *((cell["final"] or {}).get(m, {}).get("mean") for m in metrics)]
+        for cell in study["cells"]
+    ]
+    comparisons = [
+        [family["name"], *(entry.get(key) for key in _COMPARISON)]
+        for family in study["families"]
+        for entry in family["comparisons"]
+    ]
+    claims = [[claim.get(key) for key in _CLAIM] for claim in study["claims"]]
+    return {
+        "leaderboard": ([*_LEADERBOARD, *metrics], leaders),
+        "comparisons": (["family", *_COMPARISON], comparisons),
+        "claims": (list(_CLAIM), claims),
+    }

@@ -1,0 +1,75 @@
+"""The keys of `mrirecon ablate run`; the grid itself is a YAML file."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """How jobs are asked for under SLURM; what is empty is left to the cluster."""
+
+    partition: str = ""
+    """Partition."""
+    account: str = ""
+    """Account."""
+    time: int = 60
+    """Minutes a job may take."""
+    mem: str = ""
+    """Memory of a job, such as 8G."""
+    cpus: int = 1
+    """CPU cores of a job."""
+    gpus: int = 0
+    """GPUs of a job."""
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """Everything `mrirecon ablate run` reads besides the grid."""
+
+    data: str = ""
+    """Folder of fastMRI .h5 files or of split folders; empty: what the grid simulates."""
+    output: str = ""
+    """Study folder; empty: ablations/<name of the grid>."""
+    executor: str = "local"
+    """local (processes of this machine) or slurm (a job array)."""
+    workers: int = 0
+    """Workers at once; 0: one per CPU core / thread, or one per GPU."""
+    threads: int = 0
+    """CPU threads of each run, part of what decides the numbers; 0: those of the study so far, 1 in a new one."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    seeds: int = 0
+    """Number of paired seeds, in place of the grid's; 0: the grid's."""
+    objectives: str = ""
+    """final (validation loss at the end), or both (also the area under the curve, as a second table); empty:
+    the grid's."""
+    tuning_repeats: int = 0
+    """Independent tuning draws, in place of the grid's; 0: the grid's."""
+    dry_run: bool = False
+    """Show cells, runs, hours (from a timed probe of each cost) and disk; train nothing."""
+    smoke: bool = False
+    """Try two steps and one validation batch of every cell; train nothing else."""
+    accept_code_change: bool = False
+    """Go on although the package changed since the first runs; the report says so."""
+    logger: str = "none"
+    """none, or wandb, csv or tensorboard for each run; wandb also gets the tables of the report."""
+    keep: str = "weights"
+    """weights (of the reruns), or nothing: what stays of a finished run besides its tables."""
+    lease: int = 120
+    """Seconds without a sign of life after which a run of another machine is taken over."""
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Keys of the commands that look at a study."""
+
+    watch: bool = False
+    """Show the table anew every few seconds until everything is done."""
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """Keys of one worker."""
+
+    cores: list[int] = field(default_factory=list)
+    """CPU cores it stays on; empty: any."""

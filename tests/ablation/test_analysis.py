@@ -1,0 +1,236 @@
+"""From synthetic records to the study by schema 1: every number has a truth that it is held against."""
+
+import json
+import math
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic import FACTORS, NORMS, OPTIMIZERS, ZERO_FILLED, World, make_study
+
+from mrirecon.ablation.analysis import analyse
+from mrirecon.ablation.leaderboard import leader
+from mrirecon.ablation.rerun_scores import rerun_scores, reruns_of
+from mrirecon.ablation.spread import band, mean_and_interval
+
+SMALL = {"factors": {"optimizer": {"sgd": OPTIMIZERS["sgd"], "adam": OPTIMIZERS["adam"]}}, "seeds": range(6)}
+QUIET = {"sd_seed": 1e-6, "sd_volume": 1e-6, "sd_residual": 1e-6}
+
+
+def analysed(**options):
+    grid, results, facts = make_study(**(SMALL | options))
+    return analyse(grid, results, facts)
+
+
+def cell_of(study, name):
+    return next(cell for cell in study["cells"] if cell["cell"] == name)
+
+
+def test_every_key_of_the_schema_is_there():
+    study = analysed()
+    assert study["schema"] == 1
+    keys = """schema name command created warnings data model budget protocol conditional provenance factors reference
+        seeds tuning zero_filled margin targets cells families claims second verdict"""
+    assert set(keys.split()) <= set(study)
+    cell_keys = """cell levels n_seeds n_diverged edge widened values winners tuning sweep final best_ssim area curve
+        times step_seconds peak_memory optimizer_bytes n_parameters volumes error"""
+    assert all(set(cell_keys.split()) <= set(cell) for cell in study["cells"])
+
+
+@pytest.mark.parametrize("keep", [lambda r: False, lambda r: r.stage == "tune", lambda r: r.seed != 3, lambda r: True])
+@pytest.mark.parametrize("facts_are_known", [True, False])
+def test_an_unfinished_study_is_plain_json_too(keep, facts_are_known):
+    grid, results, facts = make_study(**SMALL, diverged=[("sgd", 2)])
+    study = analyse(grid, [r for r in results if keep(r)], facts if facts_are_known else {})
+    assert json.loads(json.dumps(study, allow_nan=False)) == study
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": [3]},
+        {"seeds": [3], "n_volumes": 3},
+        {"seeds": [1, 2], "n_volumes": 1},
+        {"factors": {"optimizer": {"adam": OPTIMIZERS["adam"]}}},
+        {"diverged": [("sgd", s) for s in range(6)]},
+        {"diverged": [("adam", s) for s in range(6)]},
+        {"worlds": {"sgd": World(ssim=0.6)}},
+        {"default": World(ssim=0.6)},
+        {"sweep": 0},
+        {"accelerations": (4.0, 8.0)},
+    ],
+)
+def test_odd_studies_are_plain_json(options):
+    json.dumps(analysed(**options), allow_nan=False)
+
+
+def test_the_order_of_the_records_does_not_matter():
+    grid, results, facts = make_study(**SMALL, repeats=2)
+    shuffled = random.Random(1).sample(results, len(results))
+    assert analyse(grid, shuffled, facts) == analyse(grid, results, facts)
+
+
+def test_final_scores_are_those_of_the_world():
+    study = analysed(worlds={"sgd": World(ssim=0.78), "adam": World(ssim=0.83)}, **QUIET)
+    zero_filled = study["zero_filled"]["ssim"]
+    for name, gain in (("sgd", 0.08), ("adam", 0.13)):
+        final = cell_of(study, name)["final"]
+        assert final["ssim"]["mean"] - zero_filled == pytest.approx(gain, abs=1e-5)
+        assert final["psnr"]["mean"] - study["zero_filled"]["psnr"] == pytest.approx(50 * gain, abs=1e-3)
+        assert final["ssim"]["low"] < final["ssim"]["mean"] < final["ssim"]["high"]
+        assert final["ssim"]["sd_seeds"] < 1e-5
+    assert study["margin"]["ssim"] == pytest.approx(0.01 * 0.13, abs=1e-6)
+
+
+def test_the_spread_over_seeds_is_that_of_the_volume_means():
+    grid, results, facts = make_study(**SMALL)
+    ssim = cell_of(analyse(grid, results, facts), "adam")["final"]["ssim"]
+    means = [np.mean([s.ssim for s in r.scores]) for r in results if r.stage == "rerun" and r.cell == "adam"]
+    assert ssim["sd_seeds"] == pytest.approx(np.std(means, ddof=1))
+    assert ssim["mean"] == pytest.approx(np.mean(means))
+
+
+def test_a_diverged_rerun_is_counted_and_left_out_of_the_scores():
+    study = analysed(diverged=[("sgd", 2)], **QUIET)
+    sgd = cell_of(study, "sgd")
+    assert (sgd["n_seeds"], sgd["n_diverged"]) == (6, 1)
+    assert sgd["final"]["ssim"]["mean"] == pytest.approx(cell_of(study, "adam")["final"]["ssim"]["mean"], abs=1e-4)
+    assert any("sgd: reruns diverged (seed 2)" in warning for warning in study["warnings"])
+    assert any("diverged in sgd (1 of 6)" in sentence for sentence in study["verdict"])
+
+
+def test_curves_are_the_worlds_exponential():
+    world = World(ssim=0.9, speed=50.0, gap=0.02)
+    curve = cell_of(analysed(default=world, **QUIET), "adam")["curve"]
+    exact = ZERO_FILLED + 0.2 * (1 - np.exp(-np.array(curve["steps"]) / 50))
+    np.testing.assert_allclose(curve["ssim"]["median"], exact, atol=1e-4)
+    np.testing.assert_allclose(curve["val_loss"]["median"], 1 - exact, atol=1e-4)
+    trained = 1 - (ZERO_FILLED + 0.2 * (1 - np.exp(-np.array(curve["trace_steps"]) / 50))) - 0.02
+    np.testing.assert_allclose(curve["train_loss"]["median"], trained, atol=1e-4)
+
+
+def test_bands_are_percentiles_of_the_seeds_that_are_left():
+    columns = [list(range(11)), [3.0, math.nan], []]
+    made = band(columns)
+    assert [made[name][0] for name in ("low", "median", "high")] == [1.0, 5.0, 9.0]
+    assert [made[name][1] for name in ("low", "median", "high")] == [3.0, 3.0, 3.0]
+    assert math.isnan(made["median"][2])
+
+
+def test_intervals_over_seeds_are_students():
+    values = np.random.default_rng(0).normal(3, 2, 7)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    made = mean_and_interval([*values, math.inf])  # a diverged run has no area
+    assert (made["low"], made["high"]) == pytest.approx((low, high))
+
+
+def test_best_and_area_are_of_the_curve():
+    world = World(ssim=0.9, speed=50.0)
+    cell = cell_of(analysed(default=world, val_every=1, **QUIET), "adam")
+    assert cell["best_ssim"]["mean"] == pytest.approx(ZERO_FILLED + 0.2 * (1 - math.exp(-6)), abs=1e-4)
+    # mean of 1 - 0.7 - 0.2 (1 - exp(-t / 50)) for t from 1 to 300
+    exact = 0.1 + 0.2 * 50 * (math.exp(-1 / 50) - math.exp(-6)) / 299
+    assert cell["area"]["mean"] == pytest.approx(exact, abs=1e-4)
+
+
+def test_verdicts_are_conditional_on_the_tuning_draw_unless_there_are_several():
+    once, twice = analysed(), analysed(repeats=2)
+    words = [[c["words"] for f in study["families"] for c in f["comparisons"]] for study in (once, twice)]
+    assert all("conditional on one tuning draw" in sentence for sentence in words[0])
+    assert not any("conditional" in sentence for sentence in words[1])
+    assert words[1]
+    assert once["verdict"][-1] == "All of this is conditional on one tuning draw."
+
+
+def test_frozen_targets_are_kept():
+    grid, results, facts = make_study(**SMALL)
+    frozen = [{"share": 0.9, "ssim": 0.77}]
+    for targets in (frozen, {"of": {}, "targets": frozen}):
+        study = analyse(grid, results, facts | {"targets": targets})
+        assert study["targets"] == frozen
+        assert [time["share"] for time in cell_of(study, "adam")["times"]] == [0.9]
+
+
+def test_the_leader_is_ahead_of_worse_cells_and_not_of_equal_ones():
+    study = analysed(factors=FACTORS, seeds=range(8), effects={"adam/group": 0.02, "sgd/group": 0.02})
+    first, near, far, *_ = study["verdict"]
+    assert first.startswith(("adam/group has the highest", "sgd/group has the highest"))
+    other = "sgd/group" if first.startswith("adam") else "adam/group"
+    assert near.startswith("Not distinguishable")
+    assert near.count("(by") == 1
+    assert other in near
+    assert far.startswith("It is ahead of 7 others")
+
+
+def test_the_leader_of_equal_cells_is_seldom_distinct():
+    """Chosen by the same data that test it: at most 5 % of A/A studies call any cell worse than the leader."""
+    n, wrong = 100, 0
+    for rng in range(n):
+        grid, results, _ = make_study(
+            {"norm": NORMS}, seeds=range(6), trials=1, sweep=0, n_steps=40, rng=rng, reference="group"
+        )
+        _, gaps = leader(rerun_scores(grid, results, "ssim", "final"))
+        wrong += any(gap.is_distinct for gap in gaps)
+    assert wrong <= 0.05 * n + 2 * math.sqrt(0.05 * 0.95 * n)
+
+
+def test_the_leaders_intervals_hold_for_all_pairs_at_once():
+    """With fewer than 5 patients the interval is Student's over seeds, here at 1 - .05 / 3 for 3 pairs."""
+    grid, results, _ = make_study({"norm": NORMS}, seeds=range(6), n_volumes=4, reference="group")
+    scores = rerun_scores(grid, results, "ssim", "final")
+    name, gaps = leader(scores)
+    for gap in gaps:
+        difference = (scores.values[name] - scores.values[gap.cell]).mean(axis=1)
+        exact = stats.ttest_1samp(difference, 0).confidence_interval(1 - 0.05 / 3)
+        assert (gap.low, gap.high) == pytest.approx(tuple(exact))
+
+
+def test_scores_are_means_over_accelerations():
+    grid, results, _ = make_study(**SMALL, accelerations=(4.0, 8.0))
+    scores = rerun_scores(grid, results, "psnr", "final")
+    run = reruns_of([r for r in results if r.cell == "sgd"], "final")[2]
+    both = [s.psnr for s in run.scores if s.volume == scores.volumes[5]]
+    assert len(both) == 2
+    assert scores.values["sgd"][2, 5] == pytest.approx(sum(both) / 2)
+
+
+def test_a_cell_with_a_diverged_rerun_does_not_lead():
+    study = analysed(effects={"sgd/batch": 0.05}, factors=FACTORS, diverged=[("sgd/batch", 0)])
+    assert not study["verdict"][0].startswith("sgd/batch")
+    assert "Not ranked, since reruns diverged or are missing: sgd/batch." in study["verdict"]
+
+
+def test_mixed_code_and_missing_reruns_are_warned_about():
+    grid, results, facts = make_study(**SMALL)
+    mixed = [replace(results[0], code="0ld"), *results[1:-1]]  # the last rerun is missing
+    warnings = analyse(grid, mixed, facts)["warnings"]
+    assert any("0ld, c0de" in warning for warning in warnings)
+    assert any("5 of 6 reruns" in warning for warning in warnings)
+
+
+def test_a_volume_that_some_rerun_lacks_is_left_out_for_all_and_named():
+    grid, results, facts = make_study(**SMALL)
+    rerun = reruns_of(results, "final")[0]
+    rerun.scores.pop(0)
+    study = analyse(grid, results, facts)
+    assert all(len(cell["volumes"]["names"]) == 9 for cell in study["cells"])
+    assert any("file0000.h5" in warning for warning in study["warnings"])
+
+
+def test_what_only_the_configuration_knows_is_taken_from_it():
+    grid, results, _ = make_study(**SMALL, base={"model.channels": 8, "data.mask": "random"})
+    study = analyse(grid, results, {})
+    assert study["model"] == "unet, 8 channels, 4 pools, 0.48 M parameters"
+    assert study["budget"] == "300 steps x 4 slices"
+    assert study["protocol"] == "fastmri-v1"
+    assert study["data"]["mask"] == "random"
+
+
+def test_neither_torch_nor_lightning_is_imported():
+    code = "import sys, mrirecon.ablation.analysis, mrirecon.ablation.tables\n"
+    code += "assert not {'torch', 'pytorch_lightning', 'scipy.stats', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,121 @@
+import copy
+
+import pytest
+
+from mrirecon.ablation.grid_file import make_grid, read_grid_file
+from mrirecon.ablation.same_network import groups_per_level
+from mrirecon.errors import InputError
+
+GRID = {
+    "name": "tiny",
+    "factors": {"optimizer": ["momentum", "adam"], "norm": ["batch", "group"]},
+    "base": {"model": {"channels": 8, "pools": 2, "channels_per_group": 4}, "batch_size": 2, "max_steps": 4},
+    "seeds": 6,
+    "reference": {"optimizer": "adam", "norm": "group"},
+    "tuning": {"trials": 4, "sweep": 3},
+}
+
+
+def changed(**changes):
+    grid = copy.deepcopy(GRID)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = grid
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return grid
+
+
+def test_cells_are_all_combinations():
+    grid = make_grid(GRID)
+    assert [cell.name for cell in grid.cells] == ["momentum/batch", "momentum/group", "adam/batch", "adam/group"]
+    assert {cell.settings["model.channels"] for cell in grid.cells} == {8}
+    assert grid.cell("adam/group").settings["optimizer.name"] == "adam"
+    assert grid.reference == "adam/group"
+    assert grid.seeds == tuple(range(6))
+
+
+def test_group_sizes_of_the_base_are_for_groups_only():
+    grid = make_grid(GRID)
+    sizes = {cell.levels["norm"]: cell.settings["model.channels_per_group"] for cell in grid.cells}
+    assert sizes == {"batch": 0, "group": 4}
+    assert groups_per_level(grid.cell("adam/group").settings) == [2, 4, 8]
+    assert any("2/4/8 groups in levels of 8/16/32 channels" in note for note in grid.notes)
+
+
+def test_a_level_may_set_several_keys():
+    levels = {"m9": {"optimizer": {"name": "momentum"}}, "m99": {"optimizer": {"name": "momentum", "momentum": 0.99}}}
+    grid = make_grid(changed(factors={"beta": levels}, reference={"beta": "m9"}))
+    assert [cell.settings["optimizer.momentum"] for cell in grid.cells] == [None, 0.99]
+
+
+def test_any_configuration_key_can_be_a_factor():
+    grid = make_grid(changed(factors={"schedule.name": ["constant", "cosine"]}, reference={"schedule.name": "cosine"}))
+    assert [cell.settings["schedule.name"] for cell in grid.cells] == ["constant", "cosine"]
+
+
+def test_batch_norm_at_batch_1_is_warned_about_and_allowed():
+    grid = make_grid(changed(base__batch_size=1))
+    assert any(note.startswith("momentum/batch: BatchNorm at batch 1") for note in grid.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"factors": {}}, "empty"),
+        ({"factors__optimizer": []}, "'optimizer' has no levels"),
+        ({"factors__optimiser": ["adam"]}, "unknown factor 'optimiser'; did you mean 'optimizer'"),
+        ({"factors__optimizer": ["adam", "adam"]}, "a level twice"),
+        ({"factors__model.norm": ["batch", "none"]}, "both set model.norm"),
+        ({"factors__norm": ["batch", 3]}, "level 3 of norm"),
+        ({"factors__optimizer": ["adam", "warp"]}, "no range of lr is declared for optimizer 'warp'"),
+        ({"factors__seed": [1, 2]}, "seed"),
+        ({"base__max_epochs": 2}, "max_steps and max_epochs"),
+        ({"base__seed": 3}, "which the study decides itself"),
+        ({"base__batchsize": 3}, "unknown key 'batchsize' in base; did you mean 'batch_size'"),
+        ({"base__batch_size": "many"}, "batch_size"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"seeds": [1, 1000]}, "seed 1000 is of the tuning and of the reruns"),
+        ({"tuning__trials": 6}, "power of two"),
+        ({"tuning__trials": 0}, "tuning.trials"),
+        ({"tuning__dimensions": ["lr", "warmup"]}, "unknown tuning dimension 'warmup'"),
+        ({"tuning__dimensions": ["weight_decay"]}, "must hold lr"),
+        ({"tuning__objectives": "best"}, "unknown objective 'best'"),
+        ({"tuning__spaces": {"adam": {"lr": [1, 0.1]}}}, "adam/batch: the range of lr"),
+        ({"tuning__budget": 3}, "unknown key 'budget' in tuning"),
+        ({"reference": None}, "name a level of each factor"),
+        ({"reference": {"optimizer": "sgd", "norm": "group"}}, "names no level of factor 'optimizer'"),
+        ({"margin": 2}, "margin"),
+        ({"targets": [0.9, "high"]}, "targets"),
+        ({"name": "../x"}, "names a folder"),
+        ({"simulate": {"volumes": 3}}, "volumes"),
+        ({"levels": 3}, "unknown key 'levels' in the grid"),
+        ({"base__model__channels_per_group": 3}, "does not divide"),
+    ],
+)
+def test_a_wrong_grid_is_refused_by_name(changes, words):
+    with pytest.raises(InputError) as error:
+        make_grid(changed(**changes))
+    assert words in str(error.value)
+
+
+def test_levels_that_are_one_network_are_refused():
+    same = changed(factors__norm=["layer", "group"], reference={"optimizer": "adam", "norm": "group"})
+    same["base"]["model"]["channels_per_group"] = 32
+    with pytest.raises(InputError, match="norm layer and group give the same network in 3 of 3 levels"):
+        make_grid(same)
+    same["base"]["model"]["channels_per_group"] = 8  # one group in the first level only
+    assert len(make_grid(same).cells) == 4
+
+
+def test_no_grid_file(tmp_path):
+    with pytest.raises(InputError, match="no file or shipped configuration"):
+        read_grid_file(tmp_path / "none.yaml")
+    (tmp_path / "a.yaml").write_text("optimizer: {lr: 1}")
+    with pytest.raises(InputError, match="is not a grid"):
+        read_grid_file(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("factors: [")
+    with pytest.raises(InputError, match="not readable YAML"):
+        read_grid_file(tmp_path / "b.yaml")

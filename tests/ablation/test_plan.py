@@ -1,0 +1,154 @@
+import time
+from dataclasses import replace
+
+import pytest
+
+from mrirecon.ablation.grid_file import make_grid
+from mrirecon.ablation.identity import run_id
+from mrirecon.ablation.plan import Common, Plan
+from mrirecon.ablation.records import Point, RunResult
+
+COMMON = Common("data")
+LR = "optimizer.lr"
+
+
+def grid_of(**changes):
+    content = {
+        "name": "plan",
+        "factors": {"optimizer": ["momentum", "adam"]},
+        "base": {"max_steps": 10},
+        "seeds": 6,
+        "reference": {"optimizer": "adam"},
+        "tuning": {"trials": 4, "sweep": 3},
+    }
+    return make_grid(content | changes)
+
+
+def outcome(spec, loss=None, diverged=False):
+    """A record whose loss is least at the middle of the cell's range."""
+    low, high = 1e-4, 1e-1
+    loss = abs(spec.values[LR] - (low * high) ** 0.5) if loss is None else loss
+    points = [] if diverged else [Point(10, loss, 0.5, 20.0, 0.1)]
+    at = 3 if diverged else None
+    return RunResult(
+        spec.id, "x", {}, spec.stage, spec.objective, 0, 0, False, spec.seed, spec.values, 10, 2, at, points
+    )
+
+
+def play(plan, result=outcome):
+    """Do every run as it becomes known; the records and the runs in their order."""
+    done, order = {}, []
+    while todo := [spec for spec in plan.runs(done) if spec.id not in done]:
+        done[todo[0].id] = result(todo[0])
+        order.append(todo[0])
+    return done, order
+
+
+def test_a_cell_is_tuned_then_swept_and_rerun():
+    plan = Plan(grid_of(), COMMON)
+    assert {spec.stage for spec in plan.runs({})} == {"tune"}
+    _, order = play(plan, lambda spec: outcome(spec, 0.1))  # the first trial wins
+    stages = [spec.stage for spec in order if spec.cell.name == "adam" and not spec.widened]
+    assert stages == ["tune"] * 4 + ["sweep"] * 3 + ["rerun"] * 6
+    winner = order[[spec.cell.name for spec in order].index("adam")]
+    assert {spec.values[LR] for spec in order if spec.stage == "rerun" and spec.cell.name == "adam"} == {
+        winner.values[LR]
+    }
+
+
+def test_reruns_are_on_the_seeds_of_the_grid_and_tuning_is_not():
+    _, order = play(Plan(grid_of(), COMMON))
+    assert {spec.seed for spec in order if spec.stage == "rerun"} == set(range(6))
+    assert {spec.seed for spec in order if spec.stage != "rerun"} == {1000}
+
+
+def test_a_winner_at_the_edge_widens_the_range_once():
+    plan = Plan(grid_of(tuning={"trials": 16, "sweep": 0}), COMMON)
+    _, order = play(plan, lambda spec: outcome(spec, -spec.values[LR]))  # ever higher rates are ever better
+    further = [spec for spec in order if spec.widened]
+    assert len(further) == 2 * 16
+    highest = max(spec.values[LR] for spec in order if spec.cell.name == "adam" and spec.stage == "rerun")
+    assert highest > 1e-1
+
+
+def test_a_cell_whose_trials_all_diverge_ends_there():
+    plan = Plan(grid_of(), COMMON)
+    _, order = play(plan, lambda spec: outcome(spec, diverged=spec.cell.name == "momentum"))
+    assert [spec.stage for spec in order if spec.cell.name == "momentum"] == ["tune"] * 4
+    assert any(spec.stage == "rerun" for spec in order)
+
+
+def test_the_order_of_results_does_not_matter():
+    grid = grid_of()
+    done, order = play(Plan(grid, COMMON))
+    backwards = dict(reversed(done.items()))
+    assert [spec.id for spec in Plan(grid, COMMON).runs(backwards)] == [
+        spec.id for spec in Plan(grid, COMMON).runs(done)
+    ]
+    assert len({spec.id for spec in order}) == len(order)
+
+
+def test_repeats_are_dealt_to_the_seeds():
+    grid = grid_of(tuning={"trials": 4, "sweep": 0, "repeats": 2})
+    _, order = play(Plan(grid, COMMON))
+    reruns = [spec for spec in order if spec.stage == "rerun" and spec.cell.name == "adam"]
+    assert [spec.repeat for spec in reruns] == [0, 1, 0, 1, 0, 1]
+    assert {spec.seed for spec in order if spec.stage == "tune"} == {1000, 1001}
+
+
+def test_both_objectives_rerun_their_own_winner():
+    grid = grid_of(tuning={"trials": 4, "sweep": 0, "objectives": "both"})
+
+    def result(spec):
+        first, last = spec.values[LR], 1 / spec.values[LR]
+        return replace(outcome(spec), points=[Point(1, first, 0, 0, 0), Point(10, last / 1e6, 0, 0, 0)])
+
+    _, order = play(Plan(grid, COMMON), result)
+    best = {spec.objective: spec.values[LR] for spec in order if spec.stage == "rerun" and spec.cell.name == "adam"}
+    assert best["area"] < best["final"]
+
+
+def test_more_seeds_and_trials_keep_the_old_runs():
+    few, many = grid_of(), grid_of(seeds=8, tuning={"trials": 8, "sweep": 3})
+    done, order = play(Plan(few, COMMON))
+    tuned = {spec.id for spec in order if spec.stage == "tune" and not spec.widened}
+    assert tuned <= {spec.id for spec in Plan(many, COMMON).runs({})}
+    more_seeds = Plan(grid_of(seeds=8), COMMON).runs(done)
+    assert {spec.id for spec in order} <= {spec.id for spec in more_seeds}
+    assert sum(spec.id not in done for spec in more_seeds) == 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"data.path": "/elsewhere"}, True),
+        ({"device": "cuda"}, True),
+        ({"logger": "wandb"}, True),
+        ({"output": "here"}, True),
+        ({"threads": 2}, False),
+        ({"precision": "bf16-mixed"}, False),
+        ({"protocol": "algoperf-v1"}, False),
+        ({"seed": 7}, False),
+        ({"optimizer.lr": 0.5}, False),
+        ({"data.mask": "equispaced"}, False),
+    ],
+)
+def test_an_identity_is_what_decides_the_numbers(change, same):
+    settings = Plan(grid_of(), COMMON).runs({})[0].settings
+    assert (run_id(settings | change, "tune", "data") == run_id(settings, "tune", "data")) == same
+
+
+def test_other_data_or_another_stage_are_other_runs():
+    settings = Plan(grid_of(), COMMON).runs({})[0].settings
+    ids = {run_id(settings, stage, data) for stage in ("tune", "rerun") for data in ("a", "b")}
+    assert len(ids) == 4
+
+
+def test_hundreds_of_runs_are_planned_in_no_time():
+    """Each level is checked once: 650 checks of a configuration would take 11 s."""
+    began = time.process_time()
+    factors = {"optimizer": ["sgd", "momentum", "nesterov", "rmsprop", "adam"], "norm": ["none", "batch", "instance"]}
+    grid = grid_of(factors=factors, reference={"optimizer": "adam", "norm": "batch"}, tuning={"trials": 32})
+    done = {spec.id: outcome(spec) for spec in Plan(grid, COMMON).runs({})}
+    assert len(Plan(grid, COMMON).runs(done)) >= 480
+    assert time.process_time() - began < 3

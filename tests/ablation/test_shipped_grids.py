@@ -1,0 +1,143 @@
+"""The grids and spaces that come with the package."""
+
+import math
+from functools import cache
+
+import pytest
+import yaml
+
+from mrirecon.ablation.claim import NOT_TESTED
+from mrirecon.ablation.claims import CLAIMS, decide_claims
+from mrirecon.ablation.grid_file import make_grid, read_grid_file
+from mrirecon.ablation.same_network import groups_per_level
+from mrirecon.ablation.spaces import shipped_spaces
+from mrirecon.ablation.tune import edge
+from mrirecon.config import TrainConfig
+from mrirecon.configfile import configs_folder, load, shipped_configs
+from mrirecon.evaluation.stats import smallest_p
+from mrirecon.training.optimizers import OPTIMIZERS
+
+NAMES = [key.removeprefix("ablation/") for key in shipped_configs() if key.startswith("ablation/")]
+GRIDS = [name for name in NAMES if name != "spaces"]
+ASKED_FOR = (
+    "mission",
+    "optimizer_x_norm",
+    "lecture_vs_fastmri",
+    "batch_size",
+    "smoke",
+    "momentum",
+    "norm_position",
+    "group_size",
+    "mission_cpu",
+)
+
+
+@cache
+def grid(name):
+    return make_grid(read_grid_file(f"ablation/{name}"))
+
+
+def test_the_presets_are_there():
+    assert set(ASKED_FOR) <= set(GRIDS)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_each_is_a_grid_that_can_decide(name):
+    made = grid(name)
+    assert made.name == name
+    assert len(made.cells) > 1
+    assert smallest_p(len(made.seeds)) < 0.05
+    assert made.simulate["test"] >= 5  # with fewer there is no interval over patients
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_group_norm_has_at_least_two_groups_in_every_level(name):
+    """But for the level of `group_size` that is layer norm on purpose."""
+    for cell in grid(name).cells:
+        if cell.settings["model.norm"] == "group" and cell.levels.get("size") != "all":
+            assert min(groups_per_level(cell.settings)) >= 2, cell.name
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("mission", {"sgd", "momentum", "adam"}, {"batch", "instance", "group"}),
+        ("mission_cpu", {"sgd", "momentum", "adam"}, {"batch", "instance", "group"}),
+        (
+            "optimizer_x_norm",
+            {"sgd", "momentum", "nesterov", "rmsprop", "adam"},
+            {"none", "batch", "layer", "instance", "group"},
+        ),
+        ("lecture_vs_fastmri", {"adam", "rmsprop"}, {"group", "instance"}),
+        ("batch_size", {"batch", "instance", "group"}, {"1", "2", "8", "32"}),
+        ("norm_position", {"before", "between", "after"}, {"batch", "instance", "group"}),
+    ],
+)
+def test_two_factor_grids_have_the_levels_they_promise(name, first, second):
+    made = grid(name)
+    assert [set(levels) for levels in made.factors.values()] == [first, second]
+    assert len(made.cells) == len(first) * len(second)
+
+
+def test_lecture_and_fastmri_differ_as_their_presets_do():
+    """Optimizer and norm only; 64 channels, since 32 channels per group need them."""
+    presets = {name: load(TrainConfig, f"preset/{name}") for name in ("lecture", "fastmri")}
+    cells = {name: grid("lecture_vs_fastmri").cell(cell).settings for name, cell in CORNERS.items()}
+    for name, preset in presets.items():
+        assert cells[name]["optimizer.name"] == preset.optimizer.name
+        assert cells[name]["model.norm"] == preset.model.norm
+        assert cells[name]["model.affine"] == preset.model.affine
+        assert cells[name]["schedule.name"] == preset.schedule.name
+        assert cells[name]["schedule.step_at"] == preset.schedule.step_at
+    assert cells["lecture"]["model.channels_per_group"] == 32
+
+
+CORNERS = {"lecture": "adam/group", "fastmri": "rmsprop/instance"}
+
+
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.rule], ids=lambda claim: claim.id)
+def test_every_claim_with_a_rule_has_a_shipped_grid_with_its_cells(claim):
+    entries = decide_claims(grid(claim.grid), [], {})
+    assert next(e["verdict"] for e in entries if e["claim"] == claim.id) != NOT_TESTED
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_says_which_claims_it_decides(name):
+    """The line of its comment, against the rules; 'half of N6' is N6b."""
+    entries = decide_claims(grid(name), [], {})
+    held = {e["claim"].rstrip("b") + "b" * (e["claim"] == "N6b") for e in entries if e["verdict"] != NOT_TESTED}
+    comment = [line for line in read_text(name).splitlines() if line.startswith("# Answers:")]
+    if not comment:
+        assert name == "smoke"
+        return
+    said = set(
+        comment[0].replace("half of N6", "N6b").rstrip(".").replace(" and ", ", ").split("claims ")[1].split(", ")
+    )
+    assert said == held - ({"N6b"} if "N6" in said else set())
+
+
+def read_text(name):
+    return (configs_folder() / "ablation" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def test_every_optimizer_has_a_space():
+    assert set(shipped_spaces()) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_spaces_are_declared_alike(name):
+    space, method = shipped_spaces()[name], OPTIMIZERS[name]
+    has_beta1 = bool({"momentum", "betas"} & set(method.defaults))
+    assert set(space) == {"lr", "weight_decay"} | ({"one_minus_beta1"} if has_beta1 else set())
+    assert all(0 < low < high for low, high in space.values())
+    assert math.log10(space["lr"][1] / space["lr"][0]) == pytest.approx(3)  # the same fineness for all
+    assert space.get("one_minus_beta1", [0, 1])[1] <= 1
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_spaces_hold_the_rates_that_are_shipped(name):
+    """Well inside, so that a run like those the defaults are made for is not at an edge."""
+    shipped = yaml.safe_load((configs_folder() / "optimizer" / f"{name}.yaml").read_text(encoding="utf-8"))
+    bounds = shipped_spaces()[name]["lr"]
+    assert bounds[0] < shipped["optimizer"]["lr"] < bounds[1]
+    assert edge(shipped["optimizer"]["lr"], bounds) == ""

@@ -1,0 +1,71 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import qmc
+
+from mrirecon.ablation.records import Point, RunResult
+from mrirecon.ablation.tune import edge, sweep_rates, trial_values, widened, winner
+
+LR = "optimizer.lr"
+
+
+def trial(number, loss, lr=0.01, is_wider=False, diverged_at=None):
+    points = [] if diverged_at else [Point(10, loss, 0.5, 20.0, 0.1)]
+    return RunResult(
+        str(number), "a", {}, "tune", "final", 0, number, is_wider, 0, {LR: lr}, 10, 2, diverged_at, points
+    )
+
+
+def test_trials_are_scipys_sobol_points_on_a_log_axis():
+    values = trial_values({LR: (1e-4, 1e-1)}, 8, first_seed=1000, repeat=0)
+    points = qmc.Sobol(1, scramble=True, rng=1000).random_base2(3)[:, 0]
+    np.testing.assert_allclose([v[LR] for v in values], 10 ** (-4 + 3 * points), rtol=1e-5)
+
+
+def test_all_cells_try_the_same_shares_of_their_ranges():
+    one = [math.log(v[LR] / 1e-4) / math.log(1e3) for v in trial_values({LR: (1e-4, 1e-1)}, 8, 5, 0)]
+    other = [math.log(v[LR] / 1.0) / math.log(10) for v in trial_values({LR: (1.0, 10.0)}, 8, 5, 0)]
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_more_trials_begin_with_the_same_ones_and_repeats_differ():
+    ranges = {LR: (1e-4, 1e-1), "optimizer.weight_decay": (1e-6, 1e-2)}
+    few, many = trial_values(ranges, 4, 1000, 0), trial_values(ranges, 8, 1000, 0)
+    assert many[:4] == few
+    assert not {v[LR] for v in few} & {v[LR] for v in trial_values(ranges, 4, 1000, 1)}
+
+
+def test_the_winner_has_the_least_loss_and_divergence_never_wins():
+    trials = [trial(0, 0.3), trial(1, math.nan), trial(2, 0.2), trial(3, 0.1, diverged_at=4), trial(4, 0.2)]
+    assert winner(trials, "final").trial == 2
+    assert winner([trial(0, 0.1, diverged_at=3)], "final") is None
+
+
+def test_the_area_is_the_time_mean_of_the_loss():
+    points = [Point(0, 1.0, 0, 0, 0), Point(10, 0.5, 0, 0, 0), Point(30, 0.5, 0, 0, 0)]
+    run = replace(trial(0, 0.5), points=points)
+    assert run.area == pytest.approx((10 * 0.75 + 20 * 0.5) / 30)
+    assert run.loss("area") == run.area
+    assert run.loss("final") == 0.5
+
+
+@pytest.mark.parametrize(("lr", "side"), [(1.3e-4, "low"), (2e-3, ""), (8e-2, "high"), (2.5e-4, ""), (1e-1, "high")])
+def test_the_outer_eighth_of_a_log_range_is_its_edge(lr, side):
+    assert edge(lr, (1e-4, 1e-1)) == side
+    share = (math.log10(lr) + 4) / 3
+    assert (share < 1 / 8, share > 7 / 8) == (side == "low", side == "high")
+
+
+def test_a_range_grows_on_the_side_of_the_best_by_half_its_width():
+    ((low, high),) = widened({LR: (1e-4, 1e-2)}, {LR: 9e-3}).values()
+    assert (low, high) == pytest.approx((1e-4, 1e-1))
+    ((low, high),) = widened({LR: (1e-4, 1e-2)}, {LR: 1.1e-4}).values()
+    assert (low, high) == pytest.approx((1e-5, 1e-2))
+    assert widened({LR: (1e-4, 1e-2)}, {LR: 1e-3}) is None
+
+
+def test_a_sweep_doubles_and_leaves_out_the_winner():
+    assert sweep_rates(0.01, 7) == pytest.approx([0.0025, 0.005, 0.02, 0.04, 0.08, 0.16, 0.32])
+    assert sweep_rates(0.01, 0) == []

@@ -1,0 +1,89 @@
+"""What the tuning found and cost: subsets counted one by one, worlds with a known best rate."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from synthetic import OPTIMIZERS, World, make_study
+
+from mrirecon.ablation.analysis import analyse
+from mrirecon.ablation.tuning_summary import best_of_k
+
+SMALL = {"factors": {"optimizer": {"sgd": OPTIMIZERS["sgd"], "adam": OPTIMIZERS["adam"]}}, "seeds": range(6)}
+QUIET = {"sd_seed": 1e-6, "sd_volume": 1e-6, "sd_residual": 1e-6}
+
+
+def analysed(**options):
+    grid, results, facts = make_study(**(SMALL | options))
+    return analyse(grid, results, facts)
+
+
+def cell_of(study, name):
+    return next(cell for cell in study["cells"] if cell["cell"] == name)
+
+
+def test_best_of_k_is_the_mean_over_all_subsets():
+    losses = [0.5, 0.2, math.inf, 0.9, 0.4]
+    counted = [0.5, 0.2, 2.0, 0.9, 0.4]
+    for k, expected in best_of_k(losses, diverged_loss=2.0):
+        assert expected == pytest.approx(np.mean([min(chosen) for chosen in itertools.combinations(counted, k)]))
+
+
+def test_best_of_k_agrees_with_draws():
+    """An independent Monte Carlo: k of n trials drawn without replacement, the least loss averaged."""
+    rng = np.random.default_rng(0)
+    losses = rng.exponential(size=16)
+    shuffled = rng.permuted(np.tile(losses, (20_000, 1)), axis=1)
+    for k, expected in best_of_k(losses.tolist(), diverged_loss=9.0):
+        least = shuffled[:, :k].min(axis=1)
+        assert abs(least.mean() - expected) <= 4 * least.std() / math.sqrt(len(least)) + 1e-12
+
+
+def test_a_diverged_trial_counts_as_the_worst_finite_one_of_the_study():
+    grid, results, facts = make_study(**SMALL)
+    worst = max(r.final_loss for r in results if r.stage == "tune" and math.isfinite(r.final_loss))
+    trials = [r.final_loss for r in results if r.stage == "tune" and r.cell == "sgd"]
+    assert not all(map(math.isfinite, trials))
+    (k, first), *_ = cell_of(analyse(grid, results, facts), "sgd")["tuning"]["best_of_k"]
+    assert k == 1
+    assert first == pytest.approx(np.mean([loss if math.isfinite(loss) else worst for loss in trials]))
+
+
+def test_the_sweep_brackets_the_best_rate_and_where_it_diverges():
+    world = World(lr=2e-3, lr_diverged=1.5e-2, curvature=0.02)
+    sweep = cell_of(analysed(default=world, trials=32), "adam")["sweep"]
+    assert sweep["lr_best"] == pytest.approx(2e-3, rel=0.5)
+    rates = [point["lr"] for point in sweep["points"]]
+    assert sweep["lr_survived"] == max(rate for rate in rates if rate < 1.5e-2)
+    assert sweep["lr_diverged"] == min(rate for rate in rates if rate >= 1.5e-2)
+    assert rates == sorted(rates)
+    assert [point["lr"] for point in sweep["points"] if point["diverged_at"] is not None] == [
+        rate for rate in rates if rate >= 1.5e-2
+    ]
+
+
+def test_the_good_region_keeps_nine_tenths_of_the_gain():
+    # SSIM falls by curvature * log(rate / best)^2: a tenth of the gain of 0.1 is lost at log = 1
+    world = World(ssim=0.8, lr=2e-3, lr_diverged=9.0, curvature=0.01, speed=1.0)
+    sweep = cell_of(analysed(default=world, trials=256, **QUIET), "adam")["sweep"]
+    assert sweep["good_low"] == pytest.approx(2e-3 / math.e, rel=0.05)
+    assert sweep["good_high"] == pytest.approx(2e-3 * math.e, rel=0.05)
+    assert sweep["lr_diverged"] is None
+
+
+def test_a_winner_at_the_end_of_its_range_is_marked():
+    for lr, side in ((1.2e-4, "low"), (3e-3, ""), (8e-2, "high")):
+        study = analysed(default=World(lr=lr, lr_diverged=9.0), trials=32)
+        assert {cell["edge"] for cell in study["cells"]} == {side}
+
+
+def test_winners_are_the_best_trials_of_each_draw_for_each_objective():
+    grid, results, facts = make_study(**SMALL, repeats=2, objectives=("final", "area"))
+    study = analyse(grid, results, facts)
+    for part, loss in ((study, "final_loss"), (study["second"], "area")):
+        for repeat in range(2):
+            trials = [r for r in results if (r.cell, r.stage, r.repeat) == ("sgd", "tune", repeat)]
+            best = min(trials, key=lambda r: getattr(r, loss))
+            assert cell_of(part, "sgd")["winners"][repeat] == best.values
+    assert study["second"]["objective"] == "area"

@@ -18,10 +18,12 @@ COMMANDS = {
     "export": "export",
     "reconstruct": "reconstruct",
     "score": "score",
+    "compare": "compare",
     "ablate run": "ablate_run",
     "ablate status": "ablate_status",
     "ablate report": "ablate_report",
     "ablate worker": "ablate_worker",
+    "report": "report",
 }
 
 

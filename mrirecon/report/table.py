@@ -65,7 +65,7 @@ def _volumes(results: Sequence[VolumeResult], compared: bool) -> str:
     draws = max(len(rows) for rows in groups)
     note += f"\n(mean ± SD over {draws} mask draws)" if draws > 1 else ""
     note += "\n(zf: the zero-filled image of the same masks)" if compared else ""
-    return _align([header, *rows], left=2) + note
+    return align([header, *rows], left=2) + note
 
 
 def _volume_row(rows: Sequence[VolumeResult], compared: bool) -> list[str]:
@@ -98,7 +98,7 @@ def _groups(summary: dict[str, Any], compared: bool) -> str:
             lines.append(["  zero-filled", "", "", *(_statistics(values[f"zf_{m}"], m) for m in _METRICS)])
             paired = (_statistics(values[f"difference_{m}"], m, "+") for m in _METRICS)
             lines.append(["  paired difference", "", "", *paired])
-    return _align(lines, left=1) + f"\nSD over volumes; {percent} interval of the mean over patients (needs at least 5)"
+    return align(lines, left=1) + f"\nSD over volumes; {percent} interval of the mean over patients (needs at least 5)"
 
 
 def _statistics(values: dict[str, float | None], metric: str, sign: str = "") -> str:
@@ -120,7 +120,7 @@ def _number(value: float | None, digits: str) -> str:
     return "-" if value is None else f"{value:{digits}}"
 
 
-def _align(rows: list[list[str]], left: int) -> str:
+def align(rows: list[list[str]], left: int) -> str:
     """Columns padded to equal width; the first `left` to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []

@@ -1,0 +1,207 @@
+"""The scores of several tables, volume by volume.
+
+Two scores are a pair when they are of one volume at one acceleration under one mask draw. What has no partner is
+refused with the difference in words: a mean over other volumes or other masks says nothing about the methods.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+
+from mrirecon.errors import InputError
+from mrirecon.evaluation.comparable import Table, require_comparable
+from mrirecon.evaluation.protocol import PROTOCOLS
+from mrirecon.evaluation.results import VolumeResult
+from mrirecon.evaluation.summary import METRICS
+
+# what differences are over besides the patients: seeds that all have, each one's mean over its own, or one run of each
+PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS = "paired seeds", "seed means", "single runs"
+_SAME_ZERO_FILLED = 1e-4  # relative: threads and versions change less, other samples more
+Key = tuple[str, float, int]  # volume, nominal acceleration, mask draw
+Rows = Mapping[Key, VolumeResult]
+_FIELDS = {
+    "patient": ("patients", "the tables are of different files; evaluate all on the same data"),
+    "n_slices": ("numbers of scored slices", "evaluate all with the same --slices"),
+    "mask_id": ("masks", "evaluate all with one --mask, --center-fraction and --protocol"),
+}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Scores of all tables on the same units: a unit is a volume at one acceleration, the mean over its mask draws."""
+
+    volumes: tuple[str, ...]  # (n_units,)
+    patients: tuple[str, ...]  # (n_units,)
+    accelerations: tuple[float, ...]  # (n_units,), nominal; NaN: undeclared
+    n_slices: tuple[int, ...]  # (n_units,)
+    n_draws: int
+    protocol: str
+    mask: str
+    acceleration_true: float  # mean; NaN where no table knows it
+    origin: str
+    split: str  # empty: not known
+    undeclared: tuple[str, ...]  # tables of which mask or acceleration are not declared
+    unchecked: tuple[str, ...]  # tables that declare a mask by name, without the columns
+    scores: Mapping[str, np.ndarray]  # metric -> (n_tables, n_units)
+    zero_filled: Mapping[str, np.ndarray]  # metric -> (n_units,); NaN where no table knows it
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Of a unit in a mean, (n_units,): its slices under a protocol per slice, else 1."""
+        protocol = PROTOCOLS.get(self.protocol)
+        per_slice = protocol is not None and protocol.per_slice
+        return np.array(self.n_slices if per_slice else [1] * len(self.n_slices), dtype=float)
+
+
+def pair(tables: Sequence[Table], allow_undeclared: bool = False) -> Pairs:
+    """The scores of `tables` on their common units.
+
+    Args:
+        tables: One or more.
+        allow_undeclared: Take images of unknown mask or acceleration, too; `Pairs.undeclared` names them.
+
+    Raises:
+        InputError: Tables that must not be mixed; the message names the first difference.
+    """
+    require_comparable(tables, allow_undeclared)
+    keyed = _keyed(tables)
+    for table, rows in zip(tables[1:], keyed[1:], strict=True):
+        _require_same_keys(tables[0], keyed[0], table, rows)
+        _require_same_fields(tables[0], keyed[0], table, rows)
+    zero_filled = _zero_filled(tables, keyed)
+    of_unit = {key[:2]: keyed[0][key] for key in sorted(keyed[0], reverse=True)}  # its first draw
+    units = sorted(of_unit)
+    first = [of_unit[unit] for unit in units]
+    known = [table for table in tables if not table.undeclared] or [tables[0]]
+    return Pairs(
+        volumes=tuple(unit[0] for unit in units),
+        patients=tuple(row.patient for row in first),
+        accelerations=tuple(unit[1] or math.nan for unit in units),
+        n_slices=tuple(row.n_slices for row in first),
+        n_draws=len({key[2] for key in keyed[0]}),
+        protocol=first[0].protocol,
+        mask=known[0].rows[0].mask,
+        acceleration_true=_true_acceleration(tables),
+        origin=first[0].origin,
+        split=next((table.split for table in tables if table.split), ""),
+        undeclared=tuple(table.name for table in tables if table.undeclared),
+        unchecked=tuple(t.name for t in tables if not t.undeclared and not all(row.mask_id for row in t.rows)),
+        scores={m: np.array([_over_draws(units, rows, m) for rows in keyed]) for m in METRICS},
+        zero_filled={m: _over_draws(units, zero_filled, f"zf_{m}") for m in METRICS},
+    )
+
+
+def _keyed(tables: Sequence[Table]) -> list[Rows]:
+    """The rows of each table by what pairs them.
+
+    Paths are relative to the folder that was given, DIR or DIR/val, so bare names pair where paths do not.
+    """
+    paths = [set(table.values("volume")) for table in tables]
+    bare = [{_bare(path) for path in volumes} for volumes in paths]
+    are_unique = all(len(names) == len(volumes) for names, volumes in zip(bare, paths, strict=True))
+    use_bare = are_unique and any(volumes != paths[0] for volumes in paths)
+    declared = sorted({r.acceleration for table in tables for r in table.rows if not math.isnan(r.acceleration)})
+    return [_by_key(table, use_bare, declared) for table in tables]
+
+
+def _by_key(table: Table, use_bare: bool, declared: Sequence[float]) -> Rows:
+    rows: dict[Key, VolumeResult] = {}
+    for row in table.rows:
+        name = _bare(row.volume) if use_bare else row.volume
+        key = (name, _acceleration(table, row, declared), row.mask_draw)
+        if key in rows:
+            raise InputError(f"{table.name} has two rows of {row.volume}, draw {row.mask_draw}; evaluate again")
+        patient = name if row.patient == row.volume else row.patient  # files without an id go by their path
+        rows[key] = replace(row, volume=name, patient=patient)
+    return rows
+
+
+def _bare(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _acceleration(table: Table, row: VolumeResult, declared: Sequence[float]) -> float:
+    """What is undeclared is taken for the one that the others declare; 0 if none does."""
+    if not math.isnan(row.acceleration):
+        return row.acceleration
+    if len(declared) > 1:
+        several = ", ".join(f"{value:g}x" for value in declared)
+        raise InputError(
+            f"{table.name} declares no acceleration and the others have several ({several}), so nothing says which "
+            "scores are pairs; declare it (mrirecon score ... --acceleration R)"
+        )
+    return declared[0] if declared else 0.0
+
+
+def _require_same_keys(first: Table, mine: Rows, second: Table, theirs: Rows) -> None:
+    for a, rows, b, others in ((first, mine, second, theirs), (second, theirs, first, mine)):
+        volumes = {key[0] for key in rows}
+        if missing := sorted(volumes - {key[0] for key in others}):
+            raise InputError(
+                f"different volumes: {b.name} has no {missing[0]} ({len(missing)} of the {len(volumes)} of {a.name}); "
+                "evaluate all on the same (a flat folder is split by --split-seed, else by the run's seed)"
+            )
+    for volume in sorted({key[0] for key in mine}):
+        draws, others_draws = _draws(mine, volume), _draws(theirs, volume)
+        if draws != others_draws:
+            raise InputError(
+                f"different mask draws of {volume}: {draws} in {first.name}, {others_draws} in {second.name}; "
+                "evaluate all with the same --mask-draws"
+            )
+
+
+def _draws(rows: Rows, volume: str) -> str:
+    return ", ".join(f"{draw} at {acceleration:g}x" for name, acceleration, draw in sorted(rows) if name == volume)
+
+
+def _require_same_fields(first: Table, mine: Rows, second: Table, theirs: Rows) -> None:
+    """What is known on both sides of a pair must agree."""
+    for field, (what, advice) in _FIELDS.items():
+        pairs = [(key, getattr(mine[key], field), getattr(theirs[key], field)) for key in sorted(mine)]
+        wrong = [(key[0], a, b) for key, a, b in pairs if a and b and a != b]
+        if wrong:
+            volume, a, b = wrong[0]
+            raise InputError(
+                f"different {what} of {volume}: {a} in {first.name}, {b} in {second.name} "
+                f"({len(wrong)} of {len(pairs)} pairs); {advice}"
+            )
+
+
+def _zero_filled(tables: Sequence[Table], keyed: Sequence[Rows]) -> Rows:
+    """The rows of the first table that knows the zero-filled scores; all that do must agree."""
+    known = [(t, rows) for t, rows in zip(tables, keyed, strict=True) if all(map(_has_zero_filled, rows.values()))]
+    if not known:
+        return keyed[0]
+    first, mine = known[0]
+    for table, rows in known[1:]:
+        for key, row in mine.items():
+            a, b = row.zf_nmse, rows[key].zf_nmse
+            if not math.isclose(a, b, rel_tol=_SAME_ZERO_FILLED):
+                raise InputError(
+                    f"different samples of {key[0]}: its zero-filled image has an NMSE of {a:.5g} in {first.name}, of "
+                    f"{b:.5g} in {table.name}; the files changed in between, evaluate all on the same data"
+                )
+    return mine
+
+
+def _has_zero_filled(row: VolumeResult) -> bool:
+    return not any(math.isnan(getattr(row, f"zf_{metric}")) for metric in METRICS)
+
+
+def _true_acceleration(tables: Sequence[Table]) -> float:
+    for table in tables:
+        values = [row.acceleration_true for row in table.rows]
+        if not any(map(math.isnan, values)):
+            return fmean(values)
+    return math.nan
+
+
+def _over_draws(units: Iterable[tuple[str, float]], rows: Rows, field: str) -> np.ndarray:
+    """Mean over the draws of each unit."""
+    values: dict[tuple[str, float], list[float]] = {}
+    for key in sorted(rows):
+        values.setdefault(key[:2], []).append(getattr(rows[key], field))
+    return np.array([np.mean(values[unit]) for unit in units])

@@ -1,0 +1,127 @@
+"""The page of a single run: one HTML file that needs no server and no network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrirecon.config import TrainConfig
+from mrirecon.configfile import load
+from mrirecon.errors import InputError
+from mrirecon.files import write_text
+from mrirecon.report.drawing import NothingToDrawError, as_svg
+from mrirecon.report.example_images import data_uri
+from mrirecon.report.html import render
+from mrirecon.report.html_table import Table, pairs
+from mrirecon.report.markdown import name_of
+from mrirecon.report.page import Drawn
+from mrirecon.report.run_curves import column, draw_run_curves
+from mrirecon.report.run_files import read_json, read_rows
+from mrirecon.report.run_tables import evaluation_words, group_table, volume_table
+from mrirecon.runs import RunFolder
+
+_MOST_PICTURES = 6  # of an evaluation; all of them stand in its own folder
+_CAPTION = "Training values are means since the row before; validations are dots."
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of the run as the page shows it."""
+
+    name: str
+    words: str
+    groups: Table
+    volumes: Table
+    pictures: list[tuple[str, str]]  # name, data URI
+    n_pictures: int  # in its folder
+    facts: list[tuple[str, str]]
+
+
+def write_run_page(run: RunFolder, path: Path) -> None:
+    """Write the page: curves, evaluations with intervals and figures, configuration, provenance.
+
+    What the run folder lacks leaves a line that says so.
+
+    Args:
+        run: The run's folder.
+        path: The HTML file.
+    """
+    rows = read_rows(run.curves)
+    found = [_evaluation(file.parent) for file in sorted(run.path.glob("evaluation/*/summary.json"))]
+    volumes = {split: str(len(names)) for split, names in read_json(run.split).items() if isinstance(names, list)}
+    parts = {
+        "name": run.name,
+        "setting": _setting(run),
+        "verdict": [_validation(rows), *(f"{e.name}: {e.words}" for e in found)],
+        "curves": _curves(rows),
+        "evaluations": found,
+        "pictures": _pictures(sorted(run.figures.glob("*.png"))),
+        "config": _text(run.config),
+        "volumes": list(volumes.items()),
+        "provenance": pairs(read_json(run.provenance)),
+    }
+    write_text(path, render("run.html", **parts))
+
+
+def _setting(run: RunFolder) -> str:
+    """Network, optimizer and length in one line; empty where the configuration cannot be read."""
+    try:
+        trained = load(TrainConfig, run.config)
+    except InputError:
+        return ""
+    length = f"{trained.max_steps} steps" if trained.max_steps else f"{trained.max_epochs or 50} epochs"
+    rate = "" if trained.optimizer.lr is None else f", lr {trained.optimizer.lr:g}"
+    parts = (
+        f"{trained.model.name} with {name_of(trained.model.norm)} norm",
+        f"{name_of(trained.optimizer.name)}{rate}",
+        f"{length} x {trained.batch_size * trained.accumulate} slices",
+        f"seed {trained.seed}",
+        f"protocol {trained.protocol}",
+    )
+    return "; ".join(parts)
+
+
+def _validation(rows: list[dict[str, str]]) -> str:
+    steps, values = column(rows, "val_ssim")
+    if not values:
+        return "No validation is recorded."
+    best = max(range(len(values)), key=values.__getitem__)
+    if best == len(values) - 1:
+        return f"Validation SSIM: {values[best]:.4f}, at its best at the last validation, step {steps[best]:g}."
+    last = f"{values[-1]:.4f} at the last, step {steps[-1]:g}"
+    return f"Validation SSIM: {values[best]:.4f} at best, step {steps[best]:g}; {last}."
+
+
+def _curves(rows: list[dict[str, str]]) -> Drawn:
+    try:
+        svg = as_svg(draw_run_curves(rows))
+    except NothingToDrawError as missing:
+        return Drawn("curves", "Curves", "", "", str(missing))
+    return Drawn("curves", "Curves", _CAPTION, data_uri("image/svg+xml", svg.encode()))
+
+
+def _evaluation(folder: Path) -> Evaluation:
+    summary = read_json(folder / "summary.json")
+    pictures = sorted(folder.glob("figures/*.png"))
+    protocol = summary.get("protocol") or {}
+    keys = ("reconstructor", "checkpoint", "data", "split", "mask", "acceleration", "mask_draws", "precision")
+    facts: dict[str, Any] = {key: summary.get(key) for key in keys}
+    return Evaluation(
+        name=folder.name,
+        words=evaluation_words(summary),
+        groups=group_table(summary, f"groups-{folder.name}"),
+        volumes=volume_table(read_rows(folder / "volumes.csv"), f"volumes-{folder.name}"),
+        pictures=_pictures(pictures[:_MOST_PICTURES]),
+        n_pictures=len(pictures),
+        facts=pairs({**facts, "protocol": protocol.get("name"), "what it means": protocol.get("description")}),
+    )
+
+
+def _pictures(files: list[Path]) -> list[tuple[str, str]]:
+    return [(file.stem, data_uri("image/png", file.read_bytes())) for file in files]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

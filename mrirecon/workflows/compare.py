@@ -1,0 +1,86 @@
+"""Compare finished runs and tables: paired differences, what they rest on, a verdict in words."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mrirecon.config.compare import CompareConfig
+from mrirecon.errors import InputError, unknown_name
+from mrirecon.evaluation.comparable import of_origin
+from mrirecon.evaluation.pairing import PAIRED_SEEDS, Pairs, pair
+from mrirecon.evaluation.summary import METRICS
+from mrirecon.files import write_json
+from mrirecon.report.comparison import comparison_text
+from mrirecon.workflows.compare_cells import Cell, group_by_seed
+from mrirecon.workflows.compare_differences import aligned, check_margin, design
+from mrirecon.workflows.compare_items import find_items
+from mrirecon.workflows.compare_result import comparison_result
+from mrirecon.workflows.new_folder import new_folder, require_free
+
+_RESULT, _DIFFERENCES = "comparison.json", "differences.csv"
+_COLUMNS = (
+    *("metric", "name", "reference", "seed", "volume", "patient", "acceleration", "n_slices"),
+    *("score", "reference_score", "difference"),
+)
+
+
+def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
+    """Compare everything with the first, print the tables and a paragraph, and write them where asked to.
+
+    Args:
+        config: What the verdict is about, which evaluations are used, where to write.
+        words: Run folders, folders of an evaluation or volumes.csv files; two or more.
+
+    Returns:
+        The content of comparison.json.
+
+    Raises:
+        InputError: Tables that must not be mixed, or a wrong call; nothing was written.
+    """
+    _check(config, words)
+    items = find_items(words, config)
+    tables = [of_origin(item.table, config.origin) if config.origin else item.table for item in items]
+    cells = group_by_seed(items, config.names)
+    pairs = pair(tables, config.allow_undeclared)
+    result = comparison_result(config, cells, pairs)
+    if config.output:
+        with new_folder(Path(config.output)) as folder:
+            write_json(folder / _RESULT, result)
+            _write_differences(folder / _DIFFERENCES, cells, pairs)
+    print(comparison_text(result), flush=True)
+    if config.output:
+        print(f"\ntables: {config.output}", flush=True)
+    return result
+
+
+def _check(config: CompareConfig, words: Sequence[str]) -> None:
+    if len(words) < 2:
+        raise InputError(f"compare takes two or more runs or tables, got {len(words)}; see mrirecon compare --help")
+    if config.metric not in METRICS:
+        raise unknown_name("metric", config.metric, METRICS)
+    if config.seed < 0:
+        raise InputError(f"--seed {config.seed}; it must not be negative")
+    check_margin(config.margin)
+    if config.output:
+        require_free(Path(config.output), _RESULT, config.overwrite)
+
+
+def _write_differences(path: Path, cells: Sequence[Cell], pairs: Pairs) -> None:
+    """One row for each metric, pair, seed and volume; floats keep all their digits."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(_COLUMNS)
+        for metric in METRICS:
+            writer.writerows(_difference_rows(metric, cells, pairs))
+
+
+def _difference_rows(metric: str, cells: Sequence[Cell], pairs: Pairs) -> Iterator[tuple[Any, ...]]:
+    over = design(cells)
+    reference, *others = aligned(cells, pairs.scores[metric], over)
+    seeds = max((cell.seeds for cell in cells), key=len) if over == PAIRED_SEEDS else ("",)
+    units = list(zip(pairs.volumes, pairs.patients, pairs.accelerations, pairs.n_slices, strict=True))
+    for cell, table in zip(cells[1:], others, strict=True):
+        for seed, scores, there in zip(seeds, table.tolist(), reference.tolist(), strict=True):
+            for unit, a, b in zip(units, scores, there, strict=True):
+                yield (metric, cell.name, cells[0].name, seed, *unit, a, b, a - b)

@@ -1,0 +1,33 @@
+"""The page of a run, written into its folder."""
+
+from pathlib import Path
+
+from mrirecon.errors import InputError
+from mrirecon.report.run_page import write_run_page
+from mrirecon.runs import open_run
+
+PAGE = "report.html"
+
+
+def run_report(run: str | Path, output: str | Path = "") -> Path:
+    """Write one offline HTML page of a run; one that is there is replaced, since it only repeats the run's files.
+
+    Args:
+        run: The run folder.
+        output: The page; empty: report.html in the run folder.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: No run folder, or the page cannot be written there.
+    """
+    folder = open_run(run)
+    path = Path(output) if output else folder.path / PAGE
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a file such as {path / PAGE} (--output)")
+    try:
+        write_run_page(folder, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
+    return path

@@ -32,7 +32,8 @@ def submit_workers(study: Path, logs: Path, n_workers: int, slurm: SlurmConfig) 
     from submitit.core.utils import FailedJobError
     from submitit.helpers import CommandFunction
 
-    logs.mkdir(mode=0o700, exist_ok=True)
+    logs.mkdir(exist_ok=True)
+    logs.chmod(0o700)
     try:
         executor = submitit.SlurmExecutor(folder=logs)  # named, never detected
         executor.update_parameters(**_parameters(slurm, n_workers))

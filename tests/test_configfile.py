@@ -8,9 +8,20 @@ import yaml
 
 from mrirecon import configfile
 from mrirecon.config import DemoConfig, EvaluateConfig, SimulateConfig, TrainConfig
+from mrirecon.config.ablate import AblateConfig, StudyConfig, WorkerConfig
+from mrirecon.config.compare import CompareConfig
 from mrirecon.errors import InputError
 
-CONFIGS = [TrainConfig, EvaluateConfig, SimulateConfig, DemoConfig]
+CONFIGS = [
+    TrainConfig,
+    EvaluateConfig,
+    SimulateConfig,
+    DemoConfig,
+    AblateConfig,
+    StudyConfig,
+    WorkerConfig,
+    CompareConfig,
+]
 SHIPPED = configfile.shipped_configs()
 
 

@@ -186,8 +186,8 @@ class Study:
         """Any run of the reference cell."""
         return next(spec for spec in self.plan.runs({}) if spec.cell.name == self.grid.reference)
 
-    def zero_filled(self) -> dict[str, float] | None:
-        """Mean scores of the zero-filled validation images; None when they are not known yet."""
+    def zero_filled(self) -> dict[str, Any] | None:
+        """Mean scores of the zero-filled validation images and their mask; None when they are not known yet."""
         try:
             content: dict[str, Any] = json.loads(self.folder.zero_filled.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -54,14 +54,17 @@ def write_report(path: Path) -> Path:
 def facts(study: Study, results: list[RunResult]) -> dict[str, Any]:
     """What the analysis needs besides the records."""
     manifest = study.manifest
+    zero_filled = study.zero_filled() or {}
+    mask = {"mask": zero_filled["mask"]} if "mask" in zero_filled else {}
     failed = {entry["cell"]: entry["error"] for entry in study.folder.failed().values()}
     return {
         "command": f"mrirecon ablate run {study.folder.path}",
         "created": time.strftime("%Y-%m-%d %H:%M:%S"),
         "data": {key: manifest["data"][key] for key in ("path", "origins", "n_train", "n_val", "n_test", "n_slices")}
-        | {"n_patients_test": manifest["data"]["n_patients_test"], "manifest": manifest["data"]["sha256"]},
+        | {"n_patients_test": manifest["data"]["n_patients_test"], "manifest": manifest["data"]["sha256"]}
+        | mask,
         "notes": [*study.grid.notes, *manifest["data"]["notes"]],
-        "zero_filled_val": study.zero_filled(),
+        "zero_filled_val": zero_filled or None,
         "targets": manifest["targets"],
         "failures": failed,
         "precision": study.plan.common.precision,

@@ -124,9 +124,10 @@ class Worker:
             write_json(self.folder.zero_filled, {"of": of, **zero_filled_scores(spec, self.setting)})
 
 
-def zero_filled_scores(spec: RunSpec, setting: Setting) -> dict[str, float]:
-    """Mean scores of the zero-filled validation images."""
+def zero_filled_scores(spec: RunSpec, setting: Setting) -> dict[str, float | str]:
+    """Mean scores of the zero-filled validation images, and the name of their mask, which may have been `auto`."""
     config = training_config(spec, setting)
     reconstructor = find_reconstructor("zero-filled", EvaluateConfig(), choose_device(config.device))
     rows = score_split(reconstructor, config, spec, "val")
-    return {name: fmean(getattr(row, name) for row in rows) for name in ("ssim", "psnr", "nmse")}
+    means = {name: fmean(getattr(row, name) for row in rows) for name in ("ssim", "psnr", "nmse")}
+    return {"mask": rows[0].mask, **means}

@@ -71,6 +71,11 @@ class RunFolder:
         """Folder of the network's exported files and their model card."""
         return self.path / "export"
 
+    @property
+    def report(self) -> Path:
+        """The run's page, HTML."""
+        return self.path / "report.html"
+
     def checkpoint(self, which: str) -> Path:
         """`best` (highest validation SSIM) or `last`.
 

@@ -94,8 +94,8 @@ def _draw(study: Study, analysed: Mapping[str, Any], page: Path) -> None:
     from mrirecon.report.page import write_study_page
     from mrirecon.report.study_figures import write_study_figures
 
-    write_study_figures(analysed, page.parent / "figures")
-    write_study_page(analysed, _examples(study), page)
+    files = write_study_figures(analysed, page.parent / "figures")
+    write_study_page(analysed, _examples(study), page, files)
 
 
 def _examples(study: Study) -> dict[str, Any] | None:

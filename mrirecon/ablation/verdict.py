@@ -38,7 +38,9 @@ def _leading(cells: Mapping[str, Any], scores: RerunScores, zero_filled: float) 
     ]
     near = [gap for gap in gaps if not gap.is_distinct]
     far = [gap for gap in gaps if gap.is_distinct]
-    together = f"with all {len(gaps) * (len(gaps) + 1) // 2} pairs of cells tested together at the 5 % level"
+    n_pairs = len(gaps) * (len(gaps) + 1) // 2
+    pairs = f"all {n_pairs} pairs of cells tested together" if n_pairs > 1 else "the pair of cells tested"
+    together = f"with {pairs} at the 5 % level"
     if near:
         said.append(f"Not distinguishable from it, {together}: {_named(near)}.")
     if far:

@@ -5,7 +5,7 @@ from typing import Any
 
 from mrirecon.evaluation.pairing import PAIRED_SEEDS
 from mrirecon.report.numbers import DIGITS, p_value
-from mrirecon.report.table import align as align
+from mrirecon.report.table import align
 
 NAMES = {"ssim": "SSIM", "psnr": "PSNR", "nmse": "NMSE"}
 UNITS = {"psnr": " dB"}

@@ -6,8 +6,6 @@ from mrirecon.errors import InputError
 from mrirecon.report.run_page import write_run_page
 from mrirecon.runs import open_run
 
-PAGE = "report.html"
-
 
 def run_report(run: str | Path, output: str | Path = "") -> Path:
     """Write one offline HTML page of a run; one that is there is replaced, since it only repeats the run's files.
@@ -23,9 +21,9 @@ def run_report(run: str | Path, output: str | Path = "") -> Path:
         InputError: No run folder, or the page cannot be written there.
     """
     folder = open_run(run)
-    path = Path(output) if output else folder.path / PAGE
+    path = Path(output) if output else folder.report
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give a file such as {path / PAGE} (--output)")
+        raise InputError(f"{path} is a folder; give a file such as {path / folder.report.name} (--output)")
     try:
         write_run_page(folder, path)
     except OSError as error:

@@ -1,0 +1,67 @@
+"""Numbers as the text of a page."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+NONE = "–"  # what is not there
+DIGITS = {"ssim": ".4f", "psnr": ".2f", "nmse": ".4f"}
+
+
+def number(value: float | None, digits: str) -> str:
+    """A number, or a dash."""
+    return NONE if value is None else f"{value:{digits}}".replace("-", "\u2212")
+
+
+def interval(values: Mapping[str, Any] | None, digits: str) -> str:
+    """`[0.9101, 0.9145]`; empty where there is none."""
+    low, high = (values or {}).get("low"), (values or {}).get("high")
+    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def p_value(p: float | None) -> str:
+    """Three digits after the point, as papers have it."""
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def percent(share: float) -> str:
+    """`99.5 %`."""
+    return f"{100 * share:g} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that suits them."""
+    if seconds is None:
+        return NONE
+    for limit, factor, unit in ((1, 1e3, "ms"), (120, 1, "s"), (7200, 1 / 60, "min")):
+        if seconds < limit:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size(n_bytes: float | None) -> str:
+    """Bytes in powers of ten."""
+    if n_bytes is None:
+        return NONE
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.3g} {unit}"
+    return f"{n_bytes:g} B"
+
+
+def capital(text: str) -> str:
+    """The text with a first letter as sentences have it."""
+    return text[:1].upper() + text[1:]
+
+
+def tuned(values: Mapping[str, Any]) -> str:
+    """Tuned values by their last names: `lr 3.2e-03`."""
+    return ", ".join(f"{key.rpartition('.')[2]} {_three(value)}" for key, value in values.items()) or NONE
+
+
+def _three(value: Any) -> str:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return str(value)
+    return f"{value:.3g}" if value == 0 or 0.01 <= abs(value) < 1000 or not math.isfinite(value) else f"{value:.2e}"

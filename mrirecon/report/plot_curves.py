@@ -1,0 +1,84 @@
+"""Curves over steps, of training and validation: median over seeds with a band."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mrirecon.report.cell_styles import CellStyle
+from mrirecon.report.drawing import spread_axis
+from mrirecon.report.panel_grid import draw_panels
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity of a cell's curve."""
+
+    key: str
+    steps: str  # key of its steps
+    label: str
+    spread: bool = True  # may have a logarithmic axis
+
+
+SSIM = Curve("ssim", "steps", "validation SSIM", spread=False)
+VAL_LOSS = Curve("val_loss", "steps", "validation loss")
+TRAIN_LOSS = Curve("train_loss", "trace_steps", "training loss")
+GRAD_NORM = Curve("grad_norm", "trace_steps", "gradient norm")
+UPDATE_RATIO = Curve("update_ratio", "trace_steps", "update / weights")
+
+
+def draw_study_curves(study: Mapping[str, Any], curve: Curve) -> Figure:
+    """The quantity over optimizer steps, one line for each cell.
+
+    Raises:
+        NothingToDrawError: No cell has it.
+    """
+    cells = [cell for cell in study["cells"] if _has(cell, curve)]
+    reach = [v for cell in cells for v in cell["curve"][curve.key]["median"]]
+
+    def draw(axes: Axes, cell: Mapping[str, Any], style: CellStyle) -> None:
+        band, steps = cell["curve"][curve.key], cell["curve"][curve.steps]
+        _draw_band(axes, steps, band, style)
+
+    def finish(axes: Axes) -> None:
+        if curve.spread:
+            spread_axis(axes.yaxis, reach)
+        if curve.key == SSIM.key:
+            _keep_in_view(axes, cells, study)
+
+    return draw_panels(
+        study,
+        cells,
+        draw,
+        xlabel="optimizer step",
+        ylabel=curve.label,
+        why_not=f"No cell has a {curve.label} yet: no rerun is finished.",
+        finish=finish,
+    )
+
+
+def _has(cell: Mapping[str, Any], curve: Curve) -> bool:
+    values = ((cell.get("curve") or {}).get(curve.key) or {}).get("median") or []
+    return any(value is not None for value in values)
+
+
+def _draw_band(axes: Axes, steps: Sequence[float], band: Mapping[str, Sequence[Any]], style: CellStyle) -> None:
+    middle, low, high = (np.array(band[key], dtype=float) for key in ("median", "low", "high"))
+    axes.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0)
+    alone = len(steps) == 1
+    axes.plot(steps, middle, color=style.colour, linestyle=style.line, marker="o" if alone else "", markersize=4)
+
+
+def _keep_in_view(axes: Axes, cells: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> None:
+    """The zero-filled image as a line; what lies far below it, such as an untrained network, is cut off."""
+    ends = [v for cell in cells for key in ("low", "high") for v in cell["curve"]["ssim"][key] if v is not None]
+    zero_filled = (study.get("zero_filled") or {}).get("ssim")
+    top, bottom = max(ends), min(ends)
+    if zero_filled is not None and zero_filled < top:
+        axes.axhline(zero_filled, color="#8a8a8a", linewidth=0.9, linestyle=(0, (2, 2)))
+        bottom = max(bottom, zero_filled - 0.5 * (top - zero_filled))
+    room = 0.06 * (top - bottom) or 0.01
+    axes.set_ylim(bottom - room, top + room)

@@ -1,0 +1,74 @@
+"""The comparisons of a family as a picture: effects with their intervals beside the margin of equivalence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from mrirecon.report.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
+from mrirecon.report.family_names import NO_VERDICT, comparison_names, verdict_of
+from mrirecon.report.numbers import DIGITS
+
+VERDICTS = {
+    "BETTER": "#0072B2",
+    "WORSE": "#D55E00",
+    "EQUIVALENT": "#009E73",
+    "INCONCLUSIVE": "#6e6e6e",
+    NO_VERDICT: "#6e6e6e",
+}
+
+
+def draw_effects(family: Mapping[str, Any]) -> Figure:
+    """Effect of each comparison with three intervals: its own, the family's and the bootstrap's.
+
+    Raises:
+        NothingToDrawError: The family has no comparison.
+    """
+    named = zip(comparison_names(family), family["comparisons"], strict=True)
+    shown = [(name, item) for name, item in named if item.get("effect") is not None]
+    if not shown:
+        raise NothingToDrawError("Nothing to compare yet: too few reruns.")
+    figure = Figure(figsize=(WIDTH, 1.15 + 0.3 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    first = shown[0][1]
+    if first.get("margin") is not None:
+        axes.axvspan(-first["margin"], first["margin"], color="#ededed", linewidth=0)
+    axes.axvline(0, color=FAINT, linewidth=0.9)
+    for y, (_, item) in enumerate(shown):
+        _draw_comparison(axes, y, item)
+    axes.set_yticks(range(len(shown)), [label(name) for name, _ in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    metric = str(first["metric"])
+    name = metric.upper() if metric in DIGITS else metric
+    axes.set_xlabel(f"difference in {label(name)} ({first.get('better', 'higher')} is better)")
+    _legend(figure, first.get("margin") is not None)
+    return figure
+
+
+def _draw_comparison(axes: Axes, y: int, item: Mapping[str, Any]) -> None:
+    colour = VERDICTS.get(verdict_of(item), INK)
+    for low, high, width, shade, shift in (
+        ("bootstrap_low", "bootstrap_high", 1.0, "#a8a8a8", 0.24),
+        ("low_family", "high_family", 1.0, colour, 0.0),
+        ("low", "high", 3.2, colour, 0.0),
+    ):
+        if item.get(low) is not None and item.get(high) is not None:
+            axes.plot([item[low], item[high]], [y + shift] * 2, color=shade, linewidth=width, solid_capstyle="butt")
+    axes.plot(item["effect"], y, "o", color=colour, markersize=5.5, markeredgecolor="white", zorder=4)
+    axes.text(1.01, y, verdict_of(item).lower(), transform=axes.get_yaxis_transform(), va="center", color=colour)
+
+
+def _legend(figure: Figure, has_margin: bool) -> None:
+    handles = [
+        Line2D([], [], color=INK, linewidth=3.2),
+        Line2D([], [], color=INK, linewidth=1.0),
+        Line2D([], [], color="#a8a8a8", linewidth=1.0),
+        *([Patch(color="#ededed", linewidth=0)] if has_margin else []),
+    ]
+    names = ["95 % interval", "family-wise interval", "bootstrap over seeds and volumes"]
+    names += ["counts as equivalent"] if has_margin else []
+    figure.legend(handles, names, loc="outside upper left", ncols=4)

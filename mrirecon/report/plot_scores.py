@@ -1,0 +1,161 @@
+"""Final scores as pictures: the heat map of two factors, and the volumes pair by pair."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mrirecon.report.cell_styles import cell_styles, varied
+from mrirecon.report.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
+
+_COLOURS = "cividis"
+_SQUARE = (1.75, 0.72)  # inches
+Cells = Sequence[Mapping[str, Any]]
+
+
+def draw_heat_map(study: Mapping[str, Any]) -> Figure:
+    """Test SSIM with its interval over the levels of the first two varied factors; further factors have panels.
+
+    Raises:
+        NothingToDrawError: No cell was rerun.
+    """
+    values = {cell["cell"]: cell["final"]["ssim"]["mean"] for cell in study["cells"] if _scored(cell)}
+    if not values:
+        raise NothingToDrawError("No test scores: no rerun is finished.")
+    names = varied(study)
+    rows, columns = (names[0], names[1]) if len(names) > 1 else (None, names[0])
+    row_levels = study["factors"][rows] if rows else [""]
+    blocks = list(product(*(study["factors"][name] for name in names[2:])))
+    n = len(study["factors"][columns])
+    per_line = max(1, int(WIDTH / (_SQUARE[0] * n + 1)))
+    lines = -(-len(blocks) // per_line)
+    size = (min(WIDTH, (_SQUARE[0] * n + 1) * min(per_line, len(blocks))), lines * (_SQUARE[1] * len(row_levels) + 0.7))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(lines, min(per_line, len(blocks)), squeeze=False)
+    for axes in list(grid.flat)[len(blocks) :]:
+        axes.set_visible(False)
+    for axes, block in zip(grid.flat, blocks, strict=False):
+        fixed = dict(zip(names[2:], block, strict=True))
+        cells = [c for c in study["cells"] if all(c["levels"][f] == level for f, level in fixed.items())]
+        axes.set_title(label(", ".join(f"{f} {level}" for f, level in fixed.items())), loc="left")
+        _draw_squares(axes, study, cells, (rows, columns), (min(values.values()), max(values.values())))
+    return figure
+
+
+def _draw_squares(
+    axes: Axes, study: Mapping[str, Any], cells: Cells, factors: tuple[str | None, str], scale: tuple[float, float]
+) -> None:
+    rows, columns = factors
+    row_levels = list(study["factors"][rows]) if rows else [""]
+    column_levels = list(study["factors"][columns])
+    for cell in cells:
+        y = row_levels.index(cell["levels"][rows]) if rows else 0
+        _draw_square(axes, cell, (column_levels.index(cell["levels"][columns]), y), scale)
+        if cell["cell"] == study["reference"]:
+            place = (column_levels.index(cell["levels"][columns]) - 0.46, y - 0.44)
+            ink = _ink(_place_on(scale, cell["final"]["ssim"]["mean"])) if _scored(cell) else FAINT
+            axes.add_patch(Rectangle(place, 0.92, 0.88, fill=False, edgecolor=ink, linewidth=1, linestyle="--"))
+    axes.set(xlim=(-0.5, len(column_levels) - 0.5), ylim=(len(row_levels) - 0.5, -0.5))
+    axes.set_xticks(range(len(column_levels)), [label(level) for level in column_levels])
+    axes.set_yticks(range(len(row_levels)), [label(level) for level in row_levels])
+    axes.set_xlabel(label(columns), color=FAINT, labelpad=7)
+    axes.set_ylabel(label(rows or ""), color=FAINT, labelpad=7)
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_square(axes: Axes, cell: Mapping[str, Any], place: tuple[int, int], scale: tuple[float, float]) -> None:
+    x, y = place
+    corner = (x - 0.5, y - 0.5)
+    if not _scored(cell):
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor="#f4f4f4", edgecolor="#cccccc", hatch="///", linewidth=0))
+        axes.text(x, y, "failed" if cell.get("error") else "not run", ha="center", va="center", color=FAINT)
+        return
+    score = cell["final"]["ssim"]
+    on_scale = _place_on(scale, score["mean"])
+    colour, ink = matplotlib.colormaps[_COLOURS](on_scale), _ink(on_scale)
+    axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=2))
+    weight = "bold" if score["mean"] == scale[1] else "normal"
+    edge = "  edge" if cell.get("edge") else ""
+    axes.text(x, y - 0.12, f"{score['mean']:.4f}", ha="center", va="center", color=ink, fontsize=11, weight=weight)
+    axes.text(x, y + 0.22, f"{_interval(score)}{edge}", ha="center", va="center", color=ink, fontsize=7.5)
+
+
+def _place_on(scale: tuple[float, float], value: float) -> float:
+    return (value - scale[0]) / ((scale[1] - scale[0]) or 1.0)
+
+
+def _ink(on_scale: float) -> str:
+    return "white" if on_scale < 0.5 else INK
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    if score.get("low") is None or score.get("high") is None:
+        return "no interval"
+    return f"[{score['low']:.4f}, {score['high']:.4f}]"
+
+
+def _scored(cell: Mapping[str, Any]) -> bool:
+    return ((cell.get("final") or {}).get("ssim") or {}).get("mean") is not None
+
+
+def draw_volumes(study: Mapping[str, Any]) -> Figure:
+    """Each test volume in each cell: SSIM, with a line through the cells, and the difference from the reference.
+
+    Raises:
+        NothingToDrawError: No cell or only one has scores of volumes.
+    """
+    cells = [cell for cell in study["cells"] if (cell.get("volumes") or {}).get("ssim")]
+    if len(cells) < 2:
+        raise NothingToDrawError("No pairs of volumes: fewer than two cells have test scores.")
+    names = list(dict.fromkeys(name for cell in cells for name in cell["volumes"]["names"]))
+    table = np.array([list(_in_order(cell["volumes"], names)) for cell in cells])
+    figure = Figure(figsize=(WIDTH, 1.0 + 0.27 * len(cells)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    y = np.arange(len(cells))
+    left.plot(table, y, color="#c4c4c4", linewidth=0.7, zorder=1)
+    left.set_xlabel("SSIM of each test volume, mean over seeds")
+    left.set_yticks(y, [label(cell["cell"]) for cell in cells])
+    left.set_ylim(len(cells) - 0.5, -0.5)
+    _draw_dots(left, study, cells, table)
+    _draw_differences(right, study, cells, table)
+    return figure
+
+
+def _draw_differences(axes: Axes, study: Mapping[str, Any], cells: Cells, table: np.ndarray) -> None:
+    base = next((i for i, cell in enumerate(cells) if cell["cell"] == study["reference"]), None)
+    if base is None:
+        axes.text(0.5, 0.5, "no differences: the reference has no scores", ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return
+    margin = (study.get("margin") or {}).get("ssim")
+    if margin is not None:
+        axes.axvspan(-margin, margin, color="#ededed", linewidth=0)
+    axes.axvline(0, color=FAINT, linewidth=0.9)
+    axes.set_xlabel(f"difference from {label(study['reference'])}, same volume")
+    axes.tick_params(labelleft=False)
+    _draw_dots(axes, study, cells, table - table[base])
+
+
+def _draw_dots(axes: Axes, study: Mapping[str, Any], cells: Cells, table: np.ndarray) -> None:
+    """Volumes as dots, their mean as a bar."""
+    styles = cell_styles(study)
+    for y, (cell, values) in enumerate(zip(cells, table, strict=True)):
+        colour = styles[cell["cell"]].colour
+        axes.scatter(values, np.full(values.shape, y), s=14, color=colour, alpha=0.55, linewidths=0, zorder=2)
+        axes.plot([np.nanmean(values)] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=2.2, zorder=3)
+    axes.grid(axis="y", visible=False)
+
+
+def _in_order(volumes: Mapping[str, Any], names: Sequence[str]) -> Iterator[float]:
+    found = dict(zip(volumes["names"], volumes["ssim"], strict=True))
+    for name in names:
+        value = found.get(name)
+        yield np.nan if value is None else value

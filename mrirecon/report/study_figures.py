@@ -1,0 +1,120 @@
+"""The figures of a study: what they are called, what they show, and as files."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mrirecon.report import plot_curves as curves
+from mrirecon.report.drawing import NothingToDrawError, laid_out, save, styled
+from mrirecon.report.numbers import capital, percent
+from mrirecon.report.plot_effects import draw_effects
+from mrirecon.report.plot_profile import draw_profile
+from mrirecon.report.plot_scores import draw_heat_map, draw_volumes
+from mrirecon.report.plot_tuning import draw_best_of_k, draw_lr_sensitivity
+
+Study = Mapping[str, Any]
+FORMATS = ("png", "svg")
+_BAND = "Line: median over seeds; band: 10th to 90th percentile. Panels share their axes."
+_CURVES = (
+    ("curve-ssim", curves.SSIM, f"{_BAND} Dotted: the zero-filled image; what is far below it is cut off."),
+    ("curve-loss", curves.VAL_LOSS, _BAND),
+    ("trace-train-loss", curves.TRAIN_LOSS, _BAND),
+    ("trace-grad-norm", curves.GRAD_NORM, f"Euclidean norm over all weights, before clipping. {_BAND}"),
+    ("trace-update-ratio", curves.UPDATE_RATIO, f"Norm of one step's change over that of the weights. {_BAND}"),
+)
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """One figure: its file name without ending, what it shows in a few words, how to read it."""
+
+    name: str
+    title: str
+    caption: str
+    make: Callable[[], Figure]
+
+    def draw(self) -> Figure:
+        """The figure.
+
+        Raises:
+            NothingToDrawError: Its data are not there.
+        """
+        with styled():
+            return laid_out(self.make())
+
+
+def study_figures(study: Study) -> Iterator[StudyFigure]:
+    """All figures that a study may have, drawn when asked for."""
+    yield StudyFigure(
+        "heat-map",
+        "Test SSIM",
+        "Mean over seeds and volumes with its 95 % interval; bold: highest; dashed frame: the reference.",
+        partial(draw_heat_map, study),
+    )
+    for name, curve, caption in _CURVES:
+        yield StudyFigure(name, capital(curve.label), caption, partial(curves.draw_study_curves, study, curve))
+    yield from _tuning_figures(study)
+    for target in study.get("targets") or ():
+        ssim = "" if target.get("ssim") is None else f", SSIM {target['ssim']:.4f}"
+        yield StudyFigure(
+            f"time-to-target-{100 * target['share']:g}",
+            f"{percent(target['share'])} of the gap from zero-filled to the reference{ssim}",
+            "Share of the seeds whose validation SSIM (running median of three) has reached the target.",
+            partial(draw_profile, study, target["share"]),
+        )
+    yield StudyFigure(
+        "volumes",
+        "Volumes, paired",
+        "A dot is a test volume, a line joins the same one, a bar is the mean. "
+        "Right: differences from the reference; grey band: counts as equivalent.",
+        partial(draw_volumes, study),
+    )
+    yield from _effect_figures(study)
+
+
+def _tuning_figures(study: Study) -> Iterator[StudyFigure]:
+    yield StudyFigure(
+        "lr-sensitivity",
+        "Loss over learning rate",
+        "The sweep runs through the winner at its other values; crosses at the top have diverged.",
+        partial(draw_lr_sensitivity, study),
+    )
+    yield StudyFigure(
+        "best-of-k",
+        "Expected best of k trials",
+        "What k trials would have found on average. A diverged trial counts as the worst finite loss of the study.",
+        partial(draw_best_of_k, study),
+    )
+
+
+def _effect_figures(study: Study) -> Iterator[StudyFigure]:
+    for number, family in enumerate(study.get("families") or (), 1):
+        caption = "Dot: first minus second. A difference counts when all three intervals exclude zero."
+        yield StudyFigure(f"effects-{number}", capital(family["name"]), caption, partial(draw_effects, family))
+
+
+def write_study_figures(study: Study, folder: Path) -> list[Path]:
+    """Write all figures of a study that have data, as PNG and SVG.
+
+    Args:
+        study: Schema 1, as in results.json.
+        folder: Is made where it is missing; files of the same names are replaced.
+
+    Returns:
+        The files.
+    """
+    written = []
+    for item in study_figures(study):
+        try:
+            figure = item.draw()
+        except NothingToDrawError:
+            continue
+        for ending in FORMATS:
+            path = folder / f"{item.name}.{ending}"
+            save(figure, path)
+            written.append(path)
+    return written

@@ -1,0 +1,157 @@
+"""Tables of a study's page: the leaderboard, what the cells cost, how long they took to the targets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mrirecon.report.html_table import Bar, Column, Entry, Table, bars, counted, measured, scored
+from mrirecon.report.numbers import DIGITS, NONE, duration, interval, number, percent, size, tuned
+from mrirecon.report.plot_profile import time_to
+from mrirecon.report.plot_tuning import lr_of
+
+Cells = Sequence[Mapping[str, Any]]
+_LEADERS = (
+    Column("cell"),
+    Column("test SSIM", True, "mean over seeds and volumes, 95 % interval"),
+    Column("interval", True, "the same interval on one scale; the tick is the mean"),
+    Column("PSNR (dB)", True),
+    Column("NMSE", True),
+    Column("best SSIM", True, "highest validation SSIM of a run, mean over seeds"),
+    Column("area", True, "mean validation loss over the steps: lower is faster and better"),
+    Column("tuned", True, "values of the first tuning draw's winner"),
+    Column("tuning", True, "trials, their time, and how many of them diverged"),
+    Column("seeds", True, "reruns, and how many of them diverged"),
+)
+
+
+def leaderboard(study: Mapping[str, Any], cells: Cells, name: str = "leaderboard") -> Table:
+    """All cells, the highest test SSIM first, and the zero-filled image below."""
+    order = sorted(cells, key=_by_ssim)
+    found = [(cell.get("final") or {}).get("ssim") for cell in order]
+    rows = [_leader(study, cell, bar) for cell, bar in zip(order, bars(found), strict=True)]
+    zero_filled = study.get("zero_filled") or {}
+    if zero_filled:
+        scores = {metric: counted(zero_filled.get(metric), digits) for metric, digits in DIGITS.items()}
+        gap = [Entry("")] * (len(_LEADERS) - 5)
+        rows.append(
+            [Entry("zero-filled", kind="plain"), scores["ssim"], Entry(""), scores["psnr"], scores["nmse"], *gap]
+        )
+    marked = [i for i, cell in enumerate(order) if cell["cell"] == study["reference"]]
+    return Table(name, _LEADERS, rows, marked=marked)
+
+
+def _by_ssim(cell: Mapping[str, Any]) -> tuple[bool, float]:
+    mean = ((cell.get("final") or {}).get("ssim") or {}).get("mean")
+    return mean is None, -(mean or 0.0)
+
+
+def _leader(study: Mapping[str, Any], cell: Mapping[str, Any], bar: Bar | None) -> list[Entry]:
+    final, tuning = cell.get("final") or {}, cell.get("tuning") or {}
+    notes = ["reference"] if cell["cell"] == study["reference"] else []
+    notes += ["failed"] if cell.get("error") else []
+    ssim = final.get("ssim")
+    return [
+        Entry(cell["cell"], note=", ".join(notes), kind="name"),
+        scored(ssim, "ssim"),
+        Entry("", (ssim or {}).get("mean"), bar=bar),
+        scored(final.get("psnr"), "psnr"),
+        scored(final.get("nmse"), "nmse"),
+        scored(cell.get("best_ssim"), "ssim"),
+        measured(cell.get("area"), ".4f"),
+        Entry(tuned(cell.get("values") or {}), lr_of(cell.get("values") or {}), _range_note(cell)),
+        _tuning_cost(tuning),
+        Entry(number(cell.get("n_seeds"), "d"), cell.get("n_seeds"), _diverged(cell.get("n_diverged"))),
+    ]
+
+
+def _tuning_cost(tuning: Mapping[str, Any]) -> Entry:
+    n, seconds = tuning.get("n_trials"), tuning.get("seconds")
+    if not n:
+        return Entry(NONE)
+    return Entry(f"{n} in {duration(seconds)}", seconds, _diverged(tuning.get("n_diverged")))
+
+
+def _range_note(cell: Mapping[str, Any]) -> str:
+    """An edge means that the cell may be tuned badly; it stands in every table."""
+    if cell.get("edge"):
+        return f"edge: {cell['edge']} end"
+    return "range widened" if cell.get("widened") else ""
+
+
+def _diverged(n: int | None) -> str:
+    return f"{n} diverged" if n else ""
+
+
+_COSTS = (
+    Column("cell"),
+    Column("step", True, "median time of one optimizer step, measured apart"),
+    Column("peak memory", True),
+    Column("optimizer state", True),
+    Column("parameters", True),
+    Column("tuning runs", True),
+    Column("diverged", True, "tuning runs"),
+    Column("tuning time", True),
+    Column("good rates", True, "learning rates around the winner that keep nearly all of its gain over zero-filled"),
+    Column("diverges from", True, "lowest learning rate of the sweep that diverged"),
+)
+
+
+def cost_table(cells: Cells) -> Table:
+    """What each cell costs in time, memory and tuning."""
+    return Table("costs", _COSTS, [_cost(cell) for cell in cells])
+
+
+def _cost(cell: Mapping[str, Any]) -> list[Entry]:
+    tuning, sweep = cell.get("tuning") or {}, cell.get("sweep") or {}
+    low, high, wall = (sweep.get(key) for key in ("good_low", "good_high", "lr_diverged"))
+    width = None if not low or not high else high / low
+    n_parameters = cell.get("n_parameters")
+    seconds, memory, state = (cell.get(key) for key in ("step_seconds", "peak_memory", "optimizer_bytes"))
+    memory, n_parameters = memory or None, n_parameters or None  # 0: no run yet
+    state = state if n_parameters else None  # an optimizer without state has 0 bytes
+    spent = tuning.get("seconds") if tuning.get("n_trials") else None
+    return [
+        Entry(cell["cell"], note=_range_note(cell), kind="name"),
+        Entry(duration(seconds), seconds),
+        Entry(size(memory), memory),
+        Entry(size(state), state),
+        Entry(number(n_parameters, ","), n_parameters),
+        counted(tuning.get("n_trials")),
+        counted(tuning.get("n_diverged")),
+        Entry(duration(spent), spent),
+        Entry(NONE, None) if width is None else Entry(f"{width:.3g}-fold", width, f"{low:.2g} to {high:.2g}"),
+        Entry(NONE if wall is None else f"{wall:.2g}", wall),
+    ]
+
+
+def time_table(study: Mapping[str, Any], cells: Cells) -> Table:
+    """Steps to each target, a seed that misses it counted at the horizon, and how many seeds reached it."""
+    shares = [target["share"] for target in study.get("targets") or ()]
+    columns = [Column("cell")]
+    for share in shares:
+        columns += [Column(f"steps to {percent(share)}", True), Column("reached", True, "seeds")]
+    rows = [[Entry(cell["cell"], note=_range_note(cell), kind="name"), *_times(cell, shares)] for cell in cells]
+    return Table("times", columns, rows)
+
+
+def _times(cell: Mapping[str, Any], shares: Sequence[float]) -> list[Entry]:
+    entries = []
+    for share in shares:
+        time = time_to(cell, share)
+        steps = time.get("steps") or {}
+        n, of = time.get("n_reached"), time.get("n_seeds")
+        if of and not n:
+            entries += [
+                Entry("not reached", time["horizon"], f"in {time['horizon']:g} steps"),
+                Entry(f"0 of {of}", 0.0),
+            ]
+            continue
+        note = "\n".join(text for text in (interval(steps, ".0f"), _in_other_units(time)) if text)
+        reached = Entry(f"{n} of {of}", n / of) if of else Entry(NONE)
+        entries += [Entry(number(steps.get("mean"), ".0f"), steps.get("mean"), note), reached]
+    return entries
+
+
+def _in_other_units(time: Mapping[str, Any]) -> str:
+    samples, seconds = ((time.get(key) or {}).get("mean") for key in ("samples", "seconds"))
+    found = [] if samples is None else [f"{samples:,.0f} samples"]
+    return ", ".join(found if seconds is None else [*found, duration(seconds)])

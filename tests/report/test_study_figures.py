@@ -1,0 +1,139 @@
+"""Figures and example images of a study show its numbers in their places and are files that open."""
+
+import base64
+import io
+from copy import deepcopy
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from fake_slices import fake_examples
+from fake_study import FACTORS, FIVE_BY_FIVE, HOSTILE, ONE_FACTOR, fake_study
+from PIL import Image
+
+from mrirecon.report.drawing import as_svg
+from mrirecon.report.example_images import example_images
+from mrirecon.report.plot_profile import draw_profile
+from mrirecon.report.plot_scores import draw_heat_map, draw_volumes
+from mrirecon.report.plot_tuning import draw_lr_sensitivity
+from mrirecon.report.study_figures import study_figures, write_study_figures
+
+
+@pytest.fixture(scope="module")
+def study():
+    return fake_study()
+
+
+def test_figures_are_files_that_open(tmp_path):
+    files = write_study_figures(fake_study(ONE_FACTOR, n_seeds=1), tmp_path)
+    names = {file.stem for file in files}
+    assert {"heat-map", "curve-ssim", "lr-sensitivity", "best-of-k", "volumes", "effects-1"} <= names
+    for file in files:
+        if file.suffix == ".svg":
+            assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        else:
+            with Image.open(file) as image:
+                assert min(image.size) > 100
+    assert sorted(files) == sorted(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("factors", [FIVE_BY_FIVE, {"optimizer": ["sgd", "adam"], "norm": ["batch"], "r": ["4", "8"]}])
+def test_large_and_odd_grids_can_be_drawn(factors):
+    study = fake_study(factors, n_seeds=2, n_volumes=3)
+    shown = [figure for figure in study_figures(study) if figure.name in ("heat-map", "curve-ssim", "volumes")]
+    assert [len(figure.draw().axes) > 0 for figure in shown] == [True] * 3
+
+
+@pytest.mark.parametrize("factors", [FACTORS, ONE_FACTOR])
+def test_the_heat_map_has_each_cell_in_its_place(factors):
+    study = fake_study(factors)
+    axes = draw_heat_map(study).axes[0]
+    columns, rows = ([t.get_text() for t in ticks] for ticks in (axes.get_xticklabels(), axes.get_yticklabels()))
+    found = {(round(t.get_position()[0]), round(t.get_position()[1] + 0.01), t.get_text()) for t in axes.texts}
+    for cell in study["cells"]:
+        row, column = (["", *cell["levels"].values()])[-2:]
+        score = cell["final"]["ssim"]
+        place = (columns.index(column), rows.index(row))
+        assert (*place, f"{score['mean']:.4f}") in found
+        interval = f"[{score['low']:.4f}, {score['high']:.4f}]" + "  edge" * bool(cell["edge"])
+        assert (*place, interval) in found
+
+
+def test_the_profile_is_the_share_of_seeds_that_are_there(study):
+    share = study["targets"][0]["share"]
+    figure, at = draw_profile(study, share), (60.5, 120.5, 180.5, 290.5)
+    for axes, norm in zip(figure.axes, FACTORS["norm"], strict=True):
+        cells = [cell for cell in study["cells"] if cell["levels"]["norm"] == norm]
+        for line, cell in zip(axes.get_lines(), cells, strict=True):
+            steps = np.array(cell["times"][0]["per_seed"], dtype=float)  # NaN: never
+            places = np.searchsorted(line.get_xdata(), at, side="right") - 1
+            np.testing.assert_allclose(line.get_ydata()[places], [np.mean(steps <= s) for s in at])
+
+
+def test_the_lr_figure_marks_winner_and_divergence(study):
+    axes = draw_lr_sensitivity(study).axes[0]
+    cells = [cell for cell in study["cells"] if cell["levels"]["norm"] == "batch"]
+    stars = {(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.get_lines() if line.get_marker() == "*"}
+    unmarked = [line for line in axes.get_lines() if line.get_marker() == "None"]
+    walls = {line.get_xdata()[0] for line in unmarked if len(set(line.get_xdata())) == 1}
+    for cell in cells:
+        trials = [t for t in cell["tuning"]["trials"] if t["loss"] is not None]
+        best = min(trials, key=lambda t: t["loss"])
+        assert (best["values"]["optimizer.lr"], best["loss"]) in stars
+        assert cell["sweep"]["lr_diverged"] in walls
+
+
+def test_volumes_are_paired_by_name(study):
+    shuffled = deepcopy(study)
+    volumes = shuffled["cells"][1]["volumes"]
+    for key in volumes:
+        volumes[key] = volumes[key][::-1]
+    plain, turned = draw_volumes(study).axes[1], draw_volumes(shuffled).axes[1]
+    for first, second in zip(plain.collections[-9:], turned.collections[-9:], strict=True):
+        np.testing.assert_allclose(first.get_offsets(), second.get_offsets())
+    by_hand = np.subtract(study["cells"][0]["volumes"]["ssim"], study["cells"][-1]["volumes"]["ssim"])
+    np.testing.assert_allclose(plain.collections[-9].get_offsets()[:, 0], by_hand)
+
+
+def decoded(uri):
+    kind, content = uri.split(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        return np.asarray(image).astype(int)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 300.0])
+def test_examples_are_on_one_grey_scale(study, scale):
+    examples = fake_examples(study)
+    scaled = {
+        **{key: examples[key] * np.float32(scale) for key in ("target", "zero_filled")},
+        "slices": examples["slices"],
+        "cells": {name: image * np.float32(scale) for name, image in examples["cells"].items()},
+    }
+    shown = example_images(scaled)
+    assert [image["name"] for image in shown["images"]] == ["zero-filled", *examples["cells"]]
+    for i, target in enumerate(examples["target"].astype(float)):
+        white = np.percentile(target, 99.5)
+        assert np.abs(decoded(shown["target"][i]) - 255 * np.clip(target / white, 0, 1)).max() <= 1
+        for image in shown["images"]:
+            original = examples["cells"].get(image["name"], examples["zero_filled"])[i].astype(float)
+            error = np.abs(original - target)
+            grey = 255 * np.clip(np.array([original, shown["gain"] * error]) / white, 0, 1)
+            assert np.abs(decoded(image["pictures"][i]) - grey[0]).max() <= 1
+            assert np.abs(decoded(image["errors"][i]) - grey[1]).max() <= 1
+            assert image["relative"][i] == pytest.approx(np.sqrt((error**2).sum() / (target**2).sum()), rel=1e-4)
+
+
+def test_black_and_large_examples_can_be_shown():
+    zeros = np.zeros((1, 900, 40), np.float32)
+    shown = example_images({"slices": ["a"], "target": zeros, "zero_filled": zeros + 1, "cells": {"x": zeros}})
+    assert decoded(shown["target"][0]).shape == (300, 14)
+    assert shown["images"][1]["relative"] == [None]
+
+
+def test_a_name_in_any_script_is_drawn():
+    names = ["最急降下法", "_hidden", "$x_1$", HOSTILE]
+    study = fake_study({"optimizer": names}, n_seeds=2, n_volumes=3)
+    figures = {f.name: f.draw() for f in study_figures(study) if f.name in ("curve-ssim", "heat-map", "effects-1")}
+    assert len(figures["curve-ssim"].legends[0].get_texts()) == len(names)
+    assert all(as_svg(figure).startswith("<?xml") for figure in figures.values())

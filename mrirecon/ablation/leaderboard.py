@@ -11,7 +11,7 @@ from mrirecon.ablation.records import RunResult
 from mrirecon.ablation.rerun_scores import RerunScores
 from mrirecon.ablation.spread import mean_and_interval
 from mrirecon.errors import InputError
-from mrirecon.evaluation.stats import by_patient, crossed_effect, sign_flip_max_t
+from mrirecon.evaluation.stats import by_patient, crossed_effect, minimum_detectable_effect, sign_flip_max_t
 
 
 def final_scores(scores: Mapping[str, RerunScores], cell: str) -> dict[str, dict[str, float]] | None:
@@ -60,7 +60,8 @@ def leader(scores: RerunScores, alpha: float = 0.05) -> tuple[str, list[Gap]] | 
     """The cell with the highest mean, and its distance to the others, nearest first.
 
     The leader is chosen by the same data, so the distances are tested among all pairs of cells: sign flips over seeds
-    with step-down max-T adjustment, and intervals at 1 - alpha / number of pairs. A pair is distinct when both say so.
+    with step-down max-T adjustment, and intervals at 1 - alpha / number of pairs. A pair is distinct when both say so
+    and its distance is not below what the study can detect, as in every verdict.
     Only cells with all of their reruns take part.
 
     Args:
@@ -102,4 +103,5 @@ def _final(scores: RerunScores, cell: str) -> dict[str, float]:
 def _gap(cell: str, difference: np.ndarray, alpha: float, is_significant: bool) -> Gap:
     effect = crossed_effect(difference)
     low, high = effect.interval(1 - alpha)
-    return Gap(cell, effect.mean, low, high, bool(is_significant and low > 0))
+    is_detectable = effect.mean >= minimum_detectable_effect(effect, 1 - alpha)
+    return Gap(cell, effect.mean, low, high, bool(is_significant and low > 0 and is_detectable))

@@ -160,7 +160,7 @@ def test_the_leader_is_ahead_of_worse_cells_and_not_of_equal_ones():
     first, near, far, *_ = study["verdict"]
     assert first.startswith(("adam/group has the highest", "sgd/group has the highest"))
     other = "sgd/group" if first.startswith("adam") else "adam/group"
-    assert near.startswith("Not distinguishable")
+    assert near.startswith("Not settled")
     assert near.count("(by") == 1
     assert other in near
     assert far.startswith("It is ahead of 7 others")

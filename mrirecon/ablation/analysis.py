@@ -106,8 +106,9 @@ def _footprint(runs: Sequence[RunResult]) -> dict[str, Any]:
 
 
 def _margin(grid: Grid, scores: RerunScores, zero_filled_ssim: float) -> float:
-    """Share of the way from zero-filled to the reference's mean test SSIM; NaN before the reference is scored."""
+    """Share of the way up from zero-filled to the reference's mean test SSIM; NaN where there is none, or not yet."""
     if grid.reference not in scores.values:
         return math.nan
     rows = scores.values[grid.reference][scores.present(grid.reference)]
-    return abs(grid.margin * (fmean(rows.mean(axis=1).tolist()) - zero_filled_ssim))
+    gap = fmean(rows.mean(axis=1).tolist()) - zero_filled_ssim
+    return grid.margin * gap if gap > 0 else math.nan

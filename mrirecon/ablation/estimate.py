@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +12,9 @@ from mrirecon import progress
 from mrirecon.ablation.grid import Cell, Grid
 from mrirecon.ablation.plan import Common, Plan, RunSpec
 from mrirecon.ablation.prepare import simulate
+from mrirecon.config import SimulateConfig
 from mrirecon.config.ablate import AblateConfig
+from mrirecon.configfile import build
 from mrirecon.errors import InputError
 from mrirecon.progress import say
 
@@ -57,16 +60,15 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
     costs: dict[str, Any] = {}
     errors: dict[str, str] = {}
     seen: dict[str, Any] = {}
-    with _data(name, config, grid) as path, _quietly():
+    with _data(name, config, grid) as (path, n_val_slices), _quietly():
         setting = Setting(str(path), config.device)
         for cell in grid.cells:
             spec = _any_run(grid, cell, config.threads)
             key = cell.name if config.smoke else json.dumps(_costing(spec.settings), sort_keys=True)
             try:
-                costs[cell.name] = (
-                    seen[key] if key in seen else probe(training_config(spec, setting), 2 if config.smoke else 4)
-                )
-                seen[key] = costs[cell.name]
+                if key not in seen:
+                    seen[key] = probe(training_config(spec, setting), 2 if config.smoke else 4)
+                costs[cell.name] = replace(seen[key], n_val_slices=n_val_slices or seen[key].n_val_slices)
             except Exception as error:
                 errors[cell.name] = (" ".join(str(error).split()) or type(error).__name__)[:300]
     return costs, errors
@@ -93,17 +95,21 @@ def _costing(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _data(name: str, config: AblateConfig, grid: Grid) -> Iterator[Path]:
-    """The given data, those of the study, or a few simulated volumes of the same size that go afterwards."""
+def _data(name: str, config: AblateConfig, grid: Grid) -> Iterator[tuple[Path, int]]:
+    """The given data, those of the study, or a few simulated volumes of the same size that go afterwards.
+
+    With the latter comes the number of validation slices that the study itself will simulate, else 0.
+    """
     standing = Path(config.output or (name if Path(name).is_dir() else f"ablations/{grid.name}")) / "data"
     if config.data or standing.is_dir():
-        yield Path(config.data) if config.data else standing
+        yield Path(config.data) if config.data else standing, 0
         return
     with TemporaryDirectory() as folder:
         few = {"train": 2, "val": 1, "test": 1} if grid.simulate else {}
         with _quietly():
             simulate(Path(folder) / "data", {**grid.simulate, **few})
-        yield Path(folder) / "data"
+        whole = build(SimulateConfig, grid.simulate)
+        yield Path(folder) / "data", whole.val * whole.slices
 
 
 @contextmanager

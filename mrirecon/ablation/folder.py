@@ -11,7 +11,7 @@ from typing import Any
 
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.grid_file import make_grid
-from mrirecon.ablation.identity import scale_id
+from mrirecon.ablation.identity import run_id, scale_id
 from mrirecon.ablation.plan import Common, Plan, RunSpec
 from mrirecon.ablation.records import RunResult, read_record
 from mrirecon.errors import InputError, WorkFailedError
@@ -186,14 +186,25 @@ class Study:
         """Any run of the reference cell."""
         return next(spec for spec in self.plan.runs({}) if spec.cell.name == self.grid.reference)
 
+    @property
+    def scale(self) -> str:
+        """Hash of what decides the scores of the zero-filled validation images."""
+        return scale_id(self.reference_run.settings, self.reference_run.study.data)
+
+    @property
+    def reference(self) -> str:
+        """Hash of the reference cell's configuration, without what is tuned and the seed."""
+        spec = self.reference_run
+        fixed = {key: value for key, value in spec.settings.items() if key != "seed" and key not in spec.values}
+        return run_id(fixed, "rerun", spec.study.data)
+
     def zero_filled(self) -> dict[str, Any] | None:
         """Mean scores of the zero-filled validation images and their mask; None when they are not known yet."""
         try:
             content: dict[str, Any] = json.loads(self.folder.zero_filled.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        spec = self.reference_run
-        return content if content.pop("of", "") == scale_id(spec.settings, spec.study.data) else None
+        return content if content.pop("of", "") == self.scale else None
 
     @cached_property
     def plan(self) -> Plan:

@@ -33,16 +33,24 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
         "model": facts.get("model") or _model(grid, results),
         "budget": facts.get("budget") or _budget(results),
         "protocol": facts.get("protocol") or str(reference.get("protocol", "")),
-        "conditional": "" if grid.tuning.repeats > 1 else ONE_DRAW,
+        "conditional": _conditional(grid),
         "provenance": _provenance(results, facts),
         "factors": {factor: list(levels) for factor, levels in grid.factors.items()},
         "reference": grid.reference,
         "seeds": list(grid.seeds),
         "tuning": _tuning(grid, results),
-        "zero_filled": zero_filled(results) or dict.fromkeys(METRICS, math.nan),
+        "zero_filled": zero_filled(results, grid.reference) or dict.fromkeys(METRICS, math.nan),
         "targets": _targets(grid, results, facts),
         "claims": [],
     }
+
+
+def _conditional(grid: Grid) -> str:
+    """Seeds that share a tuning draw are no independent studies, unless each has a draw of its own."""
+    n_draws = grid.tuning.repeats
+    if n_draws == 1:
+        return ONE_DRAW
+    return "" if n_draws >= len(grid.seeds) else f"conditional on {n_draws} tuning draws"
 
 
 def zero_filled_val(facts: Mapping[str, Any]) -> float:
@@ -113,9 +121,19 @@ def study_warnings(grid: Grid, results: Sequence[RunResult], facts: Mapping[str,
     for name, values in (("package's code", {r.code for r in results}), ("device", {r.timing.device for r in results})):
         if len(values - {""}) > 1:
             said.append(f"The runs used more than one {name}: {', '.join(sorted(values - {''}))}.")
+    if zero_filled_val(facts) == zero_filled_val(facts) and results and not _targets(grid, results, facts):
+        said += _no_better(grid, results)
     for objective in grid.tuning.objectives:
         said += _rerun_warnings(grid, results, objective)
     return list(dict.fromkeys(said))
+
+
+def _no_better(grid: Grid, results: Sequence[RunResult]) -> list[str]:
+    """Why there are no targets although all reruns of the reference are in."""
+    reruns = reruns_of(by_cell(results).get(grid.reference, []), grid.tuning.objectives[0])
+    if {run.seed for run in reruns} < set(grid.seeds):
+        return []
+    return [f"The reference, {grid.reference}, is no better than zero-filled: no targets, and no test of equivalence."]
 
 
 def _rerun_warnings(grid: Grid, results: Sequence[RunResult], objective: str) -> list[str]:

@@ -10,7 +10,7 @@ import yaml
 from mrirecon.ablation.grid import Cell, Grid, Tuning
 from mrirecon.ablation.records import OBJECTIVES
 from mrirecon.ablation.same_network import norm_notes, require_different
-from mrirecon.ablation.spaces import tuned_key, tuning_spaces
+from mrirecon.ablation.spaces import apply, tuned_key, tuning_spaces
 from mrirecon.config import SimulateConfig, TrainConfig
 from mrirecon.configfile import build, find_config, flatten, keys
 from mrirecon.errors import InputError, did_you_mean, unknown_name
@@ -28,12 +28,15 @@ SHORT = {
     "n_groups": "model.n_groups",
     "input": "model.input",
     "model": "model.name",
-    "mask": "data.mask",
-    "acceleration": "data.acceleration",
+    "fixed_masks": "data.fixed_masks",
 }
 _TOP = ("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate")
 _TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces")
 _OF_THE_STUDY = ("seed", "output", "overwrite", "device", "logger", "data.path", "threads", "checkpoints", "early_stop")
+_OF_THE_IMAGES = (  # what is scored and with which masks
+    *("data.mask", "data.acceleration", "data.center_fraction", "data.acquisition", "data.volumes", "data.slices"),
+    *("data.coils", "data.split_seed", "val_volumes", "protocol"),
+)
 
 
 def read_grid_file(path: str | Path) -> dict[str, Any]:
@@ -66,7 +69,8 @@ def make_grid(content: Mapping[str, Any]) -> Grid:
     cells = _cells(factors, base)
     seeds = _seeds(content.get("seeds", 10))
     tuning = _tuning(content.get("tuning") or {}, cells, seeds)
-    simulate = dict(content.get("simulate") or {})
+    simulate = content.get("simulate") or {}
+    _require_known("simulate", simulate, tuple(key.name for key in keys(SimulateConfig)))
     build(SimulateConfig, simulate)
     require_different(cells, factors)
     return Grid(
@@ -77,8 +81,8 @@ def make_grid(content: Mapping[str, Any]) -> Grid:
         tuning=tuning,
         reference=_reference(content.get("reference"), cells, factors),
         margin=_share("margin", content.get("margin", 0.01)),
-        targets=tuple(_share("targets", share) for share in content.get("targets", (0.9, 0.97, 0.995))),
-        simulate=simulate,
+        targets=_targets(content.get("targets", [0.9, 0.97, 0.995])),
+        simulate=dict(simulate),
         notes=tuple(norm_notes(cells)),
     )
 
@@ -96,6 +100,8 @@ def _base(content: Any) -> dict[str, Any]:
     for key in flat:
         if key in _OF_THE_STUDY:
             raise InputError(f"base sets {key}, which the study decides itself; leave it out")
+        if key == "optimizer.lr":
+            raise InputError("base sets optimizer.lr, which is tuned; give its range: tuning: {spaces: {...}}")
     return flat
 
 
@@ -141,6 +147,11 @@ def _levels(factor: str, levels: Any) -> dict[str, dict[str, Any]]:
         refused = [key for key in sets if key in _OF_THE_STUDY]
         if refused or "/" in label:
             raise InputError(f"level {label} of {factor} cannot be one: {refused[0] if refused else 'it holds a /'}")
+        if images := [key for key in sets if key in _OF_THE_IMAGES]:
+            raise InputError(
+                f"factor '{factor}' sets {images[0]}: its cells would be scored on different images, and a study "
+                "compares on the same ones; run one study for each"
+            )
     return found
 
 
@@ -211,9 +222,12 @@ def _tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tuple[in
         raise InputError(f"tuning.trials is {numbers['trials']}; Sobol points need a power of two: 4, 8, 16, 32")
     dimensions = content.get("dimensions", ["lr"])
     dimensions = [dimensions] if isinstance(dimensions, str) else dimensions
-    if not dimensions or "lr" not in dimensions:
+    if not isinstance(dimensions, list) or "lr" not in dimensions:
         raise InputError(f"tuning.dimensions is {dimensions}; it must hold lr (and may hold others of spaces.yaml)")
-    spaces = {cell.name: tuning_spaces(cell, dimensions, content.get("spaces") or {}) for cell in cells}
+    own = content.get("spaces") or {}
+    _require_known("tuning.spaces", own, _searched(cells))
+    spaces = {cell.name: tuning_spaces(cell, dimensions, own) for cell in cells}
+    _require_untuned(cells, dimensions)
     tuning = Tuning(
         **numbers,
         dimensions=tuple(tuned_key(name) for name in dimensions),
@@ -223,6 +237,25 @@ def _tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tuple[in
     if shared := set(tuning.seeds) & set(seeds):
         raise InputError(f"seed {min(shared)} is of the tuning and of the reruns; move tuning.first_seed")
     return tuning
+
+
+def _searched(cells: tuple[Cell, ...]) -> tuple[str, ...]:
+    """What a range may be given for: an optimizer, a level or a cell."""
+    names = [name for c in cells for name in (str(c.settings["optimizer.name"]), *c.levels.values(), c.name)]
+    return tuple(dict.fromkeys(names))
+
+
+def _require_untuned(cells: tuple[Cell, ...], dimensions: list[str]) -> None:
+    """What is tuned cannot be a level too: the trials would write over it, and two cells be one."""
+    seen: dict[str, str] = {}
+    for cell in cells:
+        tuned = apply({tuned_key(name): 0.5 for name in dimensions}, cell.settings)
+        same = seen.setdefault(repr(sorted(tuned.items())), cell.name)
+        if same != cell.name:
+            raise InputError(
+                f"cells {same} and {cell.name} are the same once {', '.join(dimensions)} is tuned; "
+                "leave one out, or do not tune what they differ in"
+            )
 
 
 def _objectives(name: Any) -> tuple[str, ...]:
@@ -236,16 +269,22 @@ def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mappi
     if not isinstance(levels, Mapping):
         raise InputError(f"reference is {levels!r}; name a level of each factor, which the others are held against")
     for factor in factors:
-        if str(levels.get(factor)) not in factors[factor]:
+        if _label(levels.get(factor)) not in factors[factor]:
             known = ", ".join(factors[factor])
             raise InputError(f"reference names no level of factor '{factor}' ({levels.get(factor)}); one of {known}")
     _require_known("reference", levels, tuple(factors))
-    wanted = {factor: str(levels[factor]) for factor in factors}
+    wanted = {factor: _label(levels[factor]) for factor in factors}
     return next(cell.name for cell in cells if cell.levels == wanted)
 
 
+def _targets(content: Any) -> tuple[float, ...]:
+    if not isinstance(content, list):
+        raise InputError(f"targets is {content!r}; give a list of shares, such as [0.9, 0.97]")
+    return tuple(_share("targets", share) for share in content)
+
+
 def _share(name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or not 0 < value <= 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise InputError(f"{name} {value!r}; it must be a share between 0 and 1")
     return float(value)
 

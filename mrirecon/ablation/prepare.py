@@ -26,6 +26,7 @@ from mrirecon.files import write_json, write_text
 from mrirecon.progress import say
 
 SPLIT_SEED = 0
+_SELECTS = ("val_volumes", "protocol")  # besides data.*
 LOGGERS = ("none", "csv", "tensorboard", "wandb")
 _SIMULATION_LIMIT_S = 60
 
@@ -164,10 +165,10 @@ def _simulate_once(study: StudyFolder, options: Mapping[str, Any]) -> Path:
 
 def _describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
     """What the data are; files that have neither size nor date changed are not opened again."""
-    signature = _signature(path)
+    settings = {**grid.cell(grid.reference).settings, "data.path": str(path)}
+    signature = _signature(path, settings)
     if old.get("signature") == signature and old.get("path") == str(path):
         return dict(old)
-    settings = {**grid.cells[0].settings, "data.path": str(path)}
     train = unflatten(TrainConfig, settings)
     folder = open_folder(train.data, SPLIT_SEED, find_protocol(train.protocol).halves_val)
     splits = {
@@ -187,10 +188,11 @@ def _describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _signature(path: Path) -> str:
+def _signature(path: Path, settings: Mapping[str, Any]) -> str:
+    """Of the files, and of what selects some of them."""
     if not path.is_dir():  # open_folder says so
         return ""
-    rows = []
+    rows = [str([settings[key] for key in sorted(settings) if key.startswith("data.") or key in _SELECTS])]
     for file in sorted(path.rglob("*.h5")):
         facts = file.stat()
         rows.append(f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns}")

@@ -76,17 +76,13 @@ def facts(study: Study, results: list[RunResult]) -> dict[str, Any]:
 
 def _freeze_targets(study: Study, results: list[RunResult]) -> None:
     """Set once all reruns of the reference are there; later seeds do not move them."""
-    of = {
-        "data": study.manifest["data"]["sha256"],
-        "reference": study.grid.reference,
-        "shares": list(study.grid.targets),
-    }
-    old = study.manifest["targets"]
-    if (old and old["of"] == of) or (zero_filled := study.zero_filled()) is None:
+    of = {"scale": study.scale, "reference": study.reference, "shares": list(study.grid.targets)}
+    old, zero_filled = study.manifest["targets"], study.zero_filled()
+    if old and old["of"] == of:
         return
-    targets = make_targets(study.grid, results, zero_filled["ssim"])
-    if targets:
-        study.manifest["targets"] = {"of": of, "targets": targets}
+    targets = make_targets(study.grid, results, zero_filled["ssim"]) if zero_filled else []
+    study.manifest["targets"] = {"of": of, "targets": targets} if targets else None
+    if study.manifest["targets"] != old:
         write_json(study.folder.manifest_file, study.manifest)
 
 

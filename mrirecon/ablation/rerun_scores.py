@@ -77,9 +77,12 @@ def left_out(scores: RerunScores, results: Sequence[RunResult]) -> list[str]:
     return sorted({score.volume for result in results for score in result.scores} - set(scores.volumes))
 
 
-def zero_filled(results: Sequence[RunResult]) -> dict[str, float] | None:
-    """Mean scores of the zero-filled test images, which are the same in every rerun; None before any is scored."""
-    scored = min((r for r in results if r.scores), key=lambda r: r.run, default=None)
+def zero_filled(results: Sequence[RunResult], reference: str) -> dict[str, float] | None:
+    """Mean scores of the zero-filled test images, the same in every rerun (the reference's, where there is one).
+
+    None before any is scored.
+    """
+    scored = min((r for r in results if r.scores), key=lambda r: (r.cell != reference, r.run), default=None)
     if scored is None:
         return None
     return {metric: fmean(_by_volume(scored.scores, f"zf_{metric}").values()) for metric in METRICS}

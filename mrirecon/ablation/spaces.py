@@ -40,6 +40,8 @@ def tuning_spaces(cell: Cell, dimensions: Sequence[str], own: Mapping[str, Any])
     optimizer = str(cell.settings["optimizer.name"])
     declared = dict(shipped_spaces().get(optimizer, {}))
     for name in (optimizer, *cell.levels.values(), cell.name):
+        if not isinstance(own.get(name) or {}, Mapping):
+            raise InputError(f"tuning.spaces.{name} is {own[name]!r}; give {{lr: [low, high]}}")
         declared.update(own.get(name) or {})
     ranges = {}
     for dimension in dimensions:

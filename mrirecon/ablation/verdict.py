@@ -42,7 +42,9 @@ def _leading(cells: Mapping[str, Any], scores: RerunScores, zero_filled: float) 
     pairs = f"all {n_pairs} pairs of cells tested together" if n_pairs > 1 else "the pair of cells tested"
     together = f"with {pairs} at the 5 % level"
     if near:
-        said.append(f"Not settled (zero in the interval, or closer than this study can tell), {together}: {_named(near)}.")
+        said.append(
+            f"Not settled (zero in the interval, or closer than this study can tell), {together}: {_named(near)}."
+        )
     if far:
         said.append(f"It is ahead of {_nearest(far)}{'' if near else f', {together}'}.")
     unranked = sorted(set(cells) - {name, *(gap.cell for gap in gaps)})

@@ -11,7 +11,6 @@ from statistics import fmean
 from mrirecon import progress
 from mrirecon.ablation.execute import Setting, execute, score_split, training_config, usable_attempts
 from mrirecon.ablation.folder import Study, StudyFolder, disk_full, is_disk_full
-from mrirecon.ablation.identity import scale_id
 from mrirecon.ablation.leases import Leases
 from mrirecon.ablation.plan import RunSpec
 from mrirecon.config import EvaluateConfig
@@ -119,9 +118,8 @@ class Worker:
     def _score_zero_filled(self) -> None:
         """The bottom of the scale that targets are set on; the same whoever writes it."""
         if self.study.zero_filled() is None:
-            spec = self.study.reference_run
-            of = scale_id(spec.settings, spec.study.data)
-            write_json(self.folder.zero_filled, {"of": of, **zero_filled_scores(spec, self.setting)})
+            scores = zero_filled_scores(self.study.reference_run, self.setting)
+            write_json(self.folder.zero_filled, {"of": self.study.scale, **scores})
 
 
 def zero_filled_scores(spec: RunSpec, setting: Setting) -> dict[str, float | str]:

@@ -90,6 +90,17 @@ def test_batch_norm_at_batch_1_is_warned_about_and_allowed():
         ({"margin": 2}, "margin"),
         ({"targets": [0.9, "high"]}, "targets"),
         ({"name": "../x"}, "names a folder"),
+        ({"factors__data.acceleration": [[4], [8]]}, "different images"),
+        ({"factors__data.volumes": [1, 2]}, "different images"),
+        ({"factors__optimizer.lr": [0.1, 0.2]}, "are the same once lr is tuned"),
+        ({"base__optimizer": {"lr": 0.1}}, "base sets optimizer.lr, which is tuned"),
+        ({"tuning__spaces": {"adamm": {"lr": [0.1, 1]}}}, "unknown key 'adamm' in tuning.spaces; did you mean 'adam'"),
+        ({"tuning__spaces": {"adam": [0.1, 1]}}, "tuning.spaces.adam is [0.1, 1]"),
+        ({"tuning__dimensions": 5}, "tuning.dimensions is 5"),
+        ({"tuning": [1]}, "tuning is [1]"),
+        ({"simulate": [1]}, "simulate is [1]"),
+        ({"targets": 0.9}, "targets is 0.9"),
+        ({"margin": True}, "margin True"),
         ({"simulate": {"volumes": 3}}, "volumes"),
         ({"levels": 3}, "unknown key 'levels' in the grid"),
         ({"base__model__channels_per_group": 3}, "does not divide"),
@@ -108,6 +119,19 @@ def test_levels_that_are_one_network_are_refused():
         make_grid(same)
     same["base"]["model"]["channels_per_group"] = 8  # one group in the first level only
     assert len(make_grid(same).cells) == 4
+
+
+def test_switches_and_lists_can_be_levels():
+    grid = make_grid(changed(factors={"affine": [True, False]}, reference={"affine": True}))
+    assert [cell.settings["model.affine"] for cell in grid.cells] == [True, False]
+    betas = make_grid(
+        changed(
+            factors={"optimizer.betas": [[0.9, 0.99], [0.9, 0.999]]},
+            base__optimizer={"name": "adam"},
+            reference={"optimizer.betas": [0.9, 0.99]},
+        )
+    )
+    assert betas.reference == "0.9-0.99"
 
 
 def test_no_grid_file(tmp_path):

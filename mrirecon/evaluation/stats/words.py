@@ -35,7 +35,7 @@ def _evidence(c: Comparison) -> str:
     parts = [
         f"{100 * (1 - c.alpha):g} % interval {_signed(c.low)} to {_signed(c.high)} over {_over(c)}",
         f"sign-flip p {_p(c.p)}" + (f", in {c.n_comparisons} comparisons p {_p(c.p_family)}" if _many(c) else ""),
-        f"{c.n_seeds} paired seed{'s' * (c.n_seeds > 1)}, {c.n_volumes} volumes of {c.n_patients} patients",
+        f"{_count(c.n_seeds, 'paired seed')}, {_count(c.n_volumes, 'volume')} of {_count(c.n_patients, 'patient')}",
     ]
     return "; ".join(parts)
 
@@ -77,3 +77,7 @@ def _signed(value: float) -> str:
 
 def _p(value: float) -> str:
     return f"= {value:.2g}" if value >= 0.001 else "< 0.001"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"

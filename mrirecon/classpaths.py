@@ -21,6 +21,11 @@ def allow_import(prefix: str) -> None:
     _allowed_here.append(prefix)
 
 
+def allowed_here() -> tuple[str, ...]:
+    """What `allow_import` has allowed: for processes that are started to work for this one."""
+    return tuple(_allowed_here)
+
+
 def resolve_class(spec: str | Mapping[str, Any], extra_prefixes: Iterable[str] = ()) -> Callable[..., Any]:
     """The class of a class path, with its `init_args` bound as keyword arguments.
 

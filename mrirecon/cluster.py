@@ -1,16 +1,25 @@
 """Workers as jobs of a cluster, through submitit; local workers are started with the same command. No torch here."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from mrirecon.classpaths import allowed_here
 from mrirecon.config.ablate import SlurmConfig
 from mrirecon.errors import InputError
 
 
 def worker_command(study: Path) -> list[str]:
     """What a worker of a study is, here and on a cluster: a job is this list of strings and nothing else."""
-    return [sys.executable, "-m", "mrirecon", "ablate", "worker", str(study.resolve())]
+    allowed = [f"--allow-import={prefix}" for prefix in allowed_here()[-1:]]  # the command takes one
+    return [sys.executable, "-m", "mrirecon", "ablate", "worker", str(study.resolve()), *allowed]
+
+
+def require_slurm() -> None:
+    """Raise an InputError where no job can be submitted."""
+    if shutil.which("sbatch") is None:
+        raise InputError("--executor slurm, but there is no sbatch here; use --executor local, or a login node")
 
 
 def submit_workers(study: Path, logs: Path, n_workers: int, slurm: SlurmConfig) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from mrirecon import progress
 from mrirecon.ablation.grid import Cell, Grid
 from mrirecon.ablation.plan import Common, Plan, RunSpec
-from mrirecon.ablation.prepare import simulate
+from mrirecon.ablation.study_data import simulate
 from mrirecon.config import SimulateConfig
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
@@ -61,7 +61,7 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
     errors: dict[str, str] = {}
     seen: dict[str, Any] = {}
     with _data(name, config, grid) as (path, n_val_slices), _quietly():
-        setting = Setting(str(path), config.device)
+        setting = Setting(str(path), config.device or "auto")
         for cell in grid.cells:
             spec = _any_run(grid, cell, config.threads)
             key = cell.name if config.smoke else json.dumps(_costing(spec.settings), sort_keys=True)

@@ -18,6 +18,7 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import write_json
 
 SCHEMA = 1
+SPLIT_SEED = 0  # all studies train, validate and test on the same split of a folder
 _OURS = (
     "data",
     "runs",
@@ -180,6 +181,11 @@ class Study:
     def grid(self) -> Grid:
         """The resolved grid."""
         return make_grid(self.manifest["grid"])
+
+    @property
+    def data(self) -> Path:
+        """Where the data are; those of the study itself move with it."""
+        return self.folder.data.resolve() if self.manifest["data"]["own"] else Path(self.manifest["data"]["path"])
 
     @property
     def reference_run(self) -> RunSpec:

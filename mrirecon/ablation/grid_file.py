@@ -7,13 +7,13 @@ from typing import Any
 
 import yaml
 
-from mrirecon.ablation.grid import Cell, Grid, Tuning
-from mrirecon.ablation.records import OBJECTIVES
+from mrirecon.ablation.grid import Cell, Grid
+from mrirecon.ablation.grid_tuning import read_tuning
+from mrirecon.ablation.grid_values import read_name, read_seeds, read_targets, require_known, share
 from mrirecon.ablation.same_network import norm_notes, require_different
-from mrirecon.ablation.spaces import apply, tuned_key, tuning_spaces
 from mrirecon.config import SimulateConfig, TrainConfig
 from mrirecon.configfile import build, find_config, flatten, keys
-from mrirecon.errors import InputError, did_you_mean, unknown_name
+from mrirecon.errors import InputError, did_you_mean
 
 SHORT = {
     "optimizer": "optimizer.name",
@@ -31,7 +31,6 @@ SHORT = {
     "fixed_masks": "data.fixed_masks",
 }
 _TOP = ("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate")
-_TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces")
 _OF_THE_STUDY = ("seed", "output", "overwrite", "device", "logger", "data.path", "threads", "checkpoints", "early_stop")
 _OF_THE_IMAGES = (  # what is scored and with which masks
     *("data.mask", "data.acceleration", "data.center_fraction", "data.acquisition", "data.volumes", "data.slices"),
@@ -62,36 +61,29 @@ def make_grid(content: Mapping[str, Any]) -> Grid:
         InputError: An unknown factor or key, a value of the wrong type, an empty grid, options that contradict each
             other, levels that give the same network; the message names what.
     """
-    _require_known("the grid", content, _TOP)
+    require_known("the grid", content, _TOP)
     base = _base(content.get("base") or {})
     factors = _factors(content["factors"])
     _require_separate(factors, base)
     cells = _cells(factors, base)
-    seeds = _seeds(content.get("seeds", 10))
-    tuning = _tuning(content.get("tuning") or {}, cells, seeds)
+    seeds = read_seeds(content.get("seeds", 10))
+    tuning = read_tuning(content.get("tuning") or {}, cells, seeds)
     simulate = content.get("simulate") or {}
-    _require_known("simulate", simulate, tuple(key.name for key in keys(SimulateConfig)))
+    require_known("simulate", simulate, tuple(key.name for key in keys(SimulateConfig)))
     build(SimulateConfig, simulate)
     require_different(cells, factors)
     return Grid(
-        name=_name(content["name"]),
+        name=read_name(content["name"]),
         factors=factors,
         cells=cells,
         seeds=seeds,
         tuning=tuning,
         reference=_reference(content.get("reference"), cells, factors),
-        margin=_share("margin", content.get("margin", 0.01)),
-        targets=_targets(content.get("targets", [0.9, 0.97, 0.995])),
+        margin=share("margin", content.get("margin", 0.01)),
+        targets=read_targets(content.get("targets", [0.9, 0.97, 0.995])),
         simulate=dict(simulate),
         notes=tuple(norm_notes(cells)),
     )
-
-
-def _name(name: Any) -> str:
-    text = str(name)
-    if not text or text != Path(text).name or text.startswith("."):
-        raise InputError(f"name '{text}' of the grid names a folder; use letters, digits, - and _")
-    return text
 
 
 def _base(content: Any) -> dict[str, Any]:
@@ -203,67 +195,6 @@ def _without_foreign_groups(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _seeds(content: Any) -> tuple[int, ...]:
-    seeds = list(range(content)) if isinstance(content, int) and not isinstance(content, bool) else content
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise InputError(f"seeds is {content!r}; give their number, or a list of numbers from 0 on")
-    if len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds {seeds} holds one twice")
-    return tuple(seeds)
-
-
-def _tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tuple[int, ...]) -> Tuning:
-    _require_known("tuning", content, _TUNING)
-    numbers = {name: content.get(name, getattr(Tuning, name)) for name in ("trials", "repeats", "first_seed", "sweep")}
-    for name, value in numbers.items():
-        if type(value) is not int or value < (0 if name in ("first_seed", "sweep") else 1):
-            raise InputError(f"tuning.{name} is {value!r}; it must be a whole number from 1 on (sweep: from 0)")
-    if numbers["trials"] & (numbers["trials"] - 1):
-        raise InputError(f"tuning.trials is {numbers['trials']}; Sobol points need a power of two: 4, 8, 16, 32")
-    dimensions = content.get("dimensions", ["lr"])
-    dimensions = [dimensions] if isinstance(dimensions, str) else dimensions
-    if not isinstance(dimensions, list) or "lr" not in dimensions:
-        raise InputError(f"tuning.dimensions is {dimensions}; it must hold lr (and may hold others of spaces.yaml)")
-    own = content.get("spaces") or {}
-    _require_known("tuning.spaces", own, _searched(cells))
-    spaces = {cell.name: tuning_spaces(cell, dimensions, own) for cell in cells}
-    _require_untuned(cells, dimensions)
-    tuning = Tuning(
-        **numbers,
-        dimensions=tuple(tuned_key(name) for name in dimensions),
-        objectives=_objectives(content.get("objectives", "final")),
-        spaces=spaces,
-    )
-    if shared := set(tuning.seeds) & set(seeds):
-        raise InputError(f"seed {min(shared)} is of the tuning and of the reruns; move tuning.first_seed")
-    return tuning
-
-
-def _searched(cells: tuple[Cell, ...]) -> tuple[str, ...]:
-    """What a range may be given for: an optimizer, a level or a cell."""
-    names = [name for c in cells for name in (str(c.settings["optimizer.name"]), *c.levels.values(), c.name)]
-    return tuple(dict.fromkeys(names))
-
-
-def _require_untuned(cells: tuple[Cell, ...], dimensions: list[str]) -> None:
-    """What is tuned cannot be a level too: the trials would write over it, and two cells be one."""
-    seen: dict[str, str] = {}
-    for cell in cells:
-        tuned = apply({tuned_key(name): 0.5 for name in dimensions}, cell.settings)
-        same = seen.setdefault(repr(sorted(tuned.items())), cell.name)
-        if same != cell.name:
-            raise InputError(
-                f"cells {same} and {cell.name} are the same once {', '.join(dimensions)} is tuned; "
-                "leave one out, or do not tune what they differ in"
-            )
-
-
-def _objectives(name: Any) -> tuple[str, ...]:
-    if name not in (*OBJECTIVES, "both"):
-        raise unknown_name("objective", name, (*OBJECTIVES, "both"))
-    return OBJECTIVES if name == "both" else (str(name),)
-
-
 def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mapping[str, Any]]) -> str:
     """The named cell; without a name the last level of the first factor and the first of the others is no choice."""
     if not isinstance(levels, Mapping):
@@ -272,28 +203,6 @@ def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mappi
         if _label(levels.get(factor)) not in factors[factor]:
             known = ", ".join(factors[factor])
             raise InputError(f"reference names no level of factor '{factor}' ({levels.get(factor)}); one of {known}")
-    _require_known("reference", levels, tuple(factors))
+    require_known("reference", levels, tuple(factors))
     wanted = {factor: _label(levels[factor]) for factor in factors}
     return next(cell.name for cell in cells if cell.levels == wanted)
-
-
-def _targets(content: Any) -> tuple[float, ...]:
-    if not isinstance(content, list):
-        raise InputError(f"targets is {content!r}; give a list of shares, such as [0.9, 0.97]")
-    return tuple(_share("targets", share) for share in content)
-
-
-def _share(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise InputError(f"{name} {value!r}; it must be a share between 0 and 1")
-    return float(value)
-
-
-def _require_known(where: str, content: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    if not isinstance(content, Mapping):
-        raise InputError(f"{where} is {content!r}; it must map {', '.join(known)} to values")
-    for name in content:
-        if name not in known:
-            raise InputError(
-                f"unknown key '{name}' in {where}{did_you_mean(str(name), known)} Known: {', '.join(known)}"
-            )

@@ -40,6 +40,10 @@ def run_local(study: Study, n_workers: int, threads: int) -> None:
     old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         _watch(study, workers)
+    except BaseException:
+        for worker in workers:
+            worker.terminate()
+        raise
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -58,8 +58,9 @@ class Leases:
         except FileNotFoundError:
             return False
         holder = _read(path)
-        if holder.get("host") == self.me["host"] and holder.get("space") == self.me["space"]:
-            return _born(int(holder.get("pid", 0))) != holder.get("born")
+        is_here = holder.get("host") == self.me["host"] and holder.get("space") == self.me["space"]
+        if is_here and _born(int(holder.get("pid", 0))) != holder.get("born"):
+            return True
         return self._now() - touched > self.limit
 
     @contextmanager
@@ -77,17 +78,16 @@ class Leases:
 
     def _beat(self, path: Path, ended: threading.Event) -> None:
         while not ended.wait(self.limit / _BEATS_PER_LIMIT):
-            try:
-                os.utime(path)
-            except OSError:  # taken over, or the server is away: the next beat tries again
-                continue
+            with suppress(OSError):  # taken over, or the server is away: the next beat tries again
+                if _read(path).get("token") == self.token:
+                    os.utime(path)
 
     def _create(self, path: Path) -> bool:
         """Whole from the start: written apart and linked, for a file is read while it is written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         own = path.with_name(f".{self.token}.{path.name}")
-        own.write_text(json.dumps({**self.me, "token": self.token}), encoding="utf-8")
         try:
+            own.write_text(json.dumps({**self.me, "token": self.token}), encoding="utf-8")
             os.link(own, path)
         except FileExistsError:
             return False

@@ -17,6 +17,7 @@ from mrirecon.ablation.tables import write_results_csv, write_results_json, writ
 from mrirecon.errors import InputError
 from mrirecon.files import replacing, write_json
 
+_OUTPUTS = ("index.html", "results.csv", "timing.csv", "results.json", "figures")
 _PACKAGES = ("torch", "pytorch-lightning", "fastmri", "numpy", "scipy", "scikit-image")
 
 
@@ -34,7 +35,7 @@ def write_report(path: Path) -> Path:
     if not results:
         raise InputError(f"{path} has no finished run yet; see mrirecon ablate status {path}")
     page = study.folder.report / "index.html"
-    if page.is_file() and _stamp_file(study).is_file() and _stamp_file(study).read_text() == _stamp(study, results):
+    if _is_current(study, results):
         return page
     _freeze_targets(study, results)
     analysed = analyse(study.grid, results, facts(study, results))
@@ -114,6 +115,12 @@ def _log(study: Study, analysed: Mapping[str, Any]) -> None:
         log_study(study.grid.name, study.folder.path, analysed)
 
 
+def _is_current(study: Study, results: list[RunResult]) -> bool:
+    report, stamp = study.folder.report, _stamp_file(study)
+    there = all((report / name).exists() for name in _OUTPUTS)
+    return there and stamp.is_file() and stamp.read_text() == _stamp(study, results)
+
+
 def _stamp_file(study: Study) -> Path:
     return study.folder.report / ".stamp"
 
@@ -122,7 +129,9 @@ def _stamp(study: Study, results: list[RunResult]) -> str:
     """The report is of exactly these runs, this grid and this package."""
     from mrirecon.ablation.identity import code_hash
 
-    rows = [sorted(result.run for result in results), study.manifest["grid"], study.folder.failed(), code_hash()]
+    logger = study.manifest["options"]["logger"]
+    runs = sorted(result.run for result in results)
+    rows = [runs, study.manifest["grid"], study.folder.failed(), code_hash(), logger]
     return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 

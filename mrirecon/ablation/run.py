@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from mrirecon.ablation.estimate import announce, describe, measure, require_runnable
-from mrirecon.ablation.folder import Study
+from mrirecon.ablation.folder import Study, StudyFolder
+from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.grid_file import make_grid
 from mrirecon.ablation.launch import default_workers, run_local
-from mrirecon.ablation.prepare import prepare, read_content
+from mrirecon.ablation.prepare import prepare, read_content, study_path
 from mrirecon.ablation.status import count, status_table
+from mrirecon.cluster import require_slurm, submit_workers
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.errors import InputError, WorkFailedError, unknown_name
 from mrirecon.evaluation.stats.flips import require_decidable
@@ -37,6 +39,9 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
         _try(name, config, n_workers)
         return None
     require_decidable(len(grid.seeds))
+    if config.executor == "slurm":
+        require_slurm()
+    _check_cells(name, config, grid)
     study = prepare(name, config)
     announce(study.grid)
     study.folder.forget_failures()
@@ -50,15 +55,24 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
     return _finish(study)
 
 
+def _check_cells(name: str, config: AblateConfig, grid: Grid) -> None:
+    """Refuse by name the cells that cannot be made, before anything is written; a grid that stands was checked."""
+    folder = StudyFolder(study_path(name, config, grid))
+    if folder.manifest_file.is_file() and folder.read_manifest()["grid"] == read_content(name, config):
+        return
+    from mrirecon.ablation.check_cells import check_cells
+
+    require_runnable(grid, check_cells(grid, config.device or "auto"))
+
+
 def _finish(study: Study) -> Path:
     from mrirecon.ablation.publish import write_report
 
     counts = count(study)
     page = write_report(study.folder.path) if counts.done else None
     if counts.failed:
-        raise WorkFailedError(
-            f"{counts.failed} runs failed, {counts.done} are done and in {page}\n{status_table(study)}"
-        )
+        done = f"{counts.done} are done and in {page}" if page else "none is done"
+        raise WorkFailedError(f"{counts.failed} runs failed, {done}\n{status_table(study)}")
     if not counts.is_complete or page is None:
         raise WorkFailedError(
             f"{counts.waiting + counts.running} runs are not done: the workers ended early (see {study.folder.logs}); "
@@ -68,8 +82,6 @@ def _finish(study: Study) -> Path:
 
 
 def _submit(study: Study, config: AblateConfig, n_workers: int) -> None:
-    from mrirecon.cluster import submit_workers
-
     jobs = submit_workers(study.folder.path, study.folder.logs, n_workers, config.slurm)
     print(f"submitted:  {', '.join(jobs)}")
     print(f"next:       mrirecon ablate status {study.folder.path}, then mrirecon ablate report {study.folder.path}")

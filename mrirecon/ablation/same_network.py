@@ -12,7 +12,13 @@ _GROUPED = ("group", "layer", "instance")  # one formula with different groups
 
 
 def widths(settings: Mapping[str, Any]) -> list[int]:
-    """Channels of the U-Net's levels, the lowest resolution last."""
+    """Channels of the U-Net's levels, the lowest resolution last.
+
+    Raises:
+        InputError: Fewer than one.
+    """
+    if settings["model.channels"] < 1 or settings["model.pools"] < 0:
+        raise InputError(f"model.channels is {settings['model.channels']}, pools {settings['model.pools']}; too few")
     return [settings["model.channels"] * 2**level for level in range(settings["model.pools"] + 1)]
 
 

@@ -13,9 +13,10 @@ from mrirecon.ablation.execute import Setting, execute, score_split, training_co
 from mrirecon.ablation.folder import Study, StudyFolder, disk_full, is_disk_full
 from mrirecon.ablation.leases import Leases
 from mrirecon.ablation.plan import RunSpec
+from mrirecon.ablation.study_data import signature
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.shared import sharing_volumes
-from mrirecon.errors import Stopped
+from mrirecon.errors import InputError, Stopped
 from mrirecon.files import write_json
 from mrirecon.workflows.device import choose_device
 from mrirecon.workflows.reconstructor import find_reconstructor
@@ -37,8 +38,15 @@ def work(path: Path) -> int:
     progress.quiet = True
     study = StudyFolder(path).open()
     os.environ.setdefault("WANDB_RUN_GROUP", study.grid.name)
-    with sharing_volumes():
-        return Worker(study).loop()
+    try:
+        with sharing_volumes():
+            return Worker(study).loop()
+    except OSError as error:
+        raise disk_full(path) if is_disk_full(error) else error from None
+
+
+class DataChangedError(InputError):
+    """The data are not those that the study was begun with: no run of it can be done."""
 
 
 class Worker:
@@ -49,7 +57,7 @@ class Worker:
         options = study.manifest["options"]
         self.leases = Leases(self.folder.leases, options["lease"])
         self.setting = Setting(
-            study.manifest["data"]["path"],
+            str(study.data),
             options["device"],
             options["logger"],
             options["keep"],
@@ -57,7 +65,12 @@ class Worker:
         )
 
     def loop(self) -> int:
-        """Work until every run is done, failed, or its cell is stuck."""
+        """Work until every run is done, failed, or its cell is stuck.
+
+        Raises:
+            InputError: The data are not those of the study any more.
+        """
+        self._require_same_data()
         gc.freeze()  # what is imported stays, and need not be looked at after every run
         n_done, wait = 0, _WAIT_S[0]
         while todo := self._todo():
@@ -83,7 +96,7 @@ class Worker:
                 return 0
             try:
                 return self._run(spec)
-            except Stopped:
+            except (Stopped, DataChangedError):
                 raise
             except Exception as error:  # whatever it is, the other runs go on
                 if is_disk_full(error):
@@ -100,12 +113,22 @@ class Worker:
         shows = spec.stage == "rerun" and spec.seed == self.study.grid.seeds[0]
         began = time.monotonic()
         execute(spec, self.setting, attempt, left[-1] if left else None, shows)
+        self._require_same_data()
         published = self.folder.publish(spec.id, self.leases.token)
         for other in home.iterdir():
             if other.is_dir() and (other != attempt) == published:
                 shutil.rmtree(other, ignore_errors=True)
         print(f"{spec.label}: {time.monotonic() - began:.1f} s", flush=True)
         return int(published)
+
+    def _require_same_data(self) -> None:
+        """By size and time of change: a run on other data must not be published as one on these."""
+        settings = self.study.grid.cell(self.study.grid.reference).settings
+        if signature(self.study.data, settings) != self.study.manifest["data"]["signature"]:
+            raise DataChangedError(
+                f"the files in {self.study.data} have changed since the study was begun; put them back, or let "
+                f"mrirecon ablate run {self.folder.path} look at them anew"
+            )
 
     def _fail(self, spec: RunSpec, error: Exception) -> int:
         if self.folder.record(spec.id).is_file():  # another worker was quicker and cleaned up behind us

@@ -4,13 +4,17 @@ import os
 
 from mrirecon.cli.command import Command
 from mrirecon.config.ablate import WorkerConfig
+from mrirecon.errors import InputError
 
 
 def _run(config: WorkerConfig, study: str) -> None:
     from pathlib import Path
 
     if config.cores:
-        os.sched_setaffinity(0, config.cores)
+        try:
+            os.sched_setaffinity(0, config.cores)
+        except OSError:
+            raise InputError(f"--cores {config.cores}; this machine has {sorted(os.sched_getaffinity(0))}") from None
     from mrirecon.ablation.worker import work
 
     n_done = work(Path(study))

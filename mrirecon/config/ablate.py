@@ -35,8 +35,8 @@ class AblateConfig:
     """Workers at once; 0: one per CPU core / thread, or one per GPU."""
     threads: int = 0
     """CPU threads of each run, part of what decides the numbers; 0: those of the study so far, 1 in a new one."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    device: str = ""
+    """auto, cpu or cuda; empty, as for the options below: that of the study so far, auto in a new one."""
     seeds: int = 0
     """Number of paired seeds, in place of the grid's; 0: the grid's."""
     objectives: str = ""
@@ -50,12 +50,12 @@ class AblateConfig:
     """Try two steps and one validation batch of every cell; train nothing else."""
     accept_code_change: bool = False
     """Go on although the package changed since the first runs; the report says so."""
-    logger: str = "none"
-    """none, or wandb, csv or tensorboard for each run; wandb also gets the tables of the report."""
-    keep: str = "weights"
-    """weights (of the reruns), or nothing: what stays of a finished run besides its tables."""
-    lease: int = 120
-    """Seconds without a sign of life after which a run of another machine is taken over."""
+    logger: str = ""
+    """none (in a new study), or wandb, csv or tensorboard for each run; wandb also gets the tables of the report."""
+    keep: str = ""
+    """weights (of the reruns; in a new study), or nothing: what stays of a finished run besides its tables."""
+    lease: int = 0
+    """Seconds without a sign of life after which a run is taken over; 0: 120 in a new study."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
 

@@ -65,6 +65,27 @@ def test_a_process_number_used_again_is_not_the_old_process(tmp_path):
     assert leases.is_dead("a")
 
 
+def test_a_process_of_this_host_that_hangs_is_taken_over_too(tmp_path):
+    assert Leases(tmp_path, 60).take("a")  # this process, which lives, but does not touch the file
+    now = (tmp_path / "a").stat().st_mtime
+    other = Leases(tmp_path, 60)
+    assert not other.take("a")
+    os.utime(tmp_path / "a", (now - 61, now - 61))
+    assert other.take("a")
+
+
+def test_who_lost_a_lease_does_not_keep_its_successors_alive(tmp_path):
+    old, new = Leases(tmp_path, 0.6), Leases(tmp_path, 0.6)
+    assert old.take("a")
+    with old.held("a"):
+        (tmp_path / "a").unlink()
+        assert new.take("a")
+        os.utime(tmp_path / "a", (1, 1))
+        time.sleep(0.4)
+        assert (tmp_path / "a").stat().st_mtime == 1
+    assert (tmp_path / "a").exists()
+
+
 def foreign(tmp_path, age):
     """A lease of another host, touched `age` seconds ago by the clock of the file system."""
     path = tmp_path / "a"

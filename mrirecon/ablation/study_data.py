@@ -1,0 +1,128 @@
+"""The data of a study: given ones, or simulated once; what they are, and whether they are still the same.
+
+No torch unless data are simulated.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mrirecon.ablation.folder import SPLIT_SEED, StudyFolder
+from mrirecon.ablation.grid import Grid
+from mrirecon.ablation.leases import Leases
+from mrirecon.config import SimulateConfig, TrainConfig
+from mrirecon.configfile import build, unflatten
+from mrirecon.data.folder import open_folder, select
+from mrirecon.data.manifest import data_manifest
+from mrirecon.errors import InputError
+from mrirecon.evaluation.protocol import find_protocol
+from mrirecon.progress import say
+
+_SIMULATION_LIMIT_S = 60
+_MADE_WITH = "simulation.yaml"  # in a simulated folder: the options
+_NO_OPTIONS = ("output", "overwrite")
+
+
+def find_data(folder: StudyFolder, given: str, grid: Grid, old: Mapping[str, Any]) -> Path:
+    """Given ones, else those that the study had, else simulated ones.
+
+    Args:
+        folder: The study.
+        given: The folder that the caller names; empty: none.
+        grid: Declares the simulation.
+        old: What the manifest says about the data of earlier runs; empty: nothing.
+
+    Raises:
+        InputError: The study had data that are gone, or simulated ones of other options; or there are none.
+    """
+    if given:
+        return Path(given).resolve()
+    if old and not old["own"]:
+        if not Path(old["path"]).is_dir():
+            raise InputError(f"the data of this study were in {old['path']}, which is gone; say where: --data DIR")
+        return Path(old["path"])
+    if grid.simulate and folder.data.is_dir():
+        _require_same_options(folder, grid.simulate)
+    return _simulate_once(folder, grid.simulate)
+
+
+def simulate(folder: Path, options: Mapping[str, Any]) -> None:
+    """Make the data that a grid declares.
+
+    Raises:
+        InputError: It declares none.
+    """
+    if not options:
+        raise InputError("no data folder given, and the grid has no 'simulate'; add --data DIR")
+    from mrirecon.workflows.simulate import simulate_dataset
+
+    say(f"data        simulating {folder}")
+    simulate_dataset(replace(build(SimulateConfig, options), output=str(folder)))
+
+
+def _require_same_options(folder: StudyFolder, options: Mapping[str, Any]) -> None:
+    """An edited simulation is another data set, and another study."""
+    made = yaml.safe_load((folder.data / _MADE_WITH).read_text(encoding="utf-8"))
+    wanted = asdict(build(SimulateConfig, options))
+    for key, value in wanted.items():
+        if key not in _NO_OPTIONS and made.get(key) != value:
+            raise InputError(
+                f"{folder.data} was simulated with {key} {made.get(key)}, the grid now says {value}; "
+                "choose another --output, or put it back"
+            )
+
+
+def _simulate_once(study: StudyFolder, options: Mapping[str, Any]) -> Path:
+    """Of several that begin at once, one simulates and the others wait."""
+    leases = Leases(study.leases, _SIMULATION_LIMIT_S)
+    while not study.data.is_dir():
+        if not leases.take("data"):
+            time.sleep(0.2)
+            continue
+        with leases.held("data"):
+            if not study.data.is_dir():
+                simulate(study.data, options)
+    return study.data.resolve()
+
+
+def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data are; files that have neither size nor date changed are not opened again."""
+    settings = {**grid.cell(grid.reference).settings, "data.path": str(path)}
+    now = signature(path, settings)
+    if old.get("signature") == now and old["path"] == str(path):
+        return dict(old)
+    train = unflatten(TrainConfig, settings)
+    folder = open_folder(train.data, SPLIT_SEED, find_protocol(train.protocol).halves_val)
+    splits = {
+        split: select(folder, train.data, split, SPLIT_SEED, train.val_volumes if split == "val" else 0)[0]
+        for split in ("train", "val", "test")
+    }
+    volumes = [volume for split in splits.values() for volume in split]
+    return {
+        "path": str(path),
+        "signature": now,
+        "sha256": data_manifest(volumes)["sha256"],
+        **{f"n_{split}": len(found) for split, found in splits.items()},
+        "n_slices": {split: sum(volume.n_slices for volume in found) for split, found in splits.items()},
+        "n_patients_test": len({volume.patient for volume in splits["test"]}),
+        "origins": sorted({volume.origin for volume in volumes}),
+        "notes": folder.notes,
+    }
+
+
+def signature(path: Path, settings: Mapping[str, Any]) -> str:
+    """Hash of names, sizes and times of change of the files, and of what selects some of them; opens none."""
+    rows = [str([settings[key] for key in sorted(settings) if _selects(key)])]
+    for file in sorted([*path.glob("*.h5"), *path.glob("*/*.h5")]):  # `**` would not follow links to folders
+        facts = file.stat()
+        rows.append(f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns}")
+    return sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+def _selects(key: str) -> bool:
+    return key in ("val_volumes", "protocol") or (key.startswith("data.") and key != "data.path")

@@ -1,0 +1,124 @@
+"""Data that are gone, changed, linked or simulated otherwise; options and cells that are wrong from the start."""
+
+import shutil
+
+import pytest
+import yaml
+
+from mrirecon.ablation.folder import StudyFolder
+from mrirecon.ablation.grid_file import make_grid
+from mrirecon.ablation.prepare import prepare
+from mrirecon.ablation.study_data import find_data, signature
+from mrirecon.ablation.worker import DataChangedError, Worker
+from mrirecon.cli import main
+from mrirecon.config.ablate import AblateConfig
+from mrirecon.errors import InputError
+from tests.ablation.conftest import GRID
+
+SIMULATE = {"train": 2, "val": 1, "test": 1, "slices": 1, "matrix": [32, 32], "coils": 1}
+
+
+@pytest.fixture
+def own_data(study_data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(study_data, folder)
+    return folder
+
+
+def started(study_files, tmp_path, data, **config):
+    return prepare(str(study_files()), AblateConfig(data=str(data), output=str(tmp_path / "study"), **config))
+
+
+def test_data_that_are_gone_are_asked_for_and_not_simulated(study_files, own_data, tmp_path):
+    study = started(study_files, tmp_path, own_data)
+    own_data.rename(tmp_path / "moved")
+    grid = study_files(simulate=SIMULATE)
+    with pytest.raises(InputError, match="which is gone; say where: --data DIR"):
+        prepare(str(grid), AblateConfig(output=str(study.folder.path)))
+    assert not study.folder.data.exists()
+    again = prepare(str(grid), AblateConfig(data=str(tmp_path / "moved"), output=str(study.folder.path)))
+    assert again.plan.common == study.plan.common  # the same data by their content: the same runs
+
+
+def test_an_edited_simulation_is_another_study(tmp_path):
+    folder = StudyFolder(tmp_path)
+    folder.data.mkdir()
+    made = dict.fromkeys(("source", "contrast"), "") | SIMULATE
+    (folder.data / "simulation.yaml").write_text(yaml.safe_dump(made))
+    grid = make_grid(GRID | {"simulate": SIMULATE | {"train": 8}})
+    with pytest.raises(InputError, match="was simulated with"):
+        find_data(folder, "", grid, {})
+
+
+def test_a_worker_stops_when_the_data_have_changed(study_files, own_data, tmp_path):
+    study = started(study_files, tmp_path, own_data)
+    worker = Worker(study)
+    worker._require_same_data()
+    next(own_data.glob("train/*.h5")).unlink()
+    with pytest.raises(DataChangedError, match="have changed since"):
+        worker.loop()
+    assert not study.folder.records()
+
+
+def test_the_signature_sees_through_linked_folders(own_data, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for split in ("train", "val", "test"):
+        (linked / split).symlink_to(own_data / split)
+    settings = make_grid(GRID).cells[0].settings
+    before = signature(linked, settings)
+    next(own_data.glob("train/*.h5")).unlink()
+    assert signature(linked, settings) != before
+    assert signature(linked, settings | {"val_volumes": 1}) != signature(linked, settings)
+
+
+def test_options_stay_until_they_are_given_again(study_files, study_data, tmp_path):
+    first = started(study_files, tmp_path, study_data, logger="csv", lease=600, device="cpu", keep="nothing", threads=2)
+    again = prepare(str(first.folder.path), AblateConfig())
+    assert again.manifest["options"] == first.manifest["options"]
+    assert again.plan.common.threads == 2
+    assert prepare(str(first.folder.path), AblateConfig(logger="none")).manifest["options"]["logger"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ({"max_steps": -3}, "max_steps is -3"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'"),
+        ({"loss": "foo"}, "unknown loss 'foo'"),
+        ({"data": {"mask": "foo"}}, "unknown mask 'foo'"),
+        ({"protocol": "foo"}, "unknown protocol 'foo'"),
+        ({"schedule": {"name": "foo"}}, "unknown schedule 'foo'"),
+        ({"model": {"channels": 0}}, "model.channels is 0"),
+        ({"model": {"norm": "foo"}}, "unknown norm 'foo'"),
+    ],
+)
+def test_cells_that_cannot_be_made_are_refused_before_anything_is_written(capsys, study_files, tmp_path, base, words):
+    grid = study_files(base=base, simulate=SIMULATE)
+    assert main(["ablate", "run", str(grid), "-o", str(tmp_path / "study"), "--quiet"]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(("flag", "words"), [("--device", "tpu"), ("--executor", "slurm"), ("--threads", "100000")])
+def test_wrong_machines_leave_nothing(capsys, study_files, tmp_path, flag, words):
+    if words == "slurm" and shutil.which("sbatch"):
+        pytest.skip("there is a SLURM here")
+    grid = study_files(simulate=SIMULATE)
+    assert main(["ablate", "run", str(grid), "-o", str(tmp_path / "study"), flag, words, "--quiet"]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+def test_wrong_cores_are_named(capsys, undisturbed):
+    assert main(["ablate", "worker", str(undisturbed.folder.path), "--cores", "9999"]) == 2
+    assert "--cores [9999]; this machine has" in capsys.readouterr().err
+
+
+def test_a_report_that_lost_a_table_is_written_again(undisturbed, tmp_path):
+    shutil.copytree(undisturbed.folder.path, tmp_path / "study")
+    table = tmp_path / "study" / "report" / "results.csv"
+    table.unlink()
+    assert main(["ablate", "report", str(tmp_path / "study")]) == 0
+    assert table.read_bytes() == undisturbed.results

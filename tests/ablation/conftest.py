@@ -5,26 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from tiny_study import GRID
 
 from mrirecon import progress
 from mrirecon.ablation.folder import StudyFolder
 from mrirecon.ablation.run import run_study
 from mrirecon.config import SimulateConfig
 from mrirecon.config.ablate import AblateConfig
-
-GRID = {
-    "name": "tiny",
-    "factors": {"optimizer": ["momentum", "adam"]},
-    "base": {
-        "model": {"channels": 2, "pools": 1, "norm": "instance", "residual": True},
-        "batch_size": 2,
-        "max_steps": 6,
-        "val_every": 2,
-    },
-    "seeds": 6,
-    "reference": {"optimizer": "adam"},
-    "tuning": {"trials": 2, "sweep": 1},
-}
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 import yaml
+from tiny_study import GRID
 
 from mrirecon.cli import main
-from tests.ablation.conftest import GRID
 
 
 def call(capsys, *words):

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import yaml
+from tiny_study import GRID
 
 from mrirecon.ablation.folder import StudyFolder
 from mrirecon.ablation.grid_file import make_grid
@@ -13,7 +14,6 @@ from mrirecon.ablation.worker import DataChangedError, Worker
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.errors import InputError
-from tests.ablation.conftest import GRID
 
 SIMULATE = {"train": 2, "val": 1, "test": 1, "slices": 1, "matrix": [32, 32], "coils": 1}
 

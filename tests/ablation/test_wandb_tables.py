@@ -1,7 +1,8 @@
+from synthetic import make_study
+
 from mrirecon.ablation.analysis import analyse
 from mrirecon.ablation.claims import decide_claims
 from mrirecon.ablation.wandb_tables import log_study, tables
-from tests.ablation.synthetic import make_study
 
 
 def study():

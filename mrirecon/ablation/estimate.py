@@ -16,6 +16,7 @@ from mrirecon.config import SimulateConfig
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
 from mrirecon.errors import InputError
+from mrirecon.evaluation.stats import smallest_p
 from mrirecon.progress import say
 
 _RECORD_BYTES = 60_000  # of a run's tables, curves and configuration
@@ -42,6 +43,9 @@ def describe(grid: Grid, n_workers: int, costs: dict[str, Any] | None = None) ->
         f"runs        {per_cell * len(grid.cells)}: per cell {tuning.trials} trials x {tuning.repeats} draws "
         f"(as many again where the best lies at an edge), {tuning.sweep} rates around the winner, "
         f"{len(grid.seeds)} seeds; winners by {' and '.join(tuning.objectives)} loss"
+    )
+    lines.append(
+        f"test        {len(grid.seeds)} paired seeds: the smallest p they can give is {smallest_p(len(grid.seeds)):.2g}"
     )
     if costs:
         lines += _cost_lines(grid, n_workers, costs, per_cell)

@@ -41,9 +41,8 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
     require_decidable(len(grid.seeds))
     if config.executor == "slurm":
         require_slurm()
-    _check_cells(name, config, grid)
+    _introduce(name, config, grid, n_workers)
     study = prepare(name, config)
-    announce(study.grid)
     study.folder.forget_failures()
     study.folder.leases.mkdir(exist_ok=True)
     if not count(study).is_complete:
@@ -55,14 +54,16 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
     return _finish(study)
 
 
-def _check_cells(name: str, config: AblateConfig, grid: Grid) -> None:
-    """Refuse by name the cells that cannot be made, before anything is written; a grid that stands was checked."""
+def _introduce(name: str, config: AblateConfig, grid: Grid, n_workers: int) -> None:
+    """Before anything is written, refuse by name the cells that cannot be made, and say what a new grid will do."""
     folder = StudyFolder(study_path(name, config, grid))
     if folder.manifest_file.is_file() and folder.read_manifest()["grid"] == read_content(name, config):
+        announce(grid)
         return
     from mrirecon.ablation.check_cells import check_cells
 
     require_runnable(grid, check_cells(grid, config.device or "auto"))
+    say(describe(grid, n_workers))
 
 
 def _finish(study: Study) -> Path:

@@ -10,24 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from small_studies import QUIET, SMALL, analysed, cell_of
 from synthetic import FACTORS, NORMS, OPTIMIZERS, ZERO_FILLED, World, make_study
 
 from mrirecon.ablation.analysis import analyse
 from mrirecon.ablation.leaderboard import leader
 from mrirecon.ablation.rerun_scores import rerun_scores, reruns_of
 from mrirecon.ablation.spread import band, mean_and_interval
-
-SMALL = {"factors": {"optimizer": {"sgd": OPTIMIZERS["sgd"], "adam": OPTIMIZERS["adam"]}}, "seeds": range(6)}
-QUIET = {"sd_seed": 1e-6, "sd_volume": 1e-6, "sd_residual": 1e-6}
-
-
-def analysed(**options):
-    grid, results, facts = make_study(**(SMALL | options))
-    return analyse(grid, results, facts)
-
-
-def cell_of(study, name):
-    return next(cell for cell in study["cells"] if cell["cell"] == name)
 
 
 def test_every_key_of_the_schema_is_there():
@@ -65,7 +54,8 @@ def test_an_unfinished_study_is_plain_json_too(keep, facts_are_known):
     ],
 )
 def test_odd_studies_are_plain_json(options):
-    json.dumps(analysed(**options), allow_nan=False)
+    study = analysed(**options)
+    assert json.loads(json.dumps(study, allow_nan=False)) == study
 
 
 def test_the_order_of_the_records_does_not_matter():

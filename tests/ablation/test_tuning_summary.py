@@ -5,22 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from synthetic import OPTIMIZERS, World, make_study
+from small_studies import QUIET, SMALL, analysed, cell_of
+from synthetic import World, make_study
 
 from mrirecon.ablation.analysis import analyse
 from mrirecon.ablation.tuning_summary import best_of_k
-
-SMALL = {"factors": {"optimizer": {"sgd": OPTIMIZERS["sgd"], "adam": OPTIMIZERS["adam"]}}, "seeds": range(6)}
-QUIET = {"sd_seed": 1e-6, "sd_volume": 1e-6, "sd_residual": 1e-6}
-
-
-def analysed(**options):
-    grid, results, facts = make_study(**(SMALL | options))
-    return analyse(grid, results, facts)
-
-
-def cell_of(study, name):
-    return next(cell for cell in study["cells"] if cell["cell"] == name)
 
 
 def test_best_of_k_is_the_mean_over_all_subsets():

@@ -42,9 +42,13 @@ def keys(cls: type, prefix: str = "") -> Iterator[Key]:
             yield from keys(types[item.name], f"{prefix}{item.name}.")
         else:
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-            yield Key(
-                prefix + item.name, types[item.name], default, _help(cls.__module__).get((cls.__name__, item.name), "")
-            )
+            yield Key(prefix + item.name, types[item.name], default, _help_of(cls, item.name))
+
+
+def _help_of(cls: type, field: str) -> str:
+    """The help of a field, which may be inherited."""
+    texts = (_help(base.__module__).get((base.__name__, field)) for base in cls.__mro__[:-1])
+    return next((text for text in texts if text), "")
 
 
 @cache

@@ -12,7 +12,7 @@ from types import FrameType
 from mrirecon import progress
 from mrirecon.ablation.folder import Study
 from mrirecon.ablation.status import Counts, count, progress_line
-from mrirecon.cluster import worker_command
+from mrirecon.cluster.workers import worker_command
 from mrirecon.errors import Stopped
 from mrirecon.progress import say
 

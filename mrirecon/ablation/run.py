@@ -9,7 +9,7 @@ from mrirecon.ablation.grid_file import make_grid
 from mrirecon.ablation.launch import default_workers, run_local
 from mrirecon.ablation.prepare import prepare, read_content, study_path
 from mrirecon.ablation.status import count, status_table
-from mrirecon.cluster import require_slurm, submit_workers
+from mrirecon.cluster.workers import require_slurm, submit_workers
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.errors import InputError, WorkFailedError, unknown_name
 from mrirecon.evaluation.stats.flips import require_decidable

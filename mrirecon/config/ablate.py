@@ -2,23 +2,7 @@
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class SlurmConfig:
-    """How jobs are asked for under SLURM; what is empty is left to the cluster."""
-
-    partition: str = ""
-    """Partition."""
-    account: str = ""
-    """Account."""
-    time: int = 60
-    """Minutes a job may take."""
-    mem: str = ""
-    """Memory of a job, such as 8G."""
-    cpus: int = 1
-    """CPU cores of a job."""
-    gpus: int = 0
-    """GPUs of a job."""
+from mrirecon.config.slurm import SlurmConfig
 
 
 @dataclass(frozen=True)

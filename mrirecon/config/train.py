@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mrirecon.config.slurm import JobConfig
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -167,7 +169,14 @@ class TrainConfig:
     """CPU threads; 0: as torch finds them."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    devices: int = 1
+    """Processes on each node, each on its own GPU or on a share of the CPU cores; each takes batch_size slices."""
+    num_nodes: int = 1
+    """Nodes; more than one are started by srun or torchrun, or asked for with slurm.nodes."""
+    sync_batchnorm: bool = False
+    """BatchNorm normalises with the statistics of all processes, as one process with the whole batch would."""
     output: str = ""
     """Run folder; empty: runs/<norm>-<optimizer>-<date and time>."""
     overwrite: bool = False
     """Replace what stands in the output folder."""
+    slurm: JobConfig = field(default_factory=JobConfig)

@@ -30,6 +30,10 @@ class EvaluateConfig:
     """Also write the reconstructions as fastMRI prediction files."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    devices: int = 1
+    """Processes on each node that share the volumes, each on its own GPU or on the CPU; the numbers stay the same."""
+    num_nodes: int = 1
+    """Nodes; more than one are started by srun or torchrun."""
     threads: int = 0
     """CPU threads; 0: as torch finds them."""
     seed: int = 0
@@ -62,6 +66,10 @@ class ReconstructConfig:
     """Worker processes that read; 0: the main process does."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    devices: int = 1
+    """Processes on each node that share the volumes, each on its own GPU or on the CPU; the numbers stay the same."""
+    num_nodes: int = 1
+    """Nodes; more than one are started by srun or torchrun."""
     threads: int = 0
     """CPU threads; 0: as torch finds them."""
     overwrite: bool = False

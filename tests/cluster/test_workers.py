@@ -8,8 +8,8 @@ import pytest
 import submitit
 from submitit.helpers import CommandFunction
 
-from mrirecon.cluster import submit_workers, worker_command
-from mrirecon.config.ablate import SlurmConfig
+from mrirecon.cluster.workers import submit_workers, worker_command
+from mrirecon.config.slurm import SlurmConfig
 from mrirecon.errors import InputError
 
 

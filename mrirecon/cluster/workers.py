@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.classpaths import allowed_here
-from mrirecon.config.ablate import SlurmConfig
+from mrirecon.config.slurm import SlurmConfig
 from mrirecon.errors import InputError
 
 

@@ -27,6 +27,14 @@ class Stopped(Exception):
     """The work was asked to stop, has saved its state and can be resumed (exit code 75)."""
 
 
+class ProcessesFailed(Exception):
+    """Processes that were started for a command failed; `code` is the exit code of the first one."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'group'?"` when one of `known` is close to `name`, else an empty string."""
     close = get_close_matches(str(name), list(known), n=1, cutoff=0.6)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
+from mrirecon import ranks
+
 T = TypeVar("T")
 _PLAIN_EVERY_S = 10.0
 quiet = False  # set once by the command line (`--quiet`)
@@ -13,6 +15,12 @@ quiet = False  # set once by the command line (`--quiet`)
 def say(line: str) -> None:
     """Print a line about the work to stderr, unless quiet."""
     if not quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
+def warn(line: str) -> None:
+    """Print a line that matters also when quiet; of several processes the first one speaks."""
+    if ranks.is_first():
         print(line, file=sys.stderr, flush=True)
 
 

@@ -1,14 +1,19 @@
 """What all commands share: parse keys and switches, print help, turn errors into exit codes."""
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
 from mrirecon.cli.spelling import ONE_LETTER, SHORT, spell
-from mrirecon.errors import InputError, Stopped, WorkFailedError
+from mrirecon.cluster.launch import launch, rank_command, report_error
+from mrirecon.cluster.place import processes_to_start, started_rank
+from mrirecon.data.limits import limit_slices
+from mrirecon.errors import InputError, ProcessesFailed, Stopped, WorkFailedError
 
 SWITCHES = {
     "--quiet": "no progress, only results and errors",
@@ -17,7 +22,12 @@ SWITCHES = {
     "--help": "show this help and stop (-h)",
 }
 
-_EVERYWHERE = (("--allow-import PREFIX", "let configurations name classes of this package"),)
+_LONGEST_LINE = 2000  # characters of a line of an error
+
+_EVERYWHERE = (
+    ("--allow-import PREFIX", "let configurations name classes of this package"),
+    ("--max-slice-gib N", "refuse files of which one slice takes more memory [8]"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class Command:
     extra: tuple[tuple[str, str], ...] = ()  # flags with a value that are no keys, such as --resume
     epilog: str = ""
     defaults: Callable[[list[str]], dict[str, Any]] = lambda _words: {}  # keys that the positional words imply
+    # how many processes of this machine a call needs, by its configuration and its extra flags; 0: this one
+    processes: Callable[[Any, dict[str, str]], int] = lambda config, _extra: processes_to_start(config)
 
     def __call__(self, arguments: Sequence[str]) -> None:
         """Parse and run.
@@ -52,15 +64,23 @@ class Command:
         extra, rest = self._take_extra(rest)
         if prefix := extra.pop("allow_import", ""):
             allow_import(prefix)
+        if gib := extra.pop("max_slice_gib", ""):
+            limit_slices(gib)
         config, given = self.parse(rest, self.defaults(words))
         if "--print-config" in switches:
             print(configfile.dump(config), end="")
             return
         self._require(words)
-        if extra:
-            self.run(config, *words, given=given, **extra)
-        else:
-            self.run(config, *words)
+        if n := self.processes(config, extra):
+            self._start(n, arguments)
+            return
+        with _spoken_once():
+            self.run(config, *words, **({"given": given, **extra} if extra else {}))
+
+    def _start(self, n: int, arguments: Sequence[str]) -> None:
+        code, text = launch(rank_command([*self.name.split(), *arguments]), n)
+        if code:
+            raise ProcessesFailed(text, code)
 
     def parse(self, arguments: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[str]]:
         """The configuration, and the names of the keys that the command line gave."""
@@ -118,6 +138,16 @@ class Command:
         return taken, arguments
 
 
+@contextmanager
+def _spoken_once() -> Iterator[None]:
+    """Of several processes the first one prints results."""
+    if started_rank() == 0:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123 - a device
+        yield
+
+
 def _own(cls: type) -> set[str]:
     return {key.name for key in configfile.keys(cls)}
 
@@ -140,7 +170,7 @@ def _take_switches(arguments: list[str]) -> tuple[set[str], list[str]]:
     from mrirecon import progress
 
     found = {word for word in arguments if word in SWITCHES}
-    progress.quiet = "--quiet" in found
+    progress.quiet = "--quiet" in found or started_rank() > 0  # of several processes the first one speaks
     return found, [word for word in arguments if word not in SWITCHES]
 
 
@@ -154,9 +184,10 @@ def run_safely(work: Callable[[], None], debug: bool) -> int:
         return _report(error, 75, debug)
     except WorkFailedError as error:
         return _report(error, 1, debug)
+    except ProcessesFailed as error:
+        return _report(error, error.code, debug)
     except KeyboardInterrupt:
-        print("mrirecon: interrupted", file=sys.stderr)
-        return 130
+        return _report(KeyboardInterrupt("interrupted"), 130, False)
     except BrokenPipeError:
         return 1
     except Exception as error:
@@ -170,5 +201,13 @@ def _report(error: BaseException, code: int, debug: bool, unexpected: bool = Fal
 
         traceback.print_exc()
     text = f"{type(error).__name__}: {error} (--debug shows where)" if unexpected else str(error)
-    print(f"mrirecon: {text}", file=sys.stderr)
+    text = "\n".join(map(_sayable, text.split("\n")))
+    if not report_error(code, text):
+        print(f"mrirecon: {text}", file=sys.stderr)
     return code
+
+
+def _sayable(line: str) -> str:
+    """A line that quotes a stranger's file: no character that steers a terminal, no page of text."""
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 200]} ... {line[-100:]}"

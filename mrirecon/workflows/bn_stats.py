@@ -1,6 +1,5 @@
 """Which statistics BatchNorm normalises with when a trained network is scored."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.transforms import TRANSFORMS, ImageSample
 from mrirecon.errors import unknown_name
-from mrirecon.progress import progress
+from mrirecon.progress import progress, warn
 from mrirecon.training.batchnorm import recalibrate
 
 BN_STATS = ("running", "batch", "recalibrated")
@@ -44,9 +43,9 @@ def set_bn_stats(module: nn.Module, kind: str, trained: TrainConfig, data: str =
     if kind == "running":
         return
     if not layers:
-        print(f"note: --bn-stats {kind} has no effect, the network has no BatchNorm", file=sys.stderr)
+        warn(f"note: --bn-stats {kind} has no effect, the network has no BatchNorm")
     elif kind == "batch":
-        print("note: --bn-stats batch: the results depend on the batch size", file=sys.stderr)
+        warn("note: --bn-stats batch: the results depend on the batch size")
         _use_batch(layers)
     else:
         recalibrate(module, layers, _training_batches(trained, data))

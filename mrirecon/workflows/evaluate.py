@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from mrirecon import ranks
+from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_split
@@ -20,7 +22,8 @@ from mrirecon.evaluation.summary import summarize
 from mrirecon.files import write_json
 from mrirecon.report.table import evaluation_table
 from mrirecon.workflows.device import autocast, choose_device, inference
-from mrirecon.workflows.new_folder import new_folder, require_free
+from mrirecon.workflows.load import Load
+from mrirecon.workflows.new_folder import require_free, shared_folder
 from mrirecon.workflows.provenance import provenance
 from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
 from mrirecon.workflows.scoring import Watcher, score_dataset
@@ -45,7 +48,7 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     """Reconstruct and score every volume of a split, print the tables, and write them.
 
     Each acceleration gets a folder with `volumes.csv` (a row per volume and mask draw), `summary.json` and
-    `figures/`; it appears when it is complete.
+    `figures/`; it appears when it is complete. With several processes each calls this; the first one writes the tables.
 
     Args:
         config: Data, masks, what to draw, where to write.
@@ -60,6 +63,11 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     for name, value in (("threads", config.threads), ("seed", config.seed), ("workers", config.data.workers)):
         if value < 0:
             raise InputError(f"--{name} {value}; it must not be negative")
+    with joined(config):
+        return _evaluate(config, method_or_run)
+
+
+def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
@@ -130,11 +138,12 @@ def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstr
 def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor) -> Path:
     dataset = _dataset(config, job, reconstructor, 0)
     figures = FigureSlices(dataset.volumes, dataset.items, config.figures, find_protocol(config.protocol))
-    with new_folder(job.folder) as folder:
+    with shared_folder(job.folder) as folder:
         first: list[Watcher] = [figures]
         if config.save:
             first.append(PredictionFiles(folder / "reconstructions", dataset.volumes, dataset.items))
         results: list[VolumeResult] = []
+        load = Load()
         for draw in range(job.draws):
             dataset = _dataset(config, job, reconstructor, draw)
             with inference(reconstructor.device):
@@ -145,13 +154,16 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
                     protocol=find_protocol(config.protocol),
                     batch_size=config.batch_size,
                     workers=config.data.workers,
-                    watchers=first if draw == 0 else (),
+                    watchers=[load, *(first if draw == 0 else ())],
+                    whole=config.save,
                 )
-        summary = _summary(config, job, reconstructor, results)
-        write_results(folder / "volumes.csv", results)
+        summary = {**_summary(config, job, reconstructor, results), "processes": load.of_all()}
         figures.draw(folder / "figures", reconstructor.name, job.mask)
-        write_json(folder / _SUMMARY, summary)
-    print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
+        if ranks.is_first():
+            write_results(folder / "volumes.csv", results)
+            write_json(folder / _SUMMARY, summary)
+    if ranks.is_first():
+        print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
     return job.folder
 
 

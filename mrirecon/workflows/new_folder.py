@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mrirecon import ranks
 from mrirecon.errors import InputError
 
 
@@ -44,3 +45,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def shared_folder(folder: Path) -> Iterator[Path]:
+    """`new_folder` of all processes of a group: the first one makes it, and puts it in place when all are done."""
+    if not ranks.is_first():
+        yield Path(ranks.from_first(str))
+        ranks.barrier()
+        return
+    with new_folder(folder) as temporary:
+        yield Path(ranks.from_first(lambda: str(temporary)))
+        ranks.barrier()

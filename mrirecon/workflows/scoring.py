@@ -1,14 +1,17 @@
 """The loop behind every evaluation: reconstruct unit by unit and score against the reference."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.loaders import unit_loader
+from mrirecon.data.masking import mask_id
+from mrirecon.data.shares import share_neighbours, share_whole, unit_costs
 from mrirecon.data.transforms import ImageSample, scored_target, to_device
 from mrirecon.data.units import cut_units
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, VolumeScore
@@ -17,16 +20,6 @@ from mrirecon.progress import progress
 from mrirecon.workflows.reconstructor import Reconstructor
 
 Watcher = Callable[[ImageSample, Tensor], None]  # sees each batch and its reconstructions
-
-
-@dataclass
-class _Measured:
-    """What the loop learns about a volume besides its scores."""
-
-    acceleration: float = 0.0
-    acceleration_true: float = 0.0
-    mask_id: str = ""
-    seconds: float = 0.0
 
 
 def score_dataset(
@@ -38,11 +31,13 @@ def score_dataset(
     batch_size: int = 1,
     workers: int = 0,
     watchers: Sequence[Watcher] = (),
+    whole: bool = False,
 ) -> list[VolumeResult]:
     """Reconstruct every slice of `dataset` (of `ImageSample`) and score its volumes.
 
     One plain loop over units of one volume, in order; only scalars are kept, so memory does not grow with
-    the number of volumes but by some bytes.
+    the number of volumes but by some bytes. Several processes share the units, and all return the same table: that
+    of one process, bit for bit, as long as their threads are as many.
 
     Args:
         dataset: Its masks are those of its `draw`.
@@ -52,23 +47,25 @@ def score_dataset(
         batch_size: Slices per unit.
         workers: Worker processes that read.
         watchers: Called with each batch and its images, on the reconstructor's device.
+        whole: Each volume stays on one process, for watchers that need all of it.
     """
     names = [volume.name for volume in dataset.volumes]
     scores, zero_filled = VolumeMetrics(names), VolumeMetrics(names)
-    measured = {name: _Measured() for name in names}
-    units = cut_units(dataset.items, batch_size)
+    seconds = dict.fromkeys(names, 0.0)
+    units = own_units(dataset, batch_size, whole)
     loader = unit_loader(dataset, units, workers)
     for batch in progress(loader, f"{reconstructor.name}, {mask}, draw {dataset.draw}", len(units), "units"):
         sample = to_device(batch, reconstructor.device)
-        images, seconds = _reconstruct(reconstructor, sample)
+        images, took = _reconstruct(reconstructor, sample)
         about = (sample.data_range, sample.volume, sample.slice_idx)
         target = scored_target(sample, protocol.clamps_target)
         scores.update(target, images, *about)
         zero_filled.update(target, sample.image, *about)
-        _note(measured[sample.volume[0]], sample, seconds)
+        seconds[sample.volume[0]] += took
         for watch in watchers:
             watch(sample, images)
-    own, reference = scores.compute(), zero_filled.compute()
+    own, reference = _computed(scores), _computed(zero_filled)
+    total = ranks.sum_of(list(seconds.values()))
     return [
         _result(
             dataset,
@@ -76,11 +73,34 @@ def score_dataset(
             reconstructor=reconstructor,
             mask=mask,
             protocol=protocol,
-            measured=measured[name],
+            seconds=total[i],
             scores=(own[name], reference[name]),
         )
         for i, name in enumerate(names)
     ]
+
+
+def own_units(dataset: SliceDataset, batch_size: int, whole: bool = False) -> list[list[int]]:
+    """The units of this process; see `cut_units`. Where volumes stay whole the balance is as good as they allow."""
+    units = cut_units(dataset.items, batch_size)
+    costs, n = unit_costs(units, dataset.items, dataset.volumes), ranks.world_size()
+    if not whole:
+        owners = share_neighbours(costs, n)
+    else:
+        of_volume = [0] * len(dataset.volumes)
+        for unit, cost in zip(units, costs, strict=True):
+            of_volume[dataset.items[unit[0]][0]] += cost
+        owner_of_volume = share_whole(of_volume, n)
+        owners = [owner_of_volume[dataset.items[unit[0]][0]] for unit in units]
+    return [unit for unit, owner in zip(units, owners, strict=True) if owner == ranks.rank()]
+
+
+def _computed(metric: VolumeMetrics) -> dict[str | int, VolumeScore]:
+    """Gathers the rows of all processes; torchmetrics warns of a process that had nothing to do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The ``compute`` method", UserWarning)
+        scores: dict[str | int, VolumeScore] = metric.compute()
+    return scores
 
 
 def _reconstruct(reconstructor: Reconstructor, sample: ImageSample) -> tuple[Tensor, float]:
@@ -91,14 +111,6 @@ def _reconstruct(reconstructor: Reconstructor, sample: ImageSample) -> tuple[Ten
     return images, time.perf_counter() - start
 
 
-def _note(measured: _Measured, sample: ImageSample, seconds: float) -> None:
-    """A unit is of one volume, and a volume has one mask."""
-    measured.acceleration = float(torch.as_tensor(sample.acceleration)[0])
-    measured.acceleration_true = float(torch.as_tensor(sample.acceleration_true)[0])
-    measured.mask_id = sample.mask_id[0]
-    measured.seconds += seconds
-
-
 def _result(
     dataset: SliceDataset,
     index: int,
@@ -106,21 +118,22 @@ def _result(
     reconstructor: Reconstructor,
     mask: str,
     protocol: Protocol,
-    measured: _Measured,
+    seconds: float,
     scores: tuple[VolumeScore, VolumeScore],
 ) -> VolumeResult:
     volume, (own, zero_filled) = dataset.volumes[index], scores
+    columns = dataset.scoring_mask(volume)
     return VolumeResult(
         volume=volume.name,
         patient=volume.patient,
         origin=volume.origin,
         acquisition=volume.acquisition,
         n_slices=own.n_slices,
-        acceleration=measured.acceleration,
-        acceleration_true=measured.acceleration_true,
+        acceleration=float(columns.acceleration),
+        acceleration_true=columns.acceleration_true,
         mask=mask,
         mask_draw=dataset.draw,
-        mask_id=measured.mask_id,
+        mask_id=mask_id(columns),
         protocol=protocol.name,
         reconstructor=reconstructor.name,
         checkpoint=reconstructor.checkpoint,
@@ -130,5 +143,5 @@ def _result(
         zf_ssim=zero_filled.ssim,
         zf_psnr=zero_filled.psnr,
         zf_nmse=zero_filled.nmse,
-        seconds=measured.seconds,
+        seconds=seconds,
     )

@@ -17,6 +17,7 @@ from mrirecon.workflows.prediction_file import write_prediction
 from mrirecon.workflows.whole_volumes import WholeVolumes
 
 N_FIGURE_VOLUMES = 3
+_LONGEST_NAME = 60  # in a figure's file name, of at most 255 bytes; its number makes it unique
 
 
 class FigureSlices:
@@ -59,9 +60,11 @@ class FigureSlices:
                 self.kept[key] = (_uncollated(sample, k), _array(images[k]))
 
     def draw(self, folder: Path, name: str, mask: str) -> None:
-        """Write a PNG for each slice; `name` is the reconstructor's."""
+        """Write a PNG for each slice that came by here; `name` is the reconstructor's."""
         folder.mkdir(parents=True, exist_ok=True)
         for number, (volume, index) in enumerate(self.wanted):
+            if (volume, index) not in self.kept:  # another process draws it
+                continue
             sample, image = self.kept[volume, index]
             target = _array(scored_target(sample, self.protocol.clamps_target))
             panels = [_panel("zero-filled", _array(sample.image), target, sample.data_range)]
@@ -69,7 +72,7 @@ class FigureSlices:
                 panels.append(_panel(name, image, target, sample.data_range))
             notes = [*_notes(sample, mask), f"protocol {self.protocol.name}"]
             figure = SliceFigure(target, panels, f"{volume}, slice {index}", notes)
-            stem = Path(volume).with_suffix("").as_posix().replace("/", "_")
+            stem = Path(volume).with_suffix("").as_posix().replace("/", "_")[:_LONGEST_NAME]
             draw_slice(folder / f"{number:02d}-{stem}-slice{index:03d}.png", figure)
 
 

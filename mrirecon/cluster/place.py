@@ -1,0 +1,127 @@
+"""Which of several processes this one is, as whoever started it says: our own launcher, torchrun or srun."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mrirecon.errors import InputError
+
+MEETING = "MRIRECON_MEETING"  # the file over which the processes of our launcher find each other
+_FIRST_PORT, _N_PORTS = 12000, 20000  # below the range that systems give away by themselves
+
+
+@dataclass(frozen=True)
+class Place:
+    """One process of a job."""
+
+    rank: int
+    local_rank: int  # among those of its node
+    world_size: int
+    starter: str  # for messages
+    meeting: str  # where the processes find each other, as torch.distributed's init_method
+
+
+def find_place(devices: int, num_nodes: int, env: Mapping[str, str] = os.environ) -> Place | None:
+    """This process's place in a job of `devices` x `num_nodes` processes; None where it is alone and shall be.
+
+    Raises:
+        InputError: Other processes were started than asked for, or none at all.
+    """
+    _check(devices, num_nodes)
+    wanted, place = devices * num_nodes, _started(env, devices)
+    found = 1 if place is None else place.world_size
+    if found == wanted and place is not None and found > 1:
+        if place.local_rank >= devices:
+            raise InputError(
+                f"{place.starter} put more than --devices {devices} processes on one node; make them equal"
+            )
+        return place
+    if found == wanted:
+        return None
+    if place is None:
+        raise InputError(_nobody_started(devices, num_nodes))
+    asked = f"--devices {devices} --num-nodes {num_nodes} is {wanted}"
+    each = ": each would do all the work" if wanted == 1 else ""
+    raise InputError(f"{place.starter} started {found} processes, but {asked}{each}; make them equal")
+
+
+def processes_to_start(config: Any, env: Mapping[str, str] = os.environ) -> int:
+    """How many processes of this machine the command line must start to do what a configuration asks; 0: none.
+
+    Raises:
+        InputError: Numbers below 1, or several nodes that nobody started.
+    """
+    devices, num_nodes = getattr(config, "devices", 1), getattr(config, "num_nodes", 1)
+    _check(devices, num_nodes)
+    if devices * num_nodes == 1 or _started(env, devices) is not None:
+        return 0
+    if num_nodes > 1:
+        raise InputError(_nobody_started(devices, num_nodes))
+    return int(devices)
+
+
+def started_rank(env: Mapping[str, str] = os.environ) -> int:
+    """The number that whoever started this process gave it; 0 where it was started alone."""
+    return int(env.get("RANK") or (env.get("SLURM_PROCID") if "SLURM_STEP_NUM_TASKS" in env else 0) or 0)
+
+
+def _check(devices: int, num_nodes: int) -> None:
+    for name, value in (("devices", devices), ("num-nodes", num_nodes)):
+        if value < 1:
+            raise InputError(f"--{name} {value}; at least 1 is needed")
+
+
+def _nobody_started(devices: int, num_nodes: int) -> str:
+    if num_nodes == 1:
+        return (
+            f"devices {devices}, but this is one process; use the command line, which starts them, "
+            "or torchrun --nproc-per-node"
+        )
+    return (
+        f"--num-nodes {num_nodes}, but this is one process; start one for each device: srun --nodes={num_nodes} "
+        f"--ntasks-per-node={devices} mrirecon ... (or mrirecon train --slurm.nodes {num_nodes})"
+    )
+
+
+def _started(env: Mapping[str, str], devices: int) -> Place | None:
+    """torchrun's variables, which our launcher sets too, win over SLURM's: torchrun may run inside a job."""
+    if "RANK" in env and "WORLD_SIZE" in env:
+        rank = int(env["RANK"])
+        local = int(env.get("LOCAL_RANK", rank % devices))
+        ours = MEETING in env
+        meeting = f"file://{env[MEETING]}" if ours else "env://"
+        return Place(rank, local, int(env["WORLD_SIZE"]), "mrirecon" if ours else "torchrun", meeting)
+    n_tasks = int(env.get("SLURM_STEP_NUM_TASKS", 0))
+    if n_tasks < 2:
+        return None
+    meeting = f"tcp://{_main_address(env)}:{_port(env)}"
+    return Place(int(env["SLURM_PROCID"]), int(env["SLURM_LOCALID"]), n_tasks, "srun", meeting)
+
+
+def _port(env: Mapping[str, str]) -> str:
+    """The same on every node, and another one for each step of each job."""
+    step = 131 * int(env.get("SLURM_JOB_ID", 0)) + int(env.get("SLURM_STEP_ID", 0))
+    return env.get("MASTER_PORT") or str(_FIRST_PORT + step % _N_PORTS)
+
+
+def _main_address(env: Mapping[str, str]) -> str:
+    """Address of the first node: by its name or, where no name service knows it, as SLURM does."""
+    if "MASTER_ADDR" in env:
+        return env["MASTER_ADDR"]
+    nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST", "")
+    name = (_scontrol("show", "hostnames", nodes).split() or [nodes])[0]
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        words = dict(word.partition("=")[::2] for word in _scontrol("show", "node", name, "--oneliner").split())
+        return words.get("NodeAddr", name)
+
+
+def _scontrol(*words: str) -> str:
+    if shutil.which("scontrol") is None:
+        return ""
+    return subprocess.run(["scontrol", *words], capture_output=True, text=True, check=False, timeout=60).stdout

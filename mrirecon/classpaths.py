@@ -5,6 +5,7 @@ prefixes are resolved, anything else needs the prefix spelled out by the caller 
 """
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from mrirecon.errors import InputError, did_you_mean
 
 ALLOWED_PREFIXES = ("mrirecon.", "torch.nn.", "torch.optim.", "timm.optim.", "schedulefree.")
 _KEYS = ("class_path", "init_args")
+# Names without underscores at both ends: importing a __main__ would run a program.
+_PATH = re.compile(r"(?!__)[^\W\d]\w*(\.(?!__)[^\W\d]\w*){1,19}")
 _allowed_here: list[str] = []  # by --allow-import, for this process
 
 
@@ -58,8 +61,9 @@ def construct(spec: str | Mapping[str, Any], *arguments: Any) -> Any:
     made_by = resolve_class(spec)
     try:
         return made_by(*arguments)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{_parts(spec)[0]} cannot be made with {_parts(spec)[1]}: {error}") from error
+    except Exception as error:  # a class raises what it likes
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{_parts(spec)[0]} cannot be made with {_parts(spec)[1]}: {reason}") from error
 
 
 def _parts(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -86,6 +90,8 @@ def _check_prefix(path: str, prefixes: list[str]) -> None:
             f"class path '{path}' may not be imported{suggestion or ';'} it must start with one of {known}"
             f" or be allowed with --allow-import {path.split('.')[0]}"
         )
+    if not _PATH.fullmatch(path):
+        raise InputError(f"class path {path[:100]!r} is none; it is names joined by dots, such as torch.nn.BatchNorm2d")
 
 
 def _find(path: str) -> Any:
@@ -93,7 +99,7 @@ def _find(path: str) -> Any:
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # a module runs when it is imported
         raise InputError(f"class path '{path}': cannot import '{module_name}' ({error})") from None
     if not name or not hasattr(module, name):
         raise InputError(f"'{module_name}' has no class '{name}'{did_you_mean(name, dir(module))}")

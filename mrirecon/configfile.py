@@ -18,6 +18,7 @@ import yaml
 import mrirecon
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.files import write_text
+from mrirecon.yamlfile import parse_yaml
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -165,15 +166,16 @@ def load(cls: type[C], path: str | Path) -> C:
 
 def _read(path: str | Path, cls: type[C]) -> tuple[dict[str, Any], C]:
     file = find_config(path)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{file} is not readable YAML: {' '.join(str(error).split())}") from None
+    content = parse_yaml(file) or {}
     if not isinstance(content, dict):
         raise InputError(f"{file} holds no keys; expected lines such as 'optimizer:' and '  name: adam'")
     known = {key.name for key in keys(cls)}
     try:
-        flat = dict(_flat_items(content, known, ""))
+        flat: dict[str, Any] = {}
+        for key, value in _flat_items(content, known, ""):
+            if key in flat:
+                raise InputError(f"'{key}' is given twice, nested and with a dot; leave one of them out")
+            flat[key] = value
         return flat, build(cls, flat)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None

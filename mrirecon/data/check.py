@@ -1,15 +1,19 @@
 """Find everything that is wrong with the files of a split before any work starts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
+from mrirecon.data.facts import Facts
+from mrirecon.data.faults import examine_all
+from mrirecon.data.limits import GIB
+from mrirecon.data.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.progress import progress
 
 MODES = ("auto", "full", "quick")
-_FULL_SCAN_BYTES = 4 * 2**30  # read in well under a minute from a disk, in seconds from memory
+_FULL_SCAN_BYTES = 4 * GIB  # read in well under a minute from a disk, in seconds from memory
 _MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
-_SHOWN = 5
+_SLICES_IN_MEMORY = 8  # of complex64: values as stored, their parts, conversions
 
 
 def check_volumes(volumes: Sequence[Volume], mode: str = "auto") -> str | None:
@@ -32,7 +36,8 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto") -> str | None:
     size = sum(volume.facts.n_bytes for volume in volumes)
     full = mode == "full" or (mode == "auto" and size <= _FULL_SCAN_BYTES)
     unsearched = [volume for volume in volumes if volume.n_searched < (volume.n_slices if full else 1)]
-    _collect(unsearched, _scan_all if full else _scan_middle, "samples", is_long=size > _MANY_BYTES)
+    jobs = [_search(volume, full) for volume in unsearched]
+    examine_all(jobs, lambda i, found: _learn(unsearched[i], found), "samples", is_long=size > _MANY_BYTES)
     if full:
         return None
     return f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN (all slices: --check full)"
@@ -45,8 +50,8 @@ def check_layout(volumes: Sequence[Volume]) -> None:
         InputError: One line per bad file, at most five, and how many there are.
     """
     unread = [volume for volume in volumes if not volume.is_read]
-    if unread:
-        _collect(unread, lambda volume: volume.facts, "files", is_long=len(unread) > _MANY_FILES)
+    jobs = [Job(volume.name, partial(_describe, volume), STRUCTURE) for volume in unread]
+    examine_all(jobs, lambda i, found: _learn(unread[i], found), "files", is_long=len(unread) > _MANY_FILES)
 
 
 def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> list[range]:
@@ -68,29 +73,34 @@ def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> lis
     return [range(first, last + 1)] * len(volumes)
 
 
-def _collect(volumes: Sequence[Volume], look: Callable[[Volume], object], label: str, is_long: bool) -> None:
-    faults = []
-    for volume in progress(volumes, f"checking {label}", unit="file") if is_long else volumes:
-        try:
-            look(volume)
-        except InputError as error:
-            faults.append(str(error))
-    if len(faults) > _SHOWN:
-        faults[_SHOWN:] = [f"... {len(faults)} of {len(volumes)} files are bad"]
-    if faults:
-        raise InputError("\n".join(faults))
+def _describe(volume: Volume, _alive: Alive) -> Found:
+    return {"facts": volume.describe().to_plain()}
 
 
-def _scan_all(volume: Volume) -> None:
+def _search(volume: Volume, full: bool) -> Job:
+    _, coils, height, width = volume.shape
+    memory = GIB + _SLICES_IN_MEMORY * coils * height * width * 8
+    return Job(volume.name, partial(_scan_all if full else _scan_middle, volume), SAMPLES, memory)
+
+
+def _scan_all(volume: Volume, alive: Alive) -> Found:
     for i in range(volume.n_slices):
         volume.kspace(i)
-    _ = volume.data_range  # reads every slice of the reference
-    volume.n_searched = volume.n_slices
+        alive()
+    largest = volume.search_target(alive) if volume.has_target else 0.0
+    return {"data_range": largest, "n_searched": volume.n_slices}
 
 
-def _scan_middle(volume: Volume) -> None:
+def _scan_middle(volume: Volume, alive: Alive) -> Found:
     middle = volume.n_slices // 2
     volume.kspace(middle)
+    alive()
     if volume.has_target:
         volume.target(middle)
-    volume.n_searched = 1
+    return {"n_searched": 1}
+
+
+def _learn(volume: Volume, found: Found) -> None:
+    if "facts" in found:
+        found = {"facts": Facts.from_plain(found["facts"])}
+    volume.__dict__.update(found)  # where its cached properties look first

@@ -13,10 +13,7 @@ _owner = os.getpid()
 
 def handle(path: Path) -> h5py.File:
     """The open file of `path`, opened now if this process has not done so or has closed it since."""
-    global _owner  # noqa: PLW0603 - the table belongs to one process
-    if _owner != os.getpid():  # forked: the parent's handles share file offsets and library state
-        _open.clear()
-        _owner = os.getpid()
+    forget_those_of_the_parent()
     file = _open.pop(path, None)
     if file is None:
         file = h5py.File(path, "r")
@@ -31,3 +28,11 @@ def close(path: Path) -> None:
     file = _open.pop(path, None)
     if file is not None and _owner == os.getpid():
         file.close()
+
+
+def forget_those_of_the_parent() -> None:
+    """In a forked process: drop the handles it was born with, which share file offsets and library state."""
+    global _owner  # noqa: PLW0603 - the table belongs to one process
+    if _owner != os.getpid():
+        _open.clear()
+        _owner = os.getpid()

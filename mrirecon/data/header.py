@@ -7,9 +7,11 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from mrirecon.data.limits import HEADER_BYTES
 from mrirecon.errors import InputError
 
 _NAMESPACE = "http://www.ismrm.org/ISMRMRD"
+_LARGEST = 1e9  # of all numbers that are read
 _PROTON_HZ_PER_T = 42.577478518e6  # CODATA 2018, gamma / 2 pi
 
 
@@ -64,10 +66,12 @@ class Header:
         """Read the first encoding of an ISMRMRD XML header.
 
         Raises:
-            InputError: Not well-formed, unsafe (entities), or a needed element is missing or not a number.
+            InputError: Too long, not well-formed, unsafe (entities), or a needed element is missing or not a number.
         """
+        if len(text) > HEADER_BYTES:
+            raise InputError(f"ismrmrd_header has {len(text)} characters, at most {HEADER_BYTES} are read; cut it")
         try:
-            root = fromstring(text)
+            root = fromstring(text, forbid_dtd=True)
         except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
             raise InputError(f"ismrmrd_header is not readable XML ({error}); copy it anew from the raw data") from error
         encoding = _Node(root).child("encoding")
@@ -139,8 +143,10 @@ class _Node:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
-            raise InputError(f"ismrmrd_header: {self.path} is '{text}', not a finite number; correct the header")
+        if not abs(value) <= _LARGEST:
+            raise InputError(
+                f"ismrmrd_header: {self.path} is '{text[:40]}', not a finite number up to {_LARGEST:g}; correct it"
+            )
         return value
 
     def whole(self) -> int:

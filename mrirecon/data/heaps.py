@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 
+from mrirecon.data.links import inner_datasets
 from mrirecon.errors import InputError
 
 _SIGNATURE = b"GCOL\x01\x00\x00\x00"
@@ -33,8 +34,7 @@ def check_heaps(path: Path, file: h5py.File) -> None:
 
 def _gaps(file: h5py.File, size: int) -> list[tuple[int, int]]:
     """Spans of the file outside the samples of its data sets, in order."""
-    datasets = [found for found in file.values() if isinstance(found, h5py.Dataset)]
-    samples = sorted((d.id.get_offset(), d.id.get_storage_size()) for d in datasets if d.id.get_offset())
+    samples = sorted((d.get_offset(), d.get_storage_size()) for d in inner_datasets(file) if d.get_offset())
     gaps, position = [], 0
     for offset, length in samples:
         if offset > position:

@@ -8,6 +8,7 @@ from hashlib import sha256
 import torch
 
 from mrirecon.config import DataConfig
+from mrirecon.data.attributes import acceleration_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.physics import MASKS, Mask, default_center_fraction, make_mask
@@ -129,7 +130,7 @@ def _own_mask(volume: Volume) -> Mask:
     columns = torch.as_tensor(volume.file_mask)
     n_center = center_run(columns)
     true = true_acceleration(columns, volume.acquired)
-    nominal = float(volume.attrs.get("acceleration", true))
+    nominal = acceleration_of(volume.attrs, otherwise=true)
     return Mask(columns, n_center, true, nominal, n_center / len(columns))
 
 

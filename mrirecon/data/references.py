@@ -1,22 +1,30 @@
 """Stored images, read slice by slice: references of fastMRI files, with or without k-space, and reconstructions."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import h5py
 import numpy as np
 
+from mrirecon.data.attributes import acceleration_of, read_attributes
+from mrirecon.data.faults import examine_all
 from mrirecon.data.files import h5_files
 from mrirecon.data.folder import split_folders
-from mrirecon.data.handles import close, handle
-from mrirecon.data.heaps import check_heaps
-from mrirecon.data.layout import check_is_hdf5, complex_parts, find_dataset, plain_value, reading
+from mrirecon.data.handles import handle
+from mrirecon.data.layout import complex_parts
+from mrirecon.data.limits import GIB, n_bytes, require_slices
+from mrirecon.data.links import find_dataset
+from mrirecon.data.opening import opened, reading
+from mrirecon.data.quarantine import SAMPLES, Alive, Found, Job
+from mrirecon.data.values import require_sound
 from mrirecon.errors import InputError
 
+AnyImages = TypeVar("AnyImages", bound="Images")
+_MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
 _RSS, _ESC = "reconstruction_rss", "reconstruction_esc"
 
 
@@ -33,12 +41,14 @@ class Images:
         """Slice `i`, float64 `(h, w)`, as stored.
 
         Raises:
-            InputError: It cannot be read, or holds NaN or infinity.
+            InputError: It cannot be read, or holds NaN, infinity or huge values.
         """
         with reading(self.label):
-            values = handle(self.path)[self.key][i].astype(np.float64)
-            if not np.isfinite(values).all():
-                raise InputError(f"{self.key} holds NaN or infinity in slice {i}; repair or replace the file")
+            stored = find_dataset(handle(self.path), self.key)
+            if stored is None:
+                raise InputError(f"'{self.key}' changed while it was in use")
+            values = stored[i].astype(np.float64)
+            require_sound(values, self.key, i)
         return values
 
 
@@ -72,19 +82,62 @@ def list_references(root: Path) -> list[Reference]:
     files = here or [file for folder in inside for file in h5_files(folder)]
     if not files:
         raise InputError(f"no .h5 file in {root}; TARGETS is a folder of fastMRI .h5 files with reference images")
-    references = [_open_reference(path, path.relative_to(root).as_posix()) for path in files]
+    references = _open_all(Reference, _reference, [(path, path.relative_to(root).as_posix()) for path in files])
     _require_one_kind(references)
     return references
 
 
-def open_reconstruction(path: Path, name: str) -> Images:
-    """The data set `reconstruction` of a fastMRI prediction file; `name` is the volume's.
+def open_reconstructions(files: Sequence[tuple[Path, str]]) -> list[Images]:
+    """The data sets `reconstruction` of fastMRI prediction files, each with the name of its volume.
 
     Raises:
-        InputError: The file is damaged, or holds no real images `(slices, h, w)` of that name.
+        InputError: A file is damaged, or holds no real images `(slices, h, w)` of that name.
     """
+    return _open_all(Images, _reconstruction, files)
+
+
+def search_images(images: Sequence[Images]) -> None:
+    """Read every slice once, in quarantine.
+
+    Raises:
+        InputError: One cannot be read, or holds NaN or infinity; one line per bad file.
+    """
+    sizes = [n_bytes(found.shape, np.dtype(np.float64).itemsize) for found in images]
+    jobs = [
+        Job(found.label, partial(_search, found), SAMPLES, GIB + 4 * size // found.shape[0])
+        for found, size in zip(images, sizes, strict=True)
+    ]
+    examine_all(jobs, lambda _i, _found: None, "images", is_long=sum(sizes) > _MANY_BYTES)
+
+
+def _search(images: Images, alive: Alive) -> Found:
+    for i in range(images.shape[0]):
+        images.image(i)
+        alive()
+    return {}
+
+
+def _open_all(
+    kind: type[AnyImages], describe: Callable[[Path, str], AnyImages], files: Sequence[tuple[Path, str]]
+) -> list[AnyImages]:
+    """The images of each file, described in quarantine."""
+    opened_files: list[AnyImages] = []
+
+    def learn(i: int, found: Found) -> None:
+        opened_files.append(kind(**{**found, "path": files[i][0], "shape": tuple(found["shape"])}))
+
+    jobs = [Job(name, partial(_described, describe, path, name)) for path, name in files]
+    examine_all(jobs, learn, "files", is_long=len(files) > _MANY_FILES)
+    return opened_files
+
+
+def _described(describe: Callable[[Path, str], Images], path: Path, name: str, _alive: Alive) -> Found:
+    return {key: value for key, value in asdict(describe(path, name)).items() if key != "path"}
+
+
+def _reconstruction(path: Path, name: str) -> Images:
     label = f"prediction {name}"
-    with _opened(path, label) as file:
+    with opened(path, label) as file:
         stored = _require(file, ("reconstruction",), "the data set of fastMRI's prediction files")
         if stored.dtype.kind not in "fiu":
             hint = ": give the magnitude, abs()" if complex_parts(stored.dtype) else ""
@@ -92,15 +145,15 @@ def open_reconstruction(path: Path, name: str) -> Images:
         return Images(path, label, "reconstruction", _shape(stored))
 
 
-def _open_reference(path: Path, name: str) -> Reference:
+def _reference(path: Path, name: str) -> Reference:
     label = f"target {name}"
-    with _opened(path, label) as file:
+    with opened(path, label) as file:
         kspace = find_dataset(file, "kspace")
         stored = _require(file, _keys(kspace), "a reference image")
         key = stored.name.lstrip("/")
         if stored.dtype.kind != "f":
             raise InputError(f"{key} has dtype {stored.dtype}; it must be float32 magnitudes")
-        attrs = {key: plain_value(file.attrs[key]) for key in file.attrs}
+        attrs = read_attributes(file)
         return Reference(
             path,
             label,
@@ -110,7 +163,7 @@ def _open_reference(path: Path, name: str) -> Reference:
             acquisition=str(attrs.get("acquisition", "unknown")),
             patient=str(attrs.get("patient_id", name)),
             origin=str(attrs.get("origin", "measured")),
-            acceleration=_acceleration(attrs.get("acceleration")),
+            acceleration=acceleration_of(attrs, otherwise=math.nan),
             was_chosen=kspace is None and {_RSS, _ESC} <= set(file),
         )
 
@@ -120,17 +173,6 @@ def _keys(kspace: h5py.Dataset | None) -> tuple[str, ...]:
     if kspace is None:
         return _RSS, _ESC
     return (_ESC, _RSS) if kspace.ndim == 3 else (_RSS,)
-
-
-@contextmanager
-def _opened(path: Path, label: str) -> Iterator[h5py.File]:
-    """The file, sound as far as that shows without reading samples; what goes wrong becomes one line."""
-    with reading(label):
-        close(path)  # it may have been replaced since it was last opened
-        check_is_hdf5(path)
-        with h5py.File(path, "r") as file:
-            check_heaps(path, file)
-            yield file
 
 
 def _require(file: h5py.File, keys: tuple[str, ...], what: str) -> h5py.Dataset:
@@ -144,12 +186,8 @@ def _require(file: h5py.File, keys: tuple[str, ...], what: str) -> h5py.Dataset:
 def _shape(stored: h5py.Dataset) -> tuple[int, int, int]:
     if stored.ndim != 3 or 0 in stored.shape:
         raise InputError(f"{stored.name.lstrip('/')} has shape {stored.shape}; it must be (slices, height, width)")
+    require_slices(stored.name.lstrip("/"), stored.shape, max(stored.dtype.itemsize, 8), stored.chunks)
     return stored.shape
-
-
-def _acceleration(value: Any) -> float:
-    is_number = isinstance(value, int | float) and math.isfinite(value) and value >= 1
-    return float(value) if is_number else math.nan
 
 
 def _require_one_kind(references: list[Reference]) -> None:

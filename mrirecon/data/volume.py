@@ -1,16 +1,20 @@
 """One volume of k-space in a fastMRI `.h5` file."""
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from mrirecon.data.facts import Facts
 from mrirecon.data.handles import handle
 from mrirecon.data.header import Header
-from mrirecon.data.layout import Facts, complex_parts, read_facts, reading
+from mrirecon.data.layout import complex_parts, read_facts
+from mrirecon.data.links import find_dataset
+from mrirecon.data.opening import reading
+from mrirecon.data.values import require_sound
 from mrirecon.errors import InputError
 
 
@@ -38,6 +42,10 @@ class Volume:
     @cached_property
     def facts(self) -> Facts:
         """Everything but the samples."""
+        return self.describe()
+
+    def describe(self) -> Facts:
+        """Read the facts of the file, at every call; takes no lock that another thread may hold at a fork."""
         return read_facts(self.path, self.name)
 
     @property
@@ -98,7 +106,7 @@ class Volume:
     @property
     def mask_seed_name(self) -> str:
         """Seeds evaluation masks: the bare original file name, which copies keep as an attribute."""
-        return str(self.attrs.get("mask_seed_name", self.path.name))
+        return str(self.attrs.get("mask_seed_name") or self.path.name)
 
     @property
     def file_mask(self) -> np.ndarray | None:
@@ -120,7 +128,18 @@ class Volume:
         """Maximum of the stored reference over all slices, whichever are selected; 0 without a reference."""
         if self.facts.target_key is None:
             return 0.0
-        largest = max(float(self.target(i).max()) for i in range(self.n_slices))
+        return self.search_target(lambda: None)
+
+    def search_target(self, seen: Callable[[], None]) -> float:
+        """The maximum of the reference, of which every slice is read; `seen` is called after each.
+
+        Raises:
+            InputError: It cannot be read, holds NaN, infinity or huge values, or has no positive value.
+        """
+        largest = 0.0
+        for i in range(self.n_slices):
+            largest = max(largest, float(self.target(i).max()))
+            seen()
         if largest <= 0:
             raise InputError(f"{self.name}: {self.facts.target_key} has no positive value; write it anew or remove it")
         return largest
@@ -130,14 +149,15 @@ class Volume:
 
         Raises:
             IndexError: There is no slice `i`.
-            InputError: The samples cannot be read, or hold NaN or infinity.
+            InputError: The samples cannot be read, or hold NaN, infinity or huge values.
         """
         stored = self._read("kspace", i)
         real, imaginary = complex_parts(stored.dtype) or ("", "")
         values = stored if not real else stored[real] + 1j * stored[imaginary]
         with np.errstate(over="ignore"):  # an overflow of complex128 is found as infinity below
             values = values.astype(np.complex64, copy=False)
-        self._require_finite(values, "kspace", i)
+        with reading(self.name):
+            require_sound(values, "kspace", i)
         return values[None] if self.single_coil else values
 
     def target(self, i: int) -> np.ndarray:
@@ -145,27 +165,22 @@ class Volume:
 
         Raises:
             IndexError: There is no slice `i`.
-            InputError: There is no reference, it cannot be read, or it holds NaN or infinity.
+            InputError: There is no reference, it cannot be read, or it holds NaN, infinity or huge values.
         """
         key = self.facts.target_key
         if key is None:
             raise InputError(f"{self.name}: has no reference image; reconstruct it, but do not train on or score it")
         with np.errstate(over="ignore"):
             values = self._read(key, i).astype(np.float32, copy=False)
-        self._require_finite(values, key, i)
+        with reading(self.name):
+            require_sound(values, key, i)
         return values
 
     def _read(self, key: str, i: int) -> np.ndarray:
         if not 0 <= i < self.n_slices:
             raise IndexError(f"{self.name} has slices 0 to {self.n_slices - 1}, not {i}")
         with reading(self.name):
-            dataset = handle(self.path)[key]
-            if not isinstance(dataset, h5py.Dataset):
+            dataset = find_dataset(handle(self.path), key)
+            if dataset is None:
                 raise InputError(f"'{key}' changed while it was in use")
             return dataset[i]
-
-    def _require_finite(self, values: np.ndarray, key: str, i: int) -> None:
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"{self.name}: {key} holds NaN or infinity in slice {i}; repair, replace or remove the file"
-            )

@@ -1,13 +1,13 @@
 """The model card of an exported network: one page of Markdown, made of what the run folder says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import load
 from mrirecon.report.card_scores import scores
-from mrirecon.report.markdown import counts, in_words, name_of, table
+from mrirecon.report.markdown import counts, escaped, in_words, safe_name, table
 from mrirecon.report.run_files import read_json
 from mrirecon.report.snippets import snippet
 from mrirecon.runs import RunFolder
@@ -44,9 +44,11 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """The card, Markdown; it holds no name of a patient, a volume or a folder of this machine."""
-    trained, recorded = load(TrainConfig, facts.run.config), read_json(facts.run.provenance)
+    trained, recorded = load(TrainConfig, facts.run.config), escaped(read_json(facts.run.provenance))
+    facts = replace(facts, data=escaped(facts.data))
+    network, norm, optimizer = map(safe_name, (trained.model.name, trained.model.norm, trained.optimizer.name))
     parts = {
-        f"Model card: {trained.model.name}, {name_of(trained.model.norm)} norm, {name_of(trained.optimizer.name)}": (
+        f"Model card: {network}, {norm} norm, {optimizer}": (
             f"Reconstructs undersampled MRI: from the zero-filled image to an image like that of full sampling. "
             f"Made by `mrirecon export` from the {facts.checkpoint} checkpoint of a training run."
         ),
@@ -54,7 +56,7 @@ def model_card(facts: CardFacts) -> str:
         "Use": _use(facts),
         "Data": _data(facts, trained, recorded),
         "Recipe": _recipe(trained, recorded),
-        "Scores": scores(facts.run, facts.checkpoint, recorded.get("protocol", trained.protocol)),
+        "Scores": scores(facts.run, facts.checkpoint, recorded.get("protocol", safe_name(trained.protocol))),
         "Limits": _limits(facts, trained, recorded),
         "Provenance": _provenance(facts, recorded),
     }
@@ -113,9 +115,9 @@ def _recipe(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
         [
             f"- optimizer: {in_words(asdict(trained.optimizer))}",
             f"- schedule: {in_words(asdict(trained.schedule))}",
-            f"- loss: {name_of(trained.loss)}",
+            f"- loss: {safe_name(trained.loss)}",
             f"- length: {length}; {trained.batch_size} x {trained.accumulate} slices per step; "
-            f"precision {recorded.get('precision', trained.precision)}",
+            f"precision {recorded.get('precision', safe_name(trained.precision))}",
             f"- averaged weights: {'none' if average.name == 'none' else in_words(asdict(average))}",
             f"- seed: {trained.seed}",
         ]
@@ -123,7 +125,7 @@ def _recipe(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
 
 
 def _limits(facts: CardFacts, trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
-    seen = facts.data["acquisitions"] if facts.data else dict.fromkeys(trained.data.acquisition)
+    seen = facts.data["acquisitions"] if facts.data else dict.fromkeys(escaped(trained.data.acquisition))
     lines = [
         "- not for clinical use: not a medical device, not validated for diagnosis; it can remove or invent structure",
         f"- trained for Cartesian sampling with these masks only: {_masks(trained, recorded)}",
@@ -151,7 +153,7 @@ def _versions(source: Mapping[str, Any]) -> str:
 
 def _masks(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
     masks = recorded.get("masks") or {}
-    name = masks.get("name", trained.data.mask)
+    name = masks.get("name", safe_name(trained.data.mask))
     accelerations = masks.get("accelerations", trained.data.acceleration)
     fractions = masks.get("center_fractions", trained.data.center_fraction) or [None] * len(accelerations)
     pairs = [

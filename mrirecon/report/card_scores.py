@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mrirecon.report.markdown import table
+from mrirecon.report.markdown import escaped, table
 from mrirecon.report.run_files import read_json, read_rows
 from mrirecon.runs import RunFolder
 
@@ -24,13 +24,13 @@ def _validation(run: RunFolder, checkpoint: str, protocol: str) -> str:
         return "No validation is recorded."
     row = max(rows, key=lambda r: float(r["val_ssim"])) if checkpoint == "best" else rows[-1]
     scores = ", ".join(f"{m.upper()} {float(row[f'val_{m}']):{digits}}" for m, digits in _METRICS.items())
-    return f"Validation in training, {checkpoint} (step {row['step']}), {protocol}: {scores}."
+    return f"Validation in training, {checkpoint} (step {escaped(row['step'])}), {protocol}: {scores}."
 
 
 def _evaluations(run: RunFolder) -> str:
     rows: list[list[str]] = []
     for path in sorted(run.path.glob("evaluation/*/summary.json")):
-        rows += _evaluation_rows(path.parent.name, read_json(path))
+        rows += _evaluation_rows(escaped(path.parent.name), escaped(read_json(path)))
     if not rows:
         return "The run has not been evaluated (`mrirecon evaluate RUN`)."
     header = ["evaluation", "protocol", "image", "volumes (patients)", "SSIM", "PSNR", "NMSE"]

@@ -1,6 +1,7 @@
 """Pictures: reconstructions beside their reference, and training curves. Arrays in, PNG files out."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,7 @@ def draw_slice(path: Path, figure: SliceFigure) -> None:
     """
     white = float(np.percentile(figure.target, _WHITE_PERCENTILE)) or float(figure.target.max()) or 1.0
     grid = _Grid(figure.target.shape, len(figure.panels) + 1)
-    grid.canvas.text(0.5, 1 - 4 / grid.height, figure.title, fontsize=9, ha="center", va="top")
+    grid.canvas.text(0.5, 1 - 4 / grid.height, figure.title, fontsize=9, ha="center", va="top", parse_math=False)
     _show(grid.cell(0, 0), figure.target, white, "target", "")
     _write_notes(grid.cell(1, 0), figure.notes)
     for column, panel in enumerate(figure.panels, 1):
@@ -55,7 +56,9 @@ def draw_slice(path: Path, figure: SliceFigure) -> None:
         _show(grid.cell(0, column), panel.image, white, panel.name, panel.caption)
         _show(grid.cell(1, column), error, white, "", f"|error| x {ERROR_GAIN}, same scale")
     drawn = FigureCanvasAgg(grid.canvas)
-    drawn.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in another script
+        drawn.draw()
     with replacing(path) as temporary:
         Image.fromarray(np.asarray(drawn.buffer_rgba())).convert("L").save(temporary, "PNG", optimize=True)
 
@@ -82,7 +85,7 @@ def draw_curves(path: Path, training: Series, validation: Series, title: str = "
     (steps, losses), (val_steps, val_ssims) = training, validation
     canvas = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
     left = canvas.subplots()
-    left.set_title(title, fontsize=10)
+    left.set_title(title, fontsize=10, parse_math=False)
     left.set_xlabel("optimizer step")
     left.set_ylabel("training loss", color="tab:blue")
     left.plot(steps, losses, color="tab:blue", linewidth=1)
@@ -126,8 +129,8 @@ def _show(axis: Axes, image: np.ndarray, white: float, name: str, caption: str) 
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_visible(False)
-    axis.set_title(_clipped(name), fontsize=9, pad=3)
-    axis.set_xlabel(caption, fontsize=7.5, labelpad=4)
+    axis.set_title(_clipped(name), fontsize=9, pad=3, parse_math=False)
+    axis.set_xlabel(caption, fontsize=7.5, labelpad=4, parse_math=False)
 
 
 def _write_notes(axis: Axes, notes: Sequence[str]) -> None:
@@ -141,6 +144,7 @@ def _write_notes(axis: Axes, notes: Sequence[str]) -> None:
         va="center",
         transform=axis.transAxes,
         linespacing=1.5,
+        parse_math=False,
     )
 
 

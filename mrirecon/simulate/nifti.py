@@ -7,6 +7,7 @@ from zlib import crc32
 import numpy as np
 from scipy import ndimage
 
+from mrirecon.data.limits import n_bytes, require_room
 from mrirecon.errors import InputError
 
 
@@ -55,8 +56,12 @@ def load_magnitude(path: str) -> MagnitudeSource:
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file; --from takes a NIfTI volume (.nii or .nii.gz), or phantom")
     try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))
+        image = nibabel.load(path)
+        require_room(f"{path} of shape {image.shape}", n_bytes(image.shape, np.dtype(float).itemsize))
+        image = nibabel.as_closest_canonical(image)
         values = np.asarray(image.dataobj)
+    except InputError:
+        raise
     except Exception as error:  # a damaged file makes nibabel, gzip and zlib raise anything
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(f"{path} cannot be read as NIfTI ({reason}); --from takes .nii or .nii.gz files") from error

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-from PIL import Image
 
-from mrirecon.data.layout import plain_value
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.report.montage import draw_montage
+from mrirecon.workflows.files_there import FileThere, describe_files
 from mrirecon.workflows.prediction_file import write_prediction
 
 FORMATS = ("h5", "png")
 Facts = dict[str, Any]
+There = Mapping[Path, FileThere]
 _SAME = (
     "weights_sha256",
     "source",
@@ -42,30 +41,25 @@ class OutputFiles:
         Raises:
             InputError: Something else is in the way, and may not be replaced.
         """
-        in_the_way = [(path, why) for volume in volumes for path, why in self._others(volume)]
+        there = describe_files(path for volume in volumes for path in self._paths(volume))
+        in_the_way = [(path, why) for volume in volumes for path, why in self._others(volume, there)]
         for path, why in in_the_way:
-            if path.is_dir() or _holds_kspace(path):
+            if path.is_dir() or (path in there and there[path].has_kspace):
                 raise InputError(f"{path} {why}, which is never replaced; choose another --output")
         if in_the_way and not overwrite:
             path, why = in_the_way[0]
             more = f" ({len(in_the_way)} such files)" if len(in_the_way) > 1 else ""
             raise InputError(f"{path} is there already, {why}{more}; add --overwrite or choose another --output")
-        return [volume for volume in volumes if self._missing(volume)]
+        return [volume for volume in volumes if self._missing(volume, there)]
 
     def write(self, volume: Volume, images: np.ndarray) -> None:
         """Write what is missing of a volume, each file whole or not at all.
 
         Raises:
-            WorkFailedError: Images that are not finite, or a file that cannot be written.
+            WorkFailedError: A file cannot be written.
         """
         facts = self.facts(volume)
-        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))
-        if len(bad):
-            raise WorkFailedError(
-                f"{facts['reconstructor']} gives NaN or infinity in slice {bad[0]} of {volume.name}; "
-                "what is finished is kept (--precision fp32, or another checkpoint?)"
-            )
-        for path in self._missing(volume):
+        for path in self._missing(volume, describe_files(self._paths(volume))):
             try:
                 _WRITERS[path.suffix[1:]](path, images, facts)
             except OSError as error:
@@ -77,15 +71,15 @@ class OutputFiles:
     def _paths(self, volume: Volume) -> list[Path]:
         return [self.folder / Path(volume.name).with_suffix(f".{ending}") for ending in self.formats]
 
-    def _missing(self, volume: Volume) -> list[Path]:
+    def _missing(self, volume: Volume, there: There) -> list[Path]:
         facts = self.facts(volume)
-        return [path for path in self._paths(volume) if not path.is_file() or _difference(_read_facts(path), facts)]
+        return [p for p in self._paths(volume) if p not in there or _difference(there[p].facts, facts)]
 
-    def _others(self, volume: Volume) -> list[tuple[Path, str]]:
+    def _others(self, volume: Volume, there: There) -> list[tuple[Path, str]]:
         """What stands where files of this volume shall go and is none, and why it is none."""
         facts = self.facts(volume)
-        there = [(path, _what_it_is(path, facts)) for path in self._paths(volume) if os.path.lexists(path)]
-        return [(path, why) for path, why in there if why]
+        reasons = [(path, _what_it_is(path, there, facts)) for path in self._paths(volume) if os.path.lexists(path)]
+        return [(path, why) for path, why in reasons if why]
 
 
 def require_writable(folder: Path) -> None:
@@ -99,12 +93,12 @@ def require_writable(folder: Path) -> None:
         raise InputError(f"no permission to write to {place}; choose another --output")
 
 
-def _what_it_is(path: Path, facts: Facts) -> str:
+def _what_it_is(path: Path, there: There, facts: Facts) -> str:
     if path.is_dir():
         return "is a folder"
-    if _holds_kspace(path):
+    found, has_kspace = there.get(path, ({}, False))
+    if has_kspace:
         return "holds k-space"
-    found = _read_facts(path)
     if _SAME[0] not in found:
         return "not made by mrirecon reconstruct"
     return _difference(found, facts)
@@ -131,26 +125,6 @@ def _deciding(facts: Facts) -> list[str]:
 
 def _short(value: str) -> str:
     return value[:12] if len(value) == 64 else value
-
-
-def _read_facts(path: Path) -> dict[str, str]:
-    """What a file says of itself; nothing where it is damaged or something else."""
-    try:
-        if path.suffix == ".png":
-            with Image.open(path) as picture:
-                return {str(key): str(value) for key, value in picture.info.items()}
-        with h5py.File(path, "r") as file:
-            return {key: str(plain_value(file.attrs[key])) for key in file.attrs}
-    except Exception:  # a damaged file makes h5py and Pillow raise anything
-        return {}
-
-
-def _holds_kspace(path: Path) -> bool:
-    try:
-        with h5py.File(path, "r") as file:
-            return "kspace" in file
-    except (Exception, SystemError):
-        return False
 
 
 def _write_h5(path: Path, images: np.ndarray, facts: Facts) -> None:

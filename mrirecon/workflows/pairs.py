@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mrirecon.data.references import Images, Reference, open_reconstruction
+from mrirecon.data.references import Images, Reference, open_reconstructions
 from mrirecon.errors import InputError
 from mrirecon.evaluation.metrics import WINDOW
 from mrirecon.evaluation.protocol import FASTMRI_V1_SQUARE, Protocol, scored_grid
@@ -43,7 +43,8 @@ def pair_files(
             f"{folder} has no {missing[0]} ({len(missing)} of {len(targets)} targets have no prediction); "
             f"put a file of the target's name there{hint}"
         )
-    return [_pair(target, open_reconstruction(paths[target.name], target.name), protocol) for target in targets]
+    predictions = open_reconstructions([(paths[target.name], target.name) for target in targets])
+    return [_pair(target, found, protocol) for target, found in zip(targets, predictions, strict=True)]
 
 
 def extra_files(folder: Path, targets: Sequence[Reference]) -> list[str]:

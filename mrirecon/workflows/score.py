@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config import ScoreConfig
-from mrirecon.data.references import Reference, list_references
+from mrirecon.data.references import Reference, list_references, search_images
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.evaluation.protocol import Protocol, crop_protocol
@@ -49,6 +49,7 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
     pairs = pair_files(Path(predictions), chosen, protocol, among=references)
     for note in _notes(config, chosen, extra_files(Path(predictions), references)):
         say(f"note: {note}")
+    search_images([images for pair in pairs for images in (pair.target, pair.prediction)])
     scores = score_pairs(pairs, f"{name}, {protocol.name}")
     results = [_result(config, name, protocol, target, s.score) for target, s in zip(chosen, scores, strict=True)]
     line = fastmri_line(results, [s.mse for s in scores])

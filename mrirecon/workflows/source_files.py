@@ -3,13 +3,13 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
+from mrirecon.data.facts import Facts
 from mrirecon.data.files import h5_files
 from mrirecon.data.folder import split_folders
-from mrirecon.data.layout import Facts, read_facts
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
@@ -17,10 +17,9 @@ from mrirecon.errors import InputError
 class KSpaceVolume(Volume):
     """A volume whose reference gives the size of the image, but whose reference's values nobody needs."""
 
-    @cached_property
-    def facts(self) -> Facts:
+    def describe(self) -> Facts:
         """Everything but the samples, as if there were no reference."""
-        return replace(read_facts(self.path, self.name), target_key=None)
+        return replace(super().describe(), target_key=None)
 
 
 def list_sources(files: Sequence[str | os.PathLike[str]]) -> list[Volume]:

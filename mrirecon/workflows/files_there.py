@@ -1,0 +1,46 @@
+"""What files that stand where output shall go say of themselves; anybody may have put them there."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+from PIL import Image
+
+from mrirecon.data.attributes import plain_value, read_attributes
+from mrirecon.data.quarantine import Alive, Found, Job, examine
+from mrirecon.errors import InputError
+
+
+class FileThere(NamedTuple):
+    """A file as it describes itself; nothing where it is damaged or something else."""
+
+    facts: dict[str, str]
+    has_kspace: bool
+
+
+def describe_files(paths: Iterable[Path]) -> dict[Path, FileThere]:
+    """The `.h5` and `.png` files among `paths` that exist, each read in quarantine."""
+    there = [path for path in paths if path.is_file()]
+    found = examine([Job(path.name, partial(_describe, path)) for path in there])
+    return {path: _understood(answer) for path, answer in zip(there, found, strict=True)}
+
+
+def _understood(answer: Found | InputError) -> FileThere:
+    return FileThere({}, False) if isinstance(answer, InputError) else FileThere(**answer)
+
+
+def _describe(path: Path, _alive: Alive) -> Found:
+    facts, has_kspace = {}, False
+    try:
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                facts = {str(key): str(plain_value(value)) for key, value in picture.info.items()}
+        else:
+            with h5py.File(path, "r") as file:
+                has_kspace = "kspace" in list(file)  # `in file` would follow a link
+                facts = {key: str(value) for key, value in read_attributes(file).items()}
+    except (Exception, SystemError):  # a damaged file makes h5py and Pillow raise anything
+        facts = {}
+    return {"facts": facts, "has_kspace": has_kspace}

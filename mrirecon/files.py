@@ -1,5 +1,6 @@
 """Files appear whole or not at all: write under a temporary name, then rename."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -32,3 +33,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON to `path` atomically."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the file system has no room; h5py and torch wrap the system's error in their own words."""
+    said = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    return said or (error.__cause__ is not None and is_disk_full(error.__cause__))

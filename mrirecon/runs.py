@@ -11,7 +11,7 @@ from mrirecon.errors import InputError
 _CONTENTS = (
     *("config.yaml", "provenance.json", "split.json", "curves.csv", "weights.safetensors", "report.html"),
     "lr-find.csv",
-    *("checkpoints", "figures", "evaluation", "export", "tensorboard", "wandb"),
+    *("checkpoints", "figures", "evaluation", "export", "tensorboard", "wandb", "slurm"),
 )
 
 
@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
+        """Folder of the checkpoints, each with its SHA-256 in a file beside it."""
         return self.path / "checkpoints"
 
     @property
@@ -72,17 +72,22 @@ class RunFolder:
         return self.path / "export"
 
     @property
+    def slurm(self) -> Path:
+        """Logs and job files of a run that was submitted to SLURM; made before the run, and kept when it begins."""
+        return self.path / "slurm"
+
+    @property
     def report(self) -> Path:
         """The run's page, HTML."""
         return self.path / "report.html"
 
     def checkpoint(self, which: str) -> Path:
-        """`best` (highest validation SSIM) or `last`.
+        """`best` (highest validation SSIM), `last`, or `previous` (the one before `last`, while a run is not done).
 
         Raises:
             InputError: Another name.
         """
-        if which not in ("best", "last"):
+        if which not in ("best", "last", "previous"):
             raise InputError(f"unknown checkpoint '{which}'; use best or last")
         return self.checkpoints / f"{which}.ckpt"
 
@@ -115,11 +120,11 @@ def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> R
     Raises:
         InputError: The folder holds something and `overwrite` is off, or it holds something that is no run.
     """
-    path = Path(output) if output else _unused(Path("runs") / f"{default_name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    path = Path(output) if output else default_path(default_name)
     run = RunFolder(path)
     require_replaceable(path, overwrite)
-    if path.is_dir() and any(path.iterdir()):
-        shutil.rmtree(path)
+    for old in _left_in(run):
+        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,12 +132,18 @@ def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> R
     return run
 
 
-def _unused(path: Path) -> Path:
-    """Two runs started within one second must not share a folder."""
-    candidate, n = path, 2
+def default_path(name: str) -> Path:
+    """runs/<name>-<date and time>; two runs started within one second do not share a folder."""
+    candidate = path = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    n = 2
     while candidate.exists():
         candidate, n = path.with_name(f"{path.name}-{n}"), n + 1
     return candidate
+
+
+def _left_in(run: RunFolder) -> list[Path]:
+    """What an earlier run left; the files of the job that is about to begin one are not that."""
+    return [path for path in run.path.iterdir() if path != run.slurm] if run.path.is_dir() else []
 
 
 def require_replaceable(path: Path, overwrite: bool) -> None:
@@ -143,9 +154,9 @@ def require_replaceable(path: Path, overwrite: bool) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give a folder for the run (--output)")
-    if not path.is_dir() or not any(path.iterdir()):
-        return
     run = RunFolder(path)
+    if not _left_in(run):
+        return
     if not overwrite:
         raise InputError(
             f"{run.path} is not empty; choose another --output, add --overwrite, "

@@ -97,6 +97,7 @@ def test_every_loss_is_least_for_the_target_and_points_there(name, images):
         ("l2", "unknown loss 'l2'"),
         ("torch.nn.Linear", "cannot be made"),
         ("torch.nn.Identity", "no loss"),
+        ("torch.nn.BCELoss", "no loss .* between 0 and 1"),
         ({"class_path": "torch.nn.L1Loss", "init_args": {"reduction": "none"}}, "one number"),
     ],
 )

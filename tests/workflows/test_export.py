@@ -18,6 +18,7 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import load_reconstructor
+from mrirecon.training.checkpoint_hashes import hash_file
 from mrirecon.training.deployable import Deployable
 from mrirecon.training.module import ReconModule
 from mrirecon.training.portable import load_portable
@@ -279,6 +280,7 @@ def test_last_is_not_best(small_data, tmp_path):
     state = torch.load(run.checkpoint("last"), weights_only=True)
     state["state_dict"] = {name: value + 1 for name, value in state["state_dict"].items()}
     torch.save(state, run.checkpoint("last"))
+    hash_file(run.checkpoint("last")).unlink()
     found = {
         which: load_portable(
             export(ExportConfig(checkpoint=which, overwrite=True), str(run.path)) / "model.safetensors"

@@ -148,7 +148,7 @@ def test_images_that_are_not_finite_are_no_result(folder, monkeypatch):
         return sample.image * (np.nan if sample.volume[0] == "own.h5" and int(sample.slice_idx[0]) == 1 else 1)
 
     monkeypatch.setattr(ZeroFilled, "__call__", diverged)
-    with pytest.raises(WorkFailedError, match=r"zero-filled gives NaN or infinity in slice 1 of own.h5"):
+    with pytest.raises(InputError, match=r"zero-filled gives NaN or infinity in slice 1 of own.h5"):
         reconstruct(config(folder), "zero-filled", [folder])
     assert "own.h5" not in left_over(folder.parent / "out")
 

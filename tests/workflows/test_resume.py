@@ -15,6 +15,7 @@ from mrirecon import configfile
 from mrirecon.config import AverageConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.errors import InputError, Stopped
 from mrirecon.runs import open_run
+from mrirecon.training.checkpoint_files import CheckpointFiles
 from mrirecon.training.module import ReconModule
 from mrirecon.training.optimizers import OPTIMIZERS
 from mrirecon.workflows.train import resume_training, train
@@ -216,11 +217,11 @@ def test_a_kill_between_best_and_last_loses_neither(quick, monkeypatch):
     whole = train(quick("whole"))
     config = quick("killed")
 
-    def killed(source, target):
+    def killed(files):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mrirecon.training.keeper.shutil.copyfile", killed)
+        patch.setattr(CheckpointFiles, "copy_best", killed)
         with pytest.raises(KeyboardInterrupt):
             train(replace(config, checkpoint_every=3))
     run = open_run(config.output)

@@ -1,0 +1,55 @@
+"""What a checkpoint may be: an archive with right checksums, of tensors that hold what they claim, weights finite."""
+
+import zipfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+_WEIGHTS = ("state_dict", "training_weights")
+
+
+def require_archive(handle: BinaryIO) -> None:
+    """Check the archive's own checksums, which torch does not look at; for checkpoints without a hash file.
+
+    Raises:
+        ValueError: A member was changed.
+    """
+    if zipfile.is_zipfile(handle):
+        with zipfile.ZipFile(handle) as archive:
+            if bad := archive.testzip():
+                raise ValueError(f"{bad} in it was changed")
+    handle.seek(0)
+
+
+def require_sound(state: Any) -> None:
+    """Check what was loaded.
+
+    Raises:
+        TypeError: It is no dictionary.
+        ValueError: A tensor is not plain, or claims more than it holds; weights that are not finite.
+    """
+    if not isinstance(state, dict):
+        raise TypeError(f"it holds a {type(state).__name__}")
+    for tensor in _tensors(state):
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"it holds a tensor of another kind ({tensor.layout}, {tensor.dtype})")
+        if tensor.untyped_storage().nbytes() < tensor.nbytes:
+            raise ValueError(f"a tensor of shape {tuple(tensor.shape)} claims more than it holds")
+    for name in _WEIGHTS:
+        for tensor in _tensors(state.get(name)):
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} has NaN or infinity, which no training saves")
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item

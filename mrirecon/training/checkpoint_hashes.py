@@ -1,0 +1,109 @@
+"""A SHA-256 beside each checkpoint, in a file that `sha256sum -c` reads: is a checkpoint still what was written?
+
+While a checkpoint is being replaced, its hash file names the old content and the new one.
+"""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrirecon.errors import InputError
+from mrirecon.files import write_text
+from mrirecon.training.checkpoint_content import require_archive, require_sound
+
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_LONGEST = 10_000  # characters of a hash file that are looked at
+
+
+class ChangedError(InputError):
+    """A checkpoint is not the file that was written."""
+
+
+def hash_file(checkpoint: Path) -> Path:
+    """Where the hash of a checkpoint stands."""
+    return checkpoint.with_name(f"{checkpoint.name}.sha256")
+
+
+def listed(checkpoint: Path) -> set[str] | None:
+    """The hashes that a checkpoint may have; None: it has no hash file, as in runs of earlier versions."""
+    try:
+        with hash_file(checkpoint).open(encoding="ascii", errors="replace") as handle:
+            found = map(_LINE.fullmatch, handle.read(_LONGEST).splitlines())
+    except FileNotFoundError:
+        return None
+    return {match[1] for match in found if match and match[2] == checkpoint.name}
+
+
+def write_listed(checkpoint: Path, digests: Iterable[str]) -> None:
+    """Write the hash file."""
+    write_text(hash_file(checkpoint), "".join(f"{digest}  {checkpoint.name}\n" for digest in digests))
+
+
+def digest_of(handle: BufferedReader) -> str:
+    """SHA-256 of what is left of a file, 64 hex digits."""
+    return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def opened(checkpoint: Path) -> Iterator[BufferedReader]:
+    """Open a checkpoint that is what its hash file says, if it has one.
+
+    Raises:
+        ChangedError: It is not.
+    """
+    accepted = listed(checkpoint)
+    with checkpoint.open("rb") as handle:
+        if accepted is not None:
+            # A training may replace both files meanwhile: at any time one of the two readings names what was opened.
+            if digest_of(handle) not in accepted | (listed(checkpoint) or set()):
+                raise ChangedError(
+                    f"{checkpoint} does not match its SHA-256 in {hash_file(checkpoint).name}; restore it or train "
+                    "again (or, if you changed it yourself, delete that file)"
+                )
+            handle.seek(0)
+        yield handle
+
+
+def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; nothing in it can run code.
+
+    Raises:
+        ChangedError: It does not match its hash.
+        InputError: It is missing, damaged, or holds more than plain values and tensors.
+    """
+    try:
+        with opened(checkpoint) as handle, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tensors that are refused below
+            if listed(checkpoint) is None:
+                require_archive(handle)
+            state = torch.load(handle, map_location="cpu", weights_only=True)
+        require_sound(state)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"{checkpoint} is damaged or no checkpoint of a training ({reason})") from None
+    return state
+
+
+def sound_digest(checkpoint: Path) -> str | None:
+    """The hash of a checkpoint that is there and sound: matches its hash file or, where there is none, can be loaded.
+
+    None: it is absent or damaged.
+    """
+    accepted = listed(checkpoint)
+    try:
+        if accepted is None:
+            load_checkpoint(checkpoint)
+        with checkpoint.open("rb") as handle:
+            found = digest_of(handle)
+    except (InputError, OSError):
+        return None
+    return found if accepted is None or found in accepted else None

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader
 
+from mrirecon import ranks
 from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_folder, select
-from mrirecon.data.loaders import StreamLoader, unit_loader
+from mrirecon.data.loaders import StreamLoader, UnitLoader
 from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec
+from mrirecon.data.shares import unit_costs
 from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import ImageSample, KSpaceSample, to_image
 from mrirecon.data.units import cut_units
@@ -20,13 +21,17 @@ from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
 class ReconDataModule(pl.LightningDataModule):
     """Slices of the training volumes with masks that change every epoch, and validation volumes with fixed ones.
 
+    In a group of processes each gets its share of both, as the group is when the loaders are made.
+
     Args:
         config: Folder, masks, selection, workers.
-        batch_size: Slices per batch; a batch holds images of one shape.
+        batch_size: Slices per batch of one process; a batch holds images of one shape.
         val_volumes: Number of validation volumes, drawn by seed; 0: all.
         seed: Seed of order and masks; of split and selection too, unless `config` has a `split_seed`.
         transform: Makes each sample of its k-space.
         protocol: Decides the validation masks, and whether val is halved.
+        normalised_together: Slices that BatchNorm saw as one batch in training; 0: `batch_size`. See
+            `recalibration_batches`.
 
     Raises:
         InputError: From `open_split`, before any work: see there.
@@ -40,8 +45,10 @@ class ReconDataModule(pl.LightningDataModule):
         seed: int = 0,
         transform: Callable[[KSpaceSample], ImageSample] = to_image,
         protocol: Protocol = FASTMRI_V1,
+        normalised_together: int = 0,
     ) -> None:
         super().__init__()
+        self.normalised_together = normalised_together or batch_size
         self.config, self.batch_size, self.seed, self.transform = config, batch_size, seed, transform
         self.protocol = protocol
         folder = open_folder(config, seed, protocol.halves_val)
@@ -54,6 +61,7 @@ class ReconDataModule(pl.LightningDataModule):
         self.train_set = self._dataset(self.train_volumes, self.spec)
         self._dataset(self.val_volumes, self.spec.only(0))  # says what is wrong with the files before any work
         self.stream = self._stream()
+        self.stream.share(ranks.rank(), ranks.world_size())
 
     def _check_masks(self) -> None:
         """Draw each mask once: a center fraction that leaves nothing to undersample must not show in the middle."""
@@ -77,29 +85,37 @@ class ReconDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> StreamLoader:
         """The resumable stream of training batches."""
+        self.stream.share(ranks.rank(), ranks.world_size())
         return StreamLoader(self.train_set, self.stream, self.config.workers)
 
     def recalibration_batches(self, n: int) -> Iterable[ImageSample]:
-        """The first `n` training batches of the first epoch (all, if there are fewer), the same each time."""
-        return self.first_batches(min(n, self.stream.batches_per_epoch))
+        """The first `n` training batches of the first epoch (all, if there are fewer), the same each time.
+
+        They are those of one process alone, on every process.
+        """
+        stream = self._stream(self.normalised_together)
+        stream.n_batches = min(n, stream.batches_per_epoch)
+        return StreamLoader(self.train_set, stream)
 
     def first_batches(self, n: int) -> StreamLoader:
-        """The first `n` batches of the training, over as many epochs as that takes; the stream itself stays put."""
+        """The first `n` batches of one process, over as many epochs as that takes; the stream itself stays put."""
         stream = self._stream()
         stream.n_batches = n
         return StreamLoader(self.train_set, stream)
 
-    def _stream(self) -> BatchStream:
+    def _stream(self, batch_size: int = 0) -> BatchStream:
         shapes, fixed = self.train_set.image_shapes, self.config.fixed_masks
-        return BatchStream(shapes, self.batch_size, seed=self.seed, fixed_masks=fixed)
+        return BatchStream(shapes, batch_size or self.batch_size, seed=self.seed, fixed_masks=fixed)
 
-    def val_dataloader(self) -> Sequence[DataLoader]:
+    def val_dataloader(self) -> Sequence[UnitLoader]:
         """One loader per acceleration, in fixed units."""
-        loaders = []
-        for i in range(len(self.spec.accelerations)):
-            dataset = self._dataset(self.val_volumes, self.spec.only(i))
-            loaders.append(unit_loader(dataset, cut_units(dataset.items, self.batch_size), self.config.workers))
-        return loaders
+        return [self._unit_loader(self.spec.only(i)) for i in range(len(self.spec.accelerations))]
+
+    def _unit_loader(self, spec: MaskSpec) -> UnitLoader:
+        dataset = self._dataset(self.val_volumes, spec)
+        units = cut_units(dataset.items, self.batch_size)
+        costs = unit_costs(units, dataset.items, self.val_volumes)
+        return UnitLoader(dataset, units, self.config.workers, costs, ranks.rank(), ranks.world_size())
 
     def _dataset(self, volumes: list[Volume], spec: MaskSpec) -> SliceDataset:
         return SliceDataset(

@@ -85,6 +85,10 @@ class SliceDataset(Dataset[Any]):
         sample = self._sample(volume, slice_idx, self._mask(volume, seed))
         return sample if self.transform is None else self.transform(sample)
 
+    def scoring_mask(self, volume: Volume) -> Mask:
+        """The mask that all slices of a volume are scored with."""
+        return self._mask(volume, None)
+
     def _mask(self, volume: Volume, seed: int | Sequence[int] | None) -> Mask:
         if self.spec is None:
             return stored_mask(volume)

@@ -3,6 +3,10 @@
 A run is one stream of batches. Batch `k` belongs to epoch `k // batches_per_epoch`, and its content is a pure
 function of (seed, epoch, rank); so a run that was stopped goes on at batch `k` with the same slices and
 the same masks, whatever its workers had read ahead.
+
+Processes share each batch: the stream is cut into groups of `batch_size` slices for each of them, and every process
+takes its part of every group. So 1 process with batches of 4, 2 with batches of 2 and 4 with batches of 1 see the same
+slices under the same masks in the same steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +21,10 @@ class BatchStream:
 
     Args:
         image_shapes: `(height, width)` of each slice's image.
-        batch_size: Slices per batch; the last batch of a shape may be smaller, no slice is left out.
+        batch_size: Slices per batch of one process; the last batch of a shape may be smaller, no slice is left out.
         n_batches: Length of the stream; `None`: one epoch.
         seed: Seed of order and masks.
-        rank, world_size: Each process takes every `world_size`-th batch of an epoch.
+        rank, world_size: Which of how many processes; see `share`.
         fixed_masks: A slice keeps its mask's seed in every epoch.
     """
 
@@ -37,24 +41,41 @@ class BatchStream:
         self._of_shape: dict[tuple[int, int], list[int]] = {}
         for index, shape in enumerate(image_shapes):
             self._of_shape.setdefault((shape[0], shape[1]), []).append(index)
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.fixed_masks = fixed_masks
-        per_shape = (-(-len(indices) // batch_size) for indices in self._of_shape.values())
-        self.batches_per_epoch = sum(per_shape) // world_size
+        self.batch_size, self.seed, self.fixed_masks = batch_size, seed, fixed_masks
         self.n_slices = len(image_shapes)
-        self.n_batches = self.batches_per_epoch if n_batches is None else n_batches
+        self._n_batches = n_batches
         self.start = 0
         self.first_epoch = 0
+        self.share(rank, world_size)
+
+    def share(self, rank: int, world_size: int) -> None:
+        """Take the part of process `rank` of `world_size` from now on."""
+        self.rank, self.world_size = rank, world_size
         self._sized_epoch, self._sizes = -1, list[int]()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of one pass over the slices, the same on every process."""
+        size = self.batch_size * self.world_size
+        return sum(-(-len(indices) // size) for indices in self._of_shape.values())
+
+    @property
+    def n_batches(self) -> int:
+        """Length of the stream."""
+        return self.batches_per_epoch if self._n_batches is None else self._n_batches
+
+    @n_batches.setter
+    def n_batches(self, n: int) -> None:
+        self._n_batches = n
 
     def __len__(self) -> int:
         return self.n_batches
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches from `start` to the end of the stream."""
-        epoch, batches = -1, []
+        epoch, batches, per_epoch = -1, list[Batch](), self.batches_per_epoch
         for number in range(self.start, self.n_batches):
-            of_epoch, position = divmod(number, self.batches_per_epoch)
+            of_epoch, position = divmod(number, per_epoch)
             if of_epoch != epoch:
                 epoch, batches = of_epoch, self.epoch(self.first_epoch + of_epoch)
             yield batches[position]
@@ -64,31 +85,44 @@ class BatchStream:
         self.first_epoch = epoch
 
     def epoch(self, epoch: int) -> list[Batch]:
-        """This rank's batches of one epoch."""
-        rng = np.random.default_rng([self.seed, epoch])
-        seeds = (np.random.default_rng([self.seed]) if self.fixed_masks else rng).integers(2**32, size=self.n_slices)
-        batches = [
-            [(int(i), int(seeds[i])) for i in group]
-            for indices in self._of_shape.values()
-            for group in _groups(rng.permutation(indices), self.batch_size)
-        ]
-        order = rng.permutation(len(batches))[: self.batches_per_epoch * self.world_size]
-        return [batches[i] for i in order[self.rank :: self.world_size]]
+        """This process's batches of one epoch; where a group has too few slices, one again (see `weight`)."""
+        return [_part(group, self.rank, self.world_size) for group in self._groups(epoch)]
 
     def weight(self, number: int, accumulate: int) -> float:
-        """Weight of a batch's mean loss, so that a step over `accumulate` batches is the mean over its slices."""
-        if accumulate == 1:
-            return 1.0
-        first = number - number % accumulate
-        sizes = [self._size(n) for n in range(first, min(first + accumulate, self.n_batches))]
-        return sizes[number - first] * accumulate / sum(sizes)
+        """Weight of a batch's mean loss, so that a step is the mean over its slices.
 
-    def _size(self, number: int) -> int:
-        epoch, position = divmod(number, self.batches_per_epoch)
+        A step averages over processes and over `accumulate` batches. A batch that another process has too weighs 0.
+        """
+        first = number - number % accumulate
+        sizes = [self.size(n) for n in range(first, min(first + accumulate, self.n_batches))]
+        own = len(range(self.rank, sizes[number - first], self.world_size))
+        return own * accumulate * self.world_size / sum(sizes)
+
+    def size(self, number: int) -> int:
+        """Slices of batch `number` on all processes together."""
+        of_epoch, position = divmod(number, self.batches_per_epoch)
+        epoch = self.first_epoch + of_epoch
         if self._sized_epoch != epoch:
-            self._sized_epoch, self._sizes = epoch, [len(batch) for batch in self.epoch(epoch)]
+            self._sized_epoch, self._sizes = epoch, [len(group) for group in self._groups(epoch)]
         return self._sizes[position]
 
+    def _groups(self, epoch: int) -> list[Batch]:
+        """The batches of all processes together."""
+        rng = np.random.default_rng([self.seed, epoch])
+        seeds = (np.random.default_rng([self.seed]) if self.fixed_masks else rng).integers(2**32, size=self.n_slices)
+        size = self.batch_size * self.world_size
+        groups = [
+            [(int(i), int(seeds[i])) for i in order[first : first + size]]
+            for order in (rng.permutation(indices) for indices in self._of_shape.values())
+            for first in range(0, len(order), size)
+        ]
+        return [groups[i] for i in rng.permutation(len(groups))]
 
-def _groups(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    return [indices[i : i + size] for i in range(0, len(indices), size)]
+
+def _part(group: Batch, rank: int, world_size: int) -> Batch:
+    """Contiguous parts of sizes that differ by one at most, the larger ones first."""
+    if rank >= len(group):
+        return [group[rank % len(group)]]
+    size, n_larger = divmod(len(group), world_size)
+    first = rank * size + min(rank, n_larger)
+    return group[first : first + size + (rank < n_larger)]

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 
 import torch
+import torch.distributed
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mrirecon import ranks
 from mrirecon.data.transforms import ImageSample, to_device
+from mrirecon.training.sync_batchnorm import SyncBatchNorm
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
@@ -17,7 +20,8 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterable[ImageSample]) -> None:
     """Replace running statistics by their mean over `batches` (as `torch.optim.swa_utils.update_bn`).
 
-    Unlike there, only BatchNorm is in training mode, so that dropout stays off. `module` is left in eval mode.
+    Unlike there, only BatchNorm is in training mode, so that dropout stays off. `module` is left in eval mode. Each
+    process measures for itself, all on the same batches.
     """
     layers, device = list(layers), next(module.parameters()).device
     module.eval()
@@ -26,6 +30,7 @@ def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterab
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # torch's word for a cumulative mean
+            _synchronise(layer, False)
             layer.train()
         with torch.no_grad():
             for batch in batches:
@@ -33,4 +38,17 @@ def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterab
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+            _synchronise(layer, True)
         module.eval()
+
+
+def take_buffers_of_the_first(module: nn.Module) -> None:
+    """Running statistics are each process's own unless BatchNorm is synchronised; those of the first one count."""
+    if ranks.world_size() > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+def _synchronise(layer: _BatchNorm, on: bool) -> None:
+    if isinstance(layer, SyncBatchNorm):
+        layer.synchronises = on

@@ -8,6 +8,7 @@ from mrirecon.errors import InputError, unknown_name
 from mrirecon.models.normunet import NormUNet
 from mrirecon.models.unet import UNet
 from mrirecon.runs import RunFolder
+from mrirecon.training.checkpoint_hashes import load_checkpoint
 from mrirecon.training.module import ReconModule
 
 # name -> class, and who standardises its images
@@ -53,11 +54,12 @@ def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | t
 
     Args:
         run: A run folder.
-        checkpoint: `best` (highest validation SSIM) or `last`.
+        checkpoint: See `RunFolder.checkpoint`.
         device: Where it goes.
 
     Raises:
-        InputError: The checkpoint is missing, damaged or does not fit the run's configuration.
+        InputError: The checkpoint is missing, damaged, not the one that was written, or does not fit the run's
+            configuration.
     """
     path = run.checkpoint(checkpoint)
     if not path.is_file():
@@ -66,9 +68,9 @@ def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | t
             "(--checkpoint last?)"
         )
     module = ReconModule(build_model(load(TrainConfig, run.config).model))
+    state = load_checkpoint(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
+        module.load_state_dict(state["state_dict"])
     except Exception as error:
         raise InputError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     return module.to(device).eval()

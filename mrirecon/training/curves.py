@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.optim import Optimizer
 
-from mrirecon import progress
+from mrirecon import progress, ranks
 from mrirecon.training.journal import Journal
 from mrirecon.training.traces import StepTrace
 
@@ -21,7 +21,8 @@ _PLAIN_EVERY_S = 15.0
 class Curves(pl.Callback):
     """Mean training loss of every `LOG_EVERY` steps and the validation scores, to CSV and the loggers.
 
-    Beside the loss stand two norms of the last step of the window alone (see `StepTrace`).
+    Beside the loss stand two norms of the last step of the window alone (see `StepTrace`). Loss and slices/s are those
+    of all processes together; the first one writes.
 
     Args:
         journal: The CSV file.
@@ -48,7 +49,8 @@ class Curves(pl.Callback):
         """Begin at the step the run is at."""
         self._started = self._window = self._said = time.monotonic()
         self._first_step = trainer.global_step
-        self.journal.begin(trainer.global_step)
+        if ranks.is_first():
+            self.journal.begin(trainer.global_step)
         for logger in trainer.loggers:
             if hasattr(logger, "begin"):
                 logger.begin(trainer.global_step)
@@ -66,15 +68,11 @@ class Curves(pl.Callback):
         if self._is_written(trainer.global_step + 1):
             self.trace.begin(optimizer)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Sum up; at the end of a window write a row."""
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        # Lightning divides the returned loss by the accumulation.
-        self.loss_sum += float(torch.as_tensor(loss)) * trainer.accumulate_grad_batches
+        self.loss_sum += pl_module.last_batch.loss
         self.n_batches += 1
-        self.n_slices += len(batch.image)
+        self.n_slices += pl_module.last_batch.n_slices
         step = trainer.global_step
         if (batch_idx + 1) % self.accumulate == 0:
             self._show(step)
@@ -106,7 +104,7 @@ class Curves(pl.Callback):
         """
         step = trainer.global_step
         self.latest.update(scores)
-        self.journal.add(step=step, epoch=self._epoch(step), seconds=self._elapsed(), **scores)
+        self._add(step, **scores)
         for logger in trainer.loggers:
             logger.log_metrics(scores, step=step)
             if panel is not None and hasattr(logger, "log_image"):
@@ -131,11 +129,14 @@ class Curves(pl.Callback):
         rate = self.n_slices / max(now - self._window, 1e-9)
         row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches, **self.trace.end()}
         self.latest["train_loss"], self.latest["slices_per_s"] = row["train_loss"], rate
-        seconds = self._elapsed()
-        self.journal.add(step=step, epoch=self._epoch(step), seconds=seconds, slices_per_s=rate, **row)
+        self._add(step, slices_per_s=rate, **row)
         for logger in trainer.loggers:
             logger.log_metrics({**row, "epoch": self._epoch(step), "slices_per_s": rate}, step=step)
         self.loss_sum, self.n_batches, self.n_slices, self._window = 0.0, 0, 0, now
+
+    def _add(self, step: int, **values: float) -> None:
+        if ranks.is_first():
+            self.journal.add(step=step, epoch=self._epoch(step), seconds=self._elapsed(), **values)
 
     def _epoch(self, step: int) -> float:
         return step * self.accumulate / self.batches_per_epoch

@@ -27,20 +27,27 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._began = -1  # step
 
     def begin(self, step: int) -> None:
         """Start at `step`: rows after it belong to work that will be done again and go."""
-        kept = [row for row in self.rows() if int(row["step"]) <= step] if step else []
-        with replacing(self.path) as temporary, temporary.open("w", newline="") as handle:
-            writer = csv.DictWriter(handle, COLUMNS)
-            writer.writeheader()
-            writer.writerows(kept)
+        self._began = step
+        self._write([row for row in self.rows() if int(row["step"]) <= step] if step else [])
 
     def add(self, **values: Any) -> None:
         """Append one row."""
+        if values["step"] == self._began and "val_ssim" in values:
+            # A stop left this validation; it may have been done before in a part of the run that was lost.
+            self._write([row for row in self.rows() if int(row["step"]) < self._began or not row["val_ssim"]])
         shown = {key: _text(value) for key, value in values.items() if value is not None}
         with self.path.open("a", newline="") as handle:
             csv.DictWriter(handle, COLUMNS).writerow(shown)
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
 
     def rows(self) -> list[dict[str, str]]:
         """All rows; a row cut short by a crash is left out."""

@@ -1,11 +1,10 @@
-"""What happens at an optimizer step: validate when due, save, stop when asked; in this order.
+"""What happens at an optimizer step: validate when due, save, stop when asked; in this order, on all processes.
 
 Lightning's own validation and checkpoint hooks run at different points of a step, and a run that is stopped
 between them does not resume to the same numbers. Here there is one point, where all state is consistent.
 """
 
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from mrirecon import ranks
 from mrirecon.errors import DivergedError, InputError
-from mrirecon.files import replacing
 from mrirecon.runs import RunFolder
+from mrirecon.training.checkpoint_hashes import load_checkpoint
 from mrirecon.training.stopping import StopRequest
 
 Scores = dict[str, float]
@@ -29,7 +29,7 @@ class Keeper(Checkpoint):
 
     Args:
         run: Where the checkpoints go.
-        validate: Scores the network; `None` from it means it was interrupted by a stop request.
+        validate: Scores the network, the same on all processes; `None` from it means that a stop was agreed meanwhile.
         val_every: Optimizer steps between validations; the last step validates too.
         checkpoint_every: Further steps to save at; 0: none.
         accumulate: Batches per optimizer step.
@@ -86,8 +86,7 @@ class Keeper(Checkpoint):
         return 0 < self.early_stop <= self.n_worse
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen for signals; do the validation that an earlier stop left."""
-        self.stop.listen()
+        """Do the validation that an earlier stop left."""
         if self.owes_validation:
             self._validate_and_save(trainer, pl_module)
         trainer.should_stop = self.has_stalled  # a run that ended early has ended
@@ -100,19 +99,16 @@ class Keeper(Checkpoint):
         if (batch_idx + 1) % self.accumulate:
             return
         step = trainer.global_step
+        self.stop.agree()  # from here on all processes decide alike
         if step % self.val_every == 0 or step == self.n_steps:
             self._validate_and_save(trainer, pl_module)
         elif self._is_due(step):
             self._save(trainer, pl_module)
-        stops = bool(self.stop) and self._saved_at == step  # a signal that came after the save waits for the next step
+        stops = self.stop.agreed is not None and self._saved_at == step
         trainer.should_stop = trainer.should_stop or stops or self.has_stalled
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Hand the signals back."""
-        self.stop.restore()
-
     def _is_due(self, step: int) -> bool:
-        return bool(self.stop) or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
+        return self.stop.agreed is not None or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
 
     def _validate_and_save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         step, owed = trainer.global_step, self.owes_validation
@@ -130,7 +126,7 @@ class Keeper(Checkpoint):
         """Score the network; whether that is the best so far."""
         # The last step has nothing to resume: it is validated whatever was asked.
         stop = StopRequest() if trainer.global_step >= self.n_steps else self.stop
-        scores = None if stop else self.validate(trainer, module, stop)
+        scores = None if stop.agreed else self.validate(trainer, module, stop)
         if scores is not None and not math.isfinite(scores["val_ssim"]):
             raise DivergedError(
                 f"validation at step {trainer.global_step} gives SSIM {scores['val_ssim']}: the reconstructions are "
@@ -148,8 +144,9 @@ class Keeper(Checkpoint):
     def _save_best(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         # `best` first: a process killed in between goes on from the old `last` and makes the new `best` again.
         self._save(trainer, module, "best")
-        with replacing(self.run.checkpoint("last")) as temporary:
-            shutil.copyfile(self.run.checkpoint("best"), temporary)
+        if ranks.is_first():
+            trainer.strategy.checkpoint_io.copy_best()  # type: ignore[attr-defined]
+        ranks.barrier()
 
     def _is_better(self, ssim: float, module: Any) -> bool:
         """Higher than before; where weights are averaged, the first average is better than all that came before it."""
@@ -163,8 +160,7 @@ class Keeper(Checkpoint):
                 "lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept.",
                 trainer.global_step,
             )
-        with replacing(self.run.checkpoint(which)) as temporary:
-            trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(self.run.checkpoint(which))  # on all processes; see checkpoint_files.py
         self._saved_at = trainer.global_step
 
 
@@ -174,8 +170,8 @@ def read_settings(checkpoint: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is damaged or is no checkpoint of a training.
     """
+    state = load_checkpoint(checkpoint)
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         return dict(state["callbacks"][Keeper.__name__].get("settings", {}))
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -92,9 +92,9 @@ def _on(device: torch.device, loss: Any) -> Any:
 
 
 def _require_loss(made: Any, name: object) -> None:
-    image = torch.zeros(1, 2, 2)
+    image = torch.linspace(-6, 6, 4).reshape(1, 2, 2)  # the range of normalised, clamped values
     try:
-        value = made(image, image)
+        value = made(image.clone(), image)
     except Exception as error:
         raise InputError(f"{name} is no loss of (prediction, target): {error}") from None
     if not isinstance(value, Tensor) or value.ndim:

@@ -2,24 +2,35 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from mrirecon import ranks
 from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
+from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import ImageSample, normalize
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.training.averages import OptimizerAverage, make_average
-from mrirecon.training.batchnorm import batch_norms, recalibrate
+from mrirecon.training.batchnorm import batch_norms, recalibrate, take_buffers_of_the_first
 from mrirecon.training.evaluated import EvaluatedWeights
 from mrirecon.training.losses import LossInput, Pairwise, make_loss
 from mrirecon.training.optimizers import has_modes, make_optimizer
 from mrirecon.training.prediction import Prediction, predict
 from mrirecon.training.schedules import PlateauLR, make_schedule
+from mrirecon.training.sync_batchnorm import count_batches_of
+
+
+class BatchNote(NamedTuple):
+    """A training batch on all processes together."""
+
+    loss: float  # weighted, so that its mean over the batches of a step is the mean over slices
+    n_slices: int
 
 
 class ReconModule(pl.LightningModule):
@@ -37,7 +48,8 @@ class ReconModule(pl.LightningModule):
         model: A network, such as `UNet` or `NormUNet`.
         optimizer, schedule: Their configuration; `n_steps` is the length of the schedule.
         loss: A name of `LOSSES`, a {class_path, init_args} or a callable (prediction, target) on normalised values.
-        batch_weight: Weight of each batch's mean loss by batch number (uneven batches under accumulation).
+        stream: The batches of the training, which knows what uneven ones weigh; None: that of the Trainer's data
+            module, else all weigh the same.
         seed: The global generator is reseeded from (seed, batch number, rank) before each batch.
         average: Which weights are evaluated.
         l1_weight: Weight of l1 in the loss l1_ssim.
@@ -50,7 +62,7 @@ class ReconModule(pl.LightningModule):
         schedule: ScheduleConfig | None = None,
         n_steps: int = 1,
         loss: str | dict[str, Any] | Pairwise = "l1",
-        batch_weight: Callable[[int], float] | None = None,
+        stream: BatchStream | None = None,
         seed: int = 0,
         *,
         average: AverageConfig | None = None,
@@ -64,8 +76,9 @@ class ReconModule(pl.LightningModule):
         self.optimizer, self.schedule = optimizer or OptimizerConfig(), schedule or ScheduleConfig()
         self.n_steps, self.seed = n_steps, seed
         self.loss = make_loss(loss, l1_weight)
-        self.batch_weight = batch_weight or (lambda _number: 1.0)
+        self.stream = stream
         self.first_loss: float | None = None
+        self.last_batch = BatchNote(float("nan"), 0)
 
     def forward(self, sample: ImageSample) -> Tensor:
         """Reconstructions `(batch, height, width)` in the units of the target."""
@@ -84,23 +97,34 @@ class ReconModule(pl.LightningModule):
             return self.loss(LossInput(normalized, target, image, sample.target, data_range))
 
     def setup(self, stage: str) -> None:
-        """A data module knows the batches to recalibrate with."""
-        batches = getattr(getattr(self.trainer, "datamodule", None), "recalibration_batches", None)
-        self.recalibration_batches = self.recalibration_batches or batches
+        """A data module knows the batches, and those to recalibrate with."""
+        data = getattr(self.trainer, "datamodule", None)
+        self.recalibration_batches = self.recalibration_batches or getattr(data, "recalibration_batches", None)
+        stream = getattr(data, "stream", None)
+        if self.stream is None and isinstance(stream, BatchStream):
+            self.stream = stream
 
     def on_train_batch_start(self, batch: ImageSample, batch_idx: int) -> None:
         """Dropout of batch k does not depend on what ran before it."""
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
+        if self.stream is not None:
+            count_batches_of(self, self.stream.size(batch_idx))
 
     def training_step(self, batch: ImageSample, batch_idx: int) -> Tensor:
         """Weighted mean loss of the batch.
 
         Raises:
-            DivergedError: The loss is not finite or a thousand times the first one.
+            DivergedError: The loss is not finite or a thousand times the first one, on all processes together.
         """
         loss = self.sample_loss(batch)
-        self._stop_if_diverged(loss.detach().item())
-        return loss * self.batch_weight(batch_idx)
+        weight = 1.0
+        if self.stream is not None:
+            weight = self.stream.weight(batch_idx, self.trainer.accumulate_grad_batches)
+        value = loss.detach().item()
+        value, weighted, n_slices = ranks.sum_of([value, value * weight, len(batch.image) if weight else 0])
+        self.last_batch = BatchNote(weighted / ranks.world_size(), int(n_slices))
+        self._stop_if_diverged(value / ranks.world_size())
+        return loss * weight
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Every step goes into the averages."""
@@ -121,6 +145,7 @@ class ReconModule(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         """For a plain Trainer; see `evaluated_weights`."""
+        take_buffers_of_the_first(self)
         self._swapped = self.evaluated_weights()
         self._swapped.__enter__()
 
@@ -132,18 +157,21 @@ class ReconModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """For a plain Trainer; `mrirecon train` validates at exact steps instead (training/keeper.py)."""
-        self._val_metrics, self._val_ids = VolumeMetrics(), dict[str, int]()
+        self._val_metrics = VolumeMetrics()
+        if self.device.type == "cuda":  # a Trainer's own group of processes has no way for CPU tensors there
+            self._val_metrics = self._val_metrics.to(self.device)
 
     def validation_step(self, batch: ImageSample, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score the slices of a batch."""
-        volumes = [self._val_ids.setdefault(name, len(self._val_ids)) for name in batch.volume]
+        volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
         images = self(batch)
         self._val_metrics.update(batch.target, images, batch.data_range, volumes, batch.slice_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over volumes as val_ssim, val_psnr, val_nmse."""
         mean = mean_score(self._val_metrics.compute().values())
-        self.log_dict({"val_ssim": mean.ssim, "val_psnr": mean.psnr, "val_nmse": mean.nmse})
+        scores = {"val_ssim": mean.ssim, "val_psnr": mean.psnr, "val_nmse": mean.nmse}
+        self.log_dict(scores, sync_dist=True, reduce_fx="max")  # they are equal on all processes
         if not self.trainer.sanity_checking:
             self.observe(mean.ssim)
 
@@ -204,3 +232,8 @@ class ReconModule(pl.LightningModule):
                 "The last good checkpoint, if there was one, is kept.",
                 self.global_step,
             )
+
+
+def _number(name: str) -> int:
+    """The same on every process, whatever volumes it has; exact in double precision."""
+    return int.from_bytes(sha256(name.encode()).digest()[:6])

@@ -4,10 +4,13 @@ import math
 from dataclasses import dataclass
 
 from mrirecon.config import TrainConfig
+from mrirecon.configfile import flatten
 from mrirecon.errors import InputError, unknown_name
 
 CHECKPOINTS = ("all", "end")
 _DEFAULT_EPOCHS = 50
+_LARGEST_INT, _LARGEST_FLOAT = 2**53, 1e30  # beyond them single precision, or a table, cannot hold a setting
+_MOST_OF_A_MACHINE = 4096
 _NOT_NEGATIVE = (
     "max_steps",
     "max_epochs",
@@ -33,10 +36,13 @@ class Plan:
 
 def check_numbers(config: TrainConfig) -> None:
     """Raise an InputError for a number out of range, two limits at once or an unknown kind of checkpoints."""
+    _require_possible(config)
     numbers = {name: getattr(config, name) for name in _NOT_NEGATIVE} | {"data.workers": config.data.workers}
     for name, value in numbers.items():
         if value < 0:
             raise InputError(f"{name} is {value}; it must not be negative")
+        if name in ("threads", "data.workers") and value > _MOST_OF_A_MACHINE:
+            raise InputError(f"{name} is {value}; at most {_MOST_OF_A_MACHINE}")
     if not isinstance(config.optimizer.lr, str) and not config.optimizer.lr > 0:
         raise InputError(f"--lr {config.optimizer.lr:g}; it must be above 0 (or find)")
     if config.accumulate < 1 or config.batch_size < 1:
@@ -51,6 +57,15 @@ def check_numbers(config: TrainConfig) -> None:
         )
     if config.optimizer.name == "gd" and config.accumulate != 1:
         raise InputError("gd uses all training slices in each step; leave accumulate at 1 (or use sgd)")
+
+
+def _require_possible(config: TrainConfig) -> None:
+    """Numbers that are none, or that no setting has."""
+    for key, values in flatten(config).items():
+        for value in values if isinstance(values, list) else [values]:
+            limit = _LARGEST_INT if isinstance(value, int) else _LARGEST_FLOAT
+            if isinstance(value, int | float) and not abs(value) <= limit:
+                raise InputError(f"{key} is {value}; it must be a number between {-limit:.4g} and {limit:.4g}")
 
 
 def make_plan(config: TrainConfig, batches_per_epoch: int) -> Plan:

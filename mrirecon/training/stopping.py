@@ -1,22 +1,41 @@
-"""Ctrl-C and SIGTERM ask a training to stop; it does so at the next optimizer step, after saving."""
+"""Ctrl-C and a scheduler's signals ask a training to stop; it does so at the next optimizer step, after saving.
+
+A signal reaches some of the processes, at some moment. The handler only sets a flag; the processes agree on it where
+all of them are at the same point (`agree`), and stop together.
+"""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from mrirecon import ranks
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequest:
-    """Remembers that a signal came; a second Ctrl-C interrupts at once."""
+    """Remembers that a signal came; a second Ctrl-C interrupts at once.
+
+    Attributes:
+        signal: What came to this process.
+        agreed: What came to any process, as of the last `agree`; the same on all of them.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.agreed: signal.Signals | None = None
         self._previous: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def agree(self) -> bool:
+        """Whether a signal came to any process; all get the same answer, so all have to ask."""
+        counts = ranks.sum_of([float(self.signal is number) for number in _SIGNALS])
+        came = [number for number, count in zip(_SIGNALS, counts, strict=True) if count]
+        self.agreed = came[0] if came else None
+        return bool(came)
 
     def listen(self) -> None:
         """Take over the signals; only a main thread can."""
@@ -24,10 +43,9 @@ class StopRequest:
             self._previous = {number: signal.signal(number, self._remember) for number in _SIGNALS}
 
     def restore(self) -> None:
-        """Hand the signals back, unless the Trainer, whose handlers hold all of its run, has done so before."""
+        """Hand the signals back."""
         for number, handler in self._previous.items():
-            if signal.getsignal(number) == self._remember:
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._previous = {}
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:

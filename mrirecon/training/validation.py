@@ -2,24 +2,32 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from mrirecon import ranks
+from mrirecon.data.loaders import UnitLoader
 from mrirecon.data.transforms import ImageSample, scored_target, to_device
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score
 from mrirecon.evaluation.metrics import VolumeScore
+from mrirecon.training.batchnorm import take_buffers_of_the_first
 from mrirecon.training.curves import Curves
 from mrirecon.training.module import ReconModule
 from mrirecon.training.prediction import predict
 from mrirecon.training.stopping import StopRequest
 
+Row = tuple[int, int, float, float]  # volume, slice, loss of its batch, nominal acceleration
+
 
 class Validation:
     """Scores a network on fixed masks and reports to the curves.
+
+    Processes share the units; each slice's numbers are gathered under its (volume, slice) and summed in that order, so
+    that the scores are the same on all processes, and for any number of them.
 
     Args:
         loaders: One loader of `ImageSample` units per acceleration.
@@ -27,21 +35,25 @@ class Validation:
         protocol: How they are taken.
     """
 
-    def __init__(self, loaders: Sequence[DataLoader], curves: Curves, protocol: Protocol = FASTMRI_V1) -> None:
+    def __init__(self, loaders: Sequence[UnitLoader], curves: Curves, protocol: Protocol = FASTMRI_V1) -> None:
         self.loaders, self.curves, self.protocol = loaders, curves, protocol
+        self.names = [volume.name for volume in loaders[0].dataset.volumes]  # type: ignore[attr-defined]
 
     def __call__(self, trainer: pl.Trainer, module: Any, stop: StopRequest) -> dict[str, float] | None:
-        """Mean scores over volumes and accelerations; None when a stop was requested meanwhile."""
+        """Mean scores over volumes and accelerations; None when a stop was agreed meanwhile."""
         began = time.monotonic()
         module.eval()
+        take_buffers_of_the_first(module)
         with module.evaluated_weights(), torch.inference_mode(), trainer.precision_plugin.forward_context():
-            losses, metrics = self._score(module, stop)
+            scored = self._score(module, stop)
         module.train()
         self.curves.leave_out(time.monotonic() - began)
-        if stop:
+        if stop.agreed:
             return None
-        computed = [metric.compute() for metric in metrics]
+        computed = [score.metrics.compute() for score in scored]
         mean = mean_score((score for volumes in computed for score in volumes.values()), self.protocol.per_slice)
+        rows = [_in_order(score.rows) for score in scored]
+        losses = [row[2] for of_loader in rows for row in of_loader]
         scores = {
             "val_loss": sum(losses) / len(losses),
             "val_ssim": mean.ssim,
@@ -49,41 +61,78 @@ class Validation:
             "val_nmse": mean.nmse,
         }
         module.observe(mean.ssim)
-        self.curves.validated(trainer, scores, self._panel, self._rows(computed))
+        panel = _of_any_process(self._panel) if ranks.any_of(bool(trainer.loggers)) else None
+        self.curves.validated(trainer, scores, panel, self._table(computed, rows))
         return scores
 
-    def _score(self, module: ReconModule, stop: StopRequest) -> tuple[list[float], list[VolumeMetrics]]:
-        losses: list[float] = []
+    def _score(self, module: ReconModule, stop: StopRequest) -> list["_Scored"]:
         self._panel: Tensor | None = None
-        self._accelerations: list[dict[str, float]] = [{} for _ in self.loaders]
         shown = _shown(self.loaders[0])
-        metrics = [VolumeMetrics([v.name for v in loader.dataset.volumes]) for loader in self.loaders]  # type: ignore[attr-defined]
-        for metric, loader, nominal in zip(metrics, self.loaders, self._accelerations, strict=True):
-            for batch in loader:
-                if stop:
-                    return losses, metrics
-                sample = to_device(batch, module.device)
-                prediction = predict(module.model, sample)
-                images = prediction.image
-                of_batch = list(zip(sample.volume, torch.as_tensor(sample.slice_idx).tolist(), strict=True))
-                if self._panel is None and shown in of_batch:
-                    self._panel = _side_by_side(sample, images, of_batch.index(shown))
-                losses += [module.sample_loss(sample, prediction).item()] * len(images)
-                target = scored_target(sample, self.protocol.clamps_target)
-                metric.update(target, images, sample.data_range, sample.volume, sample.slice_idx)
-                nominal.update(zip(sample.volume, torch.as_tensor(sample.acceleration).tolist(), strict=True))
-        return losses, metrics
+        scored = [_Scored(VolumeMetrics(self.names)) for _ in self.loaders]
+        for score, loader in zip(scored, self.loaders, strict=True):
+            batches = iter(loader)
+            for _ in range(loader.n_rounds):
+                if stop.agree():
+                    return scored
+                batch = next(batches, None)
+                if batch is not None:
+                    self._score_batch(score, module, batch, shown)
+        return scored
 
-    def _rows(self, computed: Sequence[dict[str | int, VolumeScore]]) -> list[list[Any]]:
+    def _score_batch(self, score: "_Scored", module: ReconModule, batch: ImageSample, shown: tuple[str, int]) -> None:
+        sample = to_device(batch, module.device)
+        prediction = predict(module.model, sample)
+        images = prediction.image
+        of_batch = list(zip(sample.volume, torch.as_tensor(sample.slice_idx).tolist(), strict=True))
+        if self._panel is None and shown in of_batch:
+            self._panel = _side_by_side(sample, images, of_batch.index(shown))
+        loss = module.sample_loss(sample, prediction).item()
+        accelerations = torch.as_tensor(sample.acceleration).tolist()
+        score.rows += [
+            (self.names.index(name), index, loss, acceleration)
+            for (name, index), acceleration in zip(of_batch, accelerations, strict=True)
+        ]
+        target = scored_target(sample, self.protocol.clamps_target)
+        score.metrics.update(target, images, sample.data_range, sample.volume, sample.slice_idx)
+
+    def _table(
+        self, computed: Sequence[dict[str | int, VolumeScore]], rows: Sequence[Sequence[Row]]
+    ) -> list[list[Any]]:
         """Volume, nominal acceleration, slices and scores; of a volume only its name, which is no patient's."""
+        nominal = [{self.names[volume]: value for volume, _, _, value in of_loader} for of_loader in rows]
         return [
-            [name, nominal[str(name)], score.n_slices, score.ssim, score.psnr, score.nmse]
-            for nominal, scores in zip(self._accelerations, computed, strict=True)
+            [name, of_loader[str(name)], score.n_slices, score.ssim, score.psnr, score.nmse]
+            for of_loader, scores in zip(nominal, computed, strict=True)
             for name, score in scores.items()
         ]
 
 
-def _shown(loader: DataLoader) -> tuple[str, int]:
+@dataclass
+class _Scored:
+    """What this process has scored of one loader."""
+
+    metrics: VolumeMetrics
+    rows: list[Row] = field(default_factory=list)
+
+
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    """The rows of all processes by volume and slice, each slice once."""
+    gathered = ranks.gather_rows(torch.tensor(rows, dtype=torch.float64)).tolist()
+    of_slice = {(int(volume), int(index)): (loss, acceleration) for volume, index, loss, acceleration in gathered}
+    return [(*key, *of_slice[key]) for key in sorted(of_slice)]
+
+
+def _of_any_process(panel: Tensor | None) -> Tensor | None:
+    """The picture of the process that has it."""
+    own = torch.empty(0) if panel is None else torch.cat([torch.tensor(panel.shape), panel.flatten()])
+    gathered = ranks.gather_rows(own.double()[:, None]).flatten()
+    if not len(gathered):
+        return None
+    height, width = (int(n) for n in gathered[:2])
+    return gathered[2 : 2 + height * width].reshape(height, width).to(torch.float32)
+
+
+def _shown(loader: UnitLoader) -> tuple[str, int]:
     """The slice that panels show: the middle one of the first volume; the outer ones are mostly air."""
     dataset: Any = loader.dataset
     of_first = [i for volume, i in dataset.items if volume == 0]

@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 
+from mrirecon import ranks
 from mrirecon.data.masking import MaskSpec
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
 from mrirecon.training.averages import OptimizerAverage
+from mrirecon.training.batchnorm import batch_norms
 from mrirecon.workflows.training_work import TrainingWork
 
 _DECAYING = ("step", "cosine", "onecycle", "linear", "polynomial", "wsd", "plateau")
@@ -29,7 +31,7 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
     say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
     say(f"size        {work.summary}")
     say(
-        f"plan        {plan.n_steps} steps x {plan.accumulate * config.batch_size} slices "
+        f"plan        {plan.n_steps} steps x {work.slices_per_step} slices{_factors(work)} "
         f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps, protocol {work.protocol.name}"
     )
     groups: dict[str, Any] = {"model": config.model, "optimizer": config.optimizer, "schedule": work.schedule}
@@ -42,10 +44,29 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
 
 def _advice(work: TrainingWork) -> list[str]:
     """What was asked for and is done, but is seldom what one wants."""
+    advice = []
     schedule_free = isinstance(work.module.evaluated.average, OptimizerAverage)
     if schedule_free and work.schedule.name in _DECAYING:
-        return [f"Schedule-Free methods want a constant rate; {work.schedule.name} lets it fall (--schedule auto)"]
-    return []
+        advice.append(
+            f"Schedule-Free methods want a constant rate; {work.schedule.name} lets it fall (--schedule auto)"
+        )
+    n, local, has_batch_norm = ranks.world_size(), work.config.batch_size, bool(batch_norms(work.model))
+    if work.config.sync_batchnorm and not (n > 1 and has_batch_norm):
+        why = "the network has no BatchNorm" if n > 1 else "one process has the whole batch"
+        advice.append(f"--sync-batchnorm has no effect, {why}")
+    elif has_batch_norm and n > 1 and not work.config.sync_batchnorm:
+        advice.append(
+            f"BatchNorm normalises with the {local} slices of each process, its running statistics are those of the "
+            f"first one (--sync-batchnorm: with all {local * n})"
+        )
+    return advice
+
+
+def _factors(work: TrainingWork) -> str:
+    """Where the slices of a step come from, unless from one batch."""
+    factors = {"processes": ranks.world_size(), "accumulated batches": work.plan.accumulate}
+    shown = [f"{n} {name}" for name, n in factors.items() if n > 1]
+    return f" ({' x '.join([f'batches of {work.config.batch_size}', *shown])})" if shown else ""
 
 
 def _listed(values: dict[str, Any]) -> str:

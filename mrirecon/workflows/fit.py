@@ -8,16 +8,22 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
+from mrirecon import ranks
 from mrirecon.errors import Stopped
 from mrirecon.files import replacing
 from mrirecon.models.memory import keep_freed_memory
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import load_reconstructor
+from mrirecon.training.checkpoint_files import CheckpointFiles
 from mrirecon.training.curves import Curves
+from mrirecon.training.ddp import strategy
+from mrirecon.training.full_disk import needing_room
+from mrirecon.training.going_on import FirstBatch, going_on
 from mrirecon.training.journal import Journal
 from mrirecon.training.keeper import Keeper
 from mrirecon.training.loggers import close_loggers, make_loggers
+from mrirecon.training.sync_batchnorm import synchronised
 from mrirecon.training.validation import Validation
 from mrirecon.workflows.training_work import TrainingWork
 
@@ -30,6 +36,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     Raises:
         DivergedError: Training diverged.
         Stopped: A signal came; the state is saved.
+        WorkFailedError: The disk is full; the last checkpoint is kept.
     """
     plan, per_epoch = work.plan, work.data.stream.batches_per_epoch
     curves = Curves(Journal(run.curves), per_epoch, plan.accumulate, plan.n_steps)
@@ -45,35 +52,50 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
         work.settings,
         work.config.checkpoints,
     )
-    loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config))
-    trainer = _trainer(work, run, [curves, keeper], loggers)
+    loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config)) if ranks.is_first() else []
+    if work.config.sync_batchnorm and ranks.world_size() > 1:
+        synchronised(work.module, work.device)
+    with warnings.catch_warnings():
+        _hush()
+        first = FirstBatch()
+        trainer = _trainer(work, run, [curves, keeper, first], loggers)
     if work.device == "cpu":
         keep_freed_memory()
+    keeper.stop.listen()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), needing_room(run, trainer), going_on(checkpoint, first):
             _hush()
             trainer.fit(work.module, work.data.train_dataloader(), ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # what Lightning makes of a second Ctrl-C
         raise KeyboardInterrupt from None
     finally:
-        close_loggers(work.config.logger)
+        keeper.stop.restore()
+        if ranks.is_first():
+            close_loggers(work.config.logger)
     if keeper.has_stalled:
         since = f"{keeper.n_worse} validations without a better SSIM than at step {keeper.best_step}"
         say(f"ended at step {trainer.global_step} of {plan.n_steps}: {since}")
-    elif keeper.stop.signal and trainer.global_step < plan.n_steps:
+    elif keeper.stop.agreed and trainer.global_step < plan.n_steps:
         raise Stopped(
-            f"stopped by {keeper.stop.signal.name} at step {trainer.global_step} of {plan.n_steps}; "
+            f"stopped by {keeper.stop.agreed.name} at step {trainer.global_step} of {plan.n_steps}; "
             f"saved. Go on with: mrirecon train --resume {run.path}"
         )
-    _export_weights(run, "last" if work.config.checkpoints == "end" else "best")
+    if ranks.is_first():
+        with needing_room(run, trainer):
+            _export_weights(run, "last" if work.config.checkpoints == "end" else "best")
+        CheckpointFiles(run).drop_previous()
     return run
 
 
 def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    return pl.Trainer(
+    in_group = ranks.world_size() > 1
+    n_local = work.config.devices if in_group else 1
+    trainer = pl.Trainer(
         accelerator="gpu" if work.device == "cuda" else "cpu",
-        devices=1,
+        devices=n_local,
+        num_nodes=work.config.num_nodes if in_group else 1,
+        strategy=strategy(n_local),
         precision=_LIGHTNING_NAMES[work.precision],  # type: ignore[arg-type]
         max_epochs=1,  # one stream of all batches; see data/stream.py
         accumulate_grad_batches=work.plan.accumulate,
@@ -85,8 +107,11 @@ def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback], l
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=str(run.path),
-        plugins=[LightningEnvironment()],
+        plugins=[CheckpointFiles(run)] if in_group else [LightningEnvironment(), CheckpointFiles(run)],
     )
+    # Lightning's handler speaks to the other processes inside the signal; the keeper's, which sets a flag, is the one.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def _export_weights(run: RunFolder, checkpoint: str) -> None:
@@ -100,6 +125,14 @@ def _export_weights(run: RunFolder, checkpoint: str) -> None:
 
 
 def _hush() -> None:
-    """Lightning's advice that does not apply: validation is the keeper's, the workers are chosen."""
-    for text in ("no `val_dataloader`", "does not have many workers", "`isinstance.treespec", "the logging interval"):
+    """Lightning's advice that does not apply: validation is the keeper's, the workers and processes are chosen."""
+    texts = (
+        "no `val_dataloader`",
+        "does not have many workers",
+        "`isinstance.treespec",
+        "the logging interval",
+        "`srun`",
+        "Grad strides do not match",  # 1 x 3 x 3 kernels of channels-last networks; costs nothing
+    )
+    for text in texts:
         warnings.filterwarnings("ignore", f".*{text}.*")

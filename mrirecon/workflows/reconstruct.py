@@ -1,5 +1,6 @@
 """Images from k-space, with a method or a trained run; no reference is needed."""
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -10,12 +11,15 @@ import numpy as np
 import torch
 
 import mrirecon
+from mrirecon import ranks
+from mrirecon.cluster.join import joined
 from mrirecon.config import ReconstructConfig
 from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.handles import close
 from mrirecon.data.loaders import unit_loader
 from mrirecon.data.masking import stored_mask
+from mrirecon.data.shares import share_whole
 from mrirecon.data.transforms import to_device
 from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
@@ -46,7 +50,8 @@ def reconstruct(
     """Reconstruct every slice of `files`; each file of the output folder appears when its volume is done.
 
     K-space is used as it stands, but for a file's own mask. Files of an earlier call that say they were made from the
-    same by the same are left, so an interrupted call goes on when it is repeated.
+    same by the same are left, so an interrupted call goes on when it is repeated. Several processes share the volumes;
+    each calls this.
 
     Args:
         config: Where to write, what, and how the network is used.
@@ -54,11 +59,19 @@ def reconstruct(
         files: `.h5` files, or folders of them, flat or split.
 
     Raises:
-        InputError: The call or a file is wrong, or something is in the way; nothing was written.
-        WorkFailedError: Something could not be written, or images are not finite; finished volumes are kept.
+        InputError: The call or a file is wrong, or something is in the way; nothing was written. Or images are not
+            finite; finished volumes are kept.
+        WorkFailedError: Something could not be written; finished volumes are kept.
         Stopped: A signal came; finished volumes are kept.
     """
     _check_keys(config)
+    with joined(config):
+        return _reconstruct(config, method_or_run, files)
+
+
+def _reconstruct(
+    config: ReconstructConfig, method_or_run: str, files: Sequence[str | os.PathLike[str]]
+) -> Reconstructed:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
@@ -70,15 +83,23 @@ def reconstruct(
     reconstructor = find_reconstructor(method_or_run, config, device)
     _check_sizes(volumes, reconstructor)
     outputs = OutputFiles(folder, config.format, lambda volume: _facts(volume, reconstructor, config))
-    missing = outputs.missing(volumes, config.overwrite)
+    names = ranks.from_first(lambda: [volume.name for volume in outputs.missing(volumes, config.overwrite)])
+    missing = [volume for volume in volumes if volume.name in names]
     if note := check_volumes(missing, config.check):
         say(f"note: {note}")
     start = time.perf_counter()
-    if missing:
-        _work(config, missing, reconstructor, outputs)
+    if own := _share(missing):
+        _work(config, own, reconstructor, outputs)
+    ranks.barrier()
     n_slices = sum(volume.n_slices for volume in missing)
     seconds = time.perf_counter() - start
     return Reconstructed(folder, len(missing), n_slices, len(volumes) - len(missing), seconds)
+
+
+def _share(volumes: Sequence[Volume]) -> list[Volume]:
+    """Those of this process: whole volumes, whose files nobody else writes."""
+    owners = share_whole([math.prod(volume.shape) for volume in volumes], ranks.world_size())
+    return [volume for volume, owner in zip(volumes, owners, strict=True) if owner == ranks.rank()]
 
 
 def _check_keys(config: ReconstructConfig) -> None:

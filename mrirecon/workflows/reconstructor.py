@@ -52,9 +52,21 @@ class Reconstructor:
     weights_sha256: str = ""  # of the checkpoint; empty for methods
 
     def __call__(self, sample: ImageSample) -> Tensor:
-        """The images of a batch; only the reconstruction itself runs in the chosen precision."""
+        """The images of a batch; only the reconstruction itself runs in the chosen precision.
+
+        Raises:
+            InputError: Images that are not finite: k-space, weights or precision are not fit for it.
+        """
         with autocast(self.device, self.precision):
-            return self.reconstruct(sample).float()
+            images = self.reconstruct(sample).float()
+        is_bad = ~torch.isfinite(images).flatten(1).all(1)
+        if is_bad.any():
+            first = int(is_bad.nonzero()[0])
+            raise InputError(
+                f"{self.name} gives NaN or infinity in slice {torch.as_tensor(sample.slice_idx).tolist()[first]} of "
+                f"{sample.volume[first]}; use --precision fp32, another checkpoint, or repair the file"
+            )
+        return images
 
 
 def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data: str = "") -> Reconstructor:

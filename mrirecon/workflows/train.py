@@ -1,36 +1,54 @@
 """Training, from a configuration to a run folder; and going on with a stopped one."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mrirecon import configfile
+from mrirecon import configfile, ranks
+from mrirecon.cluster.join import joined
+from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
+from mrirecon.config.naming import run_name
 from mrirecon.errors import InputError
 from mrirecon.files import write_json
 from mrirecon.runs import RunFolder, new_run, open_run, require_replaceable
 from mrirecon.training.keeper import read_settings
+from mrirecon.training.resumable import resumable
 from mrirecon.workflows.announce import announce
 from mrirecon.workflows.find_lr import find_lr, write_range_test
 from mrirecon.workflows.fit import fit
+from mrirecon.workflows.started_again import coming_back, left_by_this_job, named_by_job, say_started_again
 from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork
 
 
 def train(config: TrainConfig) -> RunFolder:
-    """Train from scratch.
+    """Train from scratch; with several processes each calls this.
 
     Raises:
         InputError: The configuration or the data is wrong; nothing was written.
         WorkFailedError: Training diverged; the last good checkpoint is kept. Or no learning rate was found.
         Stopped: A signal came; the state is saved.
     """
+    with joined(config), coming_back():
+        return _train(named_by_job(config))
+
+
+def _train(config: TrainConfig) -> RunFolder:
+    begun = ranks.from_first(lambda: left_by_this_job(config, _repeatable(config)))
+    if begun:
+        say_started_again(config)
+    if begun == "checkpoint":
+        return _go_on(RunFolder(Path(config.output)), config)
+    config = dataclasses.replace(config, overwrite=config.overwrite or begun == "nothing")
     if config.output:
-        require_replaceable(Path(config.output), config.overwrite)
+        ranks.from_first(lambda: require_replaceable(Path(config.output), config.overwrite))
     work = TrainingWork(config)
-    facts = work.provenance()
+    facts = work.provenance() | slurm_facts()
     found = find_lr(work) if config.optimizer.lr == "find" else None
-    run = new_run(config.output, _default_name(config), config.overwrite)
+    name = run_name(config)
+    run = RunFolder(Path(ranks.from_first(lambda: str(new_run(config.output, name, config.overwrite).path))))
     if found:
         write_range_test(found, run)
         facts["lr_find"] = {
@@ -39,8 +57,9 @@ def train(config: TrainConfig) -> RunFolder:
             "lowest": found.lrs[0],
             "steps": len(found.lrs),
         }
-    describe(work, run, facts)
-    announce(work, run)
+    if ranks.is_first():
+        describe(work, run, facts)
+        announce(work, run)
     return fit(work, run, None)
 
 
@@ -63,22 +82,33 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
         InputError: No such run, nothing to go on from, or a key that would change the result.
     """
     run = open_run(path)
-    work = reopen(run, changes, given)
-    return fit(work, run, str(run.checkpoint("last")))
+    with joined(_processes(run, changes, given)), coming_back():
+        return _go_on(run, changes, given)
 
 
-def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> TrainingWork:
-    """What it takes to go on with a run from its last checkpoint; see `resume_training`."""
+def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:
+    work, checkpoint = reopen(run, changes, given)
+    if ranks.is_first() and slurm_facts():
+        write_json(run.provenance, json.loads(run.provenance.read_text(encoding="utf-8")) | slurm_facts())
+    return fit(work, run, str(checkpoint))
+
+
+def _processes(run: RunFolder, changes: TrainConfig, given: Sequence[str]) -> TrainConfig:
+    """How many a run goes on with: as many as it had, unless the caller says otherwise."""
+    new = {key: getattr(changes, key) for key in ("devices", "num_nodes", "device") if key in given}
+    return dataclasses.replace(configfile.load(TrainConfig, run.config), **new)
+
+
+def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> tuple[TrainingWork, Path]:
+    """What it takes to go on with a run, and the checkpoint to go on from; see `resume_training`."""
     refused = sorted(set(given) - set(MAY_CHANGE))
     if refused:
         raise InputError(
             f"a resumed run keeps its configuration; '{refused[0]}' cannot change (only {', '.join(MAY_CHANGE)} can). "
             f"To train differently: mrirecon train -c {run.config} --{refused[0]} ..."
         )
-    last = run.checkpoint("last")
-    if not last.is_file():
-        raise InputError(f"{run.path} has no checkpoint yet; start again: mrirecon train -c {run.config}")
-    stored = read_settings(last)
+    checkpoint = resumable(run)
+    stored = read_settings(checkpoint)
     flat = configfile.flatten(configfile.load(TrainConfig, run.config))
     if flat["precision"] == "auto":  # as it was resolved where the run began
         flat["precision"] = stored.get("precision", "auto")
@@ -87,17 +117,10 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> T
     work = TrainingWork(config)
     work.require_settings(stored, run)
     work.require_same_data(run)
-    return work
+    return work, checkpoint
 
 
 def _repeatable(config: TrainConfig) -> TrainConfig:
     """What repeats the run from any directory: the data by its full path, no output folder of its own."""
     data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
     return dataclasses.replace(config, data=data, output="", overwrite=False)
-
-
-def _default_name(config: TrainConfig) -> str:
-    def short(value: Any) -> str:
-        return value if isinstance(value, str) else str(value.get("class_path", "custom")).rsplit(".")[-1]
-
-    return f"{short(config.model.norm)}-{short(config.optimizer.name)}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
+from mrirecon import ranks
 from mrirecon.config import TrainConfig
+from mrirecon.config.slurm import JobConfig
 from mrirecon.configfile import flatten
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
@@ -29,7 +32,11 @@ from mrirecon.workflows.device import PRECISIONS, autocast, choose_device
 from mrirecon.workflows.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.
-MAY_CHANGE = ("data.path", "data.workers", "device", "threads", "logger")
+MAY_CHANGE = (
+    *("data.path", "data.workers", "device", "threads", "logger"),
+    *("devices", "num_nodes"),  # but not their product
+    *(f"slurm.{key.name}" for key in dataclasses.fields(JobConfig)),
+)
 
 
 class TrainingWork:
@@ -38,11 +45,11 @@ class TrainingWork:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         check_numbers(config)
+        _check_processes(config)
         finds = config.optimizer.lr == "find"
         optimizer = dataclasses.replace(config.optimizer, lr=LOW) if finds else config.optimizer
-        if config.threads:
-            torch.set_num_threads(config.threads)
         self.device = choose_device(config.device).type
+        _use_threads(config, self.device)
         self.precision = _precision(config.precision, self.device)
         check_logger(config.logger)
         torch.manual_seed(config.seed)
@@ -50,20 +57,25 @@ class TrainingWork:
         transform = TRANSFORMS[config.model.input]
         self.protocol = find_protocol(config.protocol)
         self.data = ReconDataModule(
-            config.data, config.batch_size, config.val_volumes, config.seed, transform, self.protocol
+            config.data,
+            config.batch_size,
+            config.val_volumes,
+            config.seed,
+            transform,
+            self.protocol,
+            config.batch_size * (ranks.world_size() if config.sync_batchnorm else 1),
         )
         for shape in set(self.data.train_set.image_shapes):
             self.model.check_image_size(shape)
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
         self.data.plan(self.plan.n_steps * self.plan.accumulate)
-        stream, accumulate = self.data.stream, self.plan.accumulate
         self.module = ReconModule(
             self.model,
             optimizer,
             config.schedule,
             self.plan.n_steps,
             config.loss,
-            lambda number: stream.weight(number, accumulate),
+            self.data.stream,
             config.seed,
             average=config.average,
             l1_weight=config.l1_weight,
@@ -83,7 +95,12 @@ class TrainingWork:
         """The keys that decide the result, with the precision that `auto` became here."""
         elsewhere = (*MAY_CHANGE, "output", "overwrite", "precision")
         flat = {key: value for key, value in flatten(self.config).items() if key not in elsewhere}
-        return flat | {"precision": self.precision}
+        return flat | {"precision": self.precision, "processes": ranks.world_size()}
+
+    @property
+    def slices_per_step(self) -> int:
+        """Slices of all processes that an optimizer step averages over."""
+        return self.config.batch_size * ranks.world_size() * self.plan.accumulate
 
     @cached_property
     def summary(self) -> ModelSummary:
@@ -104,11 +121,23 @@ class TrainingWork:
             data_manifest=self._manifest(),
             masks=dataclasses.asdict(self.data.spec),
             protocol=self.protocol.name,
+            batch={
+                "size": self.config.batch_size,
+                "processes": ranks.world_size(),
+                "accumulate": self.plan.accumulate,
+                "slices_per_step": self.slices_per_step,
+            },
             model=self.summary.as_dict(),
         )
 
     def require_settings(self, stored: Mapping[str, Any], run: RunFolder) -> None:
         """Another configuration in the same folder would not be a resume either."""
+        n, now = stored.get("processes", 1), self.settings["processes"]
+        if n != now:
+            raise InputError(
+                f"{run.path} was trained with {n} process{'es' if n > 1 else ''}, not {now}; go on with as many "
+                "(--devices times --num-nodes), or train anew"
+            )
         for key, value in stored.items():
             if self.settings.get(key) != value:
                 raise InputError(
@@ -133,6 +162,29 @@ class TrainingWork:
 
     def _manifest(self) -> dict[str, Any]:
         return data_manifest([*self.data.train_volumes, *self.data.val_volumes])
+
+
+def _check_processes(config: TrainConfig) -> None:
+    asked, found = config.devices * config.num_nodes, ranks.world_size()
+    if asked != found:
+        raise InputError(
+            f"devices {config.devices} x num_nodes {config.num_nodes} is {asked}, but {found} processes run together; "
+            "make them equal"
+        )
+    if config.optimizer.lr == "find" and found > 1:
+        raise InputError(
+            f"--lr find searches with one process; find the rate with --devices 1 --num-nodes 1 --batch-size "
+            f"{config.batch_size * found} --max-steps 1, then give it (--lr)"
+        )
+
+
+def _use_threads(config: TrainConfig, device: str) -> None:
+    """Processes on the CPUs of one machine share its cores; more threads than cores wait for each other."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    elif device == "cpu" and config.devices > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores // config.devices)))
 
 
 def _precision(name: str, device: str) -> str:

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mrirecon.data.references import list_references, open_reconstruction
+from mrirecon.data.references import list_references, open_reconstructions
 from mrirecon.errors import InputError
 
 
@@ -17,6 +17,11 @@ def write(path, attrs=None, **datasets):
             file[key] = values
         file.attrs.update(attrs or {})
     return path
+
+
+def open_reconstruction(path, name):
+    (found,) = open_reconstructions([(path, name)])
+    return found
 
 
 def images(seed=0, shape=(2, 9, 8), dtype="f4"):

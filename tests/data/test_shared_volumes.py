@@ -24,10 +24,26 @@ def folder(tmp_path, volume_writer):
     return tmp_path
 
 
+class Tally:
+    """Names that this process and its forks append; a file, as memory is not shared."""
+
+    def __init__(self, path):
+        self.path = path
+        path.touch()
+
+    def append(self, name):
+        with self.path.open("a") as file:
+            file.write(f"{name}\n")
+
+    def __len__(self):
+        return len(self.path.read_text().splitlines())
+
+
 @pytest.fixture
-def reads(monkeypatch):
+def reads(monkeypatch, tmp_path_factory):
     """Names of the files whose structure (facts) or samples (kspace, target) were read, one entry a read."""
-    found = {"facts": [], "samples": []}
+    place = tmp_path_factory.mktemp("reads")
+    found = {kind: Tally(place / kind) for kind in ("facts", "samples")}
     facts, read = volume_module.read_facts, Volume._read
 
     def counting_facts(path, name):

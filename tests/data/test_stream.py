@@ -44,10 +44,72 @@ def test_global_random_state_is_left_alone():
     assert (np.random.get_state()[1] == before).all()
 
 
-def test_ranks_share_an_epoch_without_overlap():
-    shares = [BatchStream([(8, 8)] * 12, 2, seed=1, rank=r, world_size=3).epoch(4) for r in range(3)]
-    slices = [i for share in shares for batch in share for i, _ in batch]
-    assert sorted(slices) == list(range(12))
+def shares(shapes, batch_size, world_size, **options):
+    return [BatchStream(shapes, batch_size, rank=r, world_size=world_size, **options) for r in range(world_size)]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 16])
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_ranks_share_an_epoch_without_overlap(batch_size, world_size):
+    """But for batches that weigh nothing, which only keep a process busy."""
+    for stream in (streams := shares(SHAPES, batch_size, world_size, seed=1)):
+        assert len(list(stream)) == len(stream) == streams[0].batches_per_epoch
+        assert all(0 < len(batch) <= batch_size for batch in stream)
+    counted = [i for s in streams for k, batch in enumerate(s) if s.weight(k, 1) for i, _ in batch]
+    assert sorted(counted) == list(range(11))
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(4, 1), (2, 2), (1, 4)])
+def test_processes_with_smaller_batches_see_what_one_process_sees(batch_size, world_size):
+    """In the same steps, with the same masks; over several epochs."""
+    whole = list(BatchStream(SHAPES, 4, 20, seed=3))
+    streams = shares(SHAPES, batch_size, world_size, n_batches=20, seed=3)
+    for k, parts in enumerate(zip(*streams, strict=True)):
+        counted = [part for stream, part in zip(streams, parts, strict=True) if stream.weight(k, 1)]
+        assert [item for part in counted for item in part] == whole[k]
+        sizes = [len(part) for part in counted]
+        assert max(sizes) - min(sizes) <= 1
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_masks_differ_between_processes_and_epochs_and_come_again():
+    streams = shares(SHAPES, 1, 2, n_batches=24, seed=3)
+    seeds = [seed for stream in streams for k, batch in enumerate(stream) if stream.weight(k, 1) for _, seed in batch]
+    assert len(set(seeds)) == len(seeds)
+    assert [list(stream) for stream in shares(SHAPES, 1, 2, n_batches=24, seed=3)] == [list(s) for s in streams]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 5])
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_weights_make_a_step_the_mean_over_the_slices_of_all_processes(accumulate, world_size):
+    """A step's gradient is the mean over processes of the sum over its batches, over `accumulate`."""
+    streams = shares(SHAPES, 2, world_size, n_batches=14, seed=1)
+    value = {i: float(i) ** 2 for i in range(11)}  # any per-slice loss
+    batches = [list(stream) for stream in streams]
+    for first in range(0, 14, accumulate):
+        window = range(first, min(first + accumulate, 14))
+        weighted = [
+            np.mean([value[i] for i, _ in batches[r][n]]) * stream.weight(n, accumulate)
+            for r, stream in enumerate(streams)
+            for n in window
+        ]
+        slices = [
+            value[i]
+            for r, stream in enumerate(streams)
+            for n in window
+            if stream.weight(n, 1)
+            for i, _ in batches[r][n]
+        ]
+        assert sum(weighted) / accumulate / world_size == pytest.approx(np.mean(slices))
+
+
+def test_weights_follow_the_epochs_of_a_plain_trainer():
+    stream = BatchStream(SHAPES, 2, seed=1, rank=1, world_size=2)
+    for epoch in range(4):
+        stream.set_epoch(epoch)
+        for k, size in enumerate(len(group) for group in BatchStream(SHAPES, 4, seed=1).epoch(epoch)):
+            assert stream.size(k) == size
+            assert stream.weight(k, 1) == size // 2 * 2 / size
 
 
 def test_a_plain_trainer_gets_another_order_each_epoch():

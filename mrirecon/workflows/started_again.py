@@ -1,0 +1,61 @@
+"""A training whose SLURM job is started again goes on by itself, in the folder that it began."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mrirecon import configfile, ranks
+from mrirecon.cluster.jobs import batch_job, this_job
+from mrirecon.cluster.requeue import requeue, restarts, was_begun_here
+from mrirecon.config import TrainConfig
+from mrirecon.config.naming import run_name
+from mrirecon.errors import Stopped
+from mrirecon.progress import say
+from mrirecon.runs import RunFolder
+
+
+@contextmanager
+def coming_back() -> Iterator[None]:
+    """Around a training: where it saved its state and stopped, SLURM is asked to start its job again."""
+    try:
+        yield
+    except Stopped:
+        if requeue() and ranks.is_first():
+            say("SLURM starts the job again; the run then goes on by itself")
+        raise
+
+
+def named_by_job(config: TrainConfig) -> TrainConfig:
+    """With an output folder that a job finds again, for one that is named by the time it would not."""
+    job = "" if config.output else batch_job()
+    return dataclasses.replace(config, output=str(Path("runs") / f"{run_name(config)}-{job}")) if job else config
+
+
+def left_by_this_job(config: TrainConfig, stored: TrainConfig) -> str:
+    """What an earlier start of this SLURM job left in the output folder.
+
+    Args:
+        config: Of the training.
+        stored: As a run folder keeps it; a job may train several networks, and this must be the same one.
+
+    Returns:
+        checkpoint; nothing, where it had not come that far; or an empty string: it did not begin a run there.
+    """
+    run = RunFolder(Path(config.output))
+    if not config.output or not was_begun_here(run.provenance) or not _is_begun(run, stored):
+        return ""
+    return "checkpoint" if any(run.checkpoint(name).is_file() for name in ("last", "previous")) else "nothing"
+
+
+def say_started_again(config: TrainConfig) -> None:
+    """Where a job's log goes on."""
+    if ranks.is_first():
+        say(f"job {this_job()}, start {restarts() + 1}: the run in {config.output} goes on")
+
+
+def _is_begun(run: RunFolder, config: TrainConfig) -> bool:
+    found, wanted = configfile.flatten(configfile.load(TrainConfig, run.config)), configfile.flatten(config)
+    if wanted["optimizer.lr"] == "find":  # the folder has the one that was found
+        found["optimizer.lr"] = "find"
+    return bool(found == wanted)

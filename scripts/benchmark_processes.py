@@ -58,7 +58,7 @@ def measure(root: Path, n: int) -> dict:
 def show(results: list[dict]) -> None:
     alone = max(process["seconds"] for process in results[0]["processes"])
     print(
-        "| processes | volumes | mean SSIM | table without seconds | loop, s | ratio | busiest / mean | peak MiB of each |"
+        "| processes | volumes | mean SSIM | table, no seconds | loop, s | ratio | busiest / mean | peak MiB of each |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for result in results:

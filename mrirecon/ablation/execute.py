@@ -158,7 +158,8 @@ def _begin(
             shutil.copytree(left, attempt, dirs_exist_ok=True)
             run = open_run(attempt)
             given = ("data.path", "device", "logger")
-            return reopen(run, config, given), run, str(run.checkpoint("last"))
+            work, checkpoint = reopen(run, config, given)
+            return work, run, str(checkpoint)
         except InputError:  # half a checkpoint is no use: from the start
             shutil.rmtree(attempt)
     work = TrainingWork(config)

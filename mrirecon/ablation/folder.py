@@ -1,6 +1,5 @@
 """The study folder: the one place that knows its file names. No torch here."""
 
-import errno
 import json
 import os
 import shutil
@@ -83,6 +82,22 @@ class StudyFolder:
         return self.path / "logs"
 
     @property
+    def jobs_file(self) -> Path:
+        """Ids of the SLURM jobs that were submitted for the study, a JSON list."""
+        return self.logs / "jobs.json"
+
+    def jobs(self) -> list[str]:
+        """Those ids, the oldest first; none where workers ran here."""
+        try:
+            return [str(job) for job in json.loads(self.jobs_file.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def note_jobs(self, jobs: list[str]) -> None:
+        """Record that jobs were submitted."""
+        write_json(self.jobs_file, [*self.jobs(), *jobs])
+
+    @property
     def zero_filled(self) -> Path:
         """Scores of the zero-filled validation images, JSON."""
         return self.path / "zero_filled.json"
@@ -156,11 +171,6 @@ class StudyFolder:
     def open(self) -> "Study":
         """The study as its manifest says."""
         return Study(self, self.read_manifest())
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether the file system has no room; h5py and torch wrap the system's error in their own words."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 def disk_full(path: Path) -> WorkFailedError:

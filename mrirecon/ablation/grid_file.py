@@ -1,19 +1,20 @@
 """Reads a grid: YAML to cells, every level checked once. No torch here."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from mrirecon.ablation.grid import Cell, Grid
 from mrirecon.ablation.grid_tuning import read_tuning
 from mrirecon.ablation.grid_values import read_name, read_seeds, read_targets, require_known, share
 from mrirecon.ablation.same_network import norm_notes, require_different
 from mrirecon.config import SimulateConfig, TrainConfig
+from mrirecon.config.slurm import JobConfig
 from mrirecon.configfile import build, find_config, flatten, keys
 from mrirecon.errors import InputError, did_you_mean
+from mrirecon.yamlfile import parse_yaml
 
 SHORT = {
     "optimizer": "optimizer.name",
@@ -31,7 +32,11 @@ SHORT = {
     "fixed_masks": "data.fixed_masks",
 }
 _TOP = ("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate")
-_OF_THE_STUDY = ("seed", "output", "overwrite", "device", "logger", "data.path", "threads", "checkpoints", "early_stop")
+_OF_THE_STUDY = (
+    *("seed", "output", "overwrite", "device", "logger", "data.path", "threads", "checkpoints", "early_stop"),
+    *("devices", "num_nodes", "sync_batchnorm"),  # a run is one process; its worker may be a job
+    *(f"slurm.{field.name}" for field in fields(JobConfig)),
+)
 _OF_THE_IMAGES = (  # what is scored and with which masks
     *("data.mask", "data.acceleration", "data.center_fraction", "data.acquisition", "data.volumes", "data.slices"),
     *("data.coils", "data.split_seed", "val_volumes", "protocol"),
@@ -45,10 +50,7 @@ def read_grid_file(path: str | Path) -> dict[str, Any]:
         InputError: No such file, not YAML, no mapping.
     """
     file = find_config(path, grids=True)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{file} is not readable YAML: {' '.join(str(error).split())}") from None
+    content = parse_yaml(file)
     if not isinstance(content, dict) or "factors" not in content:
         raise InputError(f"{file} is not a grid: it has no 'factors' (shipped ones: mrirecon config list)")
     return {"name": file.stem, **content}

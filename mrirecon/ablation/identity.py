@@ -2,15 +2,21 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import mrirecon
+from mrirecon.config.slurm import JobConfig
 
 # where things are and how a run reports: nothing that decides its numbers
-_LEFT_OUT = ("data.path", "data.workers", "data.check", "device", "logger", "output", "overwrite", "checkpoints")
+_LEFT_OUT = (
+    *("data.path", "data.workers", "data.check", "device", "logger", "output", "overwrite", "checkpoints"),
+    *("devices", "num_nodes", "sync_batchnorm"),  # always one process
+    *(f"slurm.{field.name}" for field in fields(JobConfig)),
+)
 
 
 def run_id(settings: Mapping[str, Any], stage: str, data: str) -> str:

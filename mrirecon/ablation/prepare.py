@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mrirecon.ablation.folder import SCHEMA, SPLIT_SEED, Study, StudyFolder, disk_full, is_disk_full
+from mrirecon.ablation.folder import SCHEMA, SPLIT_SEED, Study, StudyFolder, disk_full
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.identity import code_hash
@@ -17,7 +17,7 @@ from mrirecon.ablation.study_data import describe, find_data
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.data.files import require_folder
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.files import write_json, write_text
+from mrirecon.files import is_disk_full, write_json, write_text
 
 MAX_THREADS = 1024
 DEVICES = ("auto", "cpu", "cuda")

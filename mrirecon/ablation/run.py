@@ -84,6 +84,7 @@ def _finish(study: Study) -> Path:
 
 def _submit(study: Study, config: AblateConfig, n_workers: int) -> None:
     jobs = submit_workers(study.folder.path, study.folder.logs, n_workers, config.slurm)
+    study.folder.note_jobs(jobs)
     print(f"submitted:  {', '.join(jobs)}")
     print(f"next:       mrirecon ablate status {study.folder.path}, then mrirecon ablate report {study.folder.path}")
 

@@ -6,20 +6,14 @@ from typing import Any
 
 from mrirecon.ablation.grid import Cell
 from mrirecon.errors import InputError
-from mrirecon.models.groups import count_groups, default_channels_per_group
+from mrirecon.models.groups import count_groups, default_channels_per_group, level_widths
 
 _GROUPED = ("group", "layer", "instance")  # one formula with different groups
 
 
 def widths(settings: Mapping[str, Any]) -> list[int]:
-    """Channels of the U-Net's levels, the lowest resolution last.
-
-    Raises:
-        InputError: Fewer than one.
-    """
-    if settings["model.channels"] < 1 or settings["model.pools"] < 0:
-        raise InputError(f"model.channels is {settings['model.channels']}, pools {settings['model.pools']}; too few")
-    return [settings["model.channels"] * 2**level for level in range(settings["model.pools"] + 1)]
+    """Channels of the U-Net's levels, the lowest resolution last; errors as of `level_widths`."""
+    return level_widths(settings["model.channels"], settings["model.pools"])
 
 
 def groups_per_level(settings: Mapping[str, Any]) -> list[int] | None:

@@ -8,6 +8,8 @@ from mrirecon.ablation.folder import Study
 from mrirecon.ablation.leases import Leases
 from mrirecon.ablation.plan import RunSpec
 from mrirecon.ablation.records import STAGES
+from mrirecon.cluster.jobs import GONE, job_states
+from mrirecon.errors import WorkFailedError
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,18 @@ def status_table(study: Study) -> str:
     lines.append(f"{'all':<{width}}{_row(total)}  {_left(study, total)}")
     failed = _State(study).failed
     lines += [f"failed: {entry['label']}: {entry['error'].splitlines()[0]}" for entry in failed.values()]
-    return "\n".join(lines)
+    return "\n".join(lines + _jobs(study))
+
+
+def _jobs(study: Study) -> list[str]:
+    """The states of submitted jobs that SLURM still knows, the dead ones among them."""
+    try:
+        states = job_states(study.folder.jobs())
+    except WorkFailedError as error:
+        return [f"jobs: {error}"]
+    known = {job: state for job, state in states.items() if state != GONE}
+    by_state = {state: [job for job in known if known[job] == state] for state in dict.fromkeys(known.values())}
+    return [f"jobs {state}: {', '.join(jobs)}" for state, jobs in by_state.items()]
 
 
 def progress_line(now: Counts, n_new: int, seconds: float) -> str:

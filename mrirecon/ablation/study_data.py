@@ -10,8 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mrirecon.ablation.folder import SPLIT_SEED, StudyFolder
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.leases import Leases
@@ -22,6 +20,7 @@ from mrirecon.data.manifest import data_manifest
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import find_protocol
 from mrirecon.progress import say
+from mrirecon.yamlfile import parse_yaml
 
 _SIMULATION_LIMIT_S = 60
 _MADE_WITH = "simulation.yaml"  # in a simulated folder: the options
@@ -67,7 +66,7 @@ def simulate(folder: Path, options: Mapping[str, Any]) -> None:
 
 def _require_same_options(folder: StudyFolder, options: Mapping[str, Any]) -> None:
     """An edited simulation is another data set, and another study."""
-    made = yaml.safe_load((folder.data / _MADE_WITH).read_text(encoding="utf-8"))
+    made = parse_yaml(folder.data / _MADE_WITH)
     wanted = asdict(build(SimulateConfig, options))
     for key, value in wanted.items():
         if key not in _NO_OPTIONS and made.get(key) != value:

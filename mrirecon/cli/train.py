@@ -1,10 +1,24 @@
 """`mrirecon train`."""
 
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+from mrirecon import configfile
 from mrirecon.cli.command import Command
+from mrirecon.cluster.jobs import this_job
+from mrirecon.cluster.place import processes_to_start
 from mrirecon.config import TrainConfig
+from mrirecon.errors import InputError
+from mrirecon.runs import RunFolder
 
 
 def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> None:
+    if config.slurm.nodes:
+        _submit(config, resume)
+        return
+    if this_job():  # SLURM's request to save must not kill what does not listen for it yet
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from mrirecon.workflows.train import resume_training, train
 
     run = resume_training(resume, config, given) if resume else train(config)
@@ -12,16 +26,47 @@ def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> 
     print(f"next:       mrirecon evaluate {run.path} --split val")
 
 
+def _submit(config: TrainConfig, resume: str) -> None:
+    from mrirecon.cluster.follow import follow
+    from mrirecon.cluster.submit import log_of, submit_training
+
+    if resume:
+        raise InputError(
+            f"--resume {resume} with --slurm.nodes; to go on in a job: sbatch scripts/train.sbatch --resume {resume}"
+        )
+    job, run = submit_training(config)
+    print(f"job:        {job}")
+    print(f"run folder: {run.path}")
+    if config.slurm.follow:
+        follow(job, log_of(job, run))
+    else:
+        print(f"watch:      squeue --job {job}; tail -F {log_of(job, run)}")
+        print(f"next:       mrirecon evaluate {run.path} --split val, when it is done")
+
+
+def _processes(config: TrainConfig, extra: dict[str, str]) -> int:
+    """A resumed run goes on with as many as it had, unless the call says otherwise."""
+    if config.slurm.nodes:  # submitted by this process, which trains nothing
+        return 0
+    stored = RunFolder(Path(extra.get("resume", ""))).config
+    if "resume" in extra and config.devices == 1 and stored.is_file():
+        flat = configfile.read_yaml(stored, TrainConfig)
+        config = replace(config, devices=flat.get("devices", 1), num_nodes=flat.get("num_nodes", 1))
+    return processes_to_start(config)
+
+
 COMMAND = Command(
     name="train",
     summary="Train a normalized U-Net on undersampled k-space.",
     config=TrainConfig,
     run=_run,
+    processes=_processes,
     extra=(("--resume RUN", "go on with a stopped run, exactly where it was"),),
     epilog=(
         "examples:\n"
         "  mrirecon train --data DIR --norm group --optimizer adam --lr 1e-3 --max-steps 2000\n"
         "  mrirecon train --data DIR --acceleration 4 8\n"
+        "  mrirecon train --data DIR --devices 4 --slurm.nodes 2 --slurm.time 600 --slurm.follow\n"
         "  mrirecon train --resume runs/group-adam-20260101-120000"
     ),
 )

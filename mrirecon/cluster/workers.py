@@ -3,17 +3,25 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from mrirecon.classpaths import allowed_here
+from mrirecon.cluster.executor import job_options, submit
 from mrirecon.config.slurm import SlurmConfig
+from mrirecon.data.limits import DEFAULT_SLICE_GIB, max_slice_gib
 from mrirecon.errors import InputError
+
+_GRACE_S = 120  # before the time limit a worker saves what it is at
 
 
 def worker_command(study: Path) -> list[str]:
     """What a worker of a study is, here and on a cluster: a job is this list of strings and nothing else."""
     allowed = [f"--allow-import={prefix}" for prefix in allowed_here()[-1:]]  # the command takes one
-    return [sys.executable, "-m", "mrirecon", "ablate", "worker", str(study.resolve()), *allowed]
+    return [sys.executable, "-m", "mrirecon", "ablate", "worker", str(study.resolve()), *allowed, *_limit()]
+
+
+def _limit() -> list[str]:
+    gib = max_slice_gib()
+    return [] if gib == DEFAULT_SLICE_GIB else [f"--max-slice-gib={gib!r}"]
 
 
 def require_slurm() -> None:
@@ -37,32 +45,6 @@ def submit_workers(study: Path, logs: Path, n_workers: int, slurm: SlurmConfig) 
     Raises:
         InputError: There is no SLURM here, or it refuses the job.
     """
-    import submitit
-    from submitit.core.utils import FailedJobError
-    from submitit.helpers import CommandFunction
-
-    logs.mkdir(exist_ok=True)
-    logs.chmod(0o700)
-    try:
-        executor = submitit.SlurmExecutor(folder=logs)  # named, never detected
-        executor.update_parameters(**_parameters(slurm, n_workers))
-        with executor.batch():
-            jobs = [executor.submit(CommandFunction(worker_command(study))) for _ in range(n_workers)]
-    except (RuntimeError, OSError, FailedJobError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"SLURM does not take the jobs ({reason}); use --executor local, or mend --slurm.*") from None
-    return [str(job.job_id) for job in jobs]
-
-
-def _parameters(slurm: SlurmConfig, n_workers: int) -> dict[str, Any]:
-    wanted = {
-        "job_name": "mrirecon-ablate",
-        "time": slurm.time,
-        "cpus_per_task": slurm.cpus,
-        "array_parallelism": n_workers,
-        "partition": slurm.partition,
-        "account": slurm.account,
-        "mem": slurm.mem,
-        "gpus_per_node": slurm.gpus,
-    }
-    return {key: value for key, value in wanted.items() if value}
+    advice = "use --executor local, or mend --slurm.*"
+    parameters = {"job_name": "mrirecon-ablate", "array_parallelism": n_workers, **job_options(_GRACE_S)}
+    return submit([worker_command(study)] * n_workers, logs, slurm, parameters, advice)

@@ -1,0 +1,74 @@
+"""Commands as jobs of SLURM, through submitit, which submits them and does no more. No torch here."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mrirecon.config.slurm import SlurmConfig
+from mrirecon.errors import InputError
+
+# submitit's own process around a command outlives the signal that asks the command to save; and the command does not
+# die of it before it listens
+_DEAF = 'trap "" USR1; exec "$0" "$@"'
+# submitit would repeat a failed command's whole standard error
+_ONE_STREAM = ["bash", "-c", 'exec "$0" "$@" 2>&1']
+
+
+def submit(
+    commands: Sequence[list[str]], folder: Path, slurm: SlurmConfig, parameters: Mapping[str, Any], advice: str
+) -> list[str]:
+    """Submit a job, or a job array where there are several commands; SLURM may start each again.
+
+    Args:
+        commands: A job is such a list of strings and nothing else.
+        folder: Made here; gets submitit's job files, which are pickles: readable for the owner alone.
+        slurm: What is asked for.
+        parameters: Further ones, in submitit's words.
+        advice: What to do where SLURM takes no jobs.
+
+    Returns:
+        The job ids.
+
+    Raises:
+        InputError: There is no SLURM here, or it refuses the job.
+    """
+    import submitit
+    from submitit.core.utils import FailedJobError
+    from submitit.helpers import CommandFunction
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        python = shlex.join(["bash", "-c", _DEAF, sys.executable])
+        executor = submitit.SlurmExecutor(folder=folder, python=python)  # named, never detected
+        executor.update_parameters(**_parameters(slurm, parameters))
+        with executor.batch():
+            jobs = [executor.submit(CommandFunction([*_ONE_STREAM, *command])) for command in commands]
+    except (RuntimeError, OSError, FailedJobError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"SLURM does not take the job ({reason}); {advice}") from None
+    return [str(job.job_id) for job in jobs]
+
+
+def _parameters(slurm: SlurmConfig, further: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = {
+        "time": slurm.time,
+        "cpus_per_task": slurm.cpus,
+        "partition": slurm.partition,
+        "account": slurm.account,
+        "mem": slurm.mem,
+        "gpus_per_node": slurm.gpus,
+        "stderr_to_stdout": True,
+        **further,
+    }
+    return {key: value for key, value in wanted.items() if value}
+
+
+def job_options(grace: int) -> dict[str, Any]:
+    """For `parameters`: a signal so many seconds before the time limit, and a log that goes on when a job does.
+
+    The signal is not submitit's, upon which it would end the command instead of asking it to save.
+    """
+    return {"additional_parameters": {"signal": f"USR1@{grace}", "requeue": True, "open-mode": "append"}}

@@ -1,0 +1,86 @@
+"""Shows what a SLURM job says until it ends. No torch here."""
+
+import sys
+import time
+from pathlib import Path
+
+from mrirecon.cluster.jobs import GONE, find_job
+from mrirecon.errors import WorkFailedError
+from mrirecon.progress import say
+
+_LOOK_S, _ASK_S, _PATIENCE_S = 0.5, 2.0, 600.0
+
+
+def follow(job: str, log: Path) -> None:
+    """Copy a job's log to standard output until the job ends, however often SLURM starts it again meanwhile.
+
+    Raises:
+        WorkFailedError: The job did not end well; the message is its last word. Or SLURM does not answer any more.
+        KeyboardInterrupt: Ctrl-C; the job goes on, which is said.
+    """
+    try:
+        state = _until_over(job, _Tail(log))
+    except KeyboardInterrupt:
+        say(f"job {job} goes on; its log is {log}; to end it: scancel {job}")
+        raise
+    if state != "COMPLETED":
+        raise WorkFailedError(f"job {job} ended as {state}: {last_words(log)}")
+
+
+def last_words(log: Path) -> str:
+    """The last error of this program in a log, else its last line."""
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return f"it left no log ({log})"
+    lines = [line for line in lines if line]
+    errors = [line for line in lines if line.startswith("mrirecon: ")]
+    return (errors or lines or [f"its log is empty ({log})"])[-1].removeprefix("mrirecon: ")
+
+
+def _until_over(job: str, tail: "_Tail") -> str:
+    said, asked = "", -_ASK_S
+    while True:
+        if time.monotonic() - asked >= _ASK_S:
+            state, is_over = _state(job)
+            asked = time.monotonic()
+            if state != said:
+                say(f"job {job}: {state}")
+                said = state
+            if is_over:
+                tail.copy()
+                return state
+        tail.copy()
+        time.sleep(_LOOK_S)
+
+
+def _state(job: str) -> tuple[str, bool]:
+    """State, and whether that is the end; a controller that is away for a while is waited for."""
+    began = time.monotonic()
+    while True:
+        try:
+            found = find_job(job)
+        except WorkFailedError:
+            if time.monotonic() - began > _PATIENCE_S:
+                raise
+            time.sleep(_ASK_S)
+            continue
+        return (found.state, found.is_over) if found else (GONE, True)
+
+
+class _Tail:
+    """What was added to a file since the last look; the file may not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.at = path, 0
+
+    def copy(self) -> None:
+        try:
+            with self.path.open("rb") as handle:
+                handle.seek(self.at)
+                new = handle.read()
+        except FileNotFoundError:
+            return
+        self.at += len(new)
+        sys.stdout.buffer.write(new)
+        sys.stdout.flush()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mrirecon.classpaths import ALLOWED_PREFIXES, resolve_class
+from mrirecon.classpaths import ALLOWED_PREFIXES, construct, resolve_class
 from mrirecon.errors import InputError
 
 
@@ -67,12 +67,27 @@ def test_an_extra_prefix_is_the_callers_choice():
         ({"init_args": {}}, "class_path is missing"),
         ({"class_path": "torch.nn.ReLU", "init_args": [1]}, "must be a mapping"),
         (3, "a class is given by its path"),
+        ("torch.nn.", "is none; it is names joined by dots"),
+        ("mrirecon.__main__.main", "is none"),  # importing it would run the program
+        ("mrirecon." * 300 + "x", "is none"),
+        ("mrirecon..errors.InputError", "is none"),
+        ("torch.nn.ReLU\n", "is none"),
     ],
 )
 def test_mistakes_are_named_in_one_line(spec, message):
     with pytest.raises(InputError, match=message) as error:
         resolve_class(spec)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("too\nlarge"), MemoryError(), AssertionError("no")])
+def test_a_class_that_cannot_be_made_is_one_line(monkeypatch, error):
+    def refusing(self, *arguments):
+        raise error
+
+    monkeypatch.setattr("torch.nn.ReLU.__init__", refusing)
+    with pytest.raises(InputError, match="torch.nn.ReLU cannot be made with {}: (too large|MemoryError|no)$"):
+        construct("torch.nn.ReLU")
 
 
 def test_importing_it_does_not_import_torch():

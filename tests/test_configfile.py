@@ -128,3 +128,12 @@ def test_dump_is_plain_yaml():
 def test_a_group_without_keys_changes_nothing(tmp_path):
     (tmp_path / "o.yaml").write_text("model:\n  # norm: group\noptimizer:\n  momentum: null\n")
     assert configfile.load(TrainConfig, tmp_path / "o.yaml") == TrainConfig()
+
+
+def test_a_key_that_is_given_nested_and_dotted(tmp_path):
+    file = tmp_path / "file.yaml"
+    file.write_text("model:\n  norm: batch\nmodel.norm: group\n")
+    with pytest.raises(InputError, match=r"file.yaml: 'model.norm' is given twice"):
+        configfile.load(TrainConfig, file)
+    file.write_text("model.norm: group\n")
+    assert configfile.load(TrainConfig, file).model.norm == "group"

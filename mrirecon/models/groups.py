@@ -1,6 +1,25 @@
-"""How many groups group norm has. No torch here."""
+"""How many channels the levels of a U-Net have, and how many groups of them group norm has. No torch here."""
 
 from mrirecon.errors import InputError
+
+_WIDEST = 2**14  # channels; one convolution between such levels takes 10 GB
+_MOST_POOLS = 14
+
+
+def level_widths(channels: int, pools: int) -> list[int]:
+    """Channels of each level, the lowest resolution last.
+
+    Raises:
+        InputError: Fewer than one, or so many that no machine could hold the network.
+    """
+    if channels < 1 or pools < 0:
+        raise InputError(f"model.channels is {channels}, pools {pools}; too few")
+    if pools > _MOST_POOLS or channels * 2**pools > _WIDEST:
+        raise InputError(
+            f"model.channels is {channels}, pools {pools}: each pool doubles the channels, at most to {_WIDEST}; "
+            "use fewer"
+        )
+    return [channels * 2**level for level in range(pools + 1)]
 
 
 def default_channels_per_group(base_channels: int) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mrirecon.errors import InputError
 from mrirecon.models.blocks import ConvBlock, TransposeConvBlock
-from mrirecon.models.groups import default_channels_per_group
+from mrirecon.models.groups import default_channels_per_group, level_widths
 from mrirecon.models.norms import Norm, make_norm
 
 
@@ -66,7 +66,7 @@ class UNet(nn.Module):
         up: Callable[[int, int], nn.Module] = partial(TransposeConvBlock, **options)
         self.in_channels, self.out_channels, self.pools = in_channels, out_channels, pools
         self.residual = residual
-        widths = [channels * 2**level for level in range(pools + 1)]
+        widths = level_widths(channels, pools)
         self.down_sample_layers = nn.ModuleList(map(conv, [in_channels, *widths], widths[:-1]))
         self.conv = conv(widths[-2], widths[-1])
         self.up_conv = nn.ModuleList()

@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,8 +57,7 @@ def draw_slice(path: Path, figure: SliceFigure) -> None:
         _show(grid.cell(0, column), panel.image, white, panel.name, panel.caption)
         _show(grid.cell(1, column), error, white, "", f"|error| x {ERROR_GAIN}, same scale")
     drawn = FigureCanvasAgg(grid.canvas)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in another script
+    with _any_script():
         drawn.draw()
     with replacing(path) as temporary:
         Image.fromarray(np.asarray(drawn.buffer_rgba())).convert("L").save(temporary, "PNG", optimize=True)
@@ -96,8 +96,16 @@ def draw_curves(path: Path, training: Series, validation: Series, title: str = "
         right.set_ylabel("validation SSIM", color="tab:orange")
         right.plot(val_steps, val_ssims, color="tab:orange", marker="o", markersize=3, linewidth=1)
     FigureCanvasAgg(canvas)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, _any_script():
         canvas.savefig(temporary, format="png", metadata={"Software": None})
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """No warning of letters that the font lacks: names may be of any script."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def draw_range_test(

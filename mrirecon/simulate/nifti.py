@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -56,7 +57,7 @@ def load_magnitude(path: str) -> MagnitudeSource:
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file; --from takes a NIfTI volume (.nii or .nii.gz), or phantom")
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         require_room(f"{path} of shape {image.shape}", n_bytes(image.shape, np.dtype(float).itemsize))
         image = nibabel.as_closest_canonical(image)
         values = np.asarray(image.dataobj)

@@ -28,7 +28,7 @@ def require_sound(state: Any) -> None:
 
     Raises:
         TypeError: It is no dictionary.
-        ValueError: A tensor is not plain, or claims more than it holds; weights that are not finite.
+        ValueError: A tensor is not plain, or claims more than it holds; weights that are complex or not finite.
     """
     if not isinstance(state, dict):
         raise TypeError(f"it holds a {type(state).__name__}")
@@ -39,6 +39,8 @@ def require_sound(state: Any) -> None:
             raise ValueError(f"a tensor of shape {tuple(tensor.shape)} claims more than it holds")
     for name in _WEIGHTS:
         for tensor in _tensors(state.get(name)):
+            if tensor.is_complex():
+                raise ValueError(f"{name} has complex numbers, which no network here has")
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"{name} has NaN or infinity, which no training saves")
 

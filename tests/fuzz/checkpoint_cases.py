@@ -58,6 +58,14 @@ def wrong_result(folder: Path, words: list[str]) -> str:
     return "" if error <= _TOLERANCE else f"differs from fastMRI's network with these weights by {error:.3g}"
 
 
+def is_fair_failure(folder: Path, words: list[str], text: str) -> bool:
+    """A training that goes on from other numbers, which nothing tells from right ones, may diverge and say so."""
+    if words[0] != "train" or not _is_readable(folder / "mutated.ckpt") or text.count("\n") != 1:
+        return False
+    must_refuse = json.loads((folder / "case.json").read_text())["refuse"]
+    return not must_refuse and ("training diverged" in text or "reconstructions are not finite" in text)
+
+
 def _is_readable(path: Path) -> bool:
     try:
         torch.load(path, weights_only=True)["state_dict"].items()
@@ -90,4 +98,4 @@ def _wrong_training(run: Path, from_before: bool) -> str:
     return "other weights than the uninterrupted run's" if from_before and not is_equal else ""
 
 
-__all__ = ["CLASSES", "prepare", "warm_up", "wrong_result"]
+__all__ = ["CLASSES", "is_fair_failure", "prepare", "warm_up", "wrong_result"]

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,7 @@ import numpy as np
 from limited_child import SECONDS, run_limited
 from oracle import fault_of
 
-_SHELL_SECONDS = 60.0  # with the start of an interpreter, whose imports take seconds
+_SHELL_SECONDS = 120.0  # with the start of an interpreter, whose imports take seconds, on a busy machine many
 _PRINTED = (("child", "stdout.txt"), ("child", "stderr.txt"))
 
 
@@ -54,7 +55,8 @@ def run_case(case: Case, module: ModuleType, keep: Path | None = None, seconds: 
         ended = run_limited(call, folder / "child", seconds=_SHELL_SECONDS if case.by_shell else seconds)
         after = _digests(folder)
         left = sorted(path for path, digest in after.items() if before.get(path) != digest)
-        fault = fault_of(ended, left, lambda: module.wrong_result(folder, words), folder / "judge")
+        is_fair = partial(module.is_fair_failure, folder, words)
+        fault = fault_of(ended, left, lambda: module.wrong_result(folder, words), folder / "judge", is_fair)
         said = ended.stderr.strip().split("\n")[0][:300]
         outcome = Outcome(case, ended.code, fault, said, " ".join(words), ended.seconds, ended.peak_bytes)
         if fault and keep is not None:

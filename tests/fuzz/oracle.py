@@ -8,7 +8,9 @@ from limited_child import Ended, run_limited
 _LINES = 2  # an error is one line, or two
 
 
-def fault_of(ended: Ended, left: list[str], check: Callable[[], str], scratch: Path) -> str:
+def fault_of(
+    ended: Ended, left: list[str], check: Callable[[], str], scratch: Path, is_fair: Callable[[str], bool]
+) -> str:
     """What is wrong with how a command ended; empty where nothing is.
 
     Args:
@@ -17,6 +19,7 @@ def fault_of(ended: Ended, left: list[str], check: Callable[[], str], scratch: P
         check: Says what is wrong with the results of a success; it reads them in a child of its own, as the library
             that reads them may crash.
         scratch: A folder for that child.
+        is_fair: Whether a failure (exit code 1) with this text is one that the case allows.
     """
     if ended.killed:
         return ended.killed
@@ -24,6 +27,8 @@ def fault_of(ended: Ended, left: list[str], check: Callable[[], str], scratch: P
         return f"unexpected error: {_last_line(ended.stderr)}"
     if ended.code == 2:
         return _refusal_fault(ended, left)
+    if ended.code == 1 and is_fair(ended.stderr):
+        return ""
     if ended.code != 0:
         return f"exit code {ended.code}: {_last_line(ended.stderr)}"
     noise = [line for line in ended.stderr.splitlines() if not line.startswith(("warning: ", "note: "))]

@@ -19,14 +19,16 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fuzz.py"
 
 
 def campaign(tmp_path, hdf5, checkpoint, yaml, by_shell, seconds):
-    """Rows of the table: kind, class, cases, exits with 0 and 2, texts, faults."""
+    """Rows of the table: kind, class, cases, exits with 0, 2 and 1, texts, faults."""
     numbers = ["--hdf5", hdf5, "--checkpoints", checkpoint, "--yaml", yaml, "--by-shell", by_shell]
     words = [sys.executable, SCRIPT, *map(str, numbers), "--keep", tmp_path / "failures"]
     done = subprocess.run(
         words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=seconds, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = re.findall(r"^(hdf5|checkpoint|yaml|all) +(.*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", done.stdout, re.M)
+    rows = re.findall(
+        r"^(hdf5|checkpoint|yaml|all) +(.*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", done.stdout, re.M
+    )
     return [(kind, name, *map(int, counts)) for kind, name, *counts in rows]
 
 
@@ -34,8 +36,9 @@ def test_two_hundred_of_all_classes(tmp_path):
     rows = campaign(tmp_path, 120, 48, 32, by_shell=2, seconds=400)
     classes = {(kind, name) for kind, name, *_ in rows[:-1]}
     assert classes == {(kind, name) for kind, module in KINDS.items() for name in module.CLASSES}
-    _, _, cases, done, refused, texts, faults = rows[-1]
-    assert (cases, done + refused, faults) == (202, 202, 0)
+    _, _, cases, done, refused, failed, texts, faults = rows[-1]
+    assert (cases, done + refused + failed, faults) == (202, 202, 0)
+    assert failed <= 2  # trainings that diverge from other numbers
     assert done > 40  # not everything is refused,
     assert refused > 60
     assert texts > 40  # nor all for one reason

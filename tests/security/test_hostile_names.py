@@ -39,7 +39,7 @@ def commands(data, out, file):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "reconstruct"])
-@pytest.mark.parametrize("name", [CLIMBING, "/climbed", "..", ".", "", "a\0b", "con/../../climbed", "~/climbed"])
+@pytest.mark.parametrize("name", [CLIMBING, "/climbed", "..", "", "a\0b"])
 def test_attributes_are_no_places(deep, volume_writer, command, name):
     data, out = deep / "data", deep / "out"
     data.mkdir()
@@ -85,26 +85,39 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("command", ["evaluate", "reconstruct", "score"])
-@pytest.mark.parametrize("name", NAMES)
-def test_files_of_odd_names_work(tmp_path, volume_writer, name, command):
-    data, out = tmp_path / "data", tmp_path / "out"
+@pytest.fixture(scope="module")
+def oddly_named(tmp_path_factory, volume_writer):
+    """A folder with a file of each name, which are references and predictions at once."""
+    data = tmp_path_factory.mktemp("odd") / "data"
     data.mkdir()
-    path = data / NAMES[name]
-    volume_writer(data / "plain.h5", **SMALL).rename(path)
-    if command == "score":
+    for i, name in enumerate(NAMES.values()):
+        path = volume_writer(data / "plain", seed=i, **SMALL).rename(data / name)
         with h5py.File(path, "r+") as file:
             file["reconstruction"] = file["reconstruction_rss"][...] * 1.1
-    assert main([*commands(str(data), str(out), str(path))[command], "--quiet"]) == 0
+    return data
+
+
+@pytest.mark.parametrize("command", ["evaluate", "reconstruct", "score"])
+def test_files_of_odd_names_work(tmp_path, oddly_named, command):
+    out = tmp_path / "out"
+    assert main([*commands(str(oddly_named), str(out), str(oddly_named))[command], "--quiet"]) == 0
+    expected = sorted(NAMES.values())
+    if command != "score":
+        assert sorted(found.name for found in out.rglob("*.h5")) == expected
     if command == "reconstruct":
-        assert {found.name for found in out.iterdir()} == {path.name, path.with_suffix(".png").name}
+        assert len(list(out.glob("*.png"))) == len(expected)
         return
     with (out / "volumes.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert row["volume"] == path.name
-    if command == "evaluate":
-        assert [found.name for found in out.rglob("*.h5")] == [path.name]
-        assert len(list(out.rglob("*.png"))) == 1
+        assert sorted(row["volume"] for row in csv.DictReader(file)) == expected
+
+
+@pytest.mark.parametrize("name", ["dash", "dollar", "script of others", "long"])
+def test_a_figure_of_a_file_of_an_odd_name(tmp_path, oddly_named, name):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / NAMES[name]).symlink_to(oddly_named / NAMES[name])
+    out = tmp_path / "out"
+    assert main([*commands(str(tmp_path / "data"), str(out), "")["evaluate"], "--quiet"]) == 0
+    assert len(list(out.glob("figures/*.png"))) == 1
 
 
 @pytest.mark.parametrize("command", ["evaluate", "reconstruct", "score"])
@@ -121,13 +134,13 @@ def test_files_whose_names_cannot_be_printed_are_refused(tmp_path, volume_writer
     assert not out.exists()
 
 
-@pytest.mark.parametrize("key", ["acquisition", "patient_id", "origin", "mask_seed_name"])
 @pytest.mark.parametrize("text", [b"a\x1b[2Jb\nc", b"caf\xe9", b"", b"x" * 5000], ids=lambda text: ascii(text[:9]))
-def test_texts_that_could_rewrite_a_terminal_or_break_a_file(tmp_path, volume_writer, key, text, capsys):
+def test_texts_that_could_rewrite_a_terminal_or_break_a_file(tmp_path, volume_writer, text, capsys):
     (tmp_path / "data").mkdir()
     path = volume_writer(tmp_path / "data" / "v.h5", **SMALL)
     with h5py.File(path, "r+") as file:
-        file.attrs.create(key, text, dtype=h5py.string_dtype())
+        for key in KEYS:
+            file.attrs.create(key, text, dtype=h5py.string_dtype())
     words = ["evaluate", "zero-filled", "--data", str(path.parent), "--split", "all", "-o", str(tmp_path / "out")]
     assert main([*words, "--quiet"]) == 0
     printed = capsys.readouterr()

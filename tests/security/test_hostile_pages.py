@@ -112,7 +112,12 @@ def evaluate(run, name, text):
 
 
 def page_of(run):
-    write_run_page(run, run.report)
+    def nothing(_rows):
+        raise NothingToDrawError(run.name)
+
+    with pytest.MonkeyPatch.context() as patch:  # the curves hold no text of the data
+        patch.setattr("mrirecon.report.run_page.draw_run_curves", nothing)
+        write_run_page(run, run.report)
     return ParsedPage(run.report.read_text(encoding="utf-8"))
 
 
@@ -174,7 +179,7 @@ def test_escaping_changes_no_ordinary_name():
     assert escaped({"a<": ["b|", 1, None]}) == {"a&lt;": ["b\\|", 1, None]}
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", [HOSTILE[0], "![x](http://elsewhere/x.png)", "$\\frac{$", "最急降下法"])
 def test_pictures_take_any_text(tmp_path, text):
     """No mark-up in captions, no formula, and no text of the picture that a viewer would take for one."""
     image = np.random.default_rng(0).random((24, 20))

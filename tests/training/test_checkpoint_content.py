@@ -21,6 +21,7 @@ def test_a_sound_one():
     [
         ({"state_dict": {"a": torch.tensor([1.0, float("nan")])}}, "state_dict has NaN or infinity"),
         ({"training_weights": {"a": torch.tensor(float("inf"))}}, "training_weights has NaN or infinity"),
+        ({"state_dict": {"a": torch.ones(3, dtype=torch.complex64)}}, "complex numbers"),
         ({"state_dict": {"a": torch.zeros(1).expand(2**40)}}, "claims more than it holds"),
         ({"optimizer_states": [{"state": {0: torch.zeros(1).expand(2**40)}}]}, "claims more than it holds"),
         ({"state_dict": {"a": torch.eye(3).to_sparse()}}, "a tensor of another kind"),

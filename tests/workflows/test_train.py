@@ -38,7 +38,9 @@ def test_a_run_folder_is_complete_and_readable_without_the_package(quick):
         "split.json",
         "curves.csv",
         "checkpoints/last.ckpt",
+        "checkpoints/last.ckpt.sha256",
         "checkpoints/best.ckpt",
+        "checkpoints/best.ckpt.sha256",
         "weights.safetensors",
     }
     facts = json.loads(run.provenance.read_text())

@@ -84,7 +84,7 @@ def test_the_gradient_is_that_of_one_process_with_the_whole_batch(name, data, on
 @pytest.mark.parametrize("name", SAME_AS_ONE)
 def test_short_trainings_end_with_the_same_weights(name, one, two):
     first, second = (load(output, name) for output in (one[0], two[0]))
-    torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=1e-8)
+    torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=1e-7, atol=1e-8)
     assert first["global_step"] == second["global_step"]
 
 
@@ -92,7 +92,7 @@ def test_short_trainings_end_with_the_same_weights(name, one, two):
 def test_three_processes_agree_with_one_too(name, three):
     alone, shared, of_rank = three
     first, second = (load(output, name) for output in (alone, shared))
-    torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=1e-8)
+    torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=1e-7, atol=1e-8)
     assert of_rank[0][name] == of_rank[1][name] == of_rank[2][name]
 
 

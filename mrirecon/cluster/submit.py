@@ -12,6 +12,7 @@ from mrirecon.cluster.executor import job_options, submit
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
 from mrirecon.config.slurm import JobConfig
+from mrirecon.data.limits import limit_words
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder, default_path, require_replaceable
 
@@ -79,7 +80,7 @@ def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
     wanted = dataclasses.replace(config, data=data, num_nodes=config.slurm.nodes, output=str(run.path))
     configfile.save(dataclasses.replace(wanted, slurm=JobConfig()), stored)
     allowed = [f"--allow-import={prefix}" for prefix in allowed_here()[-1:]]  # the command takes one
-    return [sys.executable, "-m", "mrirecon", "train", "-c", str(stored), *allowed]
+    return [sys.executable, "-m", "mrirecon", "train", "-c", str(stored), *allowed, *limit_words()]
 
 
 def _parameters(config: TrainConfig) -> dict[str, Any]:

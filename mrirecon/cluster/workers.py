@@ -7,7 +7,7 @@ from pathlib import Path
 from mrirecon.classpaths import allowed_here
 from mrirecon.cluster.executor import job_options, submit
 from mrirecon.config.slurm import SlurmConfig
-from mrirecon.data.limits import DEFAULT_SLICE_GIB, max_slice_gib
+from mrirecon.data.limits import limit_words
 from mrirecon.errors import InputError
 
 _GRACE_S = 120  # before the time limit a worker saves what it is at
@@ -16,12 +16,7 @@ _GRACE_S = 120  # before the time limit a worker saves what it is at
 def worker_command(study: Path) -> list[str]:
     """What a worker of a study is, here and on a cluster: a job is this list of strings and nothing else."""
     allowed = [f"--allow-import={prefix}" for prefix in allowed_here()[-1:]]  # the command takes one
-    return [sys.executable, "-m", "mrirecon", "ablate", "worker", str(study.resolve()), *allowed, *_limit()]
-
-
-def _limit() -> list[str]:
-    gib = max_slice_gib()
-    return [] if gib == DEFAULT_SLICE_GIB else [f"--max-slice-gib={gib!r}"]
+    return [sys.executable, "-m", "mrirecon", "ablate", "worker", str(study.resolve()), *allowed, *limit_words()]
 
 
 def require_slurm() -> None:

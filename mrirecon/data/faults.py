@@ -9,7 +9,9 @@ from mrirecon.progress import progress
 _SHOWN = 5
 
 
-def examine_all(jobs: Sequence[Job], learn: Callable[[int, Found], None], label: str, is_long: bool) -> None:
+def examine_all(
+    jobs: Sequence[Job], learn: Callable[[int, Found], None], label: str, is_long: bool, in_one_line: bool = False
+) -> None:
     """Do all `jobs` in quarantine and hand on what was found.
 
     Args:
@@ -17,6 +19,7 @@ def examine_all(jobs: Sequence[Job], learn: Callable[[int, Found], None], label:
         learn: Gets the number of each sound file's job and what was found.
         label: What is checked, for the display of progress.
         is_long: Show progress.
+        in_one_line: Show the first bad file only, and how many there are.
 
     Raises:
         InputError: One line per bad file.
@@ -29,6 +32,8 @@ def examine_all(jobs: Sequence[Job], learn: Callable[[int, Found], None], label:
             faults.append(str(found))
         else:
             learn(i, found)
+    if in_one_line and len(faults) > 1:
+        faults = [f"{faults[0]} ({len(faults)} of {len(jobs)} files are bad)"]
     if len(faults) > _SHOWN:
         faults[_SHOWN:] = [f"... {len(faults)} of {len(jobs)} files are bad"]
     if faults:

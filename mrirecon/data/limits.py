@@ -30,9 +30,9 @@ def limit_slices(gib: str | float) -> None:
     _slice_gib[0] = value
 
 
-def max_slice_gib() -> float:
-    """The limit of this process: for processes that are started to work for this one."""
-    return _slice_gib[0]
+def limit_words() -> list[str]:
+    """The limit of this process as words of a command line: for those that are started to work for this one."""
+    return [] if _slice_gib[0] == DEFAULT_SLICE_GIB else [f"--max-slice-gib={_slice_gib[0]!r}"]
 
 
 def n_bytes(shape: Sequence[int], itemsize: int) -> int:

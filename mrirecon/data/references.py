@@ -100,14 +100,14 @@ def search_images(images: Sequence[Images]) -> None:
     """Read every slice once, in quarantine.
 
     Raises:
-        InputError: One cannot be read, or holds NaN or infinity; one line per bad file.
+        InputError: One cannot be read, or holds NaN, infinity or huge values.
     """
     sizes = [n_bytes(found.shape, np.dtype(np.float64).itemsize) for found in images]
     jobs = [
         Job(found.label, partial(_search, found), SAMPLES, GIB + 4 * size // found.shape[0])
         for found, size in zip(images, sizes, strict=True)
     ]
-    examine_all(jobs, lambda _i, _found: None, "images", is_long=sum(sizes) > _MANY_BYTES)
+    examine_all(jobs, lambda _i, _found: None, "images", sum(sizes) > _MANY_BYTES, in_one_line=True)
 
 
 def _search(images: Images, alive: Alive) -> Found:
@@ -127,7 +127,7 @@ def _open_all(
         opened_files.append(kind(**{**found, "path": files[i][0], "shape": tuple(found["shape"])}))
 
     jobs = [Job(name, partial(_described, describe, path, name)) for path, name in files]
-    examine_all(jobs, learn, "files", is_long=len(files) > _MANY_FILES)
+    examine_all(jobs, learn, "files", len(files) > _MANY_FILES, in_one_line=True)
     return opened_files
 
 

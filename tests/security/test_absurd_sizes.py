@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from mrirecon.cli import main
+from mrirecon.cluster.submit import training_command
 from mrirecon.cluster.workers import worker_command
+from mrirecon.config import TrainConfig
 from mrirecon.data import limits
 from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.references import list_references, open_reconstructions
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
+from mrirecon.runs import RunFolder
 from mrirecon.simulate.nifti import load_magnitude
 
 SMALL = {"n_slices": 2, "n_coils": 2, "matrix": (24, 20)}
@@ -169,7 +172,11 @@ def test_a_limit_that_is_none(value, capsys):
     assert f"--max-slice-gib {value}; give a number above 0" in capsys.readouterr().err
 
 
-def test_workers_of_a_study_get_the_limit(tmp_path):
-    assert not [word for word in worker_command(tmp_path) if "max-slice" in word]
+def test_what_is_started_for_this_process_gets_the_limit(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.slurm.mkdir(parents=True)
+    commands = [lambda: worker_command(tmp_path), lambda: training_command(TrainConfig(), run)]
+    for command in commands:
+        assert not [word for word in command() if "max-slice" in word]
     limits.limit_slices("12.5")
-    assert worker_command(tmp_path)[-1] == "--max-slice-gib=12.5"
+    assert [command()[-1] for command in commands] == ["--max-slice-gib=12.5"] * 2

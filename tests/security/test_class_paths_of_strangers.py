@@ -176,9 +176,9 @@ def test_yaml_that_would_run_or_grow(tmp_path, capsys, planted, kind, command):
     file = tmp_path / "theirs.yaml"
     file.write_text(YAMLS[kind].replace("{sign}", str(planted)))
     words = ["train", "-c", file, "--print-config"] if command == "train" else ["ablate", "run", file]
-    start = time.monotonic()
+    start = time.process_time()
     refused(capsys, words, planted, "")
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("command", ["train", "ablate"])
@@ -189,6 +189,6 @@ def test_a_yaml_of_100_mb(tmp_path, capsys, planted, command):
         for _ in range(100):
             handle.write("aaaa, " * (2**20 // 6))
     words = ["train", "-c", file, "--print-config"] if command == "train" else ["ablate", "run", file]
-    start = time.monotonic()
+    start = time.process_time()
     refused(capsys, words, planted, "bytes")
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10

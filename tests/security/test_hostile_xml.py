@@ -33,13 +33,13 @@ def with_header(path, text):
 
 
 def refused(path, text, says):
-    volume, start = with_header(path, text), time.monotonic()
+    volume, start = with_header(path, text), time.process_time()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError) as caught:
         volume.describe()
     with pytest.raises(InputError):
         check_layout([volume])
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 2**17  # KiB
     message = str(caught.value)
     assert message.startswith("v.h5: ")
@@ -106,10 +106,10 @@ def test_a_header_of_100_mb(path):
 
 
 def test_many_attributes_and_siblings_take_no_time(path):
-    start = time.monotonic()
+    start = time.process_time()
     text = header_of(path).replace("<encoding>", "<x/>" * 200_000 + "<encoding>")
     assert with_header(path, text).header.encoded_matrix == (48, 20, 1)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 NUMBERS = [
@@ -152,7 +152,7 @@ def test_absurd_numbers_are_refused_or_leave_the_image_within_kspace(volume_writ
     else:
         start = text.index(f"<{place}>")
         text = text[:start] + text[start:].replace("<y>20</y>", f"<y>{number}</y>", 1)
-    volume, began = with_header(path, text), time.monotonic()
+    volume, began = with_header(path, text), time.process_time()
     if message := fault_of(volume):
         assert message.startswith("v.h5: ")
         assert "\n" not in message
@@ -164,7 +164,7 @@ def test_absurd_numbers_are_refused_or_leave_the_image_within_kspace(volume_writ
         columns = np.arange(SHAPE[3])[volume.acquired]
         assert len(columns)
         assert Header.from_xml(volume.header.to_xml()) == volume.header
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_some_numbers_are_harmless_so_the_test_above_is_not_empty(volume_writer, tmp_path):

@@ -19,7 +19,7 @@ from mrirecon.errors import InputError
 @pytest.fixture(autouse=True)
 def _no_waiting():
     """A pipe that is opened after all ends the tests: HDF5 lets no signal handler of Python in."""
-    faulthandler.dump_traceback_later(60, exit=True)
+    faulthandler.dump_traceback_later(300, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 

@@ -50,7 +50,7 @@ def sum_of(values: Sequence[float]) -> list[float]:
         return [float(value) for value in values]
     import torch
 
-    summed = torch.tensor(list(values), dtype=torch.float64)
+    summed = torch.tensor(list(values), dtype=torch.float64, device=_device())
     _group().all_reduce(summed)
     return list(summed.tolist())
 
@@ -63,9 +63,9 @@ def from_first(make: Callable[[], T]) -> T:
 
     text = json.dumps(make()).encode() if is_first() else b""
     size = int(sum_of([len(text)])[0])
-    data = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else torch.empty(size, dtype=torch.uint8)
+    data = torch.tensor(list(text) or [0] * size, dtype=torch.uint8, device=_device())
     _group().broadcast(data, src=0)
-    value: T = json.loads(bytes(data.numpy()))
+    value: T = json.loads(bytes(data.tolist()))
     return value
 
 
@@ -78,11 +78,16 @@ def gather_rows(rows: "Tensor") -> "Tensor":
     counts = [0.0] * world_size()
     counts[rank()] = len(rows)
     sizes = [int(n) for n in sum_of(counts)]
-    padded = torch.zeros(max(sizes), rows.shape[1], dtype=rows.dtype)
-    padded[: len(rows)] = rows.cpu()
+    padded = torch.zeros(max(sizes), rows.shape[1], dtype=rows.dtype, device=_device())
+    padded[: len(rows)] = rows.to(padded)
     gathered = [torch.empty_like(padded) for _ in sizes]
     _group().all_gather(gathered, padded)
-    return torch.cat([part[:n] for part, n in zip(gathered, sizes, strict=True)])
+    return torch.cat([part[:n] for part, n in zip(gathered, sizes, strict=True)]).cpu()
+
+
+def _device() -> str:
+    """Where the group can take tensors from: one that Lightning made on GPUs alone has nccl, which needs theirs."""
+    return "cuda" if _group().get_backend() == "nccl" else "cpu"
 
 
 def _group() -> Any:

@@ -17,8 +17,8 @@ def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> 
     if config.slurm.nodes:
         _submit(config, resume)
         return
-    if this_job():  # SLURM's request to save must not kill what does not listen for it yet
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if this_job():  # SLURM's request to save waits until the training listens (training/stopping.py)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     from mrirecon.workflows.train import resume_training, train
 
     run = resume_training(resume, config, given) if resume else train(config)

@@ -38,9 +38,10 @@ class StopRequest:
         return bool(came)
 
     def listen(self) -> None:
-        """Take over the signals; only a main thread can."""
+        """Take over the signals, also those that were kept waiting; only a main thread can."""
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._remember) for number in _SIGNALS}
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def restore(self) -> None:
         """Hand the signals back."""

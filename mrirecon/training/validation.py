@@ -48,7 +48,7 @@ class Validation:
             scored = self._score(module, stop)
         module.train()
         self.curves.leave_out(time.monotonic() - began)
-        if stop.agreed:
+        if stop.agree():  # a signal may have come with the last batch, or to another process
             return None
         computed = [score.metrics.compute() for score in scored]
         mean = mean_score((score for volumes in computed for score in volumes.values()), self.protocol.per_slice)

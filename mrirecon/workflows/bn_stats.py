@@ -24,7 +24,7 @@ def set_bn_stats(module: nn.Module, kind: str, trained: TrainConfig, data: str =
     - running: the moving average that training left.
     - batch: of the batch being reconstructed; results then depend on the batch size.
     - recalibrated: the mean over up to 200 training batches with training masks, the first epoch's, of the
-      trained batch size; dropout off. Deterministic.
+      size that was normalised together in training; dropout off. Deterministic.
 
     Networks without BatchNorm stay as they are.
 
@@ -62,5 +62,8 @@ def _training_batches(trained: TrainConfig, data: str) -> Iterable[ImageSample]:
     if data and not Path(config.path).is_dir():
         config = replace(config, path=data)
     transform = TRANSFORMS[trained.model.input]
-    module = ReconDataModule(config, trained.batch_size, seed=trained.seed, transform=transform)
+    together = trained.batch_size * (trained.devices * trained.num_nodes if trained.sync_batchnorm else 1)
+    module = ReconDataModule(
+        config, trained.batch_size, seed=trained.seed, transform=transform, normalised_together=together
+    )
     return progress(module.recalibration_batches(N_BATCHES), "recalibrating BatchNorm", unit="batches")

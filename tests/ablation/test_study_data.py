@@ -102,9 +102,8 @@ def test_cells_that_cannot_be_made_are_refused_before_anything_is_written(capsys
 
 
 @pytest.mark.parametrize(("flag", "words"), [("--device", "tpu"), ("--executor", "slurm"), ("--threads", "100000")])
-def test_wrong_machines_leave_nothing(capsys, study_files, tmp_path, flag, words):
-    if words == "slurm" and shutil.which("sbatch"):
-        pytest.skip("there is a SLURM here")
+def test_wrong_machines_leave_nothing(capsys, monkeypatch, study_files, tmp_path, flag, words):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch there
     grid = study_files(simulate=SIMULATE)
     assert main(["ablate", "run", str(grid), "-o", str(tmp_path / "study"), flag, words, "--quiet"]) == 2
     assert words in capsys.readouterr().err

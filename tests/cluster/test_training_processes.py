@@ -1,5 +1,6 @@
 """What a training of several processes says, stores and refuses before it begins."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -111,3 +112,16 @@ def test_a_stop_is_agreed_only_when_all_are_asked(monkeypatch):
     assert stop.agree()
     assert stop.agreed.name == "SIGUSR1"
     assert not stop  # nothing came here: a first Ctrl-C is not yet a second one
+
+
+def test_a_signal_that_comes_before_the_training_listens_is_not_lost():
+    stop = StopRequest()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+        assert not stop
+        stop.listen()
+        assert stop.signal is signal.SIGUSR1
+    finally:
+        stop.restore()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})

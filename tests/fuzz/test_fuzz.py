@@ -151,7 +151,7 @@ def test_memory_is_watched_in_children_of_the_child_too(tmp_path):
             os._exit(len(kept) % 2)
         return os.wait()[1]
 
-    own = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+    own = int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
     ended = run_limited(hungry, tmp_path, resident_bytes=own + 300 * 2**20)
     assert ended.killed == "memory"
     assert ended.seconds < 10

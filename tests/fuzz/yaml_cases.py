@@ -1,5 +1,6 @@
 """Mutated YAML files under `train` and `ablate run`: what is called, and what is right afterwards."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -7,22 +8,37 @@ import numpy as np
 import torch
 import yaml
 from trained_run import trained
+from warm import run_and_import
 from yaml_mutations import CLASSES, mutate_yaml
 from yaml_texts import STUDY, TRAINING
+
+from mrirecon.cli import main
 
 _COMMANDS = ("print", "print", "train", "study")
 
 
 def warm_up() -> None:
-    """The data that trainings and studies read."""
+    """The data that trainings and studies read; and import what the commands import."""
     trained()
+    with tempfile.TemporaryDirectory() as name:
+        for command in dict.fromkeys(_COMMANDS):
+            folder = Path(name) / command
+            folder.mkdir()
+            words = _words(folder, command, (STUDY if command == "study" else TRAINING).encode())
+            ended = run_and_import(lambda words=words: main(words), folder / "child")
+            if ended.code != 0 or wrong_result(folder, words):
+                raise RuntimeError(f"{command} of a sound file fails: {ended}")
 
 
 def prepare(folder: Path, mutation: str, rng: np.random.Generator, number: int) -> list[str]:
     """Write the file; the words of the command: what a configuration becomes, a first step, what a study would do."""
     command = _COMMANDS[rng.integers(len(_COMMANDS))]
+    return _words(folder, command, mutate_yaml(STUDY if command == "study" else TRAINING, mutation, rng))
+
+
+def _words(folder: Path, command: str, content: bytes) -> list[str]:
     file, data, out = folder / "file.yaml", str(trained() / "data"), str(folder / "out")
-    file.write_bytes(mutate_yaml(STUDY if command == "study" else TRAINING, mutation, rng))
+    file.write_bytes(content)
     if command == "print":
         return ["train", "-c", str(file), "--print-config", "--quiet"]
     if command == "study":

@@ -132,3 +132,23 @@ def test_images_too_small_for_the_network_are_found_before_work(run, tmp_path, v
 def test_a_folder_that_is_no_run_is_refused(small_data, tmp_path):
     with pytest.raises(InputError, match="not a run folder"):
         evaluate(settings(small_data, tmp_path), str(small_data))
+
+
+@pytest.mark.parametrize(("synchronised", "size"), [(True, 4), (False, 2)])
+def test_recalibration_batches_are_those_that_were_normalised_together(small_data, synchronised, size):
+    data = DataConfig(path=str(small_data), mask="random")
+    trained = TrainConfig(data=data, batch_size=2, devices=2, sync_batchnorm=synchronised)
+    sizes = []
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+
+        def forward(self, sample):
+            sizes.append(len(sample.image))
+            return self.norm(sample.image[:, None])
+
+    set_bn_stats(Network(), "recalibrated", trained)
+    assert max(sizes) == size
+    assert sum(sizes) == 12  # every training slice once

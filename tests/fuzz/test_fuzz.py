@@ -146,7 +146,7 @@ def test_the_judge_sees_a_wrong_end(monkeypatch, program, seen):
 def test_memory_is_watched_in_children_of_the_child_too(tmp_path):
     def hungry():
         if os.fork() == 0:
-            kept = bytearray(os.urandom(1000)) * 700_000
+            kept = bytearray(os.urandom(1000)) * 1_500_000  # more than the libraries that a fork does not count
             time.sleep(30)
             os._exit(len(kept) % 2)
         return os.wait()[1]

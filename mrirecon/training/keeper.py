@@ -4,6 +4,7 @@ Lightning's own validation and checkpoint hooks run at different points of a ste
 between them does not resume to the same numbers. Here there is one point, where all state is consistent.
 """
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +90,8 @@ class Keeper(Checkpoint):
         """Do the validation that an earlier stop left."""
         if self.owes_validation:
             self._validate_and_save(trainer, pl_module)
-        trainer.should_stop = self.has_stalled  # a run that ended early has ended
+        # A run that ended early has ended; one that is asked to stop again owes its validation still.
+        trainer.should_stop = self.has_stalled or self.stop.agreed is not None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -172,7 +174,9 @@ def read_settings(checkpoint: Path) -> dict[str, Any]:
     """
     state = load_checkpoint(checkpoint)
     try:
-        return dict(state["callbacks"][Keeper.__name__].get("settings", {}))
+        settings = dict(state["callbacks"][Keeper.__name__].get("settings", {}))
+        json.dumps(settings)  # plain values, as a training writes them
+        return settings
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(f"{checkpoint} is damaged or no checkpoint of a training ({reason})") from None

@@ -18,6 +18,7 @@ from mrirecon.runs import open_run
 from mrirecon.training.checkpoint_files import CheckpointFiles
 from mrirecon.training.module import ReconModule
 from mrirecon.training.optimizers import OPTIMIZERS
+from mrirecon.training.validation import Validation
 from mrirecon.workflows.train import resume_training, train
 
 TIMES = {"slices_per_s", "seconds"}
@@ -79,11 +80,31 @@ def assert_same_run(a, b):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("number", [2, 3, 8])  # mid-epoch, where a validation is due, in the second epoch
+@pytest.mark.cells(2)
 def test_stopped_mid_epoch_and_resumed_equals_uninterrupted(quick, monkeypatch, workers, number):
     data = replace(quick().data, workers=workers)
     whole = train(quick("whole", data=data))
     parts = stopped_and_resumed(monkeypatch, quick("parts", data=data), number)
     assert_same_run(whole, parts)
+
+
+def test_a_second_stop_while_the_owed_validation_runs_trains_no_further(quick, monkeypatch):
+    """As a job that is preempted again does."""
+    whole, config = train(quick("whole")), quick("parts")
+    scored = Validation._score_batch
+
+    def arriving(self, *args):
+        signal.raise_signal(signal.SIGTERM)
+        scored(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "_score_batch", arriving)
+        with pytest.raises(Stopped, match="at step 4 of 11"):
+            train(config)
+        with pytest.raises(Stopped, match="at step 4 of 11"):
+            resume_training(config.output, config)
+    assert checkpoint(open_run(config.output))["callbacks"]["Keeper"]["owes_validation"]
+    assert_same_run(whole, resume_training(config.output, config))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +123,7 @@ def test_stopped_mid_epoch_and_resumed_equals_uninterrupted(quick, monkeypatch, 
     ],
     ids="-".join,
 )
+@pytest.mark.cells(4)
 def test_other_settings_resume_exactly_too(quick, monkeypatch, changes):
     whole = train(quick("whole", max_steps=5, **changes))
     parts = stopped_and_resumed(
@@ -111,6 +133,7 @@ def test_other_settings_resume_exactly_too(quick, monkeypatch, changes):
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "gd"])
+@pytest.mark.cells(4)
 def test_every_optimizer_resumes_exactly(quick, monkeypatch, name):
     optimizer = OptimizerConfig(name, 1e-2, weight_decay=1e-3)
     config = quick("whole", max_steps=4, val_every=2, optimizer=optimizer)
@@ -240,6 +263,7 @@ def test_a_finished_run_is_left_as_it_is(quick):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.cells(1)
 def test_a_real_process_saves_and_exits_75_and_goes_on(quick, tmp_path, number):
     """The whole program, with a real signal at a moment nobody chose."""
     config = quick("process", max_steps=60, val_every=10, checkpoint_every=5)
@@ -298,3 +322,15 @@ def open_run_when_there(path, process):
             pass
         time.sleep(0.05)
     return pytest.fail("no checkpoint after a minute")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"data_manifest": null}', "{}", "no json"])
+def test_facts_that_do_not_name_the_data_are_told(quick, monkeypatch, content):
+    config = quick()
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, 2)
+        with pytest.raises(Stopped):
+            train(config)
+    open_run(config.output).provenance.write_text(content)
+    with pytest.raises(InputError, match="does not name the training data"):
+        resume_training(config.output, config)

@@ -16,8 +16,10 @@ def _run(config: WorkerConfig, study: str) -> None:
         except OSError:
             raise InputError(f"--cores {config.cores}; this machine has {sorted(os.sched_getaffinity(0))}") from None
     from mrirecon.ablation.worker import work
+    from mrirecon.workflows.started_again import coming_back
 
-    n_done = work(Path(study))
+    with coming_back():
+        n_done = work(Path(study))
     print(f"done:       {n_done} runs")
 
 

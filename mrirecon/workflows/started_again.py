@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from mrirecon import configfile, ranks
@@ -17,7 +18,7 @@ from mrirecon.runs import RunFolder
 
 @contextmanager
 def coming_back() -> Iterator[None]:
-    """Around a training: where it saved its state and stopped, SLURM is asked to start its job again."""
+    """Around a training or a study's worker: where it saved and stopped, SLURM is asked to start its job again."""
     try:
         yield
     except Stopped:
@@ -27,23 +28,25 @@ def coming_back() -> Iterator[None]:
 
 
 def named_by_job(config: TrainConfig) -> TrainConfig:
-    """With an output folder that a job finds again, for one that is named by the time it would not."""
+    """With an output folder that a job finds again, for one that is named by the time it would not.
+
+    One script may train several networks, one after the other: later ones have a number.
+    """
     job = "" if config.output else batch_job()
-    return dataclasses.replace(config, output=str(Path("runs") / f"{run_name(config)}-{job}")) if job else config
+    if not job:
+        return config
+    first = Path("runs") / f"{run_name(config)}-{job}"
+    return dataclasses.replace(config, output=ranks.from_first(lambda: _free_or_begun(first, config)))
 
 
-def left_by_this_job(config: TrainConfig, stored: TrainConfig) -> str:
-    """What an earlier start of this SLURM job left in the output folder.
-
-    Args:
-        config: Of the training.
-        stored: As a run folder keeps it; a job may train several networks, and this must be the same one.
+def left_by_this_job(config: TrainConfig) -> str:
+    """What an earlier start of this SLURM job left in the output folder of this very training.
 
     Returns:
         checkpoint; nothing, where it had not come that far; or an empty string: it did not begin a run there.
     """
     run = RunFolder(Path(config.output))
-    if not config.output or not was_begun_here(run.provenance) or not _is_begun(run, stored):
+    if not config.output or not was_begun_here(run.provenance) or not _is_begun(run, repeatable(config)):
         return ""
     return "checkpoint" if any(run.checkpoint(name).is_file() for name in ("last", "previous")) else "nothing"
 
@@ -52,6 +55,19 @@ def say_started_again(config: TrainConfig) -> None:
     """Where a job's log goes on."""
     if ranks.is_first():
         say(f"job {this_job()}, start {restarts() + 1}: the run in {config.output} goes on")
+
+
+def repeatable(config: TrainConfig) -> TrainConfig:
+    """What repeats a run from any directory: the data by its full path, no output folder of its own."""
+    data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
+    return dataclasses.replace(config, data=data, output="", overwrite=False)
+
+
+def _free_or_begun(first: Path, config: TrainConfig) -> str:
+    paths = (str(first) if n == 1 else f"{first}-{n}" for n in count(1))
+    return next(
+        path for path in paths if not Path(path).exists() or left_by_this_job(dataclasses.replace(config, output=path))
+    )
 
 
 def _is_begun(run: RunFolder, config: TrainConfig) -> bool:

@@ -19,7 +19,7 @@ from mrirecon.training.resumable import resumable
 from mrirecon.workflows.announce import announce
 from mrirecon.workflows.find_lr import find_lr, write_range_test
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.started_again import coming_back, left_by_this_job, named_by_job, say_started_again
+from mrirecon.workflows.started_again import coming_back, left_by_this_job, named_by_job, repeatable, say_started_again
 from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork
 
 
@@ -36,7 +36,7 @@ def train(config: TrainConfig) -> RunFolder:
 
 
 def _train(config: TrainConfig) -> RunFolder:
-    begun = ranks.from_first(lambda: left_by_this_job(config, _repeatable(config)))
+    begun = ranks.from_first(lambda: left_by_this_job(config))
     if begun:
         say_started_again(config)
     if begun == "checkpoint":
@@ -65,7 +65,7 @@ def _train(config: TrainConfig) -> RunFolder:
 
 def describe(work: TrainingWork, run: RunFolder, facts: dict[str, Any]) -> None:
     """Write what a run is before it begins: configuration, split, provenance."""
-    configfile.save(_repeatable(work.config), run.config)
+    configfile.save(repeatable(work.config), run.config)
     write_json(run.split, work.data.assignment)
     write_json(run.provenance, facts)
 
@@ -118,9 +118,3 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> t
     work.require_settings(stored, run)
     work.require_same_data(run)
     return work, checkpoint
-
-
-def _repeatable(config: TrainConfig) -> TrainConfig:
-    """What repeats the run from any directory: the data by its full path, no output folder of its own."""
-    data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
-    return dataclasses.replace(config, data=data, output="", overwrite=False)

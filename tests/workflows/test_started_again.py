@@ -69,6 +69,19 @@ def test_what_another_job_or_another_training_began_is_left_alone(quick, job, re
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
+def test_one_job_may_train_several_networks(quick, job, tmp_path):
+    configs = [quick(output="", max_steps=2, val_every=2, seed=seed) for seed in (1, 2)]
+    job(0)
+    runs = [train(config) for config in configs]
+    assert [run.name for run in runs] == ["batch-adam-7", "batch-adam-7-2"]
+    weights = [run.weights.read_bytes() for run in runs]
+    job(1)
+    again = [train(config) for config in reversed(configs)]
+    assert [run.path for run in reversed(again)] == [run.path for run in runs]
+    assert [run.weights.read_bytes() for run in runs] == weights
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
 def test_outside_of_a_job_a_run_is_named_by_the_time(quick, job):
     job(None)
     run = train(quick(output="", max_steps=2, val_every=2))

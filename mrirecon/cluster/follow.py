@@ -8,6 +8,7 @@ from mrirecon.cluster.jobs import GONE, find_job
 from mrirecon.errors import WorkFailedError
 from mrirecon.progress import say
 
+_ERROR = "mrirecon: "  # begins an error of this program
 _LOOK_S, _ASK_S, _PATIENCE_S = 0.5, 2.0, 600.0
 
 
@@ -24,18 +25,37 @@ def follow(job: str, log: Path) -> None:
         say(f"job {job} goes on; its log is {log}; to end it: scancel {job}")
         raise
     if state != "COMPLETED":
-        raise WorkFailedError(f"job {job} ended as {state}: {last_words(log)}")
+        raise WorkFailedError(f"job {job} ended as {state}: {cause(log)}")
+
+
+def cause(log: Path) -> str:
+    """Why a job failed, by the logs of its processes: of those that end with an error, the one that ended first.
+
+    Args:
+        log: Of the first process, JOB_0_log.out; those of the others stand beside it.
+    """
+    job = log.name.split("_")[0]
+    others = {path: _lines(path)[-1:] for path in log.parent.glob(f"{job}_*_log.out") if path != log}
+    ended = [path for path, last in others.items() if last and last[0].startswith(_ERROR)]
+    if any(line.startswith(_ERROR) for line in _lines(log)):
+        ended.append(log)
+    first = min(ended, key=lambda path: path.stat().st_mtime_ns, default=log)
+    who = "" if first == log else f"process {first.name.split('_')[1]}: "
+    return who + last_words(first)
 
 
 def last_words(log: Path) -> str:
     """The last error of this program in a log, else its last line."""
-    try:
-        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    except OSError:
+    if not log.is_file():
         return f"it left no log ({log})"
-    lines = [line for line in lines if line]
-    errors = [line for line in lines if line.startswith("mrirecon: ")]
-    return (errors or lines or [f"its log is empty ({log})"])[-1].removeprefix("mrirecon: ")
+    lines = _lines(log)
+    errors = [line for line in lines if line.startswith(_ERROR)]
+    return (errors or lines or [f"its log is empty ({log})"])[-1].removeprefix(_ERROR)
+
+
+def _lines(log: Path) -> list[str]:
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _until_over(job: str, tail: "_Tail") -> str:

@@ -1,9 +1,11 @@
 """A followed job: its log as it grows, through restarts, to its end."""
 
+import os
+
 import pytest
 
 from mrirecon.cluster import follow as following
-from mrirecon.cluster.follow import follow, last_words
+from mrirecon.cluster.follow import cause, follow, last_words
 from mrirecon.cluster.jobs import Job
 from mrirecon.errors import WorkFailedError
 
@@ -80,3 +82,22 @@ def test_the_last_words_of_a_log(tmp_path, text, words):
     if text is not None:
         (tmp_path / "log").write_text(text)
     assert last_words(tmp_path / "log").startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("logs", "told"),
+    [
+        (["mrirecon: closed by peer\nsrun: error: task 1\n", "mrirecon: a.h5 is truncated\n"], "process 1: a.h5"),
+        (["mrirecon: a.h5 is truncated\nsrun: error\n", "mrirecon: closed by peer\n"], "a.h5 is truncated"),
+        (["step 1\nsrun: error: task 1: Killed\n", "step 1\n"], "srun: error: task 1: Killed"),
+        (["mrirecon: late\n", "mrirecon: stopped, saved\nstep 9\n"], "late"),  # which had been started again
+    ],
+)
+def test_the_process_that_ended_first_is_told(tmp_path, logs, told):
+    ends = [2, 1] if told.startswith("process 1") else [1, 2]
+    for rank, (text, end) in enumerate(zip(logs, ends, strict=True)):
+        log = tmp_path / f"12_{rank}_log.out"
+        log.write_text(text)
+        os.utime(log, (end, end))
+    (tmp_path / "13_0_log.out").write_text("mrirecon: of another job\n")
+    assert cause(tmp_path / "12_0_log.out").startswith(told)

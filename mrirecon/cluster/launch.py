@@ -5,6 +5,7 @@ the one line of the command that failed come through, and a stopped run has time
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -34,8 +35,7 @@ class _Job:
     """The processes by rank, and what became of them."""
 
     processes: "list[subprocess.Popen[bytes]]"
-    failed: list[int] = field(default_factory=list)  # in the order of their end
-    since: float = 0.0  # the first failure
+    failed: dict[int, float] = field(default_factory=dict)  # when it was noticed, in the order of their end
     terminated: set[int] = field(default_factory=set)  # by us
     passed_on: list[int] = field(default_factory=list)  # signals
 
@@ -97,8 +97,9 @@ def _watch(job: _Job) -> None:
     """Wait for the end of all; once one has failed, with limited patience."""
     while running := [rank for rank, process in enumerate(job.processes) if process.poll() is None]:
         _note_failures(job)
-        waited = time.monotonic() - job.since if job.failed else 0.0
-        limit = _TO_SIGTERM_STOPPED if job.failed and _code(job, job.failed[0]) == _STOPPED else _TO_SIGTERM
+        first, since = next(iter(job.failed.items()), (None, time.monotonic()))
+        waited = time.monotonic() - since
+        limit = _TO_SIGTERM if first is None or _code(job, first) != _STOPPED else _TO_SIGTERM_STOPPED
         for rank in running:
             if waited > limit + _TO_SIGKILL:
                 job.processes[rank].kill()
@@ -110,10 +111,10 @@ def _watch(job: _Job) -> None:
 
 
 def _note_failures(job: _Job) -> None:
+    now = time.monotonic()
     for rank in range(len(job.processes)):
-        if _code(job, rank) and rank not in job.failed:
-            job.failed.append(rank)
-            job.since = job.since or time.monotonic()
+        if _code(job, rank):
+            job.failed.setdefault(rank, now)
 
 
 def _code(job: _Job, rank: int) -> int:
@@ -121,14 +122,20 @@ def _code(job: _Job, rank: int) -> int:
 
 
 def _outcome(job: _Job, folder: Path) -> tuple[int, str]:
-    """Who ended without a word, killed by the system for example, caused the rest; else who told an error first."""
+    """Who ended without a word, killed by the system for example, caused what others told meanwhile.
+
+    But not what a process that had ended before it told; else it is who told an error first.
+    """
     if not job.failed:
         return 0, ""
     reports = {rank: _report(folder / f"{rank}.json") for rank in job.failed}
-    silent = [rank for rank in job.failed if not reports[rank] and rank not in job.terminated]
+    told = [(report["time"], rank) for rank, report in reports.items() if report]
+    told_until = job.failed[min(told)[1]] if told else math.inf
+    silent = [
+        r for r, ended in job.failed.items() if not reports[r] and r not in job.terminated and ended <= told_until
+    ]
     if silent:
         return _untold(job, silent[0])
-    told = [(report["time"], rank) for rank, report in reports.items() if report]
     alike = _all_alike(reports)
     first = 0 if alike else min(told)[1]
     return _told(reports[first] or {}, first, len(job.processes), alike=alike and len(told) == len(job.processes))

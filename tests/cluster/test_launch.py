@@ -1,11 +1,13 @@
 """One process that fails ends the whole job soon, with its own words and code; signals reach all."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,10 @@ from mrirecon.cluster import launch as launching
 from mrirecon.cluster.launch import launch
 
 FAILING = str(Path(__file__).with_name("failing_ranks.py"))
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -32,12 +38,12 @@ def run(*words, n=2):
 @pytest.mark.parametrize(
     ("how", "which", "code", "text"),
     [
-        ("exception", 0, 1, "process 0 of 2: RuntimeError: the cause (--debug shows where)"),
         ("exception", 1, 1, "process 1 of 2: RuntimeError: the cause (--debug shows where)"),
-        ("memory", 1, 1, "process 1 of 2: MemoryError"),
+        slow("exception", 0, 1, "process 0 of 2: RuntimeError: the cause (--debug shows where)"),
+        slow("memory", 1, 1, "process 1 of 2: MemoryError"),
         ("input", 1, 2, "process 1 of 2: file7.h5: is truncated"),
         ("killed", 0, 1, "process 0 of 2 was ended by SIGKILL (out of memory?); all others were stopped"),
-        ("killed", 1, 1, "process 1 of 2 was ended by SIGKILL (out of memory?); all others were stopped"),
+        slow("killed", 1, 1, "process 1 of 2 was ended by SIGKILL (out of memory?); all others were stopped"),
         ("exit", 1, 3, "process 1 of 2 failed without a word"),
     ],
 )
@@ -81,7 +87,7 @@ def started():
     return process, [int(pid) for pid in children]
 
 
-@pytest.mark.parametrize("target", ["launcher", "first", "second"])
+@pytest.mark.parametrize("target", ["launcher", slow("first"), "second"])
 def test_a_signal_to_any_process_stops_all_with_75(target):
     process, children = started()
     os.kill({"launcher": process.pid, "first": children[0], "second": children[1]}[target], signal.SIGTERM)
@@ -99,3 +105,19 @@ def test_a_killed_launcher_leaves_no_process_behind():
         time.sleep(0.1)
     assert not any(map(alive, children))
     process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("ended", "code", "text"),
+    [
+        ({1: 1.0, 0: 5.0}, 2, "process 1 of 2: file7.h5: is truncated"),  # what it left behind ended the other one
+        ({0: 1.0, 1: 1.0}, 1, "process 0 of 2 was ended by SIGABRT"),  # which the other one noticed
+    ],
+)
+def test_what_came_first_is_told(tmp_path, ended, code, text):
+    report = {"time": 1.0, "code": 2, "text": "file7.h5: is truncated"}
+    (tmp_path / "1.json").write_text(json.dumps(report))
+    processes = [SimpleNamespace(returncode=-signal.SIGABRT), SimpleNamespace(returncode=2)]
+    found, said = launching._outcome(launching._Job(processes, ended), tmp_path)
+    assert found == code
+    assert said.startswith(text)

@@ -6,6 +6,8 @@ all of them are at the same point (`agree`), and stop together.
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -53,3 +55,14 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """A request that hears the signals meanwhile."""
+    stop = StopRequest()
+    stop.listen()
+    try:
+        yield stop
+    finally:
+        stop.restore()

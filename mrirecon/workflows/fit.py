@@ -66,25 +66,32 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
         with warnings.catch_warnings(), needing_room(run, trainer), going_on(checkpoint, first):
             _hush()
             trainer.fit(work.module, work.data.train_dataloader(), ckpt_path=checkpoint, weights_only=True)
+        _finish(work, run, trainer, keeper)
     except SystemExit:  # what Lightning makes of a second Ctrl-C
         raise KeyboardInterrupt from None
     finally:
         keeper.stop.restore()
         if ranks.is_first():
             close_loggers(work.config.logger)
+    return run
+
+
+def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Keeper) -> None:
+    """Say how the training ended and write its weights; a signal that comes now changes nothing any more."""
+    step, n_steps = trainer.global_step, work.plan.n_steps
     if keeper.has_stalled:
         since = f"{keeper.n_worse} validations without a better SSIM than at step {keeper.best_step}"
-        say(f"ended at step {trainer.global_step} of {plan.n_steps}: {since}")
-    elif keeper.stop.agreed and trainer.global_step < plan.n_steps:
+        say(f"ended at step {step} of {n_steps}: {since}")
+    elif keeper.stop.agreed and step < n_steps:
         raise Stopped(
-            f"stopped by {keeper.stop.agreed.name} at step {trainer.global_step} of {plan.n_steps}; "
+            f"stopped by {keeper.stop.agreed.name} at step {step} of {n_steps}; "
             f"saved. Go on with: mrirecon train --resume {run.path}"
         )
     if ranks.is_first():
         with needing_room(run, trainer):
             _export_weights(run, "last" if work.config.checkpoints == "end" else "best")
         CheckpointFiles(run).drop_previous()
-    return run
+    ranks.barrier()  # of several processes none goes deaf before the weights are there
 
 
 def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:

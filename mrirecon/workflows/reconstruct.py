@@ -25,7 +25,7 @@ from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.progress import progress, say
-from mrirecon.training.stopping import StopRequest
+from mrirecon.training.stopping import StopRequest, listening
 from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, require_writable
 from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
@@ -88,12 +88,23 @@ def _reconstruct(
     if note := check_volumes(missing, config.check):
         say(f"note: {note}")
     start = time.perf_counter()
-    if own := _share(missing):
-        _work(config, own, reconstructor, outputs)
-    ranks.barrier()
+    with listening() as stop:
+        n_done = _work(config, _share(missing), reconstructor, outputs, stop)
+        _end_together(stop, n_done, len(missing))
     n_slices = sum(volume.n_slices for volume in missing)
     seconds = time.perf_counter() - start
     return Reconstructed(folder, len(missing), n_slices, len(volumes) - len(missing), seconds)
+
+
+def _end_together(stop: StopRequest, n_own: int, n_all: int) -> None:
+    """All processes wait for each other; where one was stopped, all say so."""
+    stop.agree()
+    n_done = int(ranks.sum_of([n_own])[0])
+    if stop.agreed and n_done < n_all:
+        raise Stopped(
+            f"stopped by {stop.agreed.name} after {n_done} of {n_all} volumes, which are kept; "
+            "go on with the same command"
+        )
 
 
 def _share(volumes: Sequence[Volume]) -> list[Volume]:
@@ -144,11 +155,21 @@ def _facts(volume: Volume, reconstructor: Reconstructor, config: ReconstructConf
 
 
 def _work(
-    config: ReconstructConfig, volumes: Sequence[Volume], reconstructor: Reconstructor, outputs: OutputFiles
-) -> None:
-    """One plain loop over units of one volume, in order; the images of one volume are in memory."""
+    config: ReconstructConfig,
+    volumes: Sequence[Volume],
+    reconstructor: Reconstructor,
+    outputs: OutputFiles,
+    stop: StopRequest,
+) -> int:
+    """One plain loop over units of one volume, in order; the images of one volume are in memory.
+
+    Returns:
+        Volumes done: all, or fewer where it was asked to stop.
+    """
+    n_done = 0
+    if not volumes:
+        return n_done
     dataset = SliceDataset(volumes, mask=None, transform=reconstructor.transform, targets=False)
-    n_done, stop = 0, StopRequest()
 
     def finish(volume: Volume, images: np.ndarray) -> None:
         nonlocal n_done
@@ -158,17 +179,11 @@ def _work(
 
     collect = WholeVolumes(dataset.volumes, dataset.items, finish)
     slices = _slices(dataset, reconstructor, collect, config)
-    stop.listen()
-    try:
-        with inference(reconstructor.device):
-            for _ in progress(slices, reconstructor.name, len(dataset), "slices"):
-                if stop.signal and n_done < len(volumes):
-                    raise Stopped(
-                        f"stopped by {stop.signal.name} after {n_done} of {len(volumes)} volumes, which are kept; "
-                        "go on with the same command"
-                    )
-    finally:
-        stop.restore()
+    with inference(reconstructor.device):
+        for _ in progress(slices, reconstructor.name, len(dataset), "slices"):
+            if stop.signal:
+                break
+    return n_done
 
 
 def _slices(

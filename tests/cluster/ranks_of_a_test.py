@@ -24,6 +24,7 @@ def run_ranks(n: int, target: str, *arguments: Any, timeout: float = 120) -> lis
         finally:
             for process in started:
                 process.kill()
+                process.communicate()
         failed = [text for process, text in zip(started, said, strict=True) if process.returncode]
         assert not failed, "\n".join(failed)
         return [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(n)]

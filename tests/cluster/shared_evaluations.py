@@ -1,11 +1,17 @@
 """Data, a network and the evaluations that one and several processes do, for the tests of the shared evaluation."""
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import torch
 
 from mrirecon import configfile, ranks
+from mrirecon.classical import ZeroFilled
 from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig, ReconstructConfig, TrainConfig
+from mrirecon.errors import Stopped
 from mrirecon.training.build import build_model
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows import scoring
@@ -84,3 +90,29 @@ def reconstruct_all(root: str, out: str) -> int:
     done = reconstruct(config, f"{root}/run", [f"{root}/data"])
     assert not list(Path(out).rglob("*.tmp"))
     return done.n_volumes
+
+
+def stopped_reconstruction(root: str, out: str) -> str:
+    """What a process says that got SIGTERM: in the middle of its one volume, or while it waits for the other one."""
+    torch.set_num_threads(1)
+
+    def arriving(_self, sample):
+        time.sleep(0.5)  # so that the other one waits already
+        os.kill(os.getpid(), signal.SIGTERM)
+        return sample.image
+
+    ZeroFilled.__call__ = arriving
+
+    def terminate_when_it_listens():
+        while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if ranks.rank() == 1:
+        threading.Thread(target=terminate_when_it_listens, daemon=True).start()
+    config = ReconstructConfig(output=out, devices=2, threads=1)
+    try:
+        reconstruct(config, "zero-filled", [f"{root}/data/train/same.h5"])
+    except Stopped as stopped:
+        return str(stopped)
+    return "not stopped"

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -43,7 +45,7 @@ def files(folder: Path):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
 def test_tables_figures_and_files_are_those_of_one_process(root, alone, n):
     computed = run_ranks(n, "shared_evaluations:evaluate_and_reconstruct", str(root), str(root / f"of{n}"), list(CASES))
     assert_same_images(root / "alone-images", root / f"of{n}-images")
@@ -71,6 +73,24 @@ def test_more_processes_than_work_leave_some_idle(root, alone):
     computed = run_ranks(3, "shared_evaluations:evaluate_cases", str(root), str(root / "idle"), ["one-save"])
     assert [len(own["one-save"]) for own in computed].count(0) == 2
     assert table(root / "idle" / "one-save") == table(root / "alone" / "one-save")
+
+
+def test_the_command_shares_the_work(root, alone):
+    """With processes that it starts itself."""
+    words = [f"{root}/run", "--data", f"{root}/data", "--output", f"{root}/by-command", "--split", "all"]
+    words += ["--devices", "2", "--device", "cpu", "--threads", "1", "--batch-size", "3"]
+    done = subprocess.run([sys.executable, "-m", "mrirecon", "evaluate", *words], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"volumes.csv") <= 1  # the first one speaks
+    assert table(root / "by-command") == table(root / "alone" / "batch")
+    assert len(json.loads((root / "by-command" / "summary.json").read_text())["processes"]) == 2
+
+
+def test_processes_that_are_stopped_say_so_alike(root, tmp_path):
+    """One in the middle of its volume, one that had none to do and waits."""
+    said = run_ranks(2, "shared_evaluations:stopped_reconstruction", str(root), str(tmp_path / "out"))
+    assert said == ["stopped by SIGTERM after 0 of 1 volumes, which are kept; go on with the same command"] * 2
+    assert files(tmp_path / "out") == []
 
 
 def assert_same_images(one, many):
@@ -105,6 +125,7 @@ def test_whole_volumes_are_shared_as_well_as_they_can_be(seed):
     costs = slices * of_one
     owners = np.array(share_whole(costs.tolist(), 4))
     loads = [costs[owners == rank].sum() for rank in range(4)]
+    assert max(loads) <= 1.15 * np.mean(loads)
     # nothing can be handed from the busiest to the least busy to make it better
     assert max(loads) - min(loads) <= costs[owners == np.argmax(loads)].min()
 

@@ -1,5 +1,6 @@
 """What a checkpoint may be: an archive with right checksums, of tensors that hold what they claim, weights finite."""
 
+import io
 import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -10,16 +11,24 @@ from torch import Tensor
 _WEIGHTS = ("state_dict", "training_weights")
 
 
-def require_archive(handle: BinaryIO) -> None:
-    """Check the archive's own checksums, which torch does not look at; for checkpoints without a hash file.
+def require_archive(handle: BinaryIO, has_hash: bool) -> None:
+    """Check that the file is an archive as torch writes it, whose content is not larger than the file.
+
+    Args:
+        handle: The file, at its start; and again there afterwards.
+        has_hash: A hash of the whole file was checked; else the archive's own checksums are, which torch ignores.
 
     Raises:
-        ValueError: A member was changed.
+        ValueError: It is compressed, claims more than it holds, or a member was changed.
     """
-    if zipfile.is_zipfile(handle):
-        with zipfile.ZipFile(handle) as archive:
-            if bad := archive.testzip():
-                raise ValueError(f"{bad} in it was changed")
+    with zipfile.ZipFile(handle) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("it is compressed, which a checkpoint never is")
+        if sum(member.file_size for member in members) > handle.seek(0, io.SEEK_END):
+            raise ValueError("its members claim more than the file holds")
+        if not has_hash and (bad := archive.testzip()):
+            raise ValueError(f"{bad} in it was changed")
     handle.seek(0)
 
 

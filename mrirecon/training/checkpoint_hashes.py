@@ -81,8 +81,7 @@ def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
     try:
         with opened(checkpoint) as handle, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tensors that are refused below
-            if listed(checkpoint) is None:
-                require_archive(handle)
+            require_archive(handle, has_hash=listed(checkpoint) is not None)
             state = torch.load(handle, map_location="cpu", weights_only=True)
         require_sound(state)
     except InputError:

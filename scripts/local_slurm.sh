@@ -14,9 +14,11 @@ usage="usage: scripts/local_slurm.sh up|down|status [--dir DIR]"
 action="${1:-}"
 dir="${TMPDIR:-/tmp}/mrirecon-slurm-$(id -u)"
 [ "$#" -le 1 ] || { [ "$#" = 3 ] && [ "$2" = --dir ] && dir="$3"; } || { echo "$usage" >&2; exit 2; }
+[ ! -L "$dir" ] || { echo "local_slurm: $dir is a link; name a folder" >&2; exit 2; }
 dir="$(realpath -m "$dir")"
 export SLURM_CONF="$dir/slurm.conf"
 n_cpus="$(getconf _NPROCESSORS_ONLN)" # nproc would heed OMP_NUM_THREADS
+made_here="# written by mrirecon's local_slurm.sh, which removes this file and what lies beside it"
 programs=(slurmd-n1 slurmd-n2 slurmctld munged) # the order in which they are ended
 
 die() { echo "local_slurm: $2" >&2; exit "$1"; }
@@ -40,6 +42,12 @@ require_programs() {
   [ "$(id -u)" = 0 ] || die 2 "slurmd starts jobs as their users, so this needs root"
 }
 
+# What lies in a folder of somebody else would run as root.
+require_own() {
+  [ -O "$dir" ] && [ -z "$(find "$dir" -maxdepth 0 -perm /022)" ] ||
+    die 2 "$dir belongs to another user, or others may write to it; choose another --dir"
+}
+
 # The first free port at or after $1.
 free_port() {
   local port="$1"
@@ -53,6 +61,7 @@ write_conf() {
   memory=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) / 1024))
   node_1="$(free_port 17001)" node_2="$(free_port $((node_1 + 1)))"
   cat >"$SLURM_CONF" <<CONF
+$made_here
 ClusterName=local
 SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=$(free_port 6817)
@@ -119,12 +128,15 @@ start_slurm() {
 up() {
   require_programs
   export PATH="$PATH:/usr/sbin:/sbin"
+  [ ! -e "$dir" ] || require_own
   if pid_of slurmctld >/dev/null; then
     echo "local_slurm: runs already in $dir" >&2
   else
     [ -z "$(ls -A "$dir" 2>/dev/null)" ] || die 2 "$dir is not empty; end what is there (down), or choose another --dir"
-    mkdir -p "$dir"/{munge,run,log,state,spool-n1,spool-n2}
+    mkdir -p "$dir"
+    require_own
     chmod 755 "$dir" # munged serves its socket as a user of its own
+    mkdir "$dir"/{munge,run,log,state,spool-n1,spool-n2}
     write_conf
     start_munge
     start_slurm
@@ -145,7 +157,8 @@ end_program() {
 }
 
 down() {
-  [ -f "$SLURM_CONF" ] || die 2 "there is no cluster in $dir"
+  [ "$(head -n 1 "$SLURM_CONF" 2>/dev/null)" = "$made_here" ] || die 2 "there is no cluster in $dir"
+  require_own
   if pid_of slurmctld >/dev/null; then
     squeue -h -o %A 2>/dev/null | sort -u | xargs -r scancel --quiet 2>/dev/null || true
     for _ in $(seq 200); do # their processes outlive the cluster otherwise
@@ -160,7 +173,7 @@ down() {
 }
 
 status() {
-  [ -f "$SLURM_CONF" ] || die 2 "there is no cluster in $dir; start one: scripts/local_slurm.sh up"
+  [ "$(head -n 1 "$SLURM_CONF" 2>/dev/null)" = "$made_here" ] || die 2 "there is no cluster in $dir; start one: scripts/local_slurm.sh up"
   local program
   for program in "${programs[@]}"; do echo "$program: $(pid_of "$program" || echo ended)"; done
   pid_of slurmctld >/dev/null || die 1 "slurmctld has ended; see $dir/log, then: scripts/local_slurm.sh down"

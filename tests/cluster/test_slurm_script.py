@@ -65,6 +65,35 @@ def test_a_wrong_call_is_one_line(words, said):
     assert done.stderr.count("\n") == 1
 
 
+def test_down_removes_only_what_it_made(tmp_path):
+    (tmp_path / "slurm.conf").write_text("ClusterName=real\n")
+    (tmp_path / "log").mkdir()
+    done = subprocess.run(["bash", str(SCRIPT), "down", "--dir", str(tmp_path)], capture_output=True, check=False)
+    assert (done.returncode, b"there is no cluster in" in done.stderr) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "slurm.conf"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.parametrize("how", ["owned", "open", "link"])
+def test_a_folder_of_somebody_else_is_not_used(tmp_path, how):
+    """Its owner could put a configuration there that slurmd runs as root."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    if how == "owned":
+        os.chown(folder, 65534, 65534)
+    elif how == "open":
+        folder.chmod(0o777)
+    else:
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to("elsewhere")
+    done = subprocess.run(
+        ["bash", str(SCRIPT), "up", "--dir", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert ("is a link" if how == "link" else "choose another --dir") in done.stderr
+    assert list(folder.iterdir()) == []
+
+
 def test_a_missing_package_is_named(tmp_path):
     (tmp_path / "bin").mkdir()
     for name in ("id", "realpath", "getconf"):

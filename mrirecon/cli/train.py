@@ -9,6 +9,7 @@ from mrirecon.cli.command import Command
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.place import processes_to_start
 from mrirecon.config import TrainConfig
+from mrirecon.config.slurm import JobConfig
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
 
@@ -17,6 +18,8 @@ def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> 
     if config.slurm.nodes:
         _submit(config, resume)
         return
+    if config.slurm != JobConfig():
+        raise InputError("--slurm.* says how a job is asked for, but not for how many nodes; add --slurm.nodes N")
     if this_job():  # SLURM's request to save waits until the training listens (training/stopping.py)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     from mrirecon.workflows.train import resume_training, train

@@ -80,12 +80,7 @@ def job_states(jobs: Iterable[str]) -> dict[str, str]:
     arrays = ",".join(dict.fromkeys(job.split("_")[0] for job in wanted))  # one question for all tasks of one
     queue = _ask("squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={arrays}")
     found = parse_queue(queue)
-    return {job: found.get(job) or _state(job) for job in wanted}
-
-
-def _state(job: str) -> str:
-    known = find_job(job)
-    return known.state if known else GONE
+    return {job: found.get(job, GONE) for job in wanted}
 
 
 def find_job(job: str) -> Job | None:

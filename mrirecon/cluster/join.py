@@ -65,7 +65,8 @@ def join(place: Place, device: str = "cpu") -> None:
         if place.local_rank >= torch.cuda.device_count():
             raise InputError(
                 f"process {place.local_rank} of this node has no GPU ({torch.cuda.device_count()} are here); "
-                "lower --devices, or use --device cpu"
+                "lower --devices, let every process see all GPUs of its node (--gpus-per-node, not --gpus-per-task), "
+                "or use --device cpu"
             )
         torch.cuda.set_device(place.local_rank)
     os.environ["LOCAL_RANK"] = str(place.local_rank)

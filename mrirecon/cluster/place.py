@@ -65,8 +65,13 @@ def processes_to_start(config: Any, env: Mapping[str, str] = os.environ) -> int:
 
 
 def started_rank(env: Mapping[str, str] = os.environ) -> int:
-    """The number that whoever started this process gave it; 0 where it was started alone."""
-    return int(env.get("RANK") or (env.get("SLURM_PROCID") if "SLURM_STEP_NUM_TASKS" in env else 0) or 0)
+    """The number that whoever started this process gave it; 0 where it was started alone.
+
+    Raises:
+        InputError: What should be a number is none.
+    """
+    numbers = _numbers(env, devices=1)
+    return numbers[0] if numbers else 0
 
 
 def _check(devices: int, num_nodes: int) -> None:
@@ -83,23 +88,37 @@ def _nobody_started(devices: int, num_nodes: int) -> str:
         )
     return (
         f"--num-nodes {num_nodes}, but this is one process; start one for each device: srun --nodes={num_nodes} "
-        f"--ntasks-per-node={devices} mrirecon ... (or mrirecon train --slurm.nodes {num_nodes})"
+        f"--ntasks-per-node={devices} --kill-on-bad-exit=1 mrirecon ... (or mrirecon train --slurm.nodes {num_nodes})"
     )
 
 
 def _started(env: Mapping[str, str], devices: int) -> Place | None:
-    """torchrun's variables, which our launcher sets too, win over SLURM's: torchrun may run inside a job."""
-    if "RANK" in env and "WORLD_SIZE" in env:
-        rank = int(env["RANK"])
-        local = int(env.get("LOCAL_RANK", rank % devices))
-        ours = MEETING in env
-        meeting = f"file://{env[MEETING]}" if ours else "env://"
-        return Place(rank, local, int(env["WORLD_SIZE"]), "mrirecon" if ours else "torchrun", meeting)
-    n_tasks = int(env.get("SLURM_STEP_NUM_TASKS", 0))
-    if n_tasks < 2:
+    numbers = _numbers(env, devices)
+    if numbers is None:
         return None
-    meeting = f"tcp://{_main_address(env)}:{_port(env)}"
-    return Place(int(env["SLURM_PROCID"]), int(env["SLURM_LOCALID"]), n_tasks, "srun", meeting)
+    if numbers[-1] == "srun":
+        return Place(*numbers, f"tcp://{_main_address(env)}:{_port(env)}")
+    return Place(*numbers, f"file://{env[MEETING]}" if MEETING in env else "env://")
+
+
+def _numbers(env: Mapping[str, str], devices: int) -> tuple[int, int, int, str] | None:
+    """Rank, local rank, world size and starter of a process that was not started alone.
+
+    torchrun's variables, which our launcher sets too, win over SLURM's: torchrun may run inside a job.
+    """
+    if "RANK" in env and "WORLD_SIZE" in env:
+        rank = _number(env, "RANK")
+        local = _number(env, "LOCAL_RANK") if "LOCAL_RANK" in env else rank % devices
+        return rank, local, _number(env, "WORLD_SIZE"), "mrirecon" if MEETING in env else "torchrun"
+    n_tasks = _number(env, "SLURM_STEP_NUM_TASKS") if "SLURM_STEP_NUM_TASKS" in env else 1
+    return None if n_tasks < 2 else (_number(env, "SLURM_PROCID"), _number(env, "SLURM_LOCALID"), n_tasks, "srun")
+
+
+def _number(env: Mapping[str, str], name: str) -> int:
+    try:
+        return int(env.get(name, ""))
+    except ValueError:
+        raise InputError(f"the environment has {name}={env.get(name, '')!r}, which is no number; unset it") from None
 
 
 def _port(env: Mapping[str, str]) -> str:

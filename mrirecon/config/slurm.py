@@ -14,11 +14,11 @@ class SlurmConfig:
     time: int = 60
     """Minutes a job may take."""
     mem: str = ""
-    """Memory of a job, such as 8G."""
+    """Memory on each node, such as 8G."""
     cpus: int = 1
-    """CPU cores of a job."""
+    """CPU cores of each process."""
     gpus: int = 0
-    """GPUs of a job."""
+    """GPUs on each node."""
 
 
 @dataclass(frozen=True)

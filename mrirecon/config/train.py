@@ -138,7 +138,7 @@ class TrainConfig:
     l1_weight: float = 0.01
     """l1_ssim: weight of l1 beside 1 - SSIM."""
     batch_size: int = 2
-    """Slices per optimizer step and accumulation part; batches hold images of one shape."""
+    """Slices of each process per optimizer step and accumulation part; batches hold images of one shape."""
     accumulate: int = 1
     """Batches whose gradients are averaged before a step."""
     max_steps: int = 0
@@ -166,7 +166,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of the weights, the data order, the masks and the splits."""
     threads: int = 0
-    """CPU threads; 0: as torch finds them."""
+    """CPU threads of each process; 0: as torch finds them, or a share of the cores where processes share a machine."""
     device: str = "auto"
     """auto, cpu or cuda."""
     devices: int = 1
@@ -176,7 +176,7 @@ class TrainConfig:
     sync_batchnorm: bool = False
     """BatchNorm normalises with the statistics of all processes, as one process with the whole batch would."""
     output: str = ""
-    """Run folder; empty: runs/<norm>-<optimizer>-<date and time>."""
+    """Run folder; empty: runs/<norm>-<optimizer>-<date and time>, or in a batch job of SLURM -<job>."""
     overwrite: bool = False
     """Replace what stands in the output folder."""
     slurm: JobConfig = field(default_factory=JobConfig)

@@ -12,7 +12,6 @@ from torch.utils.data import default_collate
 
 from mrirecon import ranks
 from mrirecon.config import TrainConfig
-from mrirecon.config.slurm import JobConfig
 from mrirecon.configfile import flatten
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
@@ -35,7 +34,6 @@ from mrirecon.workflows.provenance import provenance
 MAY_CHANGE = (
     *("data.path", "data.workers", "device", "threads", "logger"),
     *("devices", "num_nodes"),  # but not their product
-    *(f"slurm.{key.name}" for key in dataclasses.fields(JobConfig)),
 )
 
 
@@ -95,6 +93,7 @@ class TrainingWork:
         """The keys that decide the result, with the precision that `auto` became here."""
         elsewhere = (*MAY_CHANGE, "output", "overwrite", "precision")
         flat = {key: value for key, value in flatten(self.config).items() if key not in elsewhere}
+        flat = {key: value for key, value in flat.items() if not key.startswith("slurm.")}
         return flat | {"precision": self.precision, "processes": ranks.world_size()}
 
     @property
@@ -135,7 +134,7 @@ class TrainingWork:
         n, now = stored.get("processes", 1), self.settings["processes"]
         if n != now:
             raise InputError(
-                f"{run.path} was trained with {n} process{'es' if n > 1 else ''}, not {now}; go on with as many "
+                f"{run.path} was trained with {n} process{'' if n == 1 else 'es'}, not {now}; go on with as many "
                 "(--devices times --num-nodes), or train anew"
             )
         for key, value in stored.items():
@@ -149,7 +148,7 @@ class TrainingWork:
         """Another data set under the same folder would not be a resume."""
         try:
             stored = json.loads(run.provenance.read_text())["data_manifest"]["sha256"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{run.provenance} does not name the training data ({type(error).__name__}: {error}); "
                 f"this run cannot go on, start again: mrirecon train -c {run.config}"
@@ -184,7 +183,8 @@ def _use_threads(config: TrainConfig, device: str) -> None:
         torch.set_num_threads(config.threads)
     elif device == "cpu" and config.devices > 1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores // config.devices)))
+        own = int(os.environ.get("SLURM_CPUS_PER_TASK") or 0) or cores // config.devices  # srun may have divided them
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), own, cores)))
 
 
 def _precision(name: str, device: str) -> str:

@@ -54,20 +54,15 @@ def test_which_states_are_the_end(state, over):
     assert is_over(state) == over
 
 
-def test_states_come_from_squeue_and_then_from_scontrol(programs):
+def test_states_come_from_one_question(programs):
     programs.says("squeue", QUEUE)
-    programs.says("scontrol", "", 1, UNKNOWN)
-    assert job_states(["5_0", "77", "5_1"]) == {"5_0": "RUNNING", "77": "GONE", "5_1": "PENDING"}
-    assert programs.calls == [
-        "squeue --noheader --array --states=all --format=%i %T --jobs=5,77",
-        "scontrol show job --oneliner 77",
-    ]
+    assert job_states(["5_0", "77", "5_1", "1"]) == {"5_0": "RUNNING", "77": "GONE", "5_1": "PENDING", "1": "CANCELLED"}
+    assert programs.calls == ["squeue --noheader --array --states=all --format=%i %T --jobs=5,77,1"]
 
 
-def test_a_job_that_left_the_queue_is_found_by_scontrol(programs):
+def test_a_job_that_slurm_has_forgotten_is_gone(programs):
     programs.says("squeue", "", 1, UNKNOWN)
-    programs.says("scontrol", CANCELLED.replace("COMPLETING", "CANCELLED"))
-    assert job_states(["1"]) == {"1": "CANCELLED"}
+    assert job_states(["1"]) == {"1": "GONE"}
 
 
 def test_nothing_is_asked_about_no_jobs(programs):

@@ -54,7 +54,7 @@ def test_alone():
         (4, 1, TORCHRUN, "torchrun started 2 processes, but --devices 4"),
         (1, 4, SRUN, "srun put more than --devices 1 processes on one node"),
         (2, 1, {}, "devices 2, but this is one process"),
-        (1, 2, {}, "srun --nodes=2 --ntasks-per-node=1 mrirecon"),
+        (1, 2, {}, "srun --nodes=2 --ntasks-per-node=1 --kill-on-bad-exit=1 mrirecon"),
         (0, 1, {}, "--devices 0; at least 1"),
         (1, -1, {}, "--num-nodes -1; at least 1"),
     ],
@@ -82,6 +82,13 @@ def test_the_rank_that_was_given():
     assert started_rank(TORCHRUN) == 1
     assert started_rank(SRUN) == 3
     assert started_rank({"SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}) == 0
+    assert started_rank({"RANK": "1"}) == 0  # of another program; nobody started several
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE"])
+def test_what_should_be_a_number_and_is_none(name):
+    with pytest.raises(InputError, match=f"the environment has {name}='x', which is no number; unset it"):
+        find_place(2, 1, TORCHRUN | {name: "x"})
 
 
 def test_a_node_whose_name_does_not_resolve_is_asked_of_slurm(tmp_path, monkeypatch):

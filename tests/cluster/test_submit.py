@@ -124,6 +124,12 @@ def test_the_command_says_where_the_job_is(config, capsys, tmp_path):
     assert "sbatch scripts/train.sbatch --resume out/run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--slurm.follow"], ["--slurm.time", "5"], ["--resume", "run", "--slurm.mem", "8G"]])
+def test_what_is_asked_of_slurm_needs_the_number_of_nodes(config, capsys, words):
+    assert main(["train", "--data", "data", *words]) == 2
+    assert "add --slurm.nodes N" in capsys.readouterr().err
+
+
 def test_a_login_node_needs_no_torch():
     code = (
         "import sys, mrirecon.cluster.submit, mrirecon.cluster.follow, mrirecon.cluster.requeue, submitit;"

@@ -1,5 +1,6 @@
 """What a training of several processes says, stores and refuses before it begins."""
 
+import os
 import signal
 from dataclasses import replace
 
@@ -11,10 +12,11 @@ from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfi
 from mrirecon.config.slurm import JobConfig
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
+from mrirecon.training.keeper import read_settings
 from mrirecon.training.stopping import StopRequest
 from mrirecon.workflows import training_work
 from mrirecon.workflows.announce import announce
-from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork
+from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork, _use_threads
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_a_resumed_run_needs_as_many_processes_wherever_they_are(config, process
     with pytest.raises(InputError, match="was trained with 1 process, not 4"):
         here.require_settings({key: value for key, value in stored.items() if key != "processes"}, run)
     assert not {key for key in stored if key.startswith("slurm.") or key in ("devices", "num_nodes")}
-    assert {"devices", "num_nodes", "slurm.time", "slurm.nodes"} <= set(MAY_CHANGE)
+    assert {"devices", "num_nodes"} <= set(MAY_CHANGE)
     processes(2)
     with pytest.raises(InputError, match="was trained with 4 processes, not 2"):
         TrainingWork(replace(config, devices=2)).require_settings(stored, run)
@@ -125,3 +127,30 @@ def test_a_signal_that_comes_before_the_training_listens_is_not_lost():
     finally:
         stop.restore()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+
+@pytest.mark.parametrize(
+    ("env", "bound", "expected"),
+    [
+        ({}, 8, 4),  # two processes share the cores
+        ({"SLURM_CPUS_PER_TASK": "3"}, 8, 3),
+        ({"SLURM_CPUS_PER_TASK": "4"}, 2, 2),  # no more than this process may use
+    ],
+)
+def test_processes_share_the_cores_unless_srun_has_divided_them(config, monkeypatch, env, bound, expected):
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(bound)))
+    chosen = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    _use_threads(replace(config, devices=2, threads=0), "cpu")
+    assert chosen == [expected]
+
+
+@pytest.mark.parametrize("value", [torch.ones(2), {1, 2}, b"x"])
+def test_settings_of_a_stranger_s_checkpoint_are_plain_values(tmp_path, value):
+    torch.save({"callbacks": {"Keeper": {"settings": {"seed": value}}}}, tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match="damaged or no checkpoint of a training"):
+        read_settings(tmp_path / "last.ckpt")

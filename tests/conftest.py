@@ -1,16 +1,34 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and which cells of a matrix are long tests."""
 
+import os
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: tests run side by side
+
 from mrirecon import progress
 from mrirecon.data.header import Header
 from mrirecon.data.write import write_volume
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the collected cells of a test marked `cells(n)`, n are run by default; the others are long tests."""
+    tests = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("cells"):
+            tests[item.nodeid.partition("[")[0]].append(item)
+    for cells in tests.values():
+        n = min(cells[0].get_closest_marker("cells").args[0], len(cells))
+        kept = {round(i * (len(cells) - 1) / max(n - 1, 1)) for i in range(n)}
+        for i in set(range(len(cells))) - kept:
+            cells[i].add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

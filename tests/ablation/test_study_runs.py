@@ -102,6 +102,7 @@ def test_run_again_does_nothing(undisturbed, run_tiny):
     assert {path: path.stat().st_mtime_ns for path in [*runs.rglob("*"), undisturbed.page]} == before
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_result(undisturbed, run_tiny, tmp_path):
     assert results(run_tiny(tmp_path / "study", workers=2)) == undisturbed.results
 

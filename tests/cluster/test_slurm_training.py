@@ -100,6 +100,7 @@ def test_one_killed_rank_ends_the_job(cluster, config, tmp_path):
     assert cluster.ranks_of(run.path) == {}
 
 
+@pytest.mark.slow
 def test_what_starts_a_job_again_and_what_ends_it(cluster, config, tmp_path):
     """One process: asked to save, it comes back; requeued by an administrator, it comes back once; cancelled, never."""
     run = RunFolder(tmp_path / "run")

@@ -88,6 +88,7 @@ def test_short_trainings_end_with_the_same_weights(name, one, two):
     assert first["global_step"] == second["global_step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_THREE)
 def test_three_processes_agree_with_one_too(name, three):
     alone, shared, of_rank = three

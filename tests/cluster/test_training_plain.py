@@ -12,7 +12,7 @@ import torch
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
-@pytest.mark.parametrize("n_val_slices", [1, 3])  # one unit for two processes, or two
+@pytest.mark.parametrize("n_val_slices", [1, pytest.param(3, marks=pytest.mark.slow)])  # one unit for two, or two
 def test_two_processes_of_a_plain_trainer_equal_one(tmp_path, volume_writer, n_val_slices):
     """With an uneven number of slices, and one that is left over for the first process."""
     for split, n_slices in (("train", 13), ("val", n_val_slices)):

@@ -48,7 +48,10 @@ def test_the_default_equals_fastmri(reference, shape):
     ours.load_state_dict(reference.state_dict(), strict=True)
     x = image(*shape)
     with torch.no_grad():
-        torch.testing.assert_close(ours(x), reference(x), rtol=0, atol=1e-5)
+        exact = copy.deepcopy(reference).double()(x.double())
+        found, theirs = ours(x), reference(x)
+    torch.testing.assert_close(found, theirs, rtol=0, atol=1e-5 * float(exact.abs().max()))
+    assert (found - exact).abs().max() < 1.5 * (theirs - exact).abs().max()  # rounding differs, exactness does not
 
 
 @pytest.mark.parametrize("norm", ["instance", nn.InstanceNorm2d, {"class_path": "torch.nn.InstanceNorm2d"}])

@@ -70,6 +70,7 @@ def configuration(quick, kind, **changes):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.cells(2)
 def test_every_checkpoint_holds_the_average_with_statistics_of_its_own(quick, recorded, kind):
     config = configuration(quick, kind)
     run = train(config)

@@ -56,6 +56,7 @@ def test_it_leaves_last_alone_and_the_same_numbers(quick, saves):
     [{}, {"average": AverageConfig("ema", decay=0.7)}, {"optimizer": OptimizerConfig("schedulefree_adamw", 1e-2)}],
     ids=["plain", "ema", "schedulefree"],
 )
+@pytest.mark.cells(4)
 def test_stopped_and_resumed_equals_uninterrupted(quick, monkeypatch, number, changes):
     whole = train(quick("whole", checkpoints="end", **changes))
     parts = stopped_and_resumed(monkeypatch, quick("parts", checkpoints="end", **changes), number)

@@ -50,6 +50,7 @@ def stopped(monkeypatch, config, number):
 
 @pytest.mark.parametrize("damage", [flipped, truncated, emptied, removed])
 @pytest.mark.parametrize("number", [6, 9])  # after the validation of step 4; after that of step 8, which made a `best`
+@pytest.mark.cells(4)
 def test_the_one_before_is_used_and_the_end_is_the_same(quick, monkeypatch, capsys, damage, number):
     whole = train(quick("whole"))
     config = quick("damaged")

@@ -85,6 +85,7 @@ def _other_samples(folder):
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
+@pytest.mark.cells(4)
 def test_what_another_network_or_source_made_is_replaced_only_when_asked(runs, folder, change, use, ending, says):
     done = reconstruct(config(folder, format=[ending]), runs["unet"], [folder])
     before = {path.name: path.read_bytes() for path in done.folder.iterdir()}
@@ -166,6 +167,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2)], ids=str)
+@pytest.mark.cells(1)
 def test_a_signal_leaves_whole_files_and_the_same_words_go_on(tmp_path, volume_writer, number, workers):
     for i in range(4):
         volume_writer(tmp_path / "data" / f"{i}.h5", n_slices=5, matrix=(16, 16), seed=i)

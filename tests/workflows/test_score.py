@@ -72,6 +72,7 @@ def stored(path, key):
 
 @pytest.mark.parametrize("wider", [0, 3])
 @pytest.mark.parametrize("challenge", KEYS)
+@pytest.mark.cells(2)
 def test_square_crop_prints_what_fastmri_prints(tmp_path, capsys, challenge, wider):
     predictions, targets = foreign(tmp_path, challenge=challenge, wider=wider)
     run(predictions, targets, crop="square")

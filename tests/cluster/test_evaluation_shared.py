@@ -86,6 +86,21 @@ def test_the_command_shares_the_work(root, alone):
     assert len(json.loads((root / "by-command" / "summary.json").read_text())["processes"]) == 2
 
 
+@pytest.mark.slow
+def test_memory_of_a_process_does_not_grow_with_the_data(tmp_path, volume_writer):
+    """K-space of a volume has 17 MB; each process gets 2 volumes of 4, or 8 of 16."""
+    peaks = {}
+    for n in (4, 16):
+        for i in range(n):
+            volume_writer(tmp_path / f"of{n}" / f"{i}.h5", n_slices=8, n_coils=4, matrix=(256, 256), seed=i)
+        words = ["zero-filled", "--data", f"{tmp_path}/of{n}", "--output", f"{tmp_path}/out{n}", "--split", "all"]
+        command = [sys.executable, "-m", "mrirecon", "evaluate", *words, "--devices", "2", "--device", "cpu"]
+        subprocess.run(command, check=True, capture_output=True)
+        processes = json.loads((tmp_path / f"out{n}" / "summary.json").read_text())["processes"]
+        peaks[n] = max(process["peak_mib"] for process in processes)
+    assert peaks[16] < peaks[4] + 40, peaks
+
+
 def test_processes_that_are_stopped_say_so_alike(root, tmp_path):
     """One in the middle of its volume, one that had none to do and waits."""
     said = run_ranks(2, "shared_evaluations:stopped_reconstruction", str(root), str(tmp_path / "out"))

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mrirecon.classpaths import allowed_here
 from mrirecon.config.slurm import SlurmConfig
+from mrirecon.data.limits import limit_words
 from mrirecon.errors import InputError
 
 # submitit's own process around a command outlives the signal that asks the command to save; and the command does not
@@ -50,6 +52,12 @@ def submit(
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"SLURM does not take the job ({reason}); {advice}") from None
     return [str(job.job_id) for job in jobs]
+
+
+def program(*words: str) -> list[str]:
+    """This program as the command of a job, with the permissions and limits that it has here."""
+    allowed = [f"--allow-import={prefix}" for prefix in allowed_here()[-1:]]  # the command takes one
+    return [sys.executable, "-m", "mrirecon", *words, *allowed, *limit_words()]
 
 
 def _parameters(slurm: SlurmConfig, further: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,6 @@ class Job:
         may_requeue: SLURM may start it again.
         restarts: How often it was started again.
         exit_code: Of its script.
-        signal: That ended its script; 0: none did.
-        nodes: Their list, in SLURM's notation.
         reason: Why it waits or ends.
     """
 
@@ -35,19 +33,12 @@ class Job:
     may_requeue: bool = False
     restarts: int = 0
     exit_code: int = 0
-    signal: int = 0
-    nodes: str = ""
     reason: str = ""
 
     @property
     def is_over(self) -> bool:
         """It will not run, or not again."""
-        return is_over(self.state)
-
-
-def is_over(state: str) -> bool:
-    """Whether a job in that state will never work again."""
-    return state not in WAITING | AT_WORK
+        return self.state not in WAITING | AT_WORK
 
 
 def this_job(env: Mapping[str, str] = os.environ) -> str:
@@ -107,7 +98,6 @@ def _job(line: str) -> Job:
     # a job's own name may look like anything: its numbers stand before it, and its facts come last
     before, _, after = line.partition(" JobName=")
     head, facts = _words(before), _words(after)
-    code, _, number = facts.get("ExitCode", "").partition(":")
     array = head.get("ArrayJobId", "")
     return Job(
         id=f"{array}_{head.get('ArrayTaskId', '')}" if array else head["JobId"],
@@ -115,9 +105,7 @@ def _job(line: str) -> Job:
         is_batch=facts.get("BatchFlag") == "1",
         may_requeue=facts.get("Requeue") == "1",
         restarts=int(facts.get("Restarts") or 0),
-        exit_code=int(code or 0),
-        signal=int(number or 0),
-        nodes=facts.get("NodeList", ""),
+        exit_code=int(facts.get("ExitCode", "").partition(":")[0] or 0),
         reason=facts.get("Reason", ""),
     )
 

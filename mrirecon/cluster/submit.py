@@ -2,17 +2,14 @@
 
 import dataclasses
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from mrirecon import configfile
-from mrirecon.classpaths import allowed_here
-from mrirecon.cluster.executor import job_options, submit
+from mrirecon.cluster.executor import job_options, program, submit
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
 from mrirecon.config.slurm import JobConfig
-from mrirecon.data.limits import limit_words
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder, default_path, require_replaceable
 
@@ -79,8 +76,7 @@ def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
     data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
     wanted = dataclasses.replace(config, data=data, num_nodes=config.slurm.nodes, output=str(run.path))
     configfile.save(dataclasses.replace(wanted, slurm=JobConfig()), stored)
-    allowed = [f"--allow-import={prefix}" for prefix in allowed_here()[-1:]]  # the command takes one
-    return [sys.executable, "-m", "mrirecon", "train", "-c", str(stored), *allowed, *limit_words()]
+    return program("train", "-c", str(stored))
 
 
 def _parameters(config: TrainConfig) -> dict[str, Any]:

@@ -1,13 +1,10 @@
 """Workers as jobs of a cluster, through submitit; local workers are started with the same command. No torch here."""
 
 import shutil
-import sys
 from pathlib import Path
 
-from mrirecon.classpaths import allowed_here
-from mrirecon.cluster.executor import job_options, submit
+from mrirecon.cluster.executor import job_options, program, submit
 from mrirecon.config.slurm import SlurmConfig
-from mrirecon.data.limits import limit_words
 from mrirecon.errors import InputError
 
 _GRACE_S = 120  # before the time limit a worker saves what it is at
@@ -15,8 +12,7 @@ _GRACE_S = 120  # before the time limit a worker saves what it is at
 
 def worker_command(study: Path) -> list[str]:
     """What a worker of a study is, here and on a cluster: a job is this list of strings and nothing else."""
-    allowed = [f"--allow-import={prefix}" for prefix in allowed_here()[-1:]]  # the command takes one
-    return [sys.executable, "-m", "mrirecon", "ablate", "worker", str(study.resolve()), *allowed, *limit_words()]
+    return program("ablate", "worker", str(study.resolve()))
 
 
 def require_slurm() -> None:

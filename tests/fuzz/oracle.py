@@ -5,8 +5,6 @@ from pathlib import Path
 
 from limited_child import Ended, run_limited
 
-_LINES = 2  # an error is one line, or two
-
 
 def fault_of(
     ended: Ended, left: list[str], check: Callable[[], str], scratch: Path, is_fair: Callable[[str], bool]
@@ -39,9 +37,9 @@ def fault_of(
 
 def _refusal_fault(ended: Ended, left: list[str]) -> str:
     said = ended.stderr.strip("\n").split("\n")
-    if not 1 <= len(said) <= _LINES or not said[0].startswith("mrirecon: "):
+    if len(said) != 1 or not said[0].startswith("mrirecon: "):
         return f"a refusal of {len(said)} lines: {said[0][:100]} ... {said[-1][:100]}"
-    if not ended.stderr.strip("\n").isprintable() and len(said) == 1:
+    if not said[0].isprintable():
         return f"a refusal with characters that control a terminal: {ended.stderr[:200]!r}"
     return f"a refusal that leaves {left[:3]}" if left else ""
 

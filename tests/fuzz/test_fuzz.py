@@ -124,8 +124,7 @@ def refusing(text, code=2, leave=False):
     ("program", "seen"),
     [
         (refusing("mrirecon: no"), ""),
-        (refusing("mrirecon: no\nin two lines"), ""),
-        (refusing("mrirecon: a\nb\nc"), "a refusal of 3 lines"),
+        (refusing("mrirecon: no\nin two lines"), "a refusal of 2 lines"),
         (refusing("what?"), "a refusal of 1 lines: what?"),
         (refusing(""), "a refusal of 1 lines: "),
         (refusing("mrirecon: \x1b[2J"), "characters that control a terminal"),

@@ -90,7 +90,7 @@ JobRequeue=1
 KillWait=10
 MinJobAge=3600
 ReturnToService=2
-SchedulerParameters=sched_min_interval=200000,bf_interval=5
+SchedulerParameters=sched_min_interval=200000,sched_interval=5,bf_interval=5
 NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$node_1 CPUs=$n_cpus RealMemory=$memory
 NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$node_2 CPUs=$n_cpus RealMemory=$memory
 PartitionName=main Nodes=n[1-2] Default=YES State=UP MaxTime=INFINITE PriorityTier=1 GraceTime=10

@@ -183,7 +183,8 @@ def _use_threads(config: TrainConfig, device: str) -> None:
         torch.set_num_threads(config.threads)
     elif device == "cpu" and config.devices > 1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        own = int(os.environ.get("SLURM_CPUS_PER_TASK") or 0) or cores // config.devices  # srun may have divided them
+        divided = "" if "RANK" in os.environ else os.environ.get("SLURM_CPUS_PER_TASK")  # by srun, not inside one task
+        own = int(divided or cores // config.devices)
         torch.set_num_threads(max(1, min(torch.get_num_threads(), own, cores)))
 
 

@@ -134,11 +134,13 @@ def test_a_signal_that_comes_before_the_training_listens_is_not_lost():
     [
         ({}, 8, 4),  # two processes share the cores
         ({"SLURM_CPUS_PER_TASK": "3"}, 8, 3),
+        ({"SLURM_CPUS_PER_TASK": "8", "RANK": "1"}, 8, 4),  # our launcher or torchrun in one task
         ({"SLURM_CPUS_PER_TASK": "4"}, 2, 2),  # no more than this process may use
     ],
 )
 def test_processes_share_the_cores_unless_srun_has_divided_them(config, monkeypatch, env, bound, expected):
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    for name in ("SLURM_CPUS_PER_TASK", "RANK"):
+        monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(bound)))

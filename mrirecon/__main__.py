@@ -1,8 +1,18 @@
 """`python -m mrirecon` is the command line of this very interpreter."""
 
+import os
 import sys
+from contextlib import suppress
 
 from mrirecon.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if "LOCAL_RANK" in os.environ:
+        # One of several processes, which has said and written all: threads of torch's group that are still there while
+        # Python is torn down can abort it, and a finished job would count as failed.
+        with suppress(OSError):  # nobody reads any more
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -46,6 +46,7 @@ def _main(rank: int, n: int, target: str, arguments: list[Any], folder: Path) ->
     (folder / f"{rank}.json").write_text(json.dumps(value))
     dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # as mrirecon/__main__.py does
 
 
 if __name__ == "__main__":

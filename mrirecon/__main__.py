@@ -1,12 +1,15 @@
-"""`python -m mrirecon` is the command line of this very interpreter."""
+"""The program: `mrirecon`, and `python -m mrirecon` of this very interpreter."""
 
 import os
 import sys
 from contextlib import suppress
+from typing import NoReturn
 
 from mrirecon.cli import main
 
-if __name__ == "__main__":
+
+def run() -> NoReturn:
+    """Run the command line and end the process."""
     code = main()
     if "LOCAL_RANK" in os.environ:
         # One of several processes, which has said and written all: threads of torch's group that are still there while
@@ -16,3 +19,7 @@ if __name__ == "__main__":
             sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,4 +1,4 @@
-"""Keeping freed memory from one training step to the next."""
+"""What glibc does with freed memory: kept from one training step to the next, given back between volumes."""
 
 import ctypes
 
@@ -18,3 +18,17 @@ def keep_freed_memory() -> bool:
     except (OSError, TypeError, AttributeError):
         return False
     return all([mallopt(_M_TRIM_THRESHOLD, _LARGEST), mallopt(_M_MMAP_THRESHOLD, _LARGEST)])
+
+
+def give_back_freed_memory() -> bool:
+    """Give all freed memory of this process back to the system; False where the C library is not glibc.
+
+    glibc reuses the holes that images leave in its heap badly: an evaluation of volumes of 34 MB, none of which it
+    kept, grew by 25 MiB with each. Once per volume this holds it level.
+    """
+    try:
+        malloc_trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, TypeError, AttributeError):
+        return False
+    malloc_trim(0)
+    return True

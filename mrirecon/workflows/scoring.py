@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from mrirecon.data.transforms import ImageSample, scored_target, to_device
 from mrirecon.data.units import cut_units
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, VolumeScore
 from mrirecon.evaluation.results import VolumeResult
+from mrirecon.models.memory import give_back_freed_memory
 from mrirecon.progress import progress
 from mrirecon.workflows.reconstructor import Reconstructor
 
@@ -35,9 +37,9 @@ def score_dataset(
 ) -> list[VolumeResult]:
     """Reconstruct every slice of `dataset` (of `ImageSample`) and score its volumes.
 
-    One plain loop over units of one volume, in order; only scalars are kept, so memory does not grow with
-    the number of volumes but by some bytes. Several processes share the units, and all return the same table: that
-    of one process, bit for bit, as long as their threads are as many.
+    One plain loop over units of one volume, in order; only scalars are kept, and what a volume has freed is given back,
+    so memory does not grow with the number of volumes but by some bytes. Several processes share the units, and all
+    return the same table: that of one process, bit for bit, as long as their threads are as many.
 
     Args:
         dataset: Its masks are those of its `draw`.
@@ -54,7 +56,8 @@ def score_dataset(
     seconds = dict.fromkeys(names, 0.0)
     units = own_units(dataset, batch_size, whole)
     loader = unit_loader(dataset, units, workers)
-    for batch in progress(loader, f"{reconstructor.name}, {mask}, draw {dataset.draw}", len(units), "units"):
+    title = f"{reconstructor.name}, {mask}, draw {dataset.draw}"
+    for batch in progress(_freeing(loader), title, len(units), "units"):
         sample = to_device(batch, reconstructor.device)
         images, took = _reconstruct(reconstructor, sample)
         about = (sample.data_range, sample.volume, sample.slice_idx)
@@ -78,6 +81,13 @@ def score_dataset(
         )
         for i, name in enumerate(names)
     ]
+
+
+def _freeing(batches: Iterable[ImageSample]) -> Iterator[ImageSample]:
+    """The same batches; before each new volume, what the last one has freed goes back to the system."""
+    for _, of_volume in groupby(batches, key=lambda batch: batch.volume[0]):
+        give_back_freed_memory()
+        yield from of_volume
 
 
 def own_units(dataset: SliceDataset, batch_size: int, whole: bool = False) -> list[list[int]]:

@@ -87,9 +87,8 @@ def test_the_command_shares_the_work(root, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="grows by some 25 MiB per volume, outside of arrays")
 def test_memory_of_a_process_does_not_grow_with_the_data(tmp_path, volume_writer):
-    """K-space of a volume has 17 MB; each process gets 2 volumes of 4, or 8 of 16."""
+    """K-space of a volume has 34 MB; each process gets 2 volumes of 4, or 8 of 16."""
     peaks = {}
     for n in (4, 16):
         for i in range(n):

@@ -30,6 +30,7 @@ from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, require_writable
 from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
 from mrirecon.workflows.source_files import list_sources, samples_sha256
+from mrirecon.workflows.volume_by_volume import VolumeByVolume
 from mrirecon.workflows.whole_volumes import WholeVolumes
 
 
@@ -191,7 +192,7 @@ def _slices(
 ) -> Iterator[None]:
     """Reconstruct batch by batch; yields once for each slice."""
     units = cut_units(dataset.items, config.batch_size)
-    for batch in unit_loader(dataset, units, config.workers):
+    for batch in unit_loader(VolumeByVolume(dataset), units, config.workers):
         sample = to_device(batch, reconstructor.device)
         images = reconstructor(sample)
         collect(sample, images)

@@ -2,8 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,9 +16,9 @@ from mrirecon.data.transforms import ImageSample, scored_target, to_device
 from mrirecon.data.units import cut_units
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, VolumeScore
 from mrirecon.evaluation.results import VolumeResult
-from mrirecon.models.memory import give_back_freed_memory
 from mrirecon.progress import progress
 from mrirecon.workflows.reconstructor import Reconstructor
+from mrirecon.workflows.volume_by_volume import VolumeByVolume
 
 Watcher = Callable[[ImageSample, Tensor], None]  # sees each batch and its reconstructions
 
@@ -55,9 +54,9 @@ def score_dataset(
     scores, zero_filled = VolumeMetrics(names), VolumeMetrics(names)
     seconds = dict.fromkeys(names, 0.0)
     units = own_units(dataset, batch_size, whole)
-    loader = unit_loader(dataset, units, workers)
+    loader = unit_loader(VolumeByVolume(dataset), units, workers)
     title = f"{reconstructor.name}, {mask}, draw {dataset.draw}"
-    for batch in progress(_freeing(loader), title, len(units), "units"):
+    for batch in progress(loader, title, len(units), "units"):
         sample = to_device(batch, reconstructor.device)
         images, took = _reconstruct(reconstructor, sample)
         about = (sample.data_range, sample.volume, sample.slice_idx)
@@ -81,13 +80,6 @@ def score_dataset(
         )
         for i, name in enumerate(names)
     ]
-
-
-def _freeing(batches: Iterable[ImageSample]) -> Iterator[ImageSample]:
-    """The same batches; before each new volume, what the last one has freed goes back to the system."""
-    for _, of_volume in groupby(batches, key=lambda batch: batch.volume[0]):
-        give_back_freed_memory()
-        yield from of_volume
 
 
 def own_units(dataset: SliceDataset, batch_size: int, whole: bool = False) -> list[list[int]]:

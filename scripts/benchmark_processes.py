@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--matrix", type=int, default=160)
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument("--repeats", type=int, default=1, help="measure so often in turn; the fastest loop counts")
+    parser.add_argument("--repeats", type=int, default=3, help="measure so often in turn; the fastest loop counts")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -55,8 +55,7 @@ def score_dataset(
     seconds = dict.fromkeys(names, 0.0)
     units = own_units(dataset, batch_size, whole)
     loader = unit_loader(VolumeByVolume(dataset), units, workers)
-    title = f"{reconstructor.name}, {mask}, draw {dataset.draw}"
-    for batch in progress(loader, title, len(units), "units"):
+    for batch in progress(loader, f"{reconstructor.name}, {mask}, draw {dataset.draw}", len(units), "units"):
         sample = to_device(batch, reconstructor.device)
         images, took = _reconstruct(reconstructor, sample)
         about = (sample.data_range, sample.volume, sample.slice_idx)

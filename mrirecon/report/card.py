@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mrirecon.config import TrainConfig
-from mrirecon.configfile import load
+from mrirecon.configfile import flatten, load
 from mrirecon.report.card_scores import scores
 from mrirecon.report.markdown import counts, escaped, in_words, safe_name, table
-from mrirecon.report.run_files import read_json
+from mrirecon.report.run_files import read_json, slices_per_step
 from mrirecon.report.snippets import snippet
 from mrirecon.runs import RunFolder
 
@@ -116,7 +116,7 @@ def _recipe(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
             f"- optimizer: {in_words(asdict(trained.optimizer))}",
             f"- schedule: {in_words(asdict(trained.schedule))}",
             f"- loss: {safe_name(trained.loss)}",
-            f"- length: {length}; {trained.batch_size} x {trained.accumulate} slices per step; "
+            f"- length: {length}; {slices_per_step(recorded, flatten(trained))} slices per step; "
             f"precision {recorded.get('precision', safe_name(trained.precision))}",
             f"- averaged weights: {'none' if average.name == 'none' else in_words(asdict(average))}",
             f"- seed: {trained.seed}",

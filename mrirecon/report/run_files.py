@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +23,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
+
+
+def slices_per_step(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+    """Slices of all processes that an optimizer step of a training averaged over.
+
+    Args:
+        recorded: Its provenance; `gd` counts the training set there.
+        config: Its dotted keys, for a training that recorded nothing.
+    """
+    batch = recorded.get("batch")
+    found = batch.get("slices_per_step") if isinstance(batch, dict) else None
+    factors = ("batch_size", "accumulate", "devices", "num_nodes")
+    return found if isinstance(found, int) else math.prod(int(config.get(name, 1)) for name in factors)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config import TrainConfig
-from mrirecon.configfile import load
+from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.files import write_text
 from mrirecon.report.drawing import NothingToDrawError, as_svg
@@ -15,7 +15,7 @@ from mrirecon.report.html_table import Table, pairs
 from mrirecon.report.markdown import name_of
 from mrirecon.report.page import Drawn
 from mrirecon.report.run_curves import column, draw_run_curves
-from mrirecon.report.run_files import read_json, read_rows
+from mrirecon.report.run_files import read_json, read_rows, slices_per_step
 from mrirecon.report.run_tables import evaluation_words, group_table, volume_table
 from mrirecon.runs import RunFolder
 
@@ -73,7 +73,7 @@ def _setting(run: RunFolder) -> str:
     parts = (
         f"{trained.model.name} with {name_of(trained.model.norm)} norm",
         f"{name_of(trained.optimizer.name)}{rate}",
-        f"{length} x {trained.batch_size * trained.accumulate} slices",
+        f"{length} x {slices_per_step(read_json(run.provenance), flatten(trained))} slices",
         f"seed {trained.seed}",
         f"protocol {trained.protocol}",
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrirecon.report.run_files import read_json
+from mrirecon.report.run_files import read_json, slices_per_step
 from mrirecon.workflows.compare_cells import Cell
 from mrirecon.workflows.compare_items import Item
 
@@ -71,7 +71,7 @@ def _code(facts: dict[str, Any]) -> str:
 def budget(item: Item) -> str:
     """Of its training, such as `200 steps x 4 slices`; empty where it is not known."""
     config, n_steps = item.config, item.n_steps()
-    return f"{n_steps} steps x {config['batch_size'] * config['accumulate']} slices" if config and n_steps else ""
+    return f"{n_steps} steps x {slices_per_step(item.provenance(), config)} slices" if config and n_steps else ""
 
 
 def _checkpoint(item: Item) -> str:

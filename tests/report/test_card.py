@@ -38,6 +38,7 @@ def run(tmp_path):
         "masks": masks,
         "protocol": "fastmri-v1",
         "precision": "bf16-mixed",
+        "batch": {"size": 2, "processes": 3, "accumulate": 1, "slices_per_step": 6},
     }
     run.provenance.write_text(json.dumps(recorded))
     run.split.write_text(json.dumps({"train": ["Doe1.h5", "Doe2.h5"], "val": ["Doe3.h5"]}))
@@ -82,7 +83,7 @@ def test_it_says_network_data_recipe_and_provenance(run):
         "train 2, val 1; slices and origin not known",
         "SHA-256): feed",
         "random, 4x (center fraction 0.08), 8x (center fraction 0.04)",
-        "length: 300 steps; 2 x 1 slices per step; precision bf16-mixed",
+        "length: 300 steps; 6 slices per step; precision bf16-mixed",
         "averaged weights: name ema",
         "seed: 7",
         "not for clinical use",

@@ -35,7 +35,7 @@ def run(tmp_path):
     run = RunFolder(tmp_path / "group-adam")
     run.path.mkdir()
     config = TrainConfig(
-        model=ModelConfig(norm="group"), optimizer=OptimizerConfig(name="adam", lr=2e-3), max_steps=300, batch_size=4
+        model=ModelConfig(norm="group"), optimizer=OptimizerConfig(name="adam", lr=2e-3), max_steps=300, batch_size=2, devices=2
     )
     save(config, run.config)
     run.provenance.write_text(json.dumps({"mrirecon": "0.1.0", "packages": {"torch": "2.7.0"}, "git": None}))

@@ -102,6 +102,16 @@ def test_differences_besides_the_methods_are_warned_of(tmp_path, capsys):
     assert "note: different training budgets" in capsys.readouterr().out
 
 
+def test_a_budget_counts_the_slices_of_all_processes(tmp_path):
+    make_run(tmp_path, "one", scored(1), of("adam", batch_size=4), steps=20)
+    make_run(tmp_path, "two", scored(1), of("sgd", batch_size=2, devices=2), steps=20)
+    recorded = {"batch": {"size": 1, "processes": 1, "accumulate": 3, "slices_per_step": 3}}
+    make_run(tmp_path, "three", scored(1), of("momentum", batch_size=1), steps=20, provenance=recorded)
+    assert not [note for note in run(["one", "two"])["warnings"] if "budgets" in note]
+    (note,) = [note for note in run(["two", "three"])["warnings"] if "budgets" in note]
+    assert note == "different training budgets: 20 steps x 4 slices (two), 20 steps x 3 slices (three)"
+
+
 def test_runs_alike_but_for_the_method_give_no_warning(tmp_path):
     make_run(tmp_path, "a", scored(1), of("adam"))
     make_run(tmp_path, "b", scored(2), of("sgd"))

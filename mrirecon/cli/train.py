@@ -37,6 +37,9 @@ def _submit(config: TrainConfig, resume: str) -> None:
         raise InputError(
             f"--resume {resume} with --slurm.nodes; to go on in a job: sbatch scripts/train.sbatch --resume {resume}"
         )
+    from mrirecon.workflows.check_setting import check_setting
+
+    check_setting(config)  # a wrong name is said now, not when the queue has come to it
     job, run = submit_training(config)
     print(f"job:        {job}")
     print(f"run folder: {run.path}")

@@ -1,8 +1,11 @@
 """Commands as jobs of SLURM, through submitit, which submits them and does no more. No torch here."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,8 @@ from mrirecon.config.slurm import SlurmConfig
 from mrirecon.data.limits import limit_words
 from mrirecon.errors import InputError
 
-# submitit's own process around a command outlives the signal that asks the command to save; and the command does not
-# die of it before it listens
+# neither submitit's process nor the command that takes its place dies of the signal to save before the command listens
 _DEAF = 'trap "" USR1; exec "$0" "$@"'
-# submitit would repeat a failed command's whole standard error
-_ONE_STREAM = ["bash", "-c", 'exec "$0" "$@" 2>&1']
 
 
 def submit(
@@ -38,7 +38,6 @@ def submit(
     """
     import submitit
     from submitit.core.utils import FailedJobError
-    from submitit.helpers import CommandFunction
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +45,9 @@ def submit(
         python = shlex.join(["bash", "-c", _DEAF, sys.executable])
         executor = submitit.SlurmExecutor(folder=folder, python=python)  # named, never detected
         executor.update_parameters(**_parameters(slurm, parameters))
-        with executor.batch():
-            jobs = [executor.submit(CommandFunction([*_ONE_STREAM, *command])) for command in commands]
+        with redirect_stderr(StringIO()), executor.batch():  # what sbatch says stands in its error too
+            # the command takes the place of submitit's process: SLURM sees its exit code, and it alone gets signals
+            jobs = [executor.submit(os.execvp, command[0], command) for command in commands]
     except (RuntimeError, OSError, FailedJobError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"SLURM does not take the job ({reason}); {advice}") from None

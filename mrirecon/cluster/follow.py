@@ -1,5 +1,6 @@
 """Shows what a SLURM job says until it ends. No torch here."""
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,9 @@ from mrirecon.errors import WorkFailedError
 from mrirecon.progress import say
 
 _ERROR = "mrirecon: "  # begins an error of this program
+_START = "Starting with JobEnvironment"  # submitit's first line, of each start of a job
+_KILLED = re.compile(r"^srun: error: (\S+): tasks? (\S+): (?!Exited)(.+)$", re.MULTILINE)
+_OTHERS_ENDED = re.compile("Terminating StepId|Job step aborted|CANCELLED AT")  # what follows is not a cause
 _LOOK_S, _ASK_S, _PATIENCE_S = 0.5, 2.0, 600.0
 
 
@@ -29,11 +33,14 @@ def follow(job: str, log: Path) -> None:
 
 
 def cause(log: Path) -> str:
-    """Why a job failed, by the logs of its processes: of those that end with an error, the one that ended first.
+    """Why a job failed, by the logs of its processes: one was killed, or ended first of those that end with an error.
 
     Args:
         log: Of the first process, JOB_0_log.out; those of the others stand beside it.
     """
+    if killed := _KILLED.search(_OTHERS_ENDED.split(_text(log).rpartition(_START)[2])[0]):
+        node, task, how = killed.groups()
+        return f"process {task} on {node} was ended from outside: {how}{' (out of memory?)' * (how == 'Killed')}"
     job = log.name.split("_")[0]
     others = {path: _lines(path)[-1:] for path in log.parent.glob(f"{job}_*_log.out") if path != log}
     ended = [path for path, last in others.items() if last and last[0].startswith(_ERROR)]
@@ -54,8 +61,11 @@ def last_words(log: Path) -> str:
 
 
 def _lines(log: Path) -> list[str]:
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in _text(log).splitlines() if line.strip()]
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
 
 
 def _until_over(job: str, tail: "_Tail") -> str:

@@ -7,6 +7,7 @@ import torch
 
 from mrirecon.errors import InputError, unknown_name
 
+DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16-mixed")
 
 
@@ -16,8 +17,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         InputError: Unknown name, or cuda without a device.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise unknown_name("device", name, ("auto", "cpu", "cuda"))
+    if name not in DEVICES:
+        raise unknown_name("device", name, DEVICES)
     found = torch.cuda.is_available()
     if name == "cuda" and not found:
         raise InputError("--device cuda, but torch finds no CUDA device here; use --device auto")

@@ -178,14 +178,19 @@ def _check_processes(config: TrainConfig) -> None:
 
 
 def _use_threads(config: TrainConfig, device: str) -> None:
-    """Processes on the CPUs of one machine share its cores; more threads than cores wait for each other."""
+    """Processes on the CPUs of one machine share its cores, a SLURM job has those that it asked for.
+
+    More threads than cores wait for each other.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
-    elif device == "cpu" and config.devices > 1:
+    elif device == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        divided = "" if "RANK" in os.environ else os.environ.get("SLURM_CPUS_PER_TASK")  # by srun, not inside one task
-        own = int(divided or cores // config.devices)
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), own, cores)))
+        of_task = os.environ.get("SLURM_CPUS_PER_TASK")  # a cluster need not bind a task to its cores
+        own = min(cores, int(of_task or cores))
+        if "RANK" in os.environ or not of_task:  # several processes in one task, or without SLURM
+            own //= config.devices
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), own)))
 
 
 def _precision(name: str, device: str) -> str:

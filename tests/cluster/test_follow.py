@@ -84,12 +84,19 @@ def test_the_last_words_of_a_log(tmp_path, text, words):
     assert last_words(tmp_path / "log").startswith(words)
 
 
+KILLED = "srun: error: n2: task 1: Killed\n"
+ENDING = "srun: launch/slurm: _step_signal: Terminating StepId=1.0\n"
+START = "submitit INFO (2026-01-01 00:00:00,000) - Starting with JobEnvironment(job_id=12, hostname=n1)\n"
+
+
 @pytest.mark.parametrize(
     ("logs", "told"),
     [
         (["mrirecon: closed by peer\nsrun: error: task 1\n", "mrirecon: a.h5 is truncated\n"], "process 1: a.h5"),
         (["mrirecon: a.h5 is truncated\nsrun: error\n", "mrirecon: closed by peer\n"], "a.h5 is truncated"),
-        (["step 1\nsrun: error: task 1: Killed\n", "step 1\n"], "srun: error: task 1: Killed"),
+        ([f"{KILLED}{ENDING}mrirecon: closed by peer\n", "step 1\n"], "process 1 on n2 was ended from outside: Killed"),
+        ([f"step 1\n{ENDING}{KILLED}", "mrirecon: a.h5 is truncated\n"], "process 1: a.h5"),  # killed for its sake
+        ([f"{KILLED}{START}mrirecon: late\n", "step 1\n"], "late"),  # killed in an earlier start
         (["mrirecon: late\n", "mrirecon: stopped, saved\nstep 9\n"], "late"),  # which had been started again
     ],
 )

@@ -146,14 +146,16 @@ def test_the_time_limit_is_no_end(cluster, config, tmp_path):
 def test_a_job_that_fails_says_why(cluster, config, tmp_path):
     """With --slurm.follow the command ends as the job does; what is wrong and seen at once is no job at all."""
     said = tmp_path / "said"
-    words = ["train", "-c", config, "--norm", "{class_path: torch.nn.NoSuchNorm}", "--slurm.nodes", "1"]
+    words = ["train", "-c", config, "--acquisition", "NOSUCHSCAN", "--slurm.nodes", "1"]
     following = cluster.start(*MRIRECON, *words, "--slurm.follow", "--output", tmp_path / "run", log=said)
     assert following.wait(120) == 1
     last = said.read_text().splitlines()[-1]
     assert last.startswith("mrirecon: job ")
     assert "ended as FAILED" in last
-    assert "NoSuchNorm" in last
-    cluster.run(*MRIRECON, "train", "--data", tmp_path / "nothing", "--slurm.nodes", "1", cwd=tmp_path, code=2)
+    assert "NOSUCHSCAN" in last
+    assert "Traceback" not in said.read_text()
+    for wrong in (["--data", tmp_path / "nothing"], ["-c", config, "--norm", "{class_path: torch.nn.NoSuchNorm}"]):
+        cluster.run(*MRIRECON, "train", *wrong, "--slurm.nodes", "1", cwd=tmp_path, code=2)
     assert not (tmp_path / "runs").exists()
 
 

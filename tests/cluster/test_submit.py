@@ -58,8 +58,7 @@ def test_each_process_gets_a_gpu_where_gpus_are_wanted(config, gpus, device, ask
 def test_the_job_trains_as_it_was_said(config, tmp_path):
     """From any directory, with the same keys, in the folder that was named before; and as no further job."""
     _, run = submit_training(config)
-    function = pickle.loads(pickle.dumps(Executor.submitted[0].function))
-    words = function.command[function.command.index(sys.executable) :]
+    _, words = pickle.loads(pickle.dumps(Executor.submitted[0].args))
     assert words[1:5] == ["-m", "mrirecon", "train", "-c"]
     said = configfile.load(TrainConfig, words[5])
     wanted = replace(config, data=DataConfig(path=str(tmp_path / "data")), num_nodes=2, slurm=JobConfig())
@@ -130,7 +129,7 @@ def test_what_is_asked_of_slurm_needs_the_number_of_nodes(config, capsys, words)
     assert "add --slurm.nodes N" in capsys.readouterr().err
 
 
-def test_a_login_node_needs_no_torch():
+def test_submitting_itself_needs_no_torch():
     code = (
         "import sys, mrirecon.cluster.submit, mrirecon.cluster.follow, mrirecon.cluster.requeue, submitit;"
         "from mrirecon.cluster.submit import check_job; from mrirecon.data.files import require_folder;"

@@ -130,15 +130,18 @@ def test_a_signal_that_comes_before_the_training_listens_is_not_lost():
 
 
 @pytest.mark.parametrize(
-    ("env", "bound", "expected"),
+    ("env", "n", "bound", "expected"),
     [
-        ({}, 8, 4),  # two processes share the cores
-        ({"SLURM_CPUS_PER_TASK": "3"}, 8, 3),
-        ({"SLURM_CPUS_PER_TASK": "8", "RANK": "1"}, 8, 4),  # our launcher or torchrun in one task
-        ({"SLURM_CPUS_PER_TASK": "4"}, 2, 2),  # no more than this process may use
+        ({}, 2, 8, 4),  # two processes share the cores
+        ({}, 1, 8, 8),
+        ({"SLURM_CPUS_PER_TASK": "3"}, 2, 8, 3),
+        ({"SLURM_CPUS_PER_TASK": "3"}, 1, 8, 3),
+        ({"SLURM_CPUS_PER_TASK": "8", "RANK": "1"}, 2, 8, 4),  # our launcher or torchrun in one task
+        ({"SLURM_CPUS_PER_TASK": "4", "RANK": "1"}, 2, 8, 2),  # which may use more than it asked for
+        ({"SLURM_CPUS_PER_TASK": "4"}, 2, 2, 2),  # no more than this process may use
     ],
 )
-def test_processes_share_the_cores_unless_srun_has_divided_them(config, monkeypatch, env, bound, expected):
+def test_processes_share_the_cores_unless_srun_has_divided_them(config, monkeypatch, env, n, bound, expected):
     for name in ("SLURM_CPUS_PER_TASK", "RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
@@ -147,7 +150,7 @@ def test_processes_share_the_cores_unless_srun_has_divided_them(config, monkeypa
     chosen = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
-    _use_threads(replace(config, devices=2, threads=0), "cpu")
+    _use_threads(replace(config, devices=n, threads=0), "cpu")
     assert chosen == [expected]
 
 

@@ -34,9 +34,8 @@ def run(tmp_path):
     """A run folder written by hand, with one evaluation of six volumes."""
     run = RunFolder(tmp_path / "group-adam")
     run.path.mkdir()
-    config = TrainConfig(
-        model=ModelConfig(norm="group"), optimizer=OptimizerConfig(name="adam", lr=2e-3), max_steps=300, batch_size=2, devices=2
-    )
+    optimizer = OptimizerConfig(name="adam", lr=2e-3)
+    config = TrainConfig(model=ModelConfig(norm="group"), optimizer=optimizer, max_steps=300, batch_size=2, devices=2)
     save(config, run.config)
     run.provenance.write_text(json.dumps({"mrirecon": "0.1.0", "packages": {"torch": "2.7.0"}, "git": None}))
     run.split.write_text(json.dumps({"train": ["a.h5", "b.h5"], "val": ["c.h5"]}))

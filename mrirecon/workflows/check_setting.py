@@ -1,0 +1,40 @@
+"""Can a training be made? Its names and numbers, without data and without its device."""
+
+from dataclasses import replace
+
+from mrirecon.config import TrainConfig
+from mrirecon.errors import unknown_name
+from mrirecon.evaluation import find_protocol
+from mrirecon.physics import MASKS
+from mrirecon.training.build import build_model
+from mrirecon.training.loggers import check_logger
+from mrirecon.training.module import ReconModule
+from mrirecon.training.plan import check_numbers
+from mrirecon.training.range_test import LOW
+from mrirecon.workflows.device import DEVICES, PRECISIONS
+
+
+def check_setting(config: TrainConfig) -> None:
+    """Raise an InputError for a name or a number that no training takes; what a foreign class raises comes as it is."""
+    check_numbers(config)
+    find_protocol(config.protocol)
+    for kind, name, known in (
+        ("device", config.device, DEVICES),
+        ("precision", config.precision, ("auto", *PRECISIONS)),
+        ("mask", config.data.mask, ("auto", *MASKS)),
+    ):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    check_logger(config.logger)
+    optimizer = replace(config.optimizer, lr=LOW) if config.optimizer.lr == "find" else config.optimizer
+    n_steps = config.max_steps or 10  # max_epochs of no one knows what
+    module = ReconModule(
+        build_model(config.model),
+        optimizer,
+        config.schedule,
+        n_steps,
+        config.loss,
+        average=config.average,
+        l1_weight=config.l1_weight,
+    )
+    module.configure_optimizers()

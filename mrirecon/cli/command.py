@@ -10,6 +10,7 @@ from typing import Any
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
 from mrirecon.cli.spelling import ONE_LETTER, SHORT, spell
+from mrirecon.cli.termination import Terminated, unwound_by_sigterm
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.limits import limit_slices
@@ -175,9 +176,10 @@ def _take_switches(arguments: list[str]) -> tuple[set[str], list[str]]:
 
 
 def run_safely(work: Callable[[], None], debug: bool) -> int:
-    """Run `work`; errors become one or two lines and an exit code (2 input, 1 work, 75 stopped)."""
+    """Run `work`; errors become one or two lines and an exit code (2 input, 1 work, 75 stopped, 143 ended)."""
     try:
-        work()
+        with unwound_by_sigterm():
+            work()
     except InputError as error:
         return _report(error, 2, debug)
     except Stopped as error:
@@ -188,6 +190,8 @@ def run_safely(work: Callable[[], None], debug: bool) -> int:
         return _report(error, error.code, debug)
     except KeyboardInterrupt:
         return _report(KeyboardInterrupt("interrupted"), 130, False)
+    except Terminated as error:
+        return _report(error, 143, False)
     except BrokenPipeError:
         return 1
     except Exception as error:

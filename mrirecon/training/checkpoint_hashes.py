@@ -87,9 +87,21 @@ def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
     except InputError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"{checkpoint} is damaged or no checkpoint of a training ({reason})") from None
+        raise InputError(f"{checkpoint} {_why_not(error)}") from None
     return state
+
+
+def _why_not(error: Exception) -> str:
+    """In our words where torch says at length how to load a stranger's code all the same."""
+    reason = " ".join(str(error).split())[:200]
+    if type(error).__name__ == "UnpicklingError":  # of a module that nothing here imports
+        if foreign := re.search(r"\bGLOBAL (\S+)", str(error)):
+            return (
+                f"holds {foreign[1]}, not tensors and plain values alone: it may run code and was not loaded; "
+                "take the weights.safetensors of the run, or train again"
+            )
+        reason = "no pickle of tensors and plain values"
+    return f"is damaged or no checkpoint of a training ({type(error).__name__}: {reason})"
 
 
 def sound_digest(checkpoint: Path) -> str | None:

@@ -89,6 +89,8 @@ def test_a_planted_payload_is_refused_in_one_line_and_does_not_run(root, capsys,
         assert said.count("\n") == 1
         assert f"{which}.ckpt" in said
         assert "Traceback" not in said
+        assert "weights_only" not in said  # torch's advice
+        assert ("it may run code and was not loaded" in said) == (how is not bare) or name == "train"
         assert not (root / "ran").exists(), name
 
 

@@ -102,7 +102,8 @@ def parse_errors(cls: type) -> Iterator[None]:
         for key in keys(cls):
             if f'"{key.name}"' in text:
                 text = f"{key.name}: {text.split(': ', 1)[-1]} ({key.help})"
-        raise InputError(text.replace("<class '", "").replace("'>", "")) from None
+        text = text.replace("<class '", "").replace("'>", "").replace("Expected a int", "Expected an int")
+        raise InputError(text) from None
 
 
 def _either(text: str) -> str:

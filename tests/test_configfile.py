@@ -93,7 +93,7 @@ def test_overlay_holds_only_what_differs(tmp_path):
         ("optimzer:\n  lr: 1\n", "unknown key 'optimzer.lr'; did you mean 'optimizer.lr'?"),
         ("optimizer:\n  lr: fast\n", "optimizer.lr: Expected a float or 'find'. Got value: fast"),
         ("data:\n  acceleration: 4\n", "data.acceleration: Expected a list"),
-        ("max_steps: 1.5\n", "max_steps: Expected a int. Got value: 1.5"),
+        ("max_steps: 1.5\n", "max_steps: Expected an int. Got value: 1.5"),
         ("optimizer:\n  lr: null\n", "lr is null"),
         ("max_steps:\n", "max_steps is null"),
         ("model: unet\n", "'model' is a group of keys, got 'unet'"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
-from mrirecon.cli.spelling import ONE_LETTER, SHORT, spell
+from mrirecon.cli.spelling import ONE_LETTER, SHORT, is_flag, spell
 from mrirecon.cli.termination import Terminated, unwound_by_sigterm
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
@@ -130,7 +130,8 @@ class Command:
             name = flag.split()[0]
             for i, word in enumerate(arguments):
                 if word == name or word.startswith(f"{name}="):
-                    value = word.partition("=")[2] or (arguments[i + 1] if i + 1 < len(arguments) else "")
+                    following = arguments[i + 1] if "=" not in word and i + 1 < len(arguments) else ""
+                    value = word.partition("=")[2] or ("" if is_flag(following) else following)
                     if not value:
                         raise InputError(f"{name} needs a value")
                     taken[name[2:].replace("-", "_")] = value

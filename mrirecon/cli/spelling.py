@@ -99,12 +99,13 @@ def _take_values(rest: list[str], name: str, known: Mapping[str, Key]) -> list[s
         many = getattr(known[_key(name, known, ())].type, "__origin__", None) is list
     except InputError:
         many = False
-    while rest and (many or not values) and not _is_flag(rest[0]):
+    while rest and (many or not values) and not is_flag(rest[0]):
         values.append(rest.pop(0))
     return values
 
 
-def _is_flag(word: str) -> bool:
+def is_flag(word: str) -> bool:
+    """Whether a word begins an option; negative numbers do not."""
     return word.startswith("-") and not word[1:2].isdigit() and word != "-" and not word.startswith("-.")
 
 

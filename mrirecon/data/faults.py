@@ -26,7 +26,7 @@ def examine_all(
     """
     faults = []
     numbers = range(len(jobs))
-    shown = progress(numbers, f"checking {label}", unit="file") if is_long else numbers
+    shown = progress(numbers, f"checking {label}", unit="files") if is_long else numbers
     for i, found in zip(shown, examine(jobs), strict=True):
         if isinstance(found, InputError):
             faults.append(str(found))

@@ -82,7 +82,8 @@ def _candidates(word: str) -> list[Path]:
     found = [p.parent for pattern in ("evaluation/*", "*") for p in sorted(path.glob(f"{pattern}/{_TABLE}"))]
     found = [folder for folder in found if not folder.name.startswith(".")]
     if not found and RunFolder(path).config.is_file():
-        raise InputError(f"{path} has not been evaluated; mrirecon evaluate {path} --split test")
+        command = f"mrirecon evaluate {path} --split test"
+        raise InputError(f"{path} has not been evaluated; {command} (or the split of the others)")
     if not found:
         raise InputError(f"{path} holds no {_TABLE} and no evaluation/*/{_TABLE}; {_ADVICE}")
     return found

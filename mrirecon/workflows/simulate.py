@@ -60,7 +60,7 @@ def simulate_dataset(config: SimulateConfig) -> Path:
         configfile.save(replace(config, output="", overwrite=False), folder / MARKER)
         done = pool.map(lambda job: _write(job, folder), jobs)
         try:
-            for _ in progress.progress(done, "simulating", total=len(jobs), unit="volume"):
+            for _ in progress.progress(done, "simulating", total=len(jobs), unit="volumes"):
                 pass
         except BaseException:  # Ctrl-C too: do not finish what nobody waits for
             pool.shutdown(cancel_futures=True)

@@ -166,6 +166,16 @@ def test_a_stop_in_the_last_step_finishes_the_run(quick, monkeypatch):
     assert_same_run(whole, late)
 
 
+def test_a_finished_run_stays_and_says_so(quick, capsys):
+    config = quick(max_steps=3)
+    run = train(config)
+    before = run.weights.read_bytes(), curve_rows(run)
+    assert "no step was left" not in capsys.readouterr().err
+    resume_training(config.output, config)
+    assert "the run had ended before, at step 3; no step was left to do" in capsys.readouterr().err
+    assert (run.weights.read_bytes(), curve_rows(run)) == before
+
+
 def test_resume_refuses_what_would_change_the_result(quick, monkeypatch, tmp_path):
     config = quick()
     with pytest.raises(InputError, match="no run folder"):

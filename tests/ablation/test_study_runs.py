@@ -137,6 +137,7 @@ def test_a_stop_by_signal_is_resumed(undisturbed, run_tiny, study_data, study_fi
     assert results(run_tiny(folder)) == undisturbed.results
 
 
+@pytest.mark.slow
 def test_two_studies_at_once_share_the_work(undisturbed, study_data, study_files, tmp_path):
     folder, grid = tmp_path / "study", study_files()
     both = [start(folder, study_data, grid, workers=1) for _ in range(2)]

@@ -220,6 +220,7 @@ def test_cells_are_paired_by_seed(undisturbed, study_data):
     assert not all(torch.equal(states[0][key], value) for key, value in other.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(undisturbed, run_tiny, study_data, study_files, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -1,3 +1,5 @@
+import time
+
 from synthetic import make_study
 
 from mrirecon.ablation.analysis import analyse
@@ -29,6 +31,9 @@ def test_wandb_offline_gets_the_tables_in_the_studys_group(tmp_path, monkeypatch
     _, analysed = study()
     log_study("mission", tmp_path, analysed)
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    content = file.read_bytes()
-    for word in (b"mission", b"leaderboard", b"comparisons", b"claims"):
-        assert word in content
+    missing = {b"mission", b"leaderboard", b"comparisons", b"claims"}
+    end = time.monotonic() + 60
+    while missing and time.monotonic() < end:  # wandb's own process writes it, some time after `finish`
+        missing = {word for word in missing if word not in file.read_bytes()}
+        time.sleep(0.1)
+    assert not missing

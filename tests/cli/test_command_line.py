@@ -1,8 +1,8 @@
 """The command line: spelling, help, errors, exit codes, start-up time."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -94,12 +94,14 @@ def test_help_of_every_command(command, capsys):
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "--print-config"], ["--version"]])
 def test_help_and_configuration_start_without_torch_and_fast(words):
+    """Seconds of computing: those on the wall depend on what else runs."""
     code = f"import sys; from mrirecon.cli import main; main({words!r}); assert 'torch' not in sys.modules"
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(seconds) < 0.5
 
 

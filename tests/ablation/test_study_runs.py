@@ -107,7 +107,8 @@ def test_the_number_of_workers_changes_no_result(undisturbed, run_tiny, tmp_path
     assert results(run_tiny(tmp_path / "study", workers=2)) == undisturbed.results
 
 
-@pytest.mark.parametrize("n_kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow  # by default a worker dies in the study on SLURM
+@pytest.mark.parametrize("n_kills", [2, 10])
 def test_killed_workers_leave_no_trace_in_the_results(
     undisturbed, run_tiny, study_data, study_files, tmp_path, n_kills
 ):
@@ -164,6 +165,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(run_tiny, tmp_path):
     assert (folder / "report" / "results.csv").is_file()
 
 
+@pytest.mark.slow
 def test_more_seeds_and_levels_keep_what_is_there(undisturbed, run_tiny, tmp_path):
     import shutil
 

@@ -154,8 +154,8 @@ def test_a_job_that_fails_says_why(cluster, config, tmp_path):
     assert "ended as FAILED" in last
     assert "NOSUCHSCAN" in last
     assert "Traceback" not in said.read_text()
-    for wrong in (["--data", tmp_path / "nothing"], ["-c", config, "--norm", "{class_path: torch.nn.NoSuchNorm}"]):
-        cluster.run(*MRIRECON, "train", *wrong, "--slurm.nodes", "1", cwd=tmp_path, code=2)
+    wrong = ["train", "-c", config, "--norm", "{class_path: torch.nn.NoSuchNorm}", "--slurm.nodes", "1"]
+    cluster.run(*MRIRECON, *wrong, cwd=tmp_path, code=2)
     assert not (tmp_path / "runs").exists()
 
 

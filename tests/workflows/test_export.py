@@ -113,7 +113,7 @@ def relative(image, reference):
 
 @pytest.mark.parametrize(("n", "shape"), [(1, (40, 32)), (3, (33, 46))])
 @pytest.mark.parametrize("scale", [1e-6, 1e3])
-@pytest.mark.cells(4)
+@pytest.mark.cells(2)
 def test_every_format_equals_the_run(exported, n, shape, scale):
     """At sizes and batches that the check did not use, odd ones too."""
     for got, want in exported.pairs(images(n, shape, scale)):

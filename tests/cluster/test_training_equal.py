@@ -89,6 +89,7 @@ def test_short_trainings_end_with_the_same_weights(name, one, two):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_THREE)
 def test_three_processes_agree_with_one_too(name, three):
     alone, shared, of_rank = three

@@ -166,7 +166,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of the weights, the data order, the masks and the splits."""
     threads: int = 0
-    """CPU threads of each process; 0: as torch finds them, or a share of the cores where processes share a machine."""
+    """CPU threads of each process; 0: as torch finds them, a share where processes share a machine, SLURM's number."""
     device: str = "auto"
     """auto, cpu or cuda."""
     devices: int = 1

@@ -1,6 +1,7 @@
 """What glibc does with freed memory: kept from one training step to the next, given back between volumes."""
 
 import ctypes
+from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _LARGEST = 2**31 - 1
@@ -13,9 +14,8 @@ def keep_freed_memory() -> bool:
     page by page again: 50,000 page faults and 15 % of the time of a bf16 step (32 channels, 320 x 320, batch 2). The
     price is that memory stays at its peak between steps. For programs that train, not for a library to decide.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, TypeError, AttributeError):
+    mallopt = _of_glibc("mallopt")
+    if mallopt is None:
         return False
     return all([mallopt(_M_TRIM_THRESHOLD, _LARGEST), mallopt(_M_MMAP_THRESHOLD, _LARGEST)])
 
@@ -26,9 +26,16 @@ def give_back_freed_memory() -> bool:
     glibc reuses the holes that images leave in its heap badly: an evaluation of volumes of 34 MB, none of which it
     kept, grew by 25 MiB with each. Once per volume this holds it level.
     """
-    try:
-        malloc_trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, TypeError, AttributeError):
+    malloc_trim = _of_glibc("malloc_trim")
+    if malloc_trim is None:
         return False
     malloc_trim(0)
     return True
+
+
+def _of_glibc(name: str) -> Any:
+    """The C function of that name; None where the C library has none."""
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, TypeError, AttributeError):
+        return None

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mrirecon.models.normunet import standardise
 from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
 from mrirecon.physics.masks import center_run
 
@@ -70,11 +71,11 @@ def combined_image(masked_kspace: Tensor, mask: Tensor, shape: tuple[int, int]) 
 
 
 def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of one image, computed in double; of a constant one 1."""
+    """Mean and unbiased standard deviation of one image, computed in double; of a constant one 0."""
     values = image.double()
     mean = values.mean()
     is_constant = bool(values.amax() == values.amin())
-    std = torch.ones_like(mean) if is_constant else values.std()
+    std = torch.zeros_like(mean) if is_constant else values.std()
     return mean.to(image.dtype), std.to(image.dtype)
 
 
@@ -111,13 +112,13 @@ def to_device(batch: ImageSample, device: torch.device) -> ImageSample:
 
 
 def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
-    """`(image - mean) / std`, clamped to 6 standard deviations.
+    """`(image - mean) / std`, clamped to 6 standard deviations; 0 everywhere where `std` is 0.
 
     `image` is `(..., h, w)`; `mean` and `std` have its leading dimensions or none. The target is
     normalised with the statistics of the input. fastMRI adds 1e-11 to `std`; here nothing is added,
     as k-space scales are arbitrary.
     """
-    return ((image - _per_image(mean, image)) / _per_image(std, image)).clamp(-CLAMP, CLAMP)
+    return standardise(image, _per_image(mean, image), _per_image(std, image)).clamp(-CLAMP, CLAMP)
 
 
 def scored_target(sample: ImageSample, clamped: bool) -> Tensor:

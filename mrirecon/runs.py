@@ -91,12 +91,12 @@ class RunFolder:
             raise InputError(f"unknown checkpoint '{which}'; use best or last")
         return self.checkpoints / f"{which}.ckpt"
 
-    def evaluation(self, data: str, split: str, mask: str, acceleration: float | None, protocol: str = "") -> Path:
+    def evaluation(self, data: str, split: str, mask: str, times: str, protocol: str = "") -> Path:
         """Folder of one evaluation's tables and figures.
 
-        An acceleration of None is undeclared; `protocol` is named where it is not the usual one.
+        `times` is the nominal acceleration in words (4x, mixed, undeclared); `protocol` is named where it is not the
+        usual one.
         """
-        times = "undeclared" if acceleration is None else f"{acceleration:g}x"
         return self.path / "evaluation" / "-".join([data, split, mask, times, *([protocol] if protocol else [])])
 
 

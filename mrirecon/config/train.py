@@ -13,7 +13,8 @@ class DataConfig:
     path: str = ""
     """Folder of fastMRI .h5 files, or of train/ val/ test/ (or multicoil_train/ ...) folders."""
     mask: str = "auto"
-    """random, equispaced, equispaced_fraction, magic, magic_fraction; auto: by anatomy, printed."""
+    """random, equispaced, equispaced_fraction, magic, magic_fraction: drawn, for full k-space; file: the files' own
+    masks, or the gaps in their k-space; auto: the files' own where there are some, else drawn by anatomy."""
     acceleration: list[int] = field(default_factory=lambda: [4])
     """Nominal accelerations; several are drawn per sample in training and evaluated each in turn."""
     center_fraction: list[float] = field(default_factory=list)
@@ -28,6 +29,8 @@ class DataConfig:
     """single, multi or both where the folder has both kinds of files; auto: the kind that is there."""
     check: str = "auto"
     """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
+    check_reference: str = "refuse"
+    """References that are not the RSS image of k-space: refuse (where surely wrong, else a note), warn, off."""
     split_seed: int = -1
     """Seed of the splits and of the selected volumes, 0 or more; -1: that of the run (`seed`)."""
     fixed_masks: bool = False

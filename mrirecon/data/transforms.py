@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mrirecon.models.normunet import standardise
 from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
-from mrirecon.physics.masks import center_run
 
 _MAX_CENTER = 32  # columns; more make sensitivity maps no better, only noisier
 CLAMP = 6.0  # fastMRI's U-Net sees values within 6 standard deviations
@@ -26,6 +25,7 @@ class KSpaceSample(NamedTuple):
     acceleration: float  # nominal
     acceleration_true: float  # over the measured columns
     mask_id: str
+    n_center: int  # fully sampled central columns
 
 
 class ImageSample(NamedTuple):
@@ -58,14 +58,14 @@ def zero_filled(masked_kspace: Tensor, shape: tuple[int, int]) -> Tensor:
     return images.squeeze(-3).abs() if images.shape[-3] == 1 else rss(images)
 
 
-def combined_image(masked_kspace: Tensor, mask: Tensor, shape: tuple[int, int]) -> Tensor:
+def combined_image(masked_kspace: Tensor, n_center: int, shape: tuple[int, int]) -> Tensor:
     """Complex image `shape` of k-space `(coils, height, width)`, its magnitude about the RSS, its phase the object's.
 
-    Coils are combined with sensitivity maps from the fully sampled centre of `mask` `(width,)`.
+    Coils are combined with sensitivity maps from the `n_center` fully sampled central columns.
     """
     images = ifft2c(masked_kspace)
     if len(images) > 1:
-        smaps = low_resolution_smaps(masked_kspace, min(center_run(mask), _MAX_CENTER))
+        smaps = low_resolution_smaps(masked_kspace, min(n_center, _MAX_CENTER))
         images = combine_coils(images, smaps).unsqueeze(0)
     return center_fit(images, shape).squeeze(0)
 
@@ -99,7 +99,7 @@ def to_image(sample: KSpaceSample) -> ImageSample:
 
 def to_complex_image(sample: KSpaceSample) -> ImageSample:
     """`to_image`, with the coil-combined complex image beside the magnitude."""
-    combined = combined_image(sample.masked_kspace, sample.mask, sample.crop_shape)
+    combined = combined_image(sample.masked_kspace, sample.n_center, sample.crop_shape)
     return to_image(sample)._replace(combined=combined)
 
 

@@ -84,7 +84,7 @@ def by_volume(results: Iterable[VolumeResult]) -> dict[tuple[str, float], list[V
 
 def acceleration_label(acceleration: float) -> str:
     """The nominal acceleration in words: `4`, or undeclared for NaN."""
-    return UNDECLARED if math.isnan(acceleration) else f"{acceleration:g}"
+    return UNDECLARED if math.isnan(acceleration) else f"{acceleration:.3g}"
 
 
 def _result(row: dict[str, str]) -> VolumeResult:

@@ -15,7 +15,7 @@ METRICS = ("ssim", "psnr", "nmse")
 LEVEL = 0.95
 _GROUPS: dict[str, Callable[[VolumeResult], str]] = {
     "by_acquisition": lambda r: r.acquisition,
-    "by_acceleration": lambda r: acceleration_label(r.acceleration),
+    "by_acceleration": lambda r: acceleration_label(round(r.acceleration) if r.mask == "file" else r.acceleration),
     "by_origin": lambda r: r.origin,
 }
 

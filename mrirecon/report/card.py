@@ -8,6 +8,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.report.card_scores import scores
 from mrirecon.report.markdown import counts, escaped, in_words, safe_name, table
+from mrirecon.report.numbers import masks_in_words
 from mrirecon.report.run_files import read_json, slices_per_step
 from mrirecon.report.snippets import snippet
 from mrirecon.runs import RunFolder
@@ -152,12 +153,9 @@ def _versions(source: Mapping[str, Any]) -> str:
 
 
 def _masks(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
-    masks = recorded.get("masks") or {}
-    name = masks.get("name", safe_name(trained.data.mask))
-    accelerations = masks.get("accelerations", trained.data.acceleration)
-    fractions = masks.get("center_fractions", trained.data.center_fraction) or [None] * len(accelerations)
-    pairs = [
-        f"{r:g}x" + ("" if f is None else f" (center fraction {f:g})")
-        for r, f in zip(accelerations, fractions, strict=False)
-    ]
-    return f"{name}, {', '.join(pairs)}"
+    asked = {
+        "name": safe_name(trained.data.mask),
+        "accelerations": trained.data.acceleration,
+        "center_fractions": trained.data.center_fraction,
+    }
+    return masks_in_words(asked | (recorded.get("masks") or {}))

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from mrirecon.config import TrainConfig
+from mrirecon.data.masking import MASK_NAMES
 from mrirecon.errors import unknown_name
 from mrirecon.evaluation import find_protocol
-from mrirecon.physics import MASKS
 from mrirecon.training.build import build_model
 from mrirecon.training.loggers import check_logger
 from mrirecon.training.module import ReconModule
@@ -21,7 +21,7 @@ def check_setting(config: TrainConfig) -> None:
     for kind, name, known in (
         ("device", config.device, DEVICES),
         ("precision", config.precision, ("auto", *PRECISIONS)),
-        ("mask", config.data.mask, ("auto", *MASKS)),
+        ("mask", config.data.mask, MASK_NAMES),
     ):
         if name not in known:
             raise unknown_name(kind, name, known)

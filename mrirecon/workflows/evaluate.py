@@ -13,19 +13,20 @@ from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_split
 from mrirecon.data.manifest import data_manifest
-from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec
+from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.files import write_json
+from mrirecon.progress import warn
 from mrirecon.report.table import evaluation_table
 from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.load import Load
 from mrirecon.workflows.new_folder import require_free, shared_folder
 from mrirecon.workflows.provenance import provenance
-from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
+from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
 from mrirecon.workflows.scoring import Watcher, score_dataset
 from mrirecon.workflows.watchers import FigureSlices, PredictionFiles
 
@@ -34,10 +35,10 @@ _SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class _Job:
-    """Volumes that share a nominal acceleration, and the folder for their tables."""
+    """Volumes that are scored together, and the folder for their tables."""
 
     mask: str
-    acceleration: float
+    acceleration: float | None  # nominal; None: that of each file, which are several
     volumes: list[Volume]
     spec: MaskSpec
     draws: int
@@ -75,6 +76,9 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
     jobs = _placed(_jobs(config, volumes), config, reconstructor)
     _check(config, jobs, reconstructor)
+    own = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
+    if note := other_sampling(own, reconstructor):
+        warn(f"note: {note}")
     return [_evaluate_job(config, job, reconstructor) for job in jobs]
 
 
@@ -95,18 +99,18 @@ def _open(config: EvaluateConfig) -> list[Volume]:
 
 
 def _jobs(config: EvaluateConfig, volumes: Sequence[Volume]) -> list[_Job]:
-    """One per acceleration; files with an own mask keep it, once, under its own nominal acceleration."""
-    drawn = [volume for volume in volumes if volume.file_mask is None]
+    """One per acceleration; files that keep a mask of their own are scored once, all together."""
     spec = mask_spec(config.data, volumes, find_protocol(config.protocol).mask_rule)
+    own = [volume for volume in volumes if uses_own(volume, spec)]
+    drawn = [volume for volume in volumes if volume not in own]
     jobs = []
     if drawn:
         for i, acceleration in enumerate(spec.accelerations):
             jobs.append(_Job(spec.name, float(acceleration), drawn, spec.only(i), config.mask_draws))
-    own: dict[int, list[Volume]] = {}
-    for volume in volumes:
-        if volume.file_mask is not None:
-            own.setdefault(round(evaluation_mask(volume, spec).acceleration), []).append(volume)
-    return jobs + [_Job("file", float(nominal), own[nominal], spec.only(0), 1) for nominal in sorted(own)]
+    if own:
+        nominal = {round(evaluation_mask(volume, spec).acceleration) for volume in own}
+        jobs.append(_Job("file", float(*nominal) if len(nominal) == 1 else None, own, spec.only(0), 1))
+    return jobs
 
 
 def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstructor) -> list[_Job]:
@@ -114,10 +118,11 @@ def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstruct
     protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
     folders = []
     for job in jobs:
-        folder = reconstructor.run.evaluation(data, config.split, job.mask, job.acceleration, protocol)
+        times = "mixed" if job.acceleration is None else f"{job.acceleration:g}x"
+        folder = reconstructor.run.evaluation(data, config.split, job.mask, times, protocol)
         if config.output:
             output = Path(config.output)
-            folder = output if len(jobs) == 1 else output / f"{job.mask}-{job.acceleration:g}x"
+            folder = output if len(jobs) == 1 else output / f"{job.mask}-{times}"
         folders.append(folder)
     return [replace(job, folder=folder) for job, folder in zip(jobs, folders, strict=True)]
 
@@ -170,9 +175,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
 def _dataset(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, draw: int) -> SliceDataset:
     return SliceDataset(
         job.volumes,
-        mask=job.spec.name,
-        acceleration=job.spec.accelerations,
-        center_fraction=job.spec.center_fractions,
+        mask=job.spec,
         transform=reconstructor.transform,
         slices=config.data.slices or None,
         draw=draw,

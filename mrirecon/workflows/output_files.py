@@ -29,11 +29,15 @@ _SAME = (
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """Where the reconstructions of one call go; each file carries `facts`, by which it is known again."""
+    """Where the reconstructions of one call go; each file carries `facts`, by which it is known again.
+
+    `sampling` are further facts that it carries, of k-space that was checked; they are asked for when it is written.
+    """
 
     folder: Path
     formats: Sequence[str]
     facts: Callable[[Volume], Facts]
+    sampling: Callable[[Volume], Facts] = lambda _volume: {}
 
     def missing(self, volumes: Sequence[Volume], overwrite: bool) -> list[Volume]:
         """The volumes of which a file is not there yet, made from the same by the same.
@@ -58,7 +62,7 @@ class OutputFiles:
         Raises:
             WorkFailedError: A file cannot be written.
         """
-        facts = self.facts(volume)
+        facts = self.facts(volume) | self.sampling(volume)
         for path in self._missing(volume, describe_files(self._paths(volume))):
             try:
                 _WRITERS[path.suffix[1:]](path, images, facts)

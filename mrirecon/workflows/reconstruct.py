@@ -28,7 +28,7 @@ from mrirecon.progress import progress, say
 from mrirecon.training.stopping import StopRequest, listening
 from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, require_writable
-from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
+from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
 from mrirecon.workflows.source_files import list_sources, samples_sha256
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
 from mrirecon.workflows.whole_volumes import WholeVolumes
@@ -83,10 +83,12 @@ def _reconstruct(
     check_layout(volumes)
     reconstructor = find_reconstructor(method_or_run, config, device)
     _check_sizes(volumes, reconstructor)
-    outputs = OutputFiles(folder, config.format, lambda volume: _facts(volume, reconstructor, config))
+    outputs = OutputFiles(folder, config.format, lambda volume: _facts(volume, reconstructor, config), _sampling_facts)
     names = ranks.from_first(lambda: [volume.name for volume in outputs.missing(volumes, config.overwrite)])
     missing = [volume for volume in volumes if volume.name in names]
-    if note := check_volumes(missing, config.check):
+    for note in check_volumes(missing, config.check):
+        say(f"note: {note}")
+    if note := other_sampling(volumes, reconstructor):
         say(f"note: {note}")
     start = time.perf_counter()
     with listening() as stop:
@@ -146,13 +148,17 @@ def _facts(volume: Volume, reconstructor: Reconstructor, config: ReconstructConf
         "source": volume.name,
         "source_bytes": volume.path.stat().st_size,
         "source_sha256": samples_sha256(volume),
-        "mask": "none" if volume.file_mask is None else "own",
-        "acceleration_true": stored_mask(volume).acceleration_true,
         "mrirecon": mrirecon.__version__,
         "bn_stats": config.bn_stats if reconstructor.checkpoint else "",
         "precision": config.precision,
         "batch_size": config.batch_size,
     }
+
+
+def _sampling_facts(volume: Volume) -> Facts:
+    """Whether k-space was undersampled, and how much, by the file's mask or by the gaps in its samples."""
+    mask = "none" if volume.own_mask is None else "own, of rows and columns" if volume.sampling.is_2d else "own"
+    return {"mask": mask, "acceleration_true": stored_mask(volume).acceleration_true}
 
 
 def _work(

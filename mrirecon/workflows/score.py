@@ -80,7 +80,7 @@ def _place(config: ScoreConfig, name: str, targets: str) -> Path:
     if config.output:
         return Path(config.output)
     run, data = RunFolder(Path("runs") / name), Path(targets).resolve().name
-    return run.evaluation(data, "all", config.mask, config.acceleration or None)
+    return run.evaluation(data, "all", config.mask, f"{config.acceleration:g}x" if config.acceleration else UNDECLARED)
 
 
 def _of_acquisitions(references: list[Reference], wanted: Sequence[str]) -> list[Reference]:

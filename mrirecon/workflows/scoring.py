@@ -43,7 +43,7 @@ def score_dataset(
     Args:
         dataset: Its masks are those of its `draw`.
         reconstructor: What is scored.
-        mask: Name of the mask for the table.
+        mask: Name of the drawn masks for the table; volumes with masks of their own are called file there.
         protocol: How scores are taken.
         batch_size: Slices per unit.
         workers: Worker processes that read.
@@ -132,7 +132,7 @@ def _result(
         n_slices=own.n_slices,
         acceleration=float(columns.acceleration),
         acceleration_true=columns.acceleration_true,
-        mask=mask,
+        mask="file" if dataset.has_own_mask(volume) else mask,
         mask_draw=dataset.draw,
         mask_id=mask_id(columns),
         protocol=protocol.name,

@@ -15,6 +15,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
+from mrirecon.data.masking import masks_used
 from mrirecon.data.transforms import TRANSFORMS
 from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
@@ -32,7 +33,7 @@ from mrirecon.workflows.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.
 MAY_CHANGE = (
-    *("data.path", "data.workers", "device", "threads", "logger"),
+    *("data.path", "data.workers", "data.check_reference", "device", "threads", "logger"),
     *("devices", "num_nodes"),  # but not their product
 )
 
@@ -118,7 +119,7 @@ class TrainingWork:
             precision=self.precision,
             seed=self.config.seed,
             data_manifest=self._manifest(),
-            masks=dataclasses.asdict(self.data.spec),
+            masks=masks_used(self.data.spec, self.data.train_volumes),
             protocol=self.protocol.name,
             batch={
                 "size": self.config.batch_size,

@@ -178,7 +178,7 @@ def test_the_crop_comes_after_the_transform(volume_writer, tmp_path):
 
 def test_a_file_without_target_gives_an_empty_one(volume_writer, tmp_path):
     volume_writer(tmp_path / "file.h5", mask=np.arange(40) % 2 == 0, target=False)
-    sample = SliceDataset(tmp_path, transform=to_image)[0]
+    sample = SliceDataset(tmp_path, mask="file", transform=to_image)[0]
     assert sample.target.numel() == 0
     assert sample.data_range == 0
     assert sample.image.shape == (48, 40)

@@ -10,7 +10,6 @@ import numpy as np
 
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
-from mrirecon.report.montage import draw_montage
 from mrirecon.workflows.files_there import FileThere, describe_files
 from mrirecon.workflows.prediction_file import write_prediction
 
@@ -132,6 +131,8 @@ def _write_h5(path: Path, images: np.ndarray, facts: Facts) -> None:
 
 
 def _write_png(path: Path, images: np.ndarray, facts: Facts) -> None:
+    from mrirecon.report.montage import draw_montage  # which needs matplotlib
+
     n, height, width = images.shape
     slices = "1 slice" if n == 1 else f"{n} slices"
     draw_montage(path, images, f"{facts['source']}   {facts['reconstructor']}   {slices}, {height} x {width}", facts)

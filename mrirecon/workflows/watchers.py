@@ -12,7 +12,7 @@ from mrirecon.data.transforms import ImageSample, scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, Protocol, nmse, psnr, ssim
-from mrirecon.report.figures import Panel, SliceFigure, draw_slice
+from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
 from mrirecon.workflows.prediction_file import write_prediction
 from mrirecon.workflows.whole_volumes import WholeVolumes
 

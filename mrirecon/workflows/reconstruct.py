@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import mrirecon
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import ReconstructConfig
@@ -27,9 +26,9 @@ from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.progress import progress, say
 from mrirecon.training.stopping import StopRequest, listening
 from mrirecon.workflows.device import autocast, choose_device, inference
-from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, require_writable
+from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, facts_of, require_writable
 from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
-from mrirecon.workflows.source_files import list_sources, samples_sha256
+from mrirecon.workflows.source_files import list_sources
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
 from mrirecon.workflows.whole_volumes import WholeVolumes
 
@@ -138,21 +137,8 @@ def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> Non
 
 
 def _facts(volume: Volume, reconstructor: Reconstructor, config: ReconstructConfig) -> Facts:
-    """What a reconstruction says of where it comes from; of methods, what belongs to weights is empty."""
-    return {
-        "reconstructor": reconstructor.name,
-        "checkpoint": reconstructor.checkpoint,
-        "weights_sha256": reconstructor.weights_sha256,
-        "source": volume.name,
-        "source_bytes": volume.path.stat().st_size,
-        "source_sha256": samples_sha256(volume),
-        "mask": "none" if volume.file_mask is None else "own",
-        "acceleration_true": stored_mask(volume).acceleration_true,
-        "mrirecon": mrirecon.__version__,
-        "bn_stats": config.bn_stats if reconstructor.checkpoint else "",
-        "precision": config.precision,
-        "batch_size": config.batch_size,
-    }
+    mask = "none" if volume.file_mask is None else "own"
+    return facts_of(volume, reconstructor, config, config.batch_size, mask, stored_mask(volume))
 
 
 def _work(

@@ -25,9 +25,11 @@ class EvaluateConfig:
     precision: str = "fp32"
     """fp32 or bf16-mixed."""
     figures: list[int] = field(default_factory=list)
-    """Slices to draw, counted from 0; empty: the middle slice of each volume, three volumes."""
+    """Slices to draw, counted from 0 (volumes: --figure-volumes); empty: the middle one of each drawn volume."""
+    figure_volumes: list[str] = field(default_factory=list)
+    """Volumes to draw: names, patterns ('*T2*'), or all; empty: the first, the middle and the last one."""
     save: bool = False
-    """Also write the reconstructions as fastMRI prediction files."""
+    """Also write the reconstructions as fastMRI prediction files (several mask draws: in draw-0/, draw-1/, ...)."""
     device: str = "auto"
     """auto, cpu or cuda."""
     devices: int = 1

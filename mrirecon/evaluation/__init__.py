@@ -13,7 +13,7 @@ _HOMES = {
     "Interval": "stats",
     "Protocol": "protocol",
     "SliceScore": "metrics",
-    "VolumeMetrics": "volume",
+    "VolumeMetrics": "volume_metrics",
     "VolumeScore": "metrics",
     "bootstrap_ci": "stats",
     "combine_slices": "metrics",

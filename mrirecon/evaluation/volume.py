@@ -1,87 +1,65 @@
-"""Scores per volume, gathered from slices that were scored wherever they were reconstructed."""
+"""Scores per volume, from slices that were scored wherever they were reconstructed. No torchmetrics."""
 
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, score_slice
 
-_COLUMNS = 7  # volume, slice, ssim, squared error, target energy, pixels, data range
+COLUMNS = 7  # volume, slice, ssim, squared error, target energy, pixels, data range
 
 
-class VolumeMetrics(Metric):
-    """SSIM, PSNR and NMSE of volumes whose slices come in any order, on any process, possibly twice.
-
-    Slices are scored as they come and kept as rows of 7 numbers; `compute` drops duplicates (a distributed
-    sampler pads with them) and sums in slice order in double precision. So the result does not depend on
-    the number of processes, and a process without slices takes part like any other.
+class SliceRows:
+    """Slices of volumes as rows of 7 numbers, which travel between processes, and volumes from such rows.
 
     Args:
-        volumes: Names of all volumes, the same on every process; then `update` takes names and `compute`
+        volumes: Names of all volumes, the same on every process; then `of_batch` takes names and `volume_scores`
             returns them. Without it volumes are whole numbers.
     """
 
-    full_state_update = False
-    higher_is_better = True
-
     def __init__(self, volumes: Sequence[str] | None = None) -> None:
-        super().__init__()
-        # torchmetrics fills in for a process without data with this type; another one breaks the gather.
-        self.set_dtype(torch.float64)
         self.names = None if volumes is None else list(volumes)
         self._ids = {name: i for i, name in enumerate(self.names or [])}
-        # One flat state: placeholders are one-dimensional, and one gather is enough.
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
-        self.rows: list[Tensor]
 
-    def update(
+    def of_batch(
         self,
         target: Tensor,
         image: Tensor,
         data_range: Tensor | Sequence[float],
         volume: Sequence[str] | Sequence[int] | Tensor,
         slice_idx: Tensor | Sequence[int],
-    ) -> None:
-        """Score a batch.
+    ) -> Tensor:
+        """Score a batch; arguments and errors as for `VolumeMetrics.update`.
 
-        Args:
-            target, image: `(batch, height, width)`.
-            data_range: Of each slice's volume: the maximum of the target over all stored slices.
-            volume: Name or number of each slice's volume.
-            slice_idx: Index of each slice in its volume.
-
-        Raises:
-            InputError: A volume that was not announced, or images that cannot be scored.
+        Returns:
+            A row for each slice, float64 `(batch, 7)`, on the CPU.
         """
         ranges, indices = torch.as_tensor(data_range).tolist(), torch.as_tensor(slice_idx).tolist()
+        names: list[str | int] = volume.tolist() if isinstance(volume, Tensor) else list(volume)
         rows = [
             (self._id(name), index, *score_slice(x, y, span), span)
-            for x, y, span, name, index in zip(target, image, ranges, _listed(volume), indices, strict=True)
+            for x, y, span, name, index in zip(target, image, ranges, names, indices, strict=True)
         ]
-        self.rows.append(torch.tensor(rows, dtype=torch.float64, device=self.device).flatten())
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, COLUMNS)
 
-    def compute(self) -> dict[str | int, VolumeScore]:
-        """Score of each volume, in the order of `volumes` (of their numbers without it)."""
+    def volume_scores(self, rows: Tensor) -> dict[str | int, VolumeScore]:
+        """Score of each volume from the rows of all processes, in any order and shape, possibly twice.
+
+        Every slice counts once, and is summed in the order of the slices; volumes come in the order of their names
+        (of their numbers without them), those without a row not at all.
+        """
+        unique = {(int(row[0]), int(row[1])): row for row in rows.double().cpu().reshape(-1, COLUMNS).tolist()}
+        by_volume: dict[int, list[list[float]]] = {}
+        for volume, index in sorted(unique):
+            by_volume.setdefault(volume, []).append(unique[volume, index])
         scores: dict[str | int, VolumeScore] = {}
-        for volume, slices in self._by_volume().items():
+        for volume, slices in by_volume.items():
             data_range = max(row[6] for row in slices)
             parts = [SliceScore(row[2], row[3], row[4], int(row[5])) for row in slices]
             scores[volume if self.names is None else self.names[volume]] = combine_slices(parts, data_range)
         return scores
-
-    def _by_volume(self) -> dict[int, list[list[float]]]:
-        """Rows of each volume in slice order, every slice once."""
-        gathered = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0)
-        rows = gathered.double().cpu().reshape(-1, _COLUMNS).tolist()
-        unique = {(int(row[0]), int(row[1])): row for row in rows}
-        volumes: dict[int, list[list[float]]] = {}
-        for volume, index in sorted(unique):
-            volumes.setdefault(volume, []).append(unique[volume, index])
-        return volumes
 
     def _id(self, volume: str | int) -> int:
         if isinstance(volume, str):
@@ -108,7 +86,3 @@ def mean_score(scores: Iterable[VolumeScore], per_slice: bool = False) -> Volume
         for key in ("ssim", "psnr", "nmse")
     )
     return VolumeScore(ssim, psnr, nmse, sum(s.n_slices for s in scores))
-
-
-def _listed(values: Sequence[str] | Sequence[int] | Tensor) -> list[str | int]:
-    return values.tolist() if isinstance(values, Tensor) else list(values)

@@ -1,4 +1,4 @@
-"""Example slices of all cells as small grey pictures for a page, on one scale, with their errors."""
+"""Example slices of all cells as small pictures for a page, on one grey scale, with their errors on one of colours."""
 
 import base64
 import io
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mrirecon.report.error_map import COLOURS, ErrorScale, error_scale
+
 _WHITE_PERCENTILE = 99.5  # bright fat shall not darken the rest
-_GAINS = (1, 2, 5, 10, 20, 50)
 _SMALL = 256  # pixels; narrower images are shown enlarged, so their pixels as squares
 _MOST_PIXELS = 384  # a larger side is drawn at half, a third, ... of its size
 
@@ -17,16 +18,17 @@ _MOST_PIXELS = 384  # a larger side is drawn at half, a third, ... of its size
 def example_images(examples: Mapping[str, Any]) -> dict[str, Any]:
     """What the viewer of a page shows, ready for JSON.
 
-    Grey values run from 0 to the 99.5th percentile of a slice's target, the same for all images of the slice; errors
-    are drawn on that scale too, times one gain for all, so that the errors of most cells can be seen.
+    Grey values run from 0 to the 99.5th percentile of a slice's target, the same for all images of the slice. Errors of
+    a slice are on one scale of colours for all cells too, that of its zero-filled image (see `error_scale`): a cell
+    whose training failed does not darken the others.
 
     Args:
         examples: `slices` (labels), `target` and `zero_filled` (n, h, w), `cells`: name -> (n, h, w).
 
     Returns:
-        `slices`, `gain`, `small` (fewer pixels than the page shows), `target`: n pictures, `images`: list of `name`,
-        `pictures`, `errors`, `relative` (error of each slice, Euclidean, as a share of the target's norm), zero-filled
-        first. Pictures are data URIs.
+        `slices`, `scales` and `bars` (of the errors of each slice: words, a colour bar), `small` (fewer pixels than the
+        page shows), `target`: n pictures, `images`: list of `name`, `pictures`, `errors`, `relative` (error of each
+        slice, Euclidean, as a share of the target's norm), zero-filled first. Pictures are data URIs.
     """
     target = np.asarray(examples["target"], dtype=np.float32)
     named = {"zero-filled": examples["zero_filled"], **examples["cells"]}
@@ -34,17 +36,18 @@ def example_images(examples: Mapping[str, Any]) -> dict[str, Any]:
     white = np.percentile(target, _WHITE_PERCENTILE, axis=(1, 2))
     white = np.where(white > 0, white, np.maximum(target.max(axis=(1, 2)), np.finfo(np.float32).tiny))
     errors = {name: np.abs(values - target) for name, values in images.items()}
-    gain = _gain(list(errors.values()), white)
+    scales = [_scale({name: error[i] for name, error in errors.items()}, target[i]) for i in range(len(target))]
     return {
         "slices": [str(name) for name in examples["slices"]],
-        "gain": gain,
+        "scales": [str(scale) for scale in scales],
+        "bars": [_png(scale.bar()) for scale in scales],
         "small": target.shape[2] < _SMALL,
         "target": _pictures(target, white),
         "images": [
             {
                 "name": name,
                 "pictures": _pictures(images[name], white),
-                "errors": _pictures(gain * errors[name], white),
+                "errors": [_picture(scale.levels(e), COLOURS) for scale, e in zip(scales, errors[name], strict=True)],
                 "relative": _relative(errors[name], target),
             }
             for name in images
@@ -52,11 +55,10 @@ def example_images(examples: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _gain(errors: list[np.ndarray], white: np.ndarray) -> int:
-    """The largest that keeps the errors of half of the images on the scale."""
-    largest = [np.median(np.percentile(error, 99, axis=(1, 2)) / white) for error in errors]
-    typical = float(np.median(largest))
-    return max((gain for gain in _GAINS if gain * typical <= 1), default=1)
+def _scale(errors: Mapping[str, np.ndarray], target: np.ndarray) -> ErrorScale:
+    """Of one slice; of all cells where the zero-filled image has no error, as under a mask that keeps everything."""
+    zero_filled = next(iter(errors))
+    return error_scale([(zero_filled, errors[zero_filled])] if errors[zero_filled].any() else [*errors.items()], target)
 
 
 def _relative(error: np.ndarray, target: np.ndarray) -> list[float | None]:
@@ -69,10 +71,17 @@ def _pictures(images: np.ndarray, white: np.ndarray) -> list[str]:
     return [_picture(np.round(255 * image).astype(np.uint8)) for image in grey]
 
 
-def _picture(grey: np.ndarray) -> str:
-    picture = Image.fromarray(grey)
-    if (shrink := -(-max(grey.shape) // _MOST_PIXELS)) > 1:
+def _picture(levels: np.ndarray, colours: np.ndarray | None = None) -> str:
+    """Levels from 0 to 255 `(height, width)`: grey, or places in a table of colours `(256, 3)`."""
+    picture = Image.fromarray(levels)
+    if (shrink := -(-max(levels.shape) // _MOST_PIXELS)) > 1:
         picture = picture.reduce(shrink)
+    if colours is not None:
+        picture.putpalette(colours.tobytes())
+    return _png(picture)
+
+
+def _png(picture: Image.Image) -> str:
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return data_uri("image/png", file.getvalue())

@@ -35,12 +35,12 @@ def draw_montage(path: Path, images: np.ndarray, title: str = "", facts: Mapping
     tiles = _Tiles(images.shape)
     grey = np.round(255 * np.clip(tiles.resized(images) / (white if white > 0 else 1.0), 0, 1)).astype(np.uint8)
     scale = f"grey scale: 0 to {white:.3g}, the {_WHITE_PERCENTILE:g}th percentile of the volume"
-    picture = _with_heading(tiles, [title, scale])
+    picture = _with_heading(tiles, [one_line(title), scale])
     draw = ImageDraw.Draw(picture)
     for i, tile in enumerate(grey):
         left, top = tiles.corner(i)
         picture.paste(Image.fromarray(tile), (left, top))
-        draw.text((left, top - _LABEL), str(i), fill=0, font=_font(_LABEL_SIZE))
+        draw.text((left, top - _LABEL), str(i), fill=0, font=font(_LABEL_SIZE))
     text = PngInfo()
     for key, value in (facts or {}).items():
         text.add_text(key, str(value))
@@ -87,14 +87,20 @@ class _Tiles:
 
 def _with_heading(tiles: _Tiles, lines: list[str]) -> Image.Image:
     """A white picture with lines of text above the place of the tiles, wide enough for both."""
-    font = _font(_FONT_SIZE)
-    width = max(tiles.size[0], *(math.ceil(font.getlength(line)) + 2 * _GAP for line in lines))
+    letters = font(_FONT_SIZE)
+    width = max(tiles.size[0], *(math.ceil(letters.getlength(line)) + 2 * _GAP for line in lines))
     picture = Image.new("L", (width, _HEAD + tiles.size[1]), 255)
     draw = ImageDraw.Draw(picture)
     for number, line in enumerate(lines):
-        draw.text((_GAP, 4 + number * 19), line, fill=0, font=font)
+        draw.text((_GAP, 4 + number * 19), line, fill=0, font=letters)
     return picture
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def one_line(text: str) -> str:
+    """What Pillow can write: names may have any character."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of the pictures, letters `size` pixels high."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -46,8 +46,7 @@ class MagnitudeHead:
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
         """Corners of what a field of view should hold."""
-        filled = np.argwhere(self.source.cover > 0.5)
-        corners = self.source.start_mm + np.stack([filled.min(0), filled.max(0)]) * self.source.voxel_mm
+        corners = self.source.start_mm + self.source.object_voxels * self.source.voxel_mm
         corners = np.sort(corners * self.size * self.flip, axis=0)
         return corners[0], corners[1]
 

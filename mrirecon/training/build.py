@@ -9,7 +9,7 @@ from mrirecon.models.normunet import NormUNet
 from mrirecon.models.unet import UNet
 from mrirecon.runs import RunFolder
 from mrirecon.training.checkpoint_hashes import load_checkpoint
-from mrirecon.training.module import ReconModule
+from mrirecon.training.prediction import TrainedNetwork
 
 # name -> class, and who standardises its images
 MODELS: dict[str, tuple[type[UNet | NormUNet], str]] = {"unet": (UNet, "sample"), "normunet": (NormUNet, "network")}
@@ -49,7 +49,7 @@ def build_model(config: ModelConfig) -> UNet | NormUNet:
     )
 
 
-def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | torch.device = "cpu") -> ReconModule:
+def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | torch.device = "cpu") -> TrainedNetwork:
     """The network of a run, ready to reconstruct: called on an `ImageSample` batch it returns images.
 
     Args:
@@ -67,10 +67,10 @@ def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | t
             f"{run.path} has no {path.name}; its training has not validated yet, or kept `last` alone "
             "(--checkpoint last?)"
         )
-    module = ReconModule(build_model(load(TrainConfig, run.config).model))
+    network = TrainedNetwork(build_model(load(TrainConfig, run.config).model))
     state = load_checkpoint(path)
     try:
-        module.load_state_dict(state["state_dict"])
+        network.load_state_dict(state["state_dict"])
     except Exception as error:
         raise InputError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
-    return module.to(device).eval()
+    return network.to(device).eval()

@@ -16,6 +16,18 @@ class Prediction(NamedTuple):
     normalized: Tensor  # minus the input's mean, over its standard deviation; not clamped
 
 
+class TrainedNetwork(nn.Module):
+    """A network as it reconstructs, without what trained it: the `model` of a `ReconModule`, under the same names."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, sample: ImageSample) -> Tensor:
+        """Reconstructions `(batch, height, width)` in the units of the target."""
+        return predict(self.model, sample).image
+
+
 def predict(model: nn.Module, sample: ImageSample) -> Prediction:
     """Apply a network to a batch.
 

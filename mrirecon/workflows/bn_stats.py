@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mrirecon.config import TrainConfig
-from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.transforms import TRANSFORMS, ImageSample
 from mrirecon.errors import unknown_name
 from mrirecon.progress import progress, warn
@@ -58,6 +57,8 @@ def _use_batch(layers: Iterable[_BatchNorm]) -> None:
 
 
 def _training_batches(trained: TrainConfig, data: str) -> Iterable[ImageSample]:
+    from mrirecon.data.datamodule import ReconDataModule  # which needs Lightning
+
     config = trained.data
     if data and not Path(config.path).is_dir():
         config = replace(config, path=data)

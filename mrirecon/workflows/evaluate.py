@@ -25,10 +25,11 @@ from mrirecon.report.table import evaluation_table
 from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.load import Load
 from mrirecon.workflows.new_folder import require_free, shared_folder
+from mrirecon.workflows.output_files import Facts, facts_of, sampling_facts
 from mrirecon.workflows.provenance import provenance
 from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
 from mrirecon.workflows.scoring import Watcher, score_dataset
-from mrirecon.workflows.watchers import FigureSlices, PredictionFiles
+from mrirecon.workflows.watchers import Figures, PredictionFiles, figure_slices, named_volumes
 
 _SUMMARY = "summary.json"
 
@@ -75,11 +76,12 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     volumes = _open(config)
     reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
     jobs = _placed(_jobs(config, volumes), config, reconstructor)
-    _check(config, jobs, reconstructor)
+    drawn = named_volumes(config.figure_volumes, volumes)
+    _check(config, jobs, reconstructor, drawn)
     own = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
     if note := other_sampling(own, reconstructor):
         warn(f"note: {note}")
-    return [_evaluate_job(config, job, reconstructor) for job in jobs]
+    return [_evaluate_job(config, job, reconstructor, drawn) for job in jobs]
 
 
 def _open(config: EvaluateConfig) -> list[Volume]:
@@ -127,49 +129,70 @@ def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstruct
     return [replace(job, folder=folder) for job, folder in zip(jobs, folders, strict=True)]
 
 
-def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstructor) -> None:
+def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstructor, drawn: Sequence[Volume]) -> None:
     """Everything that can be wrong is found before the first slice is read."""
     for job in jobs:
         require_free(job.folder, _SUMMARY, config.overwrite)
         for shape in {volume.image_shape for volume in job.volumes}:
             reconstructor.check_image_size(shape)
         dataset = _dataset(config, job, reconstructor, 0)
-        FigureSlices(dataset.volumes, dataset.items, config.figures)
+        figure_slices(dataset.volumes, dataset.items, config.figures, drawn)
         for volume in job.volumes:
             evaluation_mask(volume, job.spec)
     autocast(reconstructor.device, config.precision)
 
 
-def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor) -> Path:
-    dataset = _dataset(config, job, reconstructor, 0)
-    figures = FigureSlices(dataset.volumes, dataset.items, config.figures, find_protocol(config.protocol))
+def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, drawn: Sequence[Volume]) -> Path:
+    protocol = find_protocol(config.protocol)
     with shared_folder(job.folder) as folder:
-        first: list[Watcher] = [figures]
-        if config.save:
-            first.append(PredictionFiles(folder / "reconstructions", dataset.volumes, dataset.items))
         results: list[VolumeResult] = []
         load = Load()
         for draw in range(job.draws):
             dataset = _dataset(config, job, reconstructor, draw)
+            watchers: list[Watcher] = [load]
+            if draw == 0:
+                wanted = figure_slices(dataset.volumes, dataset.items, config.figures, drawn)
+                watchers.append(Figures(folder / "figures", wanted, reconstructor.name, job.mask, protocol))
+            if config.save:
+                watchers.append(_prediction_files(config, job, reconstructor, dataset, folder / "reconstructions"))
             with inference(reconstructor.device):
                 results += score_dataset(
                     dataset,
                     reconstructor,
                     job.mask,
-                    protocol=find_protocol(config.protocol),
+                    protocol=protocol,
                     batch_size=config.batch_size,
                     workers=config.data.workers,
-                    watchers=[load, *(first if draw == 0 else ())],
+                    watchers=watchers,
                     whole=config.save,
                 )
         summary = {**_summary(config, job, reconstructor, results), "processes": load.of_all()}
-        figures.draw(folder / "figures", reconstructor.name, job.mask)
         if ranks.is_first():
             write_results(folder / "volumes.csv", results)
             write_json(folder / _SUMMARY, summary)
     if ranks.is_first():
         print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
     return job.folder
+
+
+def _prediction_files(
+    config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, dataset: SliceDataset, folder: Path
+) -> PredictionFiles:
+    """Of one mask draw; each of several has its own folder, which `mrirecon score` takes."""
+
+    def facts(volume: Volume) -> Facts:
+        columns = dataset.scoring_mask(volume)
+        return {
+            **facts_of(volume, reconstructor, config, config.batch_size),
+            **sampling_facts(job.mask, columns),
+            "acceleration": float(columns.acceleration),
+            "mask_draw": dataset.draw,
+            "protocol": config.protocol,
+            **({"slices": config.data.slices} if config.data.slices else {}),
+        }
+
+    place = folder / f"draw-{dataset.draw}" if job.draws > 1 else folder
+    return PredictionFiles(place, dataset.volumes, dataset.items, facts)
 
 
 def _dataset(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, draw: int) -> SliceDataset:

@@ -21,7 +21,7 @@ from mrirecon.report.card import Artefact, CardFacts, model_card
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.deployable import INPUTS, Deployable, deployable
-from mrirecon.training.module import ReconModule
+from mrirecon.training.prediction import TrainedNetwork
 from mrirecon.workflows.artefacts import FORMATS, Runs, Size, quiet_libraries, require_formats, write_any_size
 from mrirecon.workflows.check_images import CheckImages, find_images, training_volumes
 from mrirecon.workflows.device import inference
@@ -78,7 +78,7 @@ def export(config: ExportConfig, path: str) -> Path:
 
 
 def _make(
-    name: str, folder: Path, network: Deployable, config: ModelConfig, module: ReconModule, images: CheckImages
+    name: str, folder: Path, network: Deployable, config: ModelConfig, module: TrainedNetwork, images: CheckImages
 ) -> Artefact:
     kind = FORMATS[name]
     path = folder / kind.file
@@ -97,7 +97,7 @@ def _make(
 
 
 def largest_difference(
-    exported: Runs, inputs: Sequence[str], module: ReconModule, batches: Sequence[ImageSample], size: Size | None
+    exported: Runs, inputs: Sequence[str], module: TrainedNetwork, batches: Sequence[ImageSample], size: Size | None
 ) -> float:
     """The largest relative difference of an exported network from its run over images of `size`; None: of all."""
     found = []

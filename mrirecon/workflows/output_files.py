@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
+import mrirecon
+from mrirecon.data.masking import mask_id
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
-from mrirecon.report.montage import draw_montage
+from mrirecon.physics import Mask
 from mrirecon.workflows.files_there import FileThere, describe_files
 from mrirecon.workflows.prediction_file import write_prediction
+from mrirecon.workflows.reconstructor import NetworkUse, Reconstructor
+from mrirecon.workflows.source_files import samples_sha256
 
 FORMATS = ("h5", "png")
 Facts = dict[str, Any]
@@ -24,6 +28,8 @@ _SAME = (
     "source_sha256",
     "bn_stats",
     "precision",
+    "mask_draw",  # that, and slices, only images of `evaluate` have: they are none of `reconstruct`
+    "slices",
 )  # what decides the images
 
 
@@ -86,6 +92,34 @@ class OutputFiles:
         return [(path, why) for path, why in reasons if why]
 
 
+def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batch_size: int) -> Facts:
+    """What a file of reconstructions says of where they come from; of methods, what belongs to weights is empty.
+
+    Args:
+        volume: Their source.
+        reconstructor: What made them.
+        use: How its network was used.
+        batch_size: Slices per forward pass.
+    """
+    return {
+        "reconstructor": reconstructor.name,
+        "checkpoint": reconstructor.checkpoint,
+        "weights_sha256": reconstructor.weights_sha256,
+        "source": volume.name,
+        "source_bytes": volume.path.stat().st_size,
+        "source_sha256": samples_sha256(volume),
+        "mrirecon": mrirecon.__version__,
+        "bn_stats": use.bn_stats if reconstructor.checkpoint else "",
+        "precision": use.precision,
+        "batch_size": batch_size,
+    }
+
+
+def sampling_facts(mask: str, columns: Mask) -> Facts:
+    """What a file of reconstructions says of its k-space: the mask's name, which columns it keeps, and how many."""
+    return {"mask": mask, "mask_id": mask_id(columns), "acceleration_true": columns.acceleration_true}
+
+
 def require_writable(folder: Path) -> None:
     """Raise an InputError unless `folder` is a folder to write to, or can be made."""
     place = folder
@@ -111,7 +145,7 @@ def _what_it_is(path: Path, there: There, facts: Facts) -> str:
 def _difference(found: Mapping[str, str], facts: Facts) -> str:
     """The first thing in which a file's facts say otherwise; empty: none."""
     for key in _deciding(facts):
-        theirs, ours = found.get(key), str(facts[key])
+        theirs, ours = found.get(key, ""), str(facts.get(key, ""))
         if theirs != ours:
             return f"made with {key} {_short(theirs or 'none')}, now {_short(ours or 'none')}"
     return ""
@@ -136,6 +170,8 @@ def _write_h5(path: Path, images: np.ndarray, facts: Facts) -> None:
 
 
 def _write_png(path: Path, images: np.ndarray, facts: Facts) -> None:
+    from mrirecon.report.montage import draw_montage  # which needs matplotlib
+
     n, height, width = images.shape
     slices = "1 slice" if n == 1 else f"{n} slices"
     draw_montage(path, images, f"{facts['source']}   {facts['reconstructor']}   {slices}, {height} x {width}", facts)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import mrirecon
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import ReconstructConfig
@@ -27,9 +26,9 @@ from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.progress import progress, say
 from mrirecon.training.stopping import StopRequest, listening
 from mrirecon.workflows.device import autocast, choose_device, inference
-from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, require_writable
+from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, facts_of, require_writable, sampling_facts
 from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
-from mrirecon.workflows.source_files import list_sources, samples_sha256
+from mrirecon.workflows.source_files import list_sources
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
 from mrirecon.workflows.whole_volumes import WholeVolumes
 
@@ -83,7 +82,9 @@ def _reconstruct(
     check_layout(volumes)
     reconstructor = find_reconstructor(method_or_run, config, device)
     _check_sizes(volumes, reconstructor)
-    outputs = OutputFiles(folder, config.format, lambda volume: _facts(volume, reconstructor, config), _sampling_facts)
+    outputs = OutputFiles(
+        folder, config.format, lambda volume: facts_of(volume, reconstructor, config, config.batch_size), _sampling
+    )
     names = ranks.from_first(lambda: [volume.name for volume in outputs.missing(volumes, config.overwrite)])
     missing = [volume for volume in volumes if volume.name in names]
     for note in check_volumes(missing, config.check):
@@ -139,26 +140,10 @@ def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> Non
             raise InputError(f"{volume.name}: {error}") from None
 
 
-def _facts(volume: Volume, reconstructor: Reconstructor, config: ReconstructConfig) -> Facts:
-    """What a reconstruction says of where it comes from; of methods, what belongs to weights is empty."""
-    return {
-        "reconstructor": reconstructor.name,
-        "checkpoint": reconstructor.checkpoint,
-        "weights_sha256": reconstructor.weights_sha256,
-        "source": volume.name,
-        "source_bytes": volume.path.stat().st_size,
-        "source_sha256": samples_sha256(volume),
-        "mrirecon": mrirecon.__version__,
-        "bn_stats": config.bn_stats if reconstructor.checkpoint else "",
-        "precision": config.precision,
-        "batch_size": config.batch_size,
-    }
-
-
-def _sampling_facts(volume: Volume) -> Facts:
+def _sampling(volume: Volume) -> Facts:
     """Whether k-space was undersampled, and how much, by the file's mask or by the gaps in its samples."""
     mask = "none" if volume.own_mask is None else "own, of rows and columns" if volume.sampling.is_2d else "own"
-    return {"mask": mask, "acceleration_true": stored_mask(volume).acceleration_true}
+    return sampling_facts(mask, stored_mask(volume))
 
 
 def _work(

@@ -1,8 +1,8 @@
 """The loop behind every evaluation: reconstruct unit by unit and score against the reference."""
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from mrirecon.data.masking import mask_id
 from mrirecon.data.shares import share_neighbours, share_whole, unit_costs
 from mrirecon.data.transforms import ImageSample, scored_target, to_device
 from mrirecon.data.units import cut_units
-from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, VolumeScore
+from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeScore
 from mrirecon.evaluation.results import VolumeResult
+from mrirecon.evaluation.volume import COLUMNS, SliceRows
 from mrirecon.progress import progress
 from mrirecon.workflows.reconstructor import Reconstructor
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
@@ -51,21 +52,21 @@ def score_dataset(
         whole: Each volume stays on one process, for watchers that need all of it.
     """
     names = [volume.name for volume in dataset.volumes]
-    scores, zero_filled = VolumeMetrics(names), VolumeMetrics(names)
+    slices = SliceRows(names)
+    rows = [torch.empty(0, 2 * COLUMNS, dtype=torch.float64)]  # of the reconstruction, beside the zero-filled image's
     seconds = dict.fromkeys(names, 0.0)
     units = own_units(dataset, batch_size, whole)
     loader = unit_loader(VolumeByVolume(dataset), units, workers)
     for batch in progress(loader, f"{reconstructor.name}, {mask}, draw {dataset.draw}", len(units), "units"):
         sample = to_device(batch, reconstructor.device)
         images, took = _reconstruct(reconstructor, sample)
-        about = (sample.data_range, sample.volume, sample.slice_idx)
+        about: tuple[Any, ...] = (sample.data_range, sample.volume, sample.slice_idx)  # of a batch: one for each slice
         target = scored_target(sample, protocol.clamps_target)
-        scores.update(target, images, *about)
-        zero_filled.update(target, sample.image, *about)
+        rows.append(torch.cat([slices.of_batch(target, image, *about) for image in (images, sample.image)], dim=1))
         seconds[sample.volume[0]] += took
         for watch in watchers:
             watch(sample, images)
-    own, reference = _computed(scores), _computed(zero_filled)
+    own, reference = (slices.volume_scores(part) for part in ranks.gather_rows(torch.cat(rows)).split(COLUMNS, dim=1))
     total = ranks.sum_of(list(seconds.values()))
     return [
         _result(
@@ -94,14 +95,6 @@ def own_units(dataset: SliceDataset, batch_size: int, whole: bool = False) -> li
         owner_of_volume = share_whole(of_volume, n)
         owners = [owner_of_volume[dataset.items[unit[0]][0]] for unit in units]
     return [unit for unit, owner in zip(units, owners, strict=True) if owner == ranks.rank()]
-
-
-def _computed(metric: VolumeMetrics) -> dict[str | int, VolumeScore]:
-    """Gathers the rows of all processes; torchmetrics warns of a process that had nothing to do."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The ``compute`` method", UserWarning)
-        scores: dict[str | int, VolumeScore] = metric.compute()
-    return scores
 
 
 def _reconstruct(reconstructor: Reconstructor, sample: ImageSample) -> tuple[Tensor, float]:

@@ -1,6 +1,7 @@
 """What looks at reconstructions while they are scored: the slices of the figures, the prediction files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -10,70 +11,98 @@ from torch import Tensor
 
 from mrirecon.data.transforms import ImageSample, scored_target
 from mrirecon.data.volume import Volume
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, did_you_mean
 from mrirecon.evaluation import FASTMRI_V1, Protocol, nmse, psnr, ssim
-from mrirecon.report.figures import Panel, SliceFigure, draw_slice
+from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
+from mrirecon.workflows.output_files import Facts
 from mrirecon.workflows.prediction_file import write_prediction
 from mrirecon.workflows.whole_volumes import WholeVolumes
 
-N_FIGURE_VOLUMES = 3
+ALL = "all"
 _LONGEST_NAME = 60  # in a figure's file name, of at most 255 bytes; its number makes it unique
 
 
-class FigureSlices:
-    """Keeps the chosen slices of three volumes: first, middle and last of the list.
+def named_volumes(words: Sequence[str], volumes: Sequence[Volume]) -> list[Volume]:
+    """The volumes that a user's words name: paths in the data folder, bare file names, patterns (`*_AXT2_*`), or all.
+
+    Raises:
+        InputError: A word that names none.
+    """
+    chosen: set[str] = set()
+    for word in words:
+        found = {volume.name for volume in volumes if _is_named(volume.name, word)}
+        if not found:
+            known = {name for volume in volumes for name in (volume.name, Path(volume.name).name)}
+            raise InputError(
+                f"--figure-volumes {word}: no volume of that name is scored{did_you_mean(word, known) or '.'} "
+                f"There are {len(volumes)}, the first is {volumes[0].name}; give names, patterns such as '*T2*', or all"
+            )
+        chosen |= found
+    return [volume for volume in volumes if volume.name in chosen]
+
+
+def figure_slices(
+    volumes: Sequence[Volume], items: Sequence[tuple[int, int]], slices: Sequence[int], drawn: Sequence[Volume]
+) -> list[tuple[str, int]]:
+    """Which slices are drawn: name of the volume, number.
 
     Args:
         volumes: All that are scored.
         items: (volume, slice) of every scored slice.
         slices: Wanted slices, counted from 0; empty: the middle one of those scored.
-        protocol: How the numbers under the pictures are taken.
+        drawn: Wanted volumes, those that are not scored left out; empty: first, middle and last of the list.
 
     Raises:
         InputError: A wanted slice is not scored.
     """
+    n = len(volumes)
+    names = {volume.name for volume in drawn}
+    chosen = [v for v in range(n) if volumes[v].name in names] if names else sorted({0, (n - 1) // 2, n - 1})
+    wanted = []
+    for v in chosen:
+        scored = [i for volume, i in items if volume == v]
+        for i in slices or [scored[len(scored) // 2]]:
+            if i not in scored:
+                raise InputError(f"no slice {i} to draw in {volumes[v].name}; scored are {scored[0]} to {scored[-1]}")
+            wanted.append((volumes[v].name, i))
+    return wanted
+
+
+class Figures:
+    """Draws slices as they come by, a PNG each, so that no more than a batch of them is in memory.
+
+    Args:
+        folder: Gets the files.
+        wanted: See `figure_slices`; each process draws those that it reconstructs.
+        name: The reconstructor's.
+        mask: The mask's.
+        protocol: How the numbers under the pictures are taken.
+    """
 
     def __init__(
-        self,
-        volumes: Sequence[Volume],
-        items: Sequence[tuple[int, int]],
-        slices: Sequence[int],
-        protocol: Protocol = FASTMRI_V1,
+        self, folder: Path, wanted: Sequence[tuple[str, int]], name: str, mask: str, protocol: Protocol = FASTMRI_V1
     ) -> None:
-        self.protocol = protocol
-        self.kept: dict[tuple[str, int], tuple[ImageSample, np.ndarray]] = {}
-        self.wanted: list[tuple[str, int]] = []
-        for v in sorted({0, (len(volumes) - 1) // 2, len(volumes) - 1}):
-            scored = [i for volume, i in items if volume == v]
-            for i in slices or [scored[len(scored) // 2]]:
-                if i not in scored:
-                    raise InputError(
-                        f"no slice {i} to draw in {volumes[v].name}; scored are {scored[0]} to {scored[-1]}"
-                    )
-                self.wanted.append((volumes[v].name, i))
+        self.folder, self.name, self.mask, self.protocol = folder, name, mask, protocol
+        self._numbers = {key: f"{number:0{max(2, len(str(len(wanted) - 1)))}d}" for number, key in enumerate(wanted)}
+        folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, sample: ImageSample, images: Tensor) -> None:
-        """Keep what is wanted of a batch."""
+        """Draw what is wanted of a batch."""
         indices = torch.as_tensor(sample.slice_idx).tolist()
         for k, key in enumerate(zip(sample.volume, indices, strict=True)):
-            if key in self.wanted:
-                self.kept[key] = (_uncollated(sample, k), _array(images[k]))
+            if key in self._numbers:
+                self._draw(_uncollated(sample, k), _array(images[k]))
 
-    def draw(self, folder: Path, name: str, mask: str) -> None:
-        """Write a PNG for each slice that came by here; `name` is the reconstructor's."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, (volume, index) in enumerate(self.wanted):
-            if (volume, index) not in self.kept:  # another process draws it
-                continue
-            sample, image = self.kept[volume, index]
-            target = _array(scored_target(sample, self.protocol.clamps_target))
-            panels = [_panel("zero-filled", _array(sample.image), target, sample.data_range)]
-            if name != "zero-filled":
-                panels.append(_panel(name, image, target, sample.data_range))
-            notes = [*_notes(sample, mask), f"protocol {self.protocol.name}"]
-            figure = SliceFigure(target, panels, f"{volume}, slice {index}", notes)
-            stem = Path(volume).with_suffix("").as_posix().replace("/", "_")[:_LONGEST_NAME]
-            draw_slice(folder / f"{number:02d}-{stem}-slice{index:03d}.png", figure)
+    def _draw(self, sample: ImageSample, image: np.ndarray) -> None:
+        volume, index = sample.volume, sample.slice_idx
+        target = _array(scored_target(sample, self.protocol.clamps_target))
+        panels = [_panel("zero-filled", _array(sample.image), target, sample.data_range)]
+        if self.name != "zero-filled":
+            panels.append(_panel(self.name, image, target, sample.data_range))
+        notes = [*_notes(sample, self.mask), f"protocol {self.protocol.name}"]
+        stem = Path(volume).with_suffix("").as_posix().replace("/", "_")[:_LONGEST_NAME]
+        path = self.folder / f"{self._numbers[volume, index]}-{stem}-slice{index:03d}.png"
+        draw_slice(path, SliceFigure(target, panels, f"{volume}, slice {index}", notes))
 
 
 class PredictionFiles(WholeVolumes):
@@ -83,10 +112,25 @@ class PredictionFiles(WholeVolumes):
         folder: Gets the files under the volumes' names.
         volumes: All that are reconstructed.
         items: (volume, slice) of every reconstructed slice, in order; others have no row in the file.
+        facts: The attributes of a volume's file.
     """
 
-    def __init__(self, folder: Path, volumes: Sequence[Volume], items: Sequence[tuple[int, int]]) -> None:
-        super().__init__(volumes, items, lambda volume, images: write_prediction(folder / volume.name, images))
+    def __init__(
+        self,
+        folder: Path,
+        volumes: Sequence[Volume],
+        items: Sequence[tuple[int, int]],
+        facts: Callable[[Volume], Facts],
+    ) -> None:
+        def write(volume: Volume, images: np.ndarray) -> None:
+            write_prediction(folder / volume.name, images, facts(volume))
+
+        super().__init__(volumes, items, write)
+
+
+def _is_named(volume: str, word: str) -> bool:
+    names = {volume, Path(volume).name, Path(volume).stem}
+    return word == ALL or word in names or any(fnmatchcase(name, word) for name in names)
 
 
 def _panel(name: str, image: np.ndarray, target: np.ndarray, data_range: float) -> Panel:

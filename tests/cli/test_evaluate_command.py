@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -49,6 +51,26 @@ def test_results_are_not_replaced_unless_asked(trained, capsys):
     assert main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
+
+
+def test_one_process_needs_no_trainer(trained, tmp_path):
+    """Lightning, torchmetrics and torchvision take longer to import than a small evaluation takes."""
+    run, data = str(trained / "run"), str(trained / "data")
+    calls = [
+        ["evaluate", "zero-filled", "--data", data, "--output", str(tmp_path / "zero-filled")],
+        ["evaluate", run, "--output", str(tmp_path / "run"), "--save"],
+        ["reconstruct", run, data, "--output", str(tmp_path / "images")],
+        ["score", str(tmp_path / "images"), data, "--output", str(tmp_path / "scores")],
+    ]
+    code = (
+        "import sys; from mrirecon.cli import main\n"
+        f"for words in {calls!r}:\n"
+        "    assert main([*words, '--quiet']) == 0, words\n"
+        "    heavy = {'pytorch_lightning', 'lightning_fabric', 'torchmetrics', 'torchvision'} & set(sys.modules)\n"
+        "    assert not heavy, (words, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

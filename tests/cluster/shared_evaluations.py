@@ -43,7 +43,7 @@ def write_run(path: Path, data: Path) -> None:
 
 # name: keys of the configuration, the slices that a process reconstructs are counted
 CASES = {
-    "all": {"split": "all"},
+    "all": {"split": "all", "figure_volumes": ["all"]},
     "batch": {"split": "all", "batch_size": 3},
     "save": {"split": "all", "save": True, "mask_draws": 2},
     "few": {"split": "val"},

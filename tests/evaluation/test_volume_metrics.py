@@ -10,6 +10,7 @@ import torch
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation import VolumeMetrics, VolumeScore, mean_score, nmse, psnr, ssim
+from mrirecon.evaluation.volume import COLUMNS, SliceRows
 
 NAMES = ["a/x.h5", "b/x.h5"]  # equal file names in two folders are two volumes
 
@@ -76,7 +77,17 @@ def test_without_data_nothing_breaks():
         assert VolumeMetrics(NAMES).compute() == {}
     placeholder = VolumeMetrics(NAMES)
     placeholder.rows = torch.empty(0)  # what torchmetrics leaves where no process had data
-    assert placeholder._by_volume() == {}
+    with pytest.warns(UserWarning, match="before the"):
+        assert placeholder.compute() == {}
+    assert SliceRows(NAMES).volume_scores(torch.empty(0)) == {}
+
+
+def test_rows_alone_give_the_same_scores():
+    """As evaluations gather them, without torchmetrics."""
+    slices = SliceRows(NAMES)
+    rows = [slices.of_batch(target, image, *about) for target, image, *about in batches(size=2)]
+    assert {part.shape[1] for part in rows} == {COLUMNS}
+    assert slices.volume_scores(torch.cat([*rows, rows[0]])) == scored(batches())
 
 
 def test_wrong_volumes_are_named():

@@ -103,7 +103,7 @@ def decoded(uri):
 
 
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 300.0])
-def test_examples_are_on_one_grey_scale(study, scale):
+def test_examples_are_on_one_grey_scale_and_errors_on_one_of_colours(study, scale):
     examples = fake_examples(study)
     scaled = {
         **{key: examples[key] * np.float32(scale) for key in ("target", "zero_filled")},
@@ -118,10 +118,30 @@ def test_examples_are_on_one_grey_scale(study, scale):
         for image in shown["images"]:
             original = examples["cells"].get(image["name"], examples["zero_filled"])[i].astype(float)
             error = np.abs(original - target)
-            grey = 255 * np.clip(np.array([original, shown["gain"] * error]) / white, 0, 1)
-            assert np.abs(decoded(image["pictures"][i]) - grey[0]).max() <= 1
-            assert np.abs(decoded(image["errors"][i]) - grey[1]).max() <= 1
+            assert np.abs(decoded(image["pictures"][i]) - 255 * np.clip(original / white, 0, 1)).max() <= 1
+            zero_filled = np.abs(examples["zero_filled"][i].astype(float) - target)
+            top = np.percentile(zero_filled, 99)
+            assert np.abs(decoded(image["errors"][i]) - 255 * np.clip(error / top, 0, 1)).max() <= 1
+            assert f"0 to {100 * top / target.max():.3g} % of the target's maximum" in shown["scales"][i]
+            assert "the 99th percentile of zero-filled" in shown["scales"][i]
             assert image["relative"][i] == pytest.approx(np.sqrt((error**2).sum() / (target**2).sum()), rel=1e-4)
+
+
+def test_errors_of_examples_have_the_colours_of_their_bar(study):
+    shown = example_images(fake_examples(study))
+    with Image.open(io.BytesIO(base64.b64decode(shown["images"][0]["errors"][0].partition(",")[2]))) as image:
+        colours = set(map(tuple, np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()))
+    with Image.open(io.BytesIO(base64.b64decode(shown["bars"][0].partition(",")[2]))) as bar:
+        assert len(colours & set(map(tuple, np.asarray(bar).reshape(-1, 3).tolist()))) > 100
+
+
+def test_a_failed_cell_does_not_darken_the_errors_of_others(study):
+    examples = fake_examples(study)
+    failed = {**examples, "cells": {**examples["cells"], "failed": np.full_like(examples["target"], np.nan)}}
+    failed["cells"]["failed"][1] = 1e6
+    before, after = example_images(examples), example_images(failed)
+    assert after["images"][:-1] == before["images"]
+    assert decoded(after["images"][-1]["errors"][0]).min() == 255
 
 
 def test_black_and_large_examples_can_be_shown():

@@ -17,11 +17,12 @@ from mrirecon.evaluation.results import write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.report.card import Artefact, CardFacts, model_card
 from mrirecon.report.drawing import NothingToDrawError
-from mrirecon.report.figures import Panel, SliceFigure, draw_curves, draw_slice
+from mrirecon.report.figures import draw_curves
 from mrirecon.report.markdown import escaped
 from mrirecon.report.montage import draw_montage
 from mrirecon.report.page import write_study_page
 from mrirecon.report.run_page import write_run_page
+from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
 from mrirecon.report.study_figures import StudyFigure
 from mrirecon.runs import RunFolder
 from mrirecon.training.journal import COLUMNS
@@ -179,7 +180,7 @@ def test_escaping_changes_no_ordinary_name():
     assert escaped({"a<": ["b|", 1, None]}) == {"a&lt;": ["b\\|", 1, None]}
 
 
-@pytest.mark.parametrize("text", [HOSTILE[0], "![x](http://elsewhere/x.png)", "$\\frac{$", "最急降下法"])
+@pytest.mark.parametrize("text", [HOSTILE[0], "![x](http://elsewhere/x.png)", "$\\frac{$", "最急降下法", "a\nb"])
 def test_pictures_take_any_text(tmp_path, text):
     """No mark-up in captions, no formula, and no text of the picture that a viewer would take for one."""
     image = np.random.default_rng(0).random((24, 20))

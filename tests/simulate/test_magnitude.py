@@ -43,6 +43,15 @@ def test_the_background_is_silent_and_the_object_whole(ball):
     np.testing.assert_allclose(ball.voxel_mm, [2, 2, 2.5])
 
 
+def test_every_slab_knows_where_its_object_is(ball):
+    """Found once for each slab, not again for each slab's copy or slice."""
+    for source in (ball, *cut_slabs(ball, "coronal", COUNTS, 6).values()):
+        voxels = np.argwhere(source.cover > 0.5)
+        np.testing.assert_array_equal(source.object_voxels, [voxels.min(axis=0), voxels.max(axis=0)])
+        np.testing.assert_array_equal(source.object_mm, np.ptp(voxels, axis=0) * source.voxel_mm)
+        assert source.object_voxels is source.object_voxels
+
+
 def test_axes_are_turned_to_the_patient(tmp_path, ball):
     """The same object stored with other axes and directions is the same object."""
     turned = _ball_values().transpose(2, 0, 1)[::-1]

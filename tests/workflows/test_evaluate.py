@@ -239,6 +239,45 @@ def test_chosen_slices_are_drawn(folder):
         evaluate(config(folder, figures=[9], overwrite=True), "zero-filled")
 
 
+@pytest.mark.parametrize(
+    ("words", "volumes"),
+    [
+        ([], [0, 3, 6]),
+        (["val/file2.h5"], [2]),
+        (["file5.h5", "file1"], [1, 5]),
+        (["*[02]*"], [0, 2]),
+        (["all"], range(7)),
+    ],
+)
+def test_figures_of_chosen_volumes(folder, words, volumes):
+    (out,) = evaluate(config(folder, figure_volumes=words, figures=[1, 0]), "zero-filled")
+    expected = [f"val_file{v}-slice00{i}" for v in volumes for i in (1, 0)]
+    assert sorted(path.stem for path in (out / "figures").iterdir()) == [
+        f"{number:02d}-{name}" for number, name in enumerate(expected)
+    ]
+
+
+def test_of_volumes_with_and_without_a_mask_each_folder_draws_its_own(tmp_path, volume_writer):
+    mask = np.zeros(40, bool)
+    mask[::5] = mask[18:22] = True
+    volume_writer(tmp_path / "data" / "val" / "own.h5", mask=mask)
+    for i in range(2):
+        volume_writer(tmp_path / "data" / "val" / f"drawn{i}.h5", seed=i)
+    folders = evaluate(config(tmp_path / "data", mask="random", figure_volumes=["own", "drawn1"]), "zero-filled")
+    drawn = [[path.name for path in (out / "figures").iterdir()] for out in folders]
+    assert drawn == [["00-val_drawn1-slice001.png"], ["00-val_own-slice001.png"]]
+
+
+def test_a_volume_to_draw_that_is_not_there_is_named(folder):
+    for words, says in (
+        (["file9.h5"], r"--figure-volumes file9.h5: no volume of that name is scored; did you mean 'file"),
+        (["file1.h5", "T2*"], r"--figure-volumes T2\*: .* There are 7, the first is val/file0.h5"),
+    ):
+        with pytest.raises(InputError, match=says):
+            evaluate(config(folder, figure_volumes=words), "zero-filled")
+    assert not (folder.parent / "out").exists()
+
+
 def test_default_place_is_a_run_folder(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (out,) = evaluate(config(folder, output=""), "zero-filled")

@@ -104,6 +104,35 @@ def test_equals_evaluate_on_files_with_their_own_mask(runs, tmp_path, volume_wri
         assert result.acceleration_true == pytest.approx(made["acceleration_true"])
 
 
+def test_what_evaluate_saves_says_what_reconstruct_would_say(runs, tmp_path, volume_writer):
+    """Of a file with its own mask all of it; of a drawn mask what was drawn; both go by the row of volumes.csv."""
+    data = tmp_path / "data"
+    volume_writer(data / "own.h5", mask=COLUMNS, seed=1, attrs={"acceleration": 4})
+    volume_writer(data / "drawn.h5", seed=2)
+    use = {"device": "cpu", "threads": 1, "bn_stats": "batch", "batch_size": 2}
+    folders = evaluate(
+        EvaluateConfig(
+            DataConfig(str(data), mask="random"), split="all", save=True, output=str(tmp_path / "scores"), **use
+        ),
+        runs["unet"],
+    )
+    done = reconstruct(config(data, **use), runs["unet"], [data])
+    for out, name in zip(folders, ("drawn.h5", "own.h5"), strict=True):
+        (row,) = read_results(out / "volumes.csv")
+        saved, made = attrs(out / "reconstructions" / name), attrs(done.folder / name)
+        of_masks = ("mask", "mask_id", "acceleration_true")
+        assert {key: saved[key] for key in made if key not in of_masks} == {
+            key: value for key, value in made.items() if key not in of_masks
+        }
+        assert [saved[key] for key in (*of_masks, "acceleration", "mask_draw", "protocol")] == [
+            *(getattr(row, key) for key in of_masks),
+            row.acceleration,
+            0,
+            row.protocol,
+        ]
+        assert (saved["mask_id"] == made["mask_id"]) == (name == "own.h5")
+
+
 def test_fastmri_and_score_read_them(tmp_path, volume_writer):
     for i in range(2):
         volume_writer(tmp_path / "data" / f"v{i}.h5", matrix=(40, 40), mask=COLUMNS, seed=i)
@@ -146,6 +175,7 @@ def test_what_a_file_says_of_itself(runs, folder):
         "source_bytes": (folder / "own.h5").stat().st_size,
         "source_sha256": _samples_sha256(folder / "own.h5"),
         "mask": "own",
+        "mask_id": sha256(COLUMNS.tobytes()).hexdigest()[:12],
         "acceleration_true": 40 / COLUMNS.sum(),
         "mrirecon": mrirecon.__version__,
         "bn_stats": "running",

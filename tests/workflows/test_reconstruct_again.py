@@ -14,7 +14,9 @@ from PIL import Image
 from reconstructions import by_numpy, config, images, left_over, train_runs, write_files
 
 from mrirecon.classical import ZeroFilled
+from mrirecon.config import DataConfig, EvaluateConfig
 from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
 
 
@@ -57,6 +59,19 @@ def test_only_what_is_missing_is_made_again(runs, folder):
     assert (again.n_volumes, again.n_slices, again.n_left) == (1, 3, 2)
     np.testing.assert_array_equal(images(done.folder / "own.h5"), expected)
     assert (done.folder / "full.h5").stat().st_mtime_ns == kept
+
+
+def test_images_of_an_evaluation_are_not_taken_for_those_of_reconstruct(folder, tmp_path, volume_writer):
+    """The same weights and the same source, but masks that were drawn, or some slices only."""
+    volume_writer(tmp_path / "some" / "v.h5")
+    for name, slices in (("drawn", []), ("cut", [0, 1])):
+        data = DataConfig(str(tmp_path / "some"), mask="random", slices=slices)
+        (out,) = evaluate(
+            EvaluateConfig(data, split="all", save=True, output=str(tmp_path / name), device="cpu"), "zero-filled"
+        )
+        place = str(out / "reconstructions")
+        with pytest.raises(InputError, match=r"v.h5 is there already, made with mask random, now none"):
+            reconstruct(config(folder, output=place), "zero-filled", [tmp_path / "some"])
 
 
 def _other_source(folder):

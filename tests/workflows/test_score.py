@@ -81,6 +81,24 @@ def test_square_crop_prints_what_fastmri_prints(tmp_path, capsys, challenge, wid
     assert line == fastmri_prints(targets, predictions, challenge)
 
 
+def test_every_mask_draw_that_evaluate_saved_is_scored_as_it_was(tmp_path, volume_writer):
+    for i in range(2):
+        volume_writer(tmp_path / "data" / "val" / f"v{i}.h5", seed=i)
+    data = DataConfig(path=str(tmp_path / "data"), mask="random")
+    (evaluated,) = evaluate(
+        EvaluateConfig(data=data, save=True, mask_draws=3, output=str(tmp_path / "evaluated")), "zero-filled"
+    )
+    rows = {(r.mask_draw, r.volume): r for r in read_results(evaluated / "volumes.csv")}
+    folders = sorted((evaluated / "reconstructions").iterdir())
+    assert [folder.name for folder in folders] == ["draw-0", "draw-1", "draw-2"]
+    for draw, folder in enumerate(folders):
+        out = run(folder / "val", tmp_path / "data" / "val", output=str(tmp_path / f"scores{draw}"))
+        for ours in read_results(out / "volumes.csv"):
+            theirs = rows[draw, f"val/{ours.volume}"]
+            assert (ours.ssim, ours.psnr, ours.nmse) == (theirs.ssim, theirs.psnr, theirs.nmse)
+    assert len({(r.ssim, r.mask_id) for r in rows.values()}) == 6
+
+
 @pytest.mark.parametrize(("challenge", "n_coils"), [("multicoil", 3), ("singlecoil", 1)])
 def test_images_that_evaluate_saved_print_what_fastmri_prints(tmp_path, capsys, volume_writer, challenge, n_coils):
     for i in range(4):

@@ -21,6 +21,8 @@ if (store) {
     find("slice-name").textContent = data.slices[i];
     find("cell-name").textContent = data.images[k].name;
     find("target").src = data.target[i];
+    find("scale").textContent = data.scales[i];
+    find("bar").src = data.bars[i];
     show("left", data.images[Number(beside.value)], i);
     show("right", data.images[k], i);
     chosen.querySelectorAll("button").forEach((button, n) => {

@@ -263,7 +263,7 @@ def test_of_volumes_with_and_without_a_mask_each_folder_draws_its_own(tmp_path, 
     volume_writer(tmp_path / "data" / "val" / "own.h5", mask=mask)
     for i in range(2):
         volume_writer(tmp_path / "data" / "val" / f"drawn{i}.h5", seed=i)
-    folders = evaluate(config(tmp_path / "data", mask="random", figure_volumes=["own", "drawn1"]), "zero-filled")
+    folders = evaluate(config(tmp_path / "data", mask="auto", figure_volumes=["own", "drawn1"]), "zero-filled")
     drawn = [[path.name for path in (out / "figures").iterdir()] for out in folders]
     assert drawn == [["00-val_drawn1-slice001.png"], ["00-val_own-slice001.png"]]
 

@@ -112,7 +112,7 @@ def test_what_evaluate_saves_says_what_reconstruct_would_say(runs, tmp_path, vol
     use = {"device": "cpu", "threads": 1, "bn_stats": "batch", "batch_size": 2}
     folders = evaluate(
         EvaluateConfig(
-            DataConfig(str(data), mask="random"), split="all", save=True, output=str(tmp_path / "scores"), **use
+            DataConfig(str(data), mask="auto"), split="all", save=True, output=str(tmp_path / "scores"), **use
         ),
         runs["unet"],
     )

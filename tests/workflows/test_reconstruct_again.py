@@ -70,7 +70,7 @@ def test_images_of_an_evaluation_are_not_taken_for_those_of_reconstruct(folder, 
             EvaluateConfig(data, split="all", save=True, output=str(tmp_path / name), device="cpu"), "zero-filled"
         )
         place = str(out / "reconstructions")
-        with pytest.raises(InputError, match=r"v.h5 is there already, made with mask random, now none"):
+        with pytest.raises(InputError, match=r"v.h5 is there already, made with mask_draw 0, now none"):
             reconstruct(config(folder, output=place), "zero-filled", [tmp_path / "some"])
 
 

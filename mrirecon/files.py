@@ -20,6 +20,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(final)
+    except OSError as error:
+        if error.filename is None:  # a write, unlike an opening, does not say of which file
+            error.filename = os.fspath(final)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,13 +3,14 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import torch
 from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.loaders import unit_loader
+from mrirecon.data.loaders import load_units
 from mrirecon.data.masking import mask_id
 from mrirecon.data.shares import share_neighbours, share_whole, unit_costs
 from mrirecon.data.transforms import ImageSample, scored_target, to_device
@@ -54,17 +55,18 @@ def score_dataset(
     scores, zero_filled = VolumeMetrics(names), VolumeMetrics(names)
     seconds = dict.fromkeys(names, 0.0)
     units = own_units(dataset, batch_size, whole)
-    loader = unit_loader(VolumeByVolume(dataset), units, workers)
-    for batch in progress(loader, f"{reconstructor.name}, {mask}, draw {dataset.draw}", len(units), "units"):
-        sample = to_device(batch, reconstructor.device)
-        images, took = _reconstruct(reconstructor, sample)
-        about = (sample.data_range, sample.volume, sample.slice_idx)
-        target = scored_target(sample, protocol.clamps_target)
-        scores.update(target, images, *about)
-        zero_filled.update(target, sample.image, *about)
-        seconds[sample.volume[0]] += took
-        for watch in watchers:
-            watch(sample, images)
+    label = f"{reconstructor.name}, {mask}, draw {dataset.draw}"
+    with closing(load_units(VolumeByVolume(dataset), units, workers)) as batches:
+        for batch in progress(batches, label, len(units), "units"):
+            sample = to_device(batch, reconstructor.device)
+            images, took = _reconstruct(reconstructor, sample)
+            about = (sample.data_range, sample.volume, sample.slice_idx)
+            target = scored_target(sample, protocol.clamps_target)
+            scores.update(target, images, *about)
+            zero_filled.update(target, sample.image, *about)
+            seconds[sample.volume[0]] += took
+            for watch in watchers:
+                watch(sample, images)
     own, reference = _computed(scores), _computed(zero_filled)
     total = ranks.sum_of(list(seconds.values()))
     return [

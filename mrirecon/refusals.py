@@ -15,28 +15,28 @@ class _Refusal(NamedTuple):
 
 
 _AGAIN = "see to the disk or its server, then give the same command again"
+_ELSEWHERE = "choose another place (-o, --output)"
+_ROOM = "make room, then give the same command again"
 _OF_PATHS = {
-    errno.EROFS: _Refusal(InputError, "is on a read-only file system", "choose another place (-o, --output)"),
-    errno.EACCES: _Refusal(
-        InputError, "permission denied", "change its rights (chmod), or choose another place (-o, --output)"
-    ),
-    errno.EPERM: _Refusal(InputError, "not permitted", "change its rights, or choose another place (-o, --output)"),
+    errno.EROFS: _Refusal(InputError, "is on a read-only file system", f"make it writable, or {_ELSEWHERE}"),
+    errno.EACCES: _Refusal(InputError, "permission denied", f"change its rights (chmod), or {_ELSEWHERE}"),
+    errno.EPERM: _Refusal(InputError, "not permitted", f"change its rights, or {_ELSEWHERE}"),
     errno.ENAMETOOLONG: _Refusal(InputError, "the name is too long", "choose a shorter one"),
     errno.ENOENT: _Refusal(InputError, "does not exist", "make it, or give another path"),
     errno.ENOTDIR: _Refusal(InputError, "a part of this path is no folder", "give another path"),
     errno.EISDIR: _Refusal(InputError, "is a folder", "give the path of a file"),
-    errno.EEXIST: _Refusal(InputError, "is there already", "move it away, or choose another place (-o, --output)"),
-    errno.ENOTEMPTY: _Refusal(InputError, "is not empty", "move it away, or choose another place (-o, --output)"),
+    errno.EEXIST: _Refusal(InputError, "is there already, as something else", f"move it away, or {_ELSEWHERE}"),
+    errno.ENOTEMPTY: _Refusal(InputError, "is not empty", f"move it away, or {_ELSEWHERE}"),
     errno.ELOOP: _Refusal(InputError, "its links lead in a circle", "mend the link, or give another path"),
-    errno.ENOSPC: _Refusal(WorkFailedError, "the disk is full", "make room, then give the same command again"),
-    errno.EDQUOT: _Refusal(WorkFailedError, "the disk quota is used up", "make room, then give the same command again"),
+    errno.ENOSPC: _Refusal(WorkFailedError, "the disk is full", _ROOM),
+    errno.EDQUOT: _Refusal(WorkFailedError, "the disk quota is used up", _ROOM),
     errno.EFBIG: _Refusal(WorkFailedError, "the file is larger than allowed", "see ulimit -f, or use another disk"),
     errno.EIO: _Refusal(WorkFailedError, "the disk gives an error", _AGAIN),
     errno.ESTALE: _Refusal(WorkFailedError, "the file server has lost it (stale handle)", _AGAIN),
     errno.ENOTCONN: _Refusal(WorkFailedError, "the file server is not connected", _AGAIN),
     errno.ETIMEDOUT: _Refusal(WorkFailedError, "the file server does not answer", _AGAIN),
-    errno.EBUSY: _Refusal(WorkFailedError, "is in use", "wait, or choose another place (-o, --output)"),
-    errno.ETXTBSY: _Refusal(WorkFailedError, "is in use", "wait, or choose another place (-o, --output)"),
+    errno.EBUSY: _Refusal(WorkFailedError, "is in use", f"wait, or {_ELSEWHERE}"),
+    errno.ETXTBSY: _Refusal(WorkFailedError, "is in use", f"wait, or {_ELSEWHERE}"),
 }
 LOCKING = "HDF5_USE_FILE_LOCKING"  # HDF5's own variable; it wins over what a program asks for
 _TEMPORARY = re.compile(r"(?<![^/])\.([^/]+?)(?:\.\d+)?\.tmp(?![^/])")  # what is being written, file or folder

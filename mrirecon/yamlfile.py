@@ -21,7 +21,8 @@ def parse_yaml(file: Path) -> Any:
     """The content of a YAML file of one document: mappings, lists, texts, numbers, dates.
 
     Raises:
-        InputError: It is no YAML, cannot be read, is too large, gives a key twice, or a value of another kind; the
+        OSError: It cannot be read.
+        InputError: It is no YAML, is too large, gives a key twice, or a value of another kind; the
             message names the file.
     """
     try:
@@ -29,7 +30,7 @@ def parse_yaml(file: Path) -> Any:
         if size > _MOST_BYTES:
             raise InputError(f"{file} has {size} bytes, a configuration at most {_MOST_BYTES}; is it another file?")
         return _plain(yaml.SafeLoader(file.read_text(encoding="utf-8")), file)
-    except InputError:
+    except (InputError, OSError):
         raise
     except Exception as error:  # of a wrong date, number or text the library raises anything
         reason = "its values are nested too deeply" if isinstance(error, RecursionError) else str(error)

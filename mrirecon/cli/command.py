@@ -130,7 +130,7 @@ class Command:
         for flag, _ in (*self.extra, *_EVERYWHERE):
             name = flag.split()[0]
             for i, word in enumerate(arguments):
-                if word == name or word.startswith(f"{name}="):
+                if name in (word, ONE_LETTER.get(word)) or word.startswith(f"{name}="):
                     following = arguments[i + 1] if "=" not in word and i + 1 < len(arguments) else ""
                     value = word.partition("=")[2] or ("" if is_flag(following) else following)
                     if not value:

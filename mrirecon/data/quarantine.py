@@ -55,7 +55,7 @@ class Job:
     memory_bytes: int = GIB
 
 
-def examine(jobs: Sequence[Job]) -> Iterator[Found | InputError]:
+def examine(jobs: Sequence[Job]) -> Generator[Found | InputError, None, None]:
     """What was found of each job, in order.
 
     One child does all of them, after its death the next one goes on. Many jobs are dealt out to a few children that

@@ -10,6 +10,7 @@ import numpy as np
 
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.files import is_disk_full
 from mrirecon.report.montage import draw_montage
 from mrirecon.workflows.files_there import FileThere, describe_files
 from mrirecon.workflows.prediction_file import write_prediction
@@ -56,13 +57,16 @@ class OutputFiles:
         """Write what is missing of a volume, each file whole or not at all.
 
         Raises:
-            WorkFailedError: A file cannot be written.
+            WorkFailedError: The disk is full.
+            OSError: A file cannot be written for another reason.
         """
         facts = self.facts(volume)
         for path in self._missing(volume, describe_files(self._paths(volume))):
             try:
                 _WRITERS[path.suffix[1:]](path, images, facts)
             except OSError as error:
+                if not is_disk_full(error):
+                    raise
                 raise WorkFailedError(
                     f"{path} cannot be written: {error.strerror or error}; what is finished is kept: "
                     "make room, and go on with the same command"
@@ -89,6 +93,8 @@ def require_writable(folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise InputError(f"{place} is not a folder; choose another --output")
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise InputError(f"{place} is on a read-only file system; choose another --output")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"no permission to write to {place}; choose another --output")
 

@@ -43,7 +43,7 @@ _TEMPORARY = re.compile(r"(?<![^/])\.([^/]+?)(?:\.\d+)?\.tmp(?![^/])")  # what i
 _HDF5_ERRNO = re.compile(r"errno = (\d+)")
 _HDF5_NAME = re.compile(r"name = '([^']+)'")
 _WORKER_DIED = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (?P<signal>[^.]+))?")
-_SHARED_MEMORY = re.compile(r"shared memory|</?torch_\d+")
+_SHARED_MEMORY = re.compile(r"shared memory object|shared memory\(shm\)|</?torch_\d+")
 _NO_MEMORY = re.compile(r"(?i)can't allocate memory|cannot allocate memory")
 
 

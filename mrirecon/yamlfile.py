@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mrirecon.errors import InputError
+from mrirecon.refusals import why_unread
 
 _MOST_BYTES = 2**17  # the largest shipped file has 6 kB
 _MOST_VALUES = 10_000
@@ -21,8 +22,7 @@ def parse_yaml(file: Path) -> Any:
     """The content of a YAML file of one document: mappings, lists, texts, numbers, dates.
 
     Raises:
-        OSError: It cannot be read.
-        InputError: It is no YAML, is too large, gives a key twice, or a value of another kind; the
+        InputError: It is no YAML, cannot be read, is too large, gives a key twice, or a value of another kind; the
             message names the file.
     """
     try:
@@ -30,9 +30,11 @@ def parse_yaml(file: Path) -> Any:
         if size > _MOST_BYTES:
             raise InputError(f"{file} has {size} bytes, a configuration at most {_MOST_BYTES}; is it another file?")
         return _plain(yaml.SafeLoader(file.read_text(encoding="utf-8")), file)
-    except (InputError, OSError):
+    except InputError:
         raise
     except Exception as error:  # of a wrong date, number or text the library raises anything
+        if refused := why_unread(error):
+            raise InputError(f"{file}: {refused}") from None
         reason = "its values are nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{file} is not readable YAML: {' '.join(reason.split())[:300]}") from None
 

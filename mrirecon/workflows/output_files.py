@@ -10,7 +10,7 @@ import numpy as np
 
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
-from mrirecon.files import is_disk_full
+from mrirecon.refusals import explained
 from mrirecon.report.montage import draw_montage
 from mrirecon.workflows.files_there import FileThere, describe_files
 from mrirecon.workflows.prediction_file import write_prediction
@@ -57,15 +57,15 @@ class OutputFiles:
         """Write what is missing of a volume, each file whole or not at all.
 
         Raises:
-            WorkFailedError: The disk is full.
-            OSError: A file cannot be written for another reason.
+            WorkFailedError: The disk is full, or fails.
+            OSError: A file may not be written there.
         """
         facts = self.facts(volume)
         for path in self._missing(volume, describe_files(self._paths(volume))):
             try:
                 _WRITERS[path.suffix[1:]](path, images, facts)
             except OSError as error:
-                if not is_disk_full(error):
+                if not isinstance(explained(error), WorkFailedError):
                     raise
                 raise WorkFailedError(
                     f"{path} cannot be written: {error.strerror or error}; what is finished is kept: "

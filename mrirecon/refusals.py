@@ -115,10 +115,8 @@ def few_files(needed: str = "") -> str:
 def _of_workers(text: str) -> WorkFailedError | None:
     died = _WORKER_DIED.match(text)
     if _SHARED_MEMORY.search(text) or (died and died["signal"] == "Bus error"):
-        room = os.statvfs("/dev/shm")
-        size = f"{room.f_blocks * room.f_frsize / 2**20:.0f} MiB"
         return WorkFailedError(
-            f"/dev/shm, through which worker processes hand over their batches, is full: it has {size}; "
+            f"/dev/shm, through which worker processes hand over their batches, is full{_size_of('/dev/shm')}; "
             "enlarge it (docker run --shm-size 8g), or lower --workers or --batch-size"
         )
     if died:
@@ -127,6 +125,14 @@ def _of_workers(text: str) -> WorkFailedError | None:
             f"a worker process, which reads data, {how}; if memory was short, lower --workers or --batch-size"
         )
     return None
+
+
+def _size_of(folder: str) -> str:
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return ""
+    return f": it has {room.f_blocks * room.f_frsize / 2**20:.0f} MiB"
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:

@@ -132,7 +132,7 @@ def read_record(path: Path) -> RunResult:
                 "timing": _rows(Timing, [raw["timing"]])[0],
             }
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a record of a run ({type(error).__name__}: {error}); delete it") from None
 
 

@@ -15,6 +15,7 @@ from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.limits import limit_slices
 from mrirecon.errors import InputError, ProcessesFailed, Stopped, WorkFailedError
+from mrirecon.refusals import explained
 
 SWITCHES = {
     "--quiet": "no progress, only results and errors",
@@ -129,7 +130,7 @@ class Command:
         for flag, _ in (*self.extra, *_EVERYWHERE):
             name = flag.split()[0]
             for i, word in enumerate(arguments):
-                if word == name or word.startswith(f"{name}="):
+                if name in (word, ONE_LETTER.get(word)) or word.startswith(f"{name}="):
                     following = arguments[i + 1] if "=" not in word and i + 1 < len(arguments) else ""
                     value = word.partition("=")[2] or ("" if is_flag(following) else following)
                     if not value:
@@ -196,6 +197,8 @@ def run_safely(work: Callable[[], None], debug: bool) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
+        if said := explained(error):
+            return _report(said, 2 if isinstance(said, InputError) else 1, debug)
         return _report(error, 1, debug, unexpected=True)
     return 0
 
@@ -204,7 +207,7 @@ def _report(error: BaseException, code: int, debug: bool, unexpected: bool = Fal
     if debug:
         import traceback
 
-        traceback.print_exc()
+        traceback.print_exc()  # of the error that is being handled
     text = f"{type(error).__name__}: {error} (--debug shows where)" if unexpected else str(error)
     text = "\n".join(map(_sayable, text.split("\n")))
     if not report_error(code, text):

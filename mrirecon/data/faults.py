@@ -1,7 +1,9 @@
-"""What is wrong with many files: one line per bad one, at most five, and how many there are."""
+"""What is wrong with many files: one line per bad one, or per cause that many share, at most five."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from mrirecon.data.attributes import readable
 from mrirecon.data.quarantine import Found, Job, examine
 from mrirecon.errors import InputError
 from mrirecon.progress import progress
@@ -22,19 +24,38 @@ def examine_all(
         in_one_line: Show the first bad file only, and how many there are.
 
     Raises:
-        InputError: One line per bad file.
+        InputError: One line per bad file; files that share a cause share a line where they are more than five.
     """
-    faults = []
+    faults: list[tuple[str, str]] = []
     numbers = range(len(jobs))
     shown = progress(numbers, f"checking {label}", unit="files") if is_long else numbers
     for i, found in zip(shown, examine(jobs), strict=True):
         if isinstance(found, InputError):
-            faults.append(str(found))
+            name = readable(jobs[i].label)
+            faults.append((name, str(found).removeprefix(f"{name}: ")))
         else:
             learn(i, found)
-    if in_one_line and len(faults) > 1:
-        faults = [f"{faults[0]} ({len(faults)} of {len(jobs)} files are bad)"]
-    if len(faults) > _SHOWN:
-        faults[_SHOWN:] = [f"... {len(faults)} of {len(jobs)} files are bad"]
-    if faults:
-        raise InputError("\n".join(faults))
+    if not faults:
+        return
+    bad = f"{len(faults)} of {len(jobs)} files are bad"
+    if in_one_line:
+        raise InputError(": ".join(faults[0]) + (f" ({bad})" if len(faults) > 1 else ""))
+    lines = _lines(faults)
+    if len(lines) > _SHOWN:
+        lines[_SHOWN:] = [f"... {bad}"]
+    raise InputError("\n".join(lines))
+
+
+def _lines(faults: Sequence[tuple[str, str]]) -> list[str]:
+    names = defaultdict[str, list[str]](list)
+    for name, cause in faults:
+        names[cause].append(name)
+    lines = []
+    for name, cause in faults:
+        alike = names[cause]
+        if len(alike) <= _SHOWN:
+            lines.append(f"{name}: {cause}")
+        elif name == alike[0]:
+            others = ", ".join(alike[1:_SHOWN])
+            lines.append(f"{name} (and {others}, {len(alike) - _SHOWN} more): {cause}")
+    return lines

@@ -65,7 +65,7 @@ def read_results(path: Path) -> list[VolumeResult]:
             if missing:
                 raise KeyError(missing[0])
             return [_result(row) for row in reader]
-    except (OSError, csv.Error, KeyError, ValueError, TypeError) as error:
+    except (csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a table of `mrirecon evaluate` ({error}); evaluate again") from None
 
 

@@ -16,6 +16,7 @@ import torch
 
 from mrirecon.errors import InputError
 from mrirecon.files import write_text
+from mrirecon.refusals import why_unread
 from mrirecon.training.checkpoint_content import require_archive, require_sound
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -87,6 +88,8 @@ def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
     except InputError:
         raise
     except Exception as error:
+        if refused := why_unread(error):
+            raise InputError(f"{checkpoint}: {refused}") from None
         raise InputError(f"{checkpoint} {_why_not(error)}") from None
     return state
 
@@ -115,6 +118,8 @@ def sound_digest(checkpoint: Path) -> str | None:
             load_checkpoint(checkpoint)
         with checkpoint.open("rb") as handle:
             found = digest_of(handle)
+    except PermissionError:  # it may be sound
+        raise
     except (InputError, OSError):
         return None
     return found if accepted is None or found in accepted else None

@@ -61,17 +61,19 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
         trainer = _trainer(work, run, [curves, keeper, first], loggers)
     if work.device == "cpu":
         keep_freed_memory()
+    loader = work.data.train_dataloader()
     keeper.stop.listen()
     try:
         with warnings.catch_warnings(), needing_room(run, trainer), going_on(checkpoint, first):
             _hush()
-            trainer.fit(work.module, work.data.train_dataloader(), ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(work.module, loader, ckpt_path=checkpoint, weights_only=True)
         if checkpoint and not first.is_done and not keeper.stop.agreed:
             say(f"the run had ended before, at step {trainer.global_step}; no step was left to do")
         _finish(work, run, trainer, keeper)
     except SystemExit:  # what Lightning makes of a second Ctrl-C
         raise KeyboardInterrupt from None
     finally:
+        loader.close()
         keeper.stop.restore()
         if ranks.is_first():
             close_loggers(work.config.logger)

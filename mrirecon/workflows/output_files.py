@@ -13,6 +13,7 @@ from mrirecon.data.masking import mask_id
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.physics import Mask
+from mrirecon.refusals import explained
 from mrirecon.workflows.files_there import FileThere, describe_files
 from mrirecon.workflows.prediction_file import write_prediction
 from mrirecon.workflows.reconstructor import NetworkUse, Reconstructor
@@ -66,13 +67,16 @@ class OutputFiles:
         """Write what is missing of a volume, each file whole or not at all.
 
         Raises:
-            WorkFailedError: A file cannot be written.
+            WorkFailedError: The disk is full, or fails.
+            OSError: A file may not be written there.
         """
         facts = self.facts(volume) | self.sampling(volume)
         for path in self._missing(volume, describe_files(self._paths(volume))):
             try:
                 _WRITERS[path.suffix[1:]](path, images, facts)
             except OSError as error:
+                if not isinstance(explained(error), WorkFailedError):
+                    raise
                 raise WorkFailedError(
                     f"{path} cannot be written: {error.strerror or error}; what is finished is kept: "
                     "make room, and go on with the same command"
@@ -127,6 +131,8 @@ def require_writable(folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise InputError(f"{place} is not a folder; choose another --output")
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise InputError(f"{place} is on a read-only file system; choose another --output")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"no permission to write to {place}; choose another --output")
 

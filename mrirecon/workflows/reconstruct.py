@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mrirecon.config import ReconstructConfig
 from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.handles import close
-from mrirecon.data.loaders import unit_loader
+from mrirecon.data.loaders import load_units
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.shares import share_whole
 from mrirecon.data.transforms import to_device
@@ -183,8 +184,9 @@ def _slices(
 ) -> Iterator[None]:
     """Reconstruct batch by batch; yields once for each slice."""
     units = cut_units(dataset.items, config.batch_size)
-    for batch in unit_loader(VolumeByVolume(dataset), units, config.workers):
-        sample = to_device(batch, reconstructor.device)
-        images = reconstructor(sample)
-        collect(sample, images)
-        yield from (None for _ in images)
+    with closing(load_units(VolumeByVolume(dataset), units, config.workers)) as batches:
+        for batch in batches:
+            sample = to_device(batch, reconstructor.device)
+            images = reconstructor(sample)
+            collect(sample, images)
+            yield from (None for _ in images)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mrirecon import progress
-from mrirecon.data import check, handles
+from mrirecon.data import check, handles, quarantine
 from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.faults import examine_all
 from mrirecon.data.limits import GIB
@@ -256,3 +256,24 @@ def test_progress_is_shown(capsys):
     progress.quiet = False
     examine_all([Job("a.h5", fine)] * 3, lambda _i, _found: None, "files", is_long=True)
     assert "checking files: 3 file" in capsys.readouterr().err
+
+
+def test_many_files_are_dealt_out_to_several_children(monkeypatch):
+    monkeypatch.setattr(quarantine, "_n_cores", lambda: 3)
+    bad = {7: segfault, 100: refuse, 101: by_hand(signal.SIGKILL)}
+    look = [bad.get(i, lambda _alive, i=i: {"pid": os.getpid(), "i": i}) for i in range(150)]
+    found = list(examine([Job(f"{i}.h5", one) for i, one in enumerate(look)]))
+    assert [i for i, answer in enumerate(found) if isinstance(answer, InputError)] == sorted(bad)
+    assert str(found[7]).startswith("7.h5: damaged")
+    assert all(answer["i"] == i for i, answer in enumerate(found) if i not in bad)
+    assert len({answer["pid"] for i, answer in enumerate(found) if i not in bad}) == 5  # two of three died
+
+
+def test_children_go_when_nobody_wants_their_answers(monkeypatch):
+    monkeypatch.setattr(quarantine, "_n_cores", lambda: 3)
+    answers = examine([Job(str(i), lambda _alive: {"pid": os.getpid(), "much": "x" * 10_000}) for i in range(150)])
+    children = [next(answers)["pid"] for _ in range(5)]
+    answers.close()
+    for pid in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

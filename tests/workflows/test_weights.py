@@ -29,7 +29,7 @@ from mrirecon.config import (
 from mrirecon.errors import InputError, Stopped
 from mrirecon.evaluation.results import read_results
 from mrirecon.runs import open_run
-from mrirecon.training.build import load_reconstructor
+from mrirecon.training.build import build_model, load_reconstructor
 from mrirecon.training.checkpoint_hashes import hash_file
 from mrirecon.training.keeper import Keeper
 from mrirecon.training.module import ReconModule
@@ -121,6 +121,22 @@ def test_the_command_line_takes_a_file_and_its_network(published, small_data, tm
     assert "model.channels describes a file of weights; zero-filled is none" in capsys.readouterr().err
     assert main(["evaluate", "absent.pt", "--data", str(small_data)]) == 2
     assert "Or give a run folder or a file of weights" in capsys.readouterr().err
+
+
+def test_what_a_file_cannot_do_is_said(published, small_data, tmp_path, monkeypatch):
+    path, _ = published
+    monkeypatch.chdir(tmp_path)
+    data, model = DataConfig(path=str(small_data)), ModelConfig(channels=8, pools=2)
+    with pytest.raises(InputError, match="--bn-stats recalibrated needs the run that trained"):
+        evaluate(EvaluateConfig(data=data, model=model, bn_stats="recalibrated"), str(path))
+    own = tmp_path / "runs" / path.stem  # a run that happens to be called so
+    own.mkdir(parents=True)
+    configfile.save(TrainConfig(), own / "config.yaml")
+    with pytest.raises(InputError, match=r"is a run; its folder is not for .*: give --output"):
+        evaluate(EvaluateConfig(data=data, model=model), str(path))
+    save_portable(build_model(model), model, tmp_path / "own.safetensors")
+    with pytest.raises(InputError, match="model.channels is 16, but own.safetensors says .* with 8; leave it out"):
+        evaluate(EvaluateConfig(data=data, model=ModelConfig(channels=16)), "own.safetensors")
 
 
 def test_a_file_gives_the_images_of_the_run_that_it_is_of(quick, small_data, tmp_path):

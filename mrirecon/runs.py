@@ -82,7 +82,7 @@ class RunFolder:
         return self.path / "report.html"
 
     def checkpoint(self, which: str) -> Path:
-        """`best` (highest validation SSIM), `last`, or `previous` (the one before `last`, while a run is not done).
+        """`best` (by the monitored validation score), `last`, or `previous` (before `last`, while a run is not done).
 
         Raises:
             InputError: Another name.
@@ -112,6 +112,15 @@ def open_run(path: str | Path) -> RunFolder:
     if not run.config.is_file():
         raise InputError(f"{run.path} is not a run folder: it has no {run.config.name}")
     return run
+
+
+def checkpoint_in_run(path: str | Path) -> tuple[RunFolder, str] | None:
+    """The run, and the name, of a checkpoint that is given by its path, such as RUN/checkpoints/last.ckpt."""
+    file = Path(path).absolute()
+    run = RunFolder(file.parent.parent)
+    if not run.config.is_file():
+        return None
+    return next(((run, which) for which in ("best", "last", "previous") if run.checkpoint(which) == file), None)
 
 
 def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> RunFolder:

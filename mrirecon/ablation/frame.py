@@ -7,7 +7,8 @@ from typing import Any
 from mrirecon.ablation.crossings import make_targets
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.records import RunResult
-from mrirecon.ablation.rerun_scores import METRICS, by_cell, left_out, rerun_scores, reruns_of, zero_filled
+from mrirecon.ablation.rerun_scores import by_cell, left_out, rerun_scores, reruns_of, zero_filled
+from mrirecon.evaluation.summary import METRICS
 
 SCHEMA = 1
 ONE_DRAW = "conditional on one tuning draw"

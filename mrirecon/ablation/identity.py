@@ -18,6 +18,8 @@ _LEFT_OUT = (
     *("devices", "num_nodes", "sync_batchnorm"),  # always one process
     *(f"slurm.{field.name}" for field in fields(JobConfig)),
 )
+# keys that came after the first studies: at these values a run is the one that it was before there was the key
+_YOUNG: dict[str, Any] = {"weights": "", "freeze": [], "monitor": "ssim"}
 
 
 def run_id(settings: Mapping[str, Any], stage: str, data: str) -> str:
@@ -29,6 +31,7 @@ def run_id(settings: Mapping[str, Any], stage: str, data: str) -> str:
         data: Hash of the data manifest.
     """
     decides = {key: value for key, value in settings.items() if key not in _LEFT_OUT}
+    decides = {key: value for key, value in decides.items() if key not in _YOUNG or value != _YOUNG[key]}
     text = json.dumps([stage, data, decides], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]
 

@@ -24,10 +24,10 @@ def lr_sensitivity(
         zero_filled: SSIM of zero-filled validation images; NaN: not known.
 
     Returns:
-        None without a winner; else `points` (lr, loss, diverged_at), `lr_best` (least loss), `lr_diverged` (the least
-        rate above it that diverged, None if none did) and `lr_survived` (the largest below that which did not:
-        divergence sets in between the two), `good_low` and `good_high`: the tried rates around the best, without a
-        gap, whose final SSIM keeps `good_share` of the best one's gain over zero-filled.
+        None without a winner; else `points` (lr, final validation loss, diverged_at), `lr_best` (by the objective),
+        `lr_diverged` (the least rate above it that diverged, None if none did) and `lr_survived` (the largest below
+        that which did not: divergence sets in between the two), `good_low` and `good_high`: the tried rates around the
+        best, without a gap, whose final SSIM keeps `good_share` of the best one's gain over zero-filled.
     """
     if best is None:
         return None
@@ -38,7 +38,7 @@ def lr_sensitivity(
     survived = [r.values[_LR] for r in points if not _failed(r) and r.values[_LR] < (lr_diverged or math.inf)]
     good = _good_rates(points, lr_best, zero_filled)
     return {
-        "points": [{"lr": r.values[_LR], "loss": r.loss(objective), "diverged_at": r.diverged_at} for r in points],
+        "points": [{"lr": r.values[_LR], "loss": r.final_loss, "diverged_at": r.diverged_at} for r in points],
         "lr_best": lr_best,
         "lr_diverged": lr_diverged,
         "lr_survived": max(survived),

@@ -4,6 +4,7 @@
 `--model.norm group --data.acceleration [4,8]`.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 
 from mrirecon.configfile import Key
@@ -67,8 +68,11 @@ def _flag(name: str, values: list[str], known: Mapping[str, Key], switches: Sequ
         values = ["true"]
     _need(values, name)
     if getattr(key.type, "__origin__", None) is list:
-        inner = values[0] if values[0].startswith("[") else f"[{', '.join(values)}]"
-        return [f"--{key.name}={inner}"]
+        if values[0].startswith("[") and values[-1].endswith("]"):
+            return [f"--{key.name}={values[0]}"]
+        if key.type.__args__ == (str,):  # patterns such as '*.bias' mean something else in YAML
+            values = [json.dumps(part.strip()) for value in values for part in value.split(",")]
+        return [f"--{key.name}=[{', '.join(values)}]"]
     return [f"--{key.name}={values[0]}"]
 
 

@@ -110,7 +110,7 @@ class ScheduleConfig:
     decay: float = 0.2
     """wsd: share of all steps over which the rate decays at the end."""
     patience: int = 5
-    """plateau: validations in a row without a better SSIM that are borne; the next one lowers the rate."""
+    """plateau: validations in a row without a better score (see monitor) that are borne; the next lowers the rate."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,11 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
+    weights: str = ""
+    """Begin with these weights in place of random ones: a run folder (its best), a checkpoint of one, or a file
+    (.safetensors, .ckpt, .pt, .pth; fastMRI's too) of the same network."""
+    freeze: list[str] = field(default_factory=list)
+    """Patterns ('down*' 'conv.*') of the names of parameters that stay as they are, and of BatchNorm's statistics."""
     loss: dict[str, Any] | str = "l1"
     """l1, mse, charbonnier (on normalised, clamped values), ssim (on images), l1_ssim, or {class_path, init_args}."""
     l1_weight: float = 0.01
@@ -161,7 +166,9 @@ class TrainConfig:
     checkpoints: str = "all"
     """all (last and best, at each validation), or end (last alone, when training ends or is asked to stop)."""
     early_stop: int = 0
-    """Stop after so many validations without a better SSIM, once an average (swa) has begun; 0: never."""
+    """Stop after so many validations without a better score (see monitor), once an average has begun; 0: never."""
+    monitor: str = "ssim"
+    """Validation score by which `best` is chosen, training stops early and plateau acts: ssim, psnr, nmse or loss."""
     protocol: str = "fastmri-v1"
     """How validation scores: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
     logger: str = "csv"

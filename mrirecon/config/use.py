@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from mrirecon.config.train import DataConfig
+from mrirecon.config.train import DataConfig, ModelConfig
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Everything `mrirecon evaluate` reads besides the run."""
+    """Everything `mrirecon evaluate` reads besides the run, the method or the file."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)  # of a file of weights
     split: str = "val"
     """train, val, test, or all for every file of the folder."""
     mask_draws: int = 1
@@ -48,8 +49,9 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ReconstructConfig:
-    """Everything `mrirecon reconstruct` reads besides the run and the files."""
+    """Everything `mrirecon reconstruct` reads besides the run, the method or the file, and the volumes."""
 
+    model: ModelConfig = field(default_factory=ModelConfig)  # of a file of weights
     output: str = ""
     """Folder for the reconstructions, one file per volume under the volume's name (-o)."""
     format: list[str] = field(default_factory=lambda: ["h5"])

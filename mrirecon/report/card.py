@@ -41,6 +41,7 @@ class CardFacts:
     checked_on: str
     data: Mapping[str, Any] | None  # counts of the training data, where it could be read
     made_with: Mapping[str, Any]  # provenance of the export
+    step: int | None = None  # of the checkpoint, where it is known
 
 
 def model_card(facts: CardFacts) -> str:
@@ -57,7 +58,13 @@ def model_card(facts: CardFacts) -> str:
         "Use": _use(facts),
         "Data": _data(facts, trained, recorded),
         "Recipe": _recipe(trained, recorded),
-        "Scores": scores(facts.run, facts.checkpoint, recorded.get("protocol", safe_name(trained.protocol))),
+        "Scores": scores(
+            facts.run,
+            facts.checkpoint,
+            recorded.get("protocol", safe_name(trained.protocol)),
+            trained.monitor,
+            facts.step,
+        ),
         "Limits": _limits(facts, trained, recorded),
         "Provenance": _provenance(facts, recorded),
     }
@@ -121,8 +128,17 @@ def _recipe(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
             f"precision {recorded.get('precision', safe_name(trained.precision))}",
             f"- averaged weights: {'none' if average.name == 'none' else in_words(asdict(average))}",
             f"- seed: {trained.seed}",
+            *_begun(trained, recorded),
         ]
     )
+
+
+def _begun(trained: TrainConfig, recorded: Mapping[str, Any]) -> list[str]:
+    """What else the network owes its weights to, where there is anything."""
+    given = recorded.get("weights") or {}
+    kind, sha256 = given.get("kind", _UNKNOWN), given.get("sha256", _UNKNOWN)
+    lines = [f"- began with given weights ({kind}), SHA-256 {sha256}"] if given or trained.weights else []
+    return lines + ([f"- frozen: {' '.join(escaped(trained.freeze))}"] if trained.freeze else [])
 
 
 def _limits(facts: CardFacts, trained: TrainConfig, recorded: Mapping[str, Any]) -> str:

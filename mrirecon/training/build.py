@@ -73,4 +73,5 @@ def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | t
         network.load_state_dict(state["state_dict"])
     except Exception as error:
         raise InputError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    network.trained_steps = state.get("global_step")
     return network.to(device).eval()

@@ -22,6 +22,7 @@ class TrainedNetwork(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.trained_steps: int | None = None  # behind the weights, where a checkpoint says it
 
     def forward(self, sample: ImageSample) -> Tensor:
         """Reconstructions `(batch, height, width)` in the units of the target."""

@@ -61,7 +61,7 @@ class Validation:
             "val_psnr": mean.psnr,
             "val_nmse": mean.nmse,
         }
-        module.observe(mean.ssim)
+        module.observe(scores)
         panel = _of_any_process(self._panel) if ranks.any_of(bool(trainer.loggers)) else None
         self.curves.validated(trainer, scores, panel, self._table(computed, rows))
         return scores

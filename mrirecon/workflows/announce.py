@@ -34,6 +34,10 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
     network = f"{config.model.name} of {config.model.input} images"
     say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
     say(f"size        {work.summary}")
+    if work.given is not None:
+        say(f"weights     {work.given}")
+    if config.freeze:
+        say(f"frozen      {work.module.frozen}")
     say(
         f"plan        {plan.n_steps} steps x {work.slices_per_step} slices{_factors(work)} "
         f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps, protocol {work.protocol.name}"
@@ -43,7 +47,8 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
         groups["average"] = config.average
     for name, values in groups.items():
         say(f"{name:<11} {_listed(dataclasses.asdict(values))}")
-    say(f"loss        {config.loss}, clip {config.clip or 'off'}, seed {config.seed}")
+    by = "" if config.monitor == "ssim" else f", best by {config.monitor}"
+    say(f"loss        {config.loss}, clip {config.clip or 'off'}, seed {config.seed}{by}")
 
 
 def _advice(work: TrainingWork) -> list[str]:

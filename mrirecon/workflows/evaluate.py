@@ -54,7 +54,7 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
 
     Args:
         config: Data, masks, what to draw, where to write.
-        method_or_run: `zero-filled`, or a run folder.
+        method_or_run: `zero-filled`, a run folder, or a file of weights.
 
     Returns:
         The folders, in the order of the accelerations.
@@ -116,6 +116,10 @@ def _jobs(config: EvaluateConfig, volumes: Sequence[Volume]) -> list[_Job]:
 
 
 def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstructor) -> list[_Job]:
+    if reconstructor.given and not config.output and reconstructor.run.config.is_file():
+        raise InputError(
+            f"{reconstructor.run.path} is a run; its folder is not for {reconstructor.given['source']}: give --output"
+        )
     data = Path(config.data.path).resolve().name
     protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
     folders = []
@@ -214,6 +218,7 @@ def _summary(
         "reconstructor": reconstructor.name,
         "checkpoint": reconstructor.checkpoint or None,
         "bn_stats": config.bn_stats if reconstructor.checkpoint else None,
+        **({"weights": reconstructor.given} if reconstructor.given else {}),
         "data": str(config.data.path),
         "split": config.split,
         "slices": config.data.slices or None,

@@ -56,7 +56,7 @@ def reconstruct(
 
     Args:
         config: Where to write, what, and how the network is used.
-        method_or_run: `zero-filled`, or a run folder.
+        method_or_run: `zero-filled`, a run folder, or a file of weights.
         files: `.h5` files, or folders of them, flat or split.
 
     Raises:

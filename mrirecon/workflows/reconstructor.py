@@ -1,7 +1,7 @@
-"""What the word after `mrirecon evaluate` or `reconstruct` means: a method by name, or a trained run."""
+"""What the word after `mrirecon evaluate` or `reconstruct` means: a method, a trained run or a file of weights."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,25 +9,33 @@ import torch
 from torch import Tensor
 
 from mrirecon.classical import METHODS
-from mrirecon.config import TrainConfig
-from mrirecon.configfile import load
+from mrirecon.config import ModelConfig, TrainConfig
+from mrirecon.configfile import flatten, load
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.transforms import TRANSFORMS, ImageSample, KSpaceSample, to_image
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.progress import say
 from mrirecon.report.run_files import read_json
-from mrirecon.runs import RunFolder, open_run
+from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
 from mrirecon.training.batchnorm import batch_norms
-from mrirecon.training.build import load_reconstructor
+from mrirecon.training.build import build_model, load_reconstructor
+from mrirecon.training.given_weights import ENDINGS, put_weights, read_weights
+from mrirecon.training.prediction import TrainedNetwork
 from mrirecon.workflows.bn_stats import set_bn_stats
 from mrirecon.workflows.device import autocast
 from mrirecon.workflows.weights import weights_sha256
 
 _LIKE = 1.5  # nine of ten random masks of 96 columns have a true acceleration within this factor of the nominal one
+_UNTOLD = ("norm", "norm_position", "residual")  # what a state dict does not show
 
 
 class NetworkUse(Protocol):
     """The keys of a configuration that say how a network is used."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The network of a file of weights."""
 
     @property
     def checkpoint(self) -> str:
@@ -51,10 +59,11 @@ class Reconstructor:
     run: RunFolder  # where its evaluations go
     device: torch.device
     precision: str = "fp32"
-    checkpoint: str = ""  # which one; empty for methods
+    checkpoint: str = ""  # which one, or `given` for a file of weights; empty for methods
     check_image_size: Callable[[Sequence[int]], None] = lambda _shape: None  # raises for images that are too small
     transform: Callable[[KSpaceSample], ImageSample] = to_image  # what it gets to see of a slice
     weights_sha256: str = ""  # of the checkpoint; empty for methods
+    given: dict[str, Any] = field(default_factory=dict)  # where the weights of a file come from
 
     def __call__(self, sample: ImageSample) -> Tensor:
         """The images of a batch; only the reconstruction itself runs in the chosen precision.
@@ -75,24 +84,30 @@ class Reconstructor:
 
 
 def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data: str = "") -> Reconstructor:
-    """The method called `name`, else the run in the folder `name` with BatchNorm statistics as configured.
+    """The method called `name`, else the run or the weights at `name`, with BatchNorm statistics as configured.
 
     Args:
-        name: A name of `METHODS`, or a run folder.
+        name: A name of `METHODS`, a run folder, a checkpoint in one (in place of `checkpoint`), or a file of weights.
         config: How its network is used.
         device: Where it computes.
         data: Data folder to recalibrate BatchNorm with, where that of the training is gone.
 
     Raises:
-        InputError: Neither, or a run that cannot be loaded.
+        InputError: None of them, or weights that cannot be loaded.
     """
+    own = checkpoint_in_run(name)
+    if Path(name).is_file() and own is None and name not in METHODS:
+        return _of_file(name, config, device)
+    if differing := _differing(config.model, ModelConfig()):
+        raise InputError(f"model.{differing[0]} describes a file of weights; {name} is none: leave it out")
     if name in METHODS:
         return Reconstructor(name, METHODS[name](), RunFolder(Path("runs") / name), device, config.precision)
     if not Path(name).exists():
-        raise unknown_name("method", name, METHODS, f"Or give a run folder; there is none at {Path(name)}.")
-    run = open_run(name)
+        hint = f"Or give a run folder or a file of weights ({' '.join(ENDINGS)}); there is none at {Path(name)}."
+        raise unknown_name("method", name, METHODS, hint)
+    run, checkpoint = own or (open_run(name), config.checkpoint)
     trained = load(TrainConfig, run.config)
-    module = load_reconstructor(run, config.checkpoint, device)
+    module = load_reconstructor(run, checkpoint, device)
     network: Any = module.model
     digest = weights_sha256(network)
     if config.bn_stats == "recalibrated" and batch_norms(module):
@@ -105,11 +120,51 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
         run,
         device,
         config.precision,
-        config.checkpoint,
+        checkpoint,
         network.check_image_size,
         TRANSFORMS[trained.model.input],
         digest,
     )
+
+
+def _of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructor:
+    """The network of a file of weights; its evaluations go to runs/<name of the file>."""
+    given = read_weights(path)
+    model = config.model if given.model is None else given.model
+    if wrong := [key for key in _differing(config.model, ModelConfig()) if key in _differing(config.model, model)]:
+        asked, known = (flatten(of)[wrong[0]] for of in (config.model, model))
+        raise InputError(
+            f"model.{wrong[0]} is {asked}, but {path} says that it is of a network with {known}; leave it out"
+        )
+    network: Any = build_model(model)
+    match = put_weights(network, model, given)
+    say(f"weights     {match}")
+    if given.model is None:
+        said = ", ".join(f"{key} {getattr(model, key)}" for key in _UNTOLD)
+        say(f"network     {model.name} with {said}: as the call says, for the file does not tell")
+    if config.bn_stats == "recalibrated":
+        raise InputError(f"--bn-stats recalibrated needs the run that trained {path}; use running (or batch)")
+    module = TrainedNetwork(network).to(device)
+    set_bn_stats(module, config.bn_stats, TrainConfig(model=model))
+    module.eval()
+    run = RunFolder(Path("runs") / Path(path).stem)
+    return Reconstructor(
+        run.name,
+        module,
+        run,
+        device,
+        config.precision,
+        "given",
+        network.check_image_size,
+        TRANSFORMS[model.input],
+        weights_sha256(network),
+        match.facts(),
+    )
+
+
+def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
+    theirs = flatten(other)
+    return [key for key, value in flatten(one).items() if theirs[key] != value]
 
 
 def _require_training_data(trained: TrainConfig, data: str) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from mrirecon.evaluation import find_protocol
 from mrirecon.models.precision import auto_precision
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import build_model
+from mrirecon.training.given_weights import Match, put_weights, read_weights
 from mrirecon.training.loggers import check_logger
 from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
@@ -39,9 +41,15 @@ MAY_CHANGE = (
 
 
 class TrainingWork:
-    """Everything a fit needs, made and checked before anything is written."""
+    """Everything a fit needs, made and checked before anything is written.
 
-    def __init__(self, config: TrainConfig) -> None:
+    Args:
+        config: Its configuration.
+        goes_on: From a checkpoint, so that the weights to begin with (`weights`) are not read again.
+    """
+
+    def __init__(self, config: TrainConfig, goes_on: bool = False) -> None:
+        config = dataclasses.replace(config, weights=config.weights and str(Path(config.weights).absolute()))
         self.config = config
         check_numbers(config)
         _check_processes(config)
@@ -53,6 +61,9 @@ class TrainingWork:
         check_logger(config.logger)
         torch.manual_seed(config.seed)
         self.model = build_model(config.model)
+        self.given: Match | None = None
+        if config.weights and not goes_on:
+            self.given = put_weights(self.model, config.model, read_weights(config.weights))
         transform = TRANSFORMS[config.model.input]
         self.protocol = find_protocol(config.protocol)
         self.data = ReconDataModule(
@@ -78,6 +89,8 @@ class TrainingWork:
             config.seed,
             average=config.average,
             l1_weight=config.l1_weight,
+            monitor=config.monitor,
+            freeze=config.freeze,
         )
         self.module.recalibration_batches = self.data.recalibration_batches
         made = self.module.configure_optimizers()  # a wrong name fails here, not after the start
@@ -114,6 +127,9 @@ class TrainingWork:
 
     def provenance(self) -> dict[str, Any]:
         """The facts beside the configuration."""
+        begun = {} if self.given is None else {"weights": self.given.facts()}
+        if self.config.freeze:
+            begun["frozen"] = self.module.frozen.facts()
         return provenance(
             device=self.device,
             precision=self.precision,
@@ -128,6 +144,7 @@ class TrainingWork:
                 "slices_per_step": self.slices_per_step,
             },
             model=self.summary.as_dict(),
+            **begun,
         )
 
     def require_settings(self, stored: Mapping[str, Any], run: RunFolder) -> None:
@@ -138,7 +155,9 @@ class TrainingWork:
                 f"{run.path} was trained with {n} process{'' if n == 1 else 'es'}, not {now}; go on with as many "
                 "(--devices times --num-nodes), or train anew"
             )
-        for key, value in stored.items():
+        # A run of an earlier version lacks younger keys: it was trained with their defaults.
+        young = {key: value for key, value in flatten(TrainConfig()).items() if key in self.settings}
+        for key, value in {**(young if stored else {}), **stored}.items():
             if self.settings.get(key) != value:
                 raise InputError(
                     f"{run.config} was edited: {key} is {self.settings.get(key)}, the run was trained with {value}; "

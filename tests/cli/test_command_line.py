@@ -40,6 +40,14 @@ def test_short_names_dashes_and_lists(capsys):
     assert config["data"]["center_fraction"] == [0.08, 0.04]
 
 
+@pytest.mark.parametrize("words", [["down*", "*.bias"], ["down*,*.bias"], ["[down*, '*.bias']"]])
+def test_lists_of_texts_are_taken_as_they_are(words, capsys):
+    """A star or a bracket begins something else in YAML."""
+    assert resolved(capsys, "--freeze", *words)["freeze"] == ["down*", "*.bias"]
+    assert resolved(capsys, "--freeze", "[du]p*", "[a-c]*")["freeze"] == ["[du]p*", "[a-c]*"]
+    assert resolved(capsys, "--acquisition", "AXT1", "1", "null")["data"]["acquisition"] == ["AXT1", "1", "null"]
+
+
 def test_flags_win_over_files_in_any_order_and_later_files_over_earlier(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("optimizer: {lr: 0.5}\nbatch_size: 7\n")
     (tmp_path / "b.yaml").write_text("batch_size: 9\n")

@@ -112,6 +112,20 @@ def test_the_validation_is_that_of_the_checkpoint(run, checkpoint, line):
     assert line in card(run, checkpoint=checkpoint)
 
 
+@pytest.mark.parametrize(("monitor", "step"), [("ssim", 200), ("psnr", 200), ("nmse", 300)])
+def test_the_best_is_best_by_the_score_that_the_run_monitored(run, monitor, step):
+    with run.curves.open("w", newline="") as handle:
+        csv.writer(handle).writerows([COLUMNS, (200, 0.92, 33.5, 0.04), (300, 0.9, 33, 0.03)])
+    run.config.write_text(run.config.read_text().replace("monitor: ssim", f"monitor: {monitor}"))
+    assert f"best (step {step})" in card(run)
+
+
+def test_a_checkpoint_whose_step_is_known_has_the_validation_of_that_step(run):
+    """Of a run with averages, the best checkpoint may not have the best score of the curve."""
+    assert "best (step 300), fastmri-v1: SSIM 0.9000, PSNR 33.00, NMSE 0.0300." in card(run, step=300)
+    assert "No validation is recorded." in card(run, step=250)
+
+
 def test_every_evaluation_has_its_interval_and_zero_filled_beside(run):
     overall = evaluated(run, "knee-test-random-4x", rows(6))
     evaluated(run, "knee-test-random-8x", rows(2), checkpoint="last")

@@ -48,7 +48,8 @@ class Command:
     positionals: tuple[tuple[str, str], ...] = ()
     extra: tuple[tuple[str, str], ...] = ()  # flags with a value that are no keys, such as --resume
     epilog: str = ""
-    defaults: Callable[[list[str]], dict[str, Any]] = lambda _words: {}  # keys that the positional words imply
+    # keys that the positional words imply; gets the configuration, as it is parsed with some values for them, too
+    defaults: Callable[[list[str], Callable[[dict[str, Any]], Any]], dict[str, Any]] = lambda _words, _parsed: {}
     # how many processes of this machine a call needs, by its configuration and its extra flags; 0: this one
     processes: Callable[[Any, dict[str, str]], int] = lambda config, _extra: processes_to_start(config)
 
@@ -68,7 +69,8 @@ class Command:
             allow_import(prefix)
         if gib := extra.pop("max_slice_gib", ""):
             limit_slices(gib)
-        config, given = self.parse(rest, self.defaults(words))
+        implied = self.defaults(words, lambda values: self.parse(rest, values)[0])
+        config, given = self.parse(rest, implied)
         if "--print-config" in switches:
             print(configfile.dump(config), end="")
             return

@@ -11,8 +11,9 @@ class EvaluateConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)  # of a file of weights
-    split: str = "val"
-    """train, val, test, or all for every file of the folder."""
+    split: str = "auto"
+    """train, val, test, or all for every file of the folder; auto: val, but all of a flat folder that the run was not
+    trained on."""
     mask_draws: int = 1
     """Masks per volume; the first is fastMRI's own for the file name."""
     checkpoint: str = "best"

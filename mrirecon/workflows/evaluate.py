@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
+from mrirecon.classical import METHODS
 from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folder import open_split
+from mrirecon.data.files import h5_files
+from mrirecon.data.folder import open_split, split_folders
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
@@ -22,6 +24,7 @@ from mrirecon.evaluation.summary import summarize
 from mrirecon.files import write_json
 from mrirecon.progress import warn
 from mrirecon.report.table import evaluation_table
+from mrirecon.runs import run_of
 from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.load import Load
 from mrirecon.workflows.new_folder import require_free, shared_folder
@@ -73,6 +76,7 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
+    config = replace(config, split=_split(config, method_or_run))
     volumes = _open(config)
     reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
     jobs = _placed(_jobs(config, volumes), config, reconstructor)
@@ -82,6 +86,27 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     if note := other_sampling(own, reconstructor):
         warn(f"note: {note}")
     return [_evaluate_job(config, job, reconstructor, drawn) for job in jobs]
+
+
+def _split(config: EvaluateConfig, method_or_run: str) -> str:
+    """The split that is scored; what `auto` became is said where it is not what one may think."""
+    if config.split != "auto":
+        return config.split
+    root = Path(config.data.path)
+    if not config.data.path or not root.is_dir() or split_folders(root, config.data.coils):
+        return "val"
+    names = {path.name for path in h5_files(root)}
+    if method_or_run in METHODS:
+        warn(f"note: {root} has {len(names)} files; scored are those that training takes as val (--split all: all)")
+        return "val"
+    run = run_of(method_or_run)
+    if run and run.was_trained_on(root):
+        return "val"
+    warn(f"note: {root} is not what {method_or_run} was trained on; all {len(names)} files are scored (--split all)")
+    seen = names.intersection(run.volumes().get("train", ())) if run else set()
+    if seen:
+        warn(f"note: {len(seen)} of them have the names of training files ({min(seen)}): their scores are optimistic")
+    return "all"
 
 
 def _open(config: EvaluateConfig) -> list[Volume]:

@@ -19,6 +19,7 @@ Facts = dict[str, Any]
 There = Mapping[Path, FileThere]
 _SAME = (
     "weights_sha256",
+    "options",
     "source",
     "source_bytes",
     "source_sha256",
@@ -108,6 +109,8 @@ def _difference(found: Mapping[str, str], facts: Facts) -> str:
     """The first thing in which a file's facts say otherwise; empty: none."""
     for key in _deciding(facts):
         theirs, ours = found.get(key), str(facts[key])
+        if key == "options" and theirs is None:  # of an earlier version: methods had none, weights tell their network
+            theirs = ours if facts["weights_sha256"] else ""
         if theirs != ours:
             return f"made with {key} {_short(theirs or 'none')}, now {_short(ours or 'none')}"
     return ""

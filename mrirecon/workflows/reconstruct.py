@@ -1,5 +1,6 @@
 """Images from k-space, with a method or a trained run; no reference is needed."""
 
+import json
 import math
 import os
 import time
@@ -143,6 +144,7 @@ def _facts(volume: Volume, reconstructor: Reconstructor, config: ReconstructConf
         "reconstructor": reconstructor.name,
         "checkpoint": reconstructor.checkpoint,
         "weights_sha256": reconstructor.weights_sha256,
+        "options": json.dumps(reconstructor.options, sort_keys=True, default=str) if reconstructor.options else "",
         "source": volume.name,
         "source_bytes": volume.path.stat().st_size,
         "source_sha256": samples_sha256(volume),

@@ -1,7 +1,7 @@
 """What the word after `mrirecon evaluate` or `reconstruct` means: a method by name, or a trained run."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,6 +50,7 @@ class Reconstructor:
     check_image_size: Callable[[Sequence[int]], None] = lambda _shape: None  # raises for images that are too small
     transform: Callable[[KSpaceSample], ImageSample] = to_image  # what it gets to see of a slice
     weights_sha256: str = ""  # of the checkpoint; empty for methods
+    options: Mapping[str, Any] = field(default_factory=dict)  # what its images depend on besides, where not default
 
     def __call__(self, sample: ImageSample) -> Tensor:
         """The images of a batch; only the reconstruction itself runs in the chosen precision.
@@ -82,7 +83,9 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
         InputError: Neither, or a run that cannot be loaded.
     """
     if name in METHODS:
-        return Reconstructor(name, METHODS[name](), RunFolder(Path("runs") / name), device, config.precision)
+        method = METHODS[name]()
+        place = RunFolder(Path("runs") / name)
+        return Reconstructor(name, method, place, device, config.precision, options=_not_default(method))
     if not Path(name).exists():
         raise unknown_name("method", name, METHODS, f"Or give a run folder; there is none at {Path(name)}.")
     run = open_run(name)
@@ -104,7 +107,21 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
         network.check_image_size,
         TRANSFORMS[trained.model.input],
         digest,
+        _not_default(trained.model),
     )
+
+
+def _not_default(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are set to something else than their default; of anything else, none."""
+    if not is_dataclass(settings):
+        return {}
+    found = {}
+    for key in fields(settings):
+        value = getattr(settings, key.name)
+        default = key.default if key.default_factory is MISSING else key.default_factory()
+        if value != default:
+            found[key.name] = value
+    return found
 
 
 def _require_training_data(trained: TrainConfig, data: str) -> None:

@@ -59,9 +59,10 @@ def _tried_with(best: RunResult, runs: Sequence[RunResult], objective: str, tuni
 
 def _good_rates(points: Sequence[RunResult], lr_best: float, zero_filled: float) -> list[float]:
     """The tried rates around the best, without a gap, that keep most of what the best one gains over zero-filled."""
-    gains = [(r.values[_LR], -math.inf if _failed(r) else r.points[-1].ssim - zero_filled) for r in points]
     if math.isnan(zero_filled):
         return [math.nan]
+    ends = [-math.inf if _failed(r) or math.isnan(r.points[-1].ssim) else r.points[-1].ssim for r in points]
+    gains = [(r.values[_LR], end - zero_filled) for r, end in zip(points, ends, strict=True)]
     wanted = GOOD_SHARE * max(gain for _, gain in gains)
     run: list[float] = []
     for lr, gain in gains:

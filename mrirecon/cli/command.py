@@ -9,7 +9,8 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
-from mrirecon.cli.spelling import ONE_LETTER, SHORT, is_flag, spell
+from mrirecon.cli.remedies import call, require_kind, right_place
+from mrirecon.cli.spelling import ONE_LETTER, SHORT, UnexpectedWord, is_flag, spell
 from mrirecon.cli.termination import Terminated, unwound_by_sigterm
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
@@ -60,6 +61,7 @@ class Command:
             InputError: The call is wrong.
         """
         words, rest = self._positional_words(list(arguments))
+        typed = [word for word in arguments if word not in SWITCHES]
         if "--help" in rest or "-h" in rest:
             print(self.help())
             return
@@ -69,8 +71,12 @@ class Command:
             allow_import(prefix)
         if gib := extra.pop("max_slice_gib", ""):
             limit_slices(gib)
-        implied = self.defaults(words, lambda values: self.parse(rest, values)[0])
-        config, given = self.parse(rest, implied)
+        require_kind(self.name, words, typed)
+        try:
+            implied = self.defaults(words, lambda values: self.parse(rest, values)[0])
+            config, given = self.parse(rest, implied)
+        except UnexpectedWord as error:
+            raise self._misplaced(words, typed, error.word) from None
         if "--print-config" in switches:
             print(configfile.dump(config), end="")
             return
@@ -125,7 +131,16 @@ class Command:
     def _require(self, words: list[str]) -> None:
         for name, text in self.positionals[len(words) :]:
             if not name.startswith("["):
-                raise InputError(f"{self.name} needs {name}: {text}; see mrirecon {self.name} --help")
+                missing = [name for name, _ in self.positionals[len(words) :] if not name.startswith("[")]
+                raise InputError(
+                    f"{self.name} needs {name}: {text}; call it as: {call(self.name, words)} {' '.join(missing)}"
+                )
+
+    def _misplaced(self, words: list[str], typed: list[str], word: str) -> InputError:
+        known = {key.name for key in configfile.keys(self.config)} | {flag.split()[0] for flag, _ in self.extra}
+        needed = [name for name, _ in self.positionals if not name.startswith("[")]
+        advice = right_place(self.name, words, typed, word, known, len(words) < len(needed))
+        return InputError(f"'{word}' is not expected here; {advice or f'see mrirecon {self.name} --help'}")
 
     def _take_extra(self, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
         taken: dict[str, str] = {}

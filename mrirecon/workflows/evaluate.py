@@ -76,37 +76,36 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    config = replace(config, split=_split(config, method_or_run))
+    split, notes = _split(config, method_or_run)
+    config = replace(config, split=split)
     volumes = _open(config)
     reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
     jobs = _placed(_jobs(config, volumes), config, reconstructor)
     drawn = named_volumes(config.figure_volumes, volumes)
     _check(config, jobs, reconstructor, drawn)
     own = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
-    if note := other_sampling(own, reconstructor):
+    for note in [*notes, *filter(None, [other_sampling(own, reconstructor)])]:
         warn(f"note: {note}")
     return [_evaluate_job(config, job, reconstructor, drawn) for job in jobs]
 
 
-def _split(config: EvaluateConfig, method_or_run: str) -> str:
-    """The split that is scored; what `auto` became is said where it is not what one may think."""
+def _split(config: EvaluateConfig, method_or_run: str) -> tuple[str, list[str]]:
+    """The split that is scored, and what has to be said where `auto` became something else than one may think."""
     if config.split != "auto":
-        return config.split
+        return config.split, []
     root = Path(config.data.path)
     if not config.data.path or not root.is_dir() or split_folders(root, config.data.coils):
-        return "val"
+        return "val", []
     names = {path.name for path in h5_files(root)}
     if method_or_run in METHODS:
-        warn(f"note: {root} has {len(names)} files; scored are those that training takes as val (--split all: all)")
-        return "val"
+        return "val", [f"{root} has {len(names)} files; scored are those that training takes as val (--split all: all)"]
     run = run_of(method_or_run)
     if run and run.was_trained_on(root):
-        return "val"
-    warn(f"note: {root} is not what {method_or_run} was trained on; all {len(names)} files are scored (--split all)")
-    seen = names.intersection(run.volumes().get("train", ())) if run else set()
-    if seen:
-        warn(f"note: {len(seen)} of them have the names of training files ({min(seen)}): their scores are optimistic")
-    return "all"
+        return "val", []
+    notes = [f"{root} is not what {method_or_run} was trained on; all {len(names)} files are scored (--split all)"]
+    if seen := names.intersection(run.volumes().get("train", ()) if run else ()):
+        notes.append(f"{len(seen)} of them have the names of training files ({min(seen)}): their scores are optimistic")
+    return "all", notes
 
 
 def _open(config: EvaluateConfig) -> list[Volume]:

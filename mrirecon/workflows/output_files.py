@@ -1,5 +1,6 @@
 """The files that `mrirecon reconstruct` leaves: what they say of themselves, which are there, how they are written."""
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ Facts = dict[str, Any]
 There = Mapping[Path, FileThere]
 _SAME = (
     "weights_sha256",
+    "options",
     "source",
     "source_bytes",
     "source_sha256",
@@ -109,6 +111,7 @@ def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batc
         "reconstructor": reconstructor.name,
         "checkpoint": reconstructor.checkpoint,
         "weights_sha256": reconstructor.weights_sha256,
+        "options": json.dumps(reconstructor.options, sort_keys=True, default=str) if reconstructor.options else "",
         "source": volume.name,
         "source_bytes": volume.path.stat().st_size,
         "source_sha256": samples_sha256(volume),
@@ -152,6 +155,8 @@ def _difference(found: Mapping[str, str], facts: Facts) -> str:
     """The first thing in which a file's facts say otherwise; empty: none."""
     for key in _deciding(facts):
         theirs, ours = found.get(key, ""), str(facts.get(key, ""))
+        if key == "options" and key not in found:  # of an earlier version: methods had none, weights tell their network
+            theirs = ours if facts["weights_sha256"] else ""
         if theirs != ours:
             return f"made with {key} {_short(theirs or 'none')}, now {_short(ours or 'none')}"
     return ""

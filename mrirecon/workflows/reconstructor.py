@@ -1,7 +1,7 @@
 """What the word after `mrirecon evaluate` or `reconstruct` means: a method, a trained run or a file of weights."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,6 +64,7 @@ class Reconstructor:
     transform: Callable[[KSpaceSample], ImageSample] = to_image  # what it gets to see of a slice
     weights_sha256: str = ""  # of the checkpoint; empty for methods
     given: dict[str, Any] = field(default_factory=dict)  # where the weights of a file come from
+    options: Mapping[str, Any] = field(default_factory=dict)  # what its images depend on besides, where not default
 
     def __call__(self, sample: ImageSample) -> Tensor:
         """The images of a batch; only the reconstruction itself runs in the chosen precision.
@@ -101,7 +102,9 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
     if differing := _differing(config.model, ModelConfig()):
         raise InputError(f"model.{differing[0]} describes a file of weights; {name} is none: leave it out")
     if name in METHODS:
-        return Reconstructor(name, METHODS[name](), RunFolder(Path("runs") / name), device, config.precision)
+        method = METHODS[name]()
+        place = RunFolder(Path("runs") / name)
+        return Reconstructor(name, method, place, device, config.precision, options=_not_default(method))
     if not Path(name).exists():
         hint = f"Or give a run folder or a file of weights ({' '.join(ENDINGS)}); there is none at {Path(name)}."
         raise unknown_name("method", name, METHODS, hint)
@@ -124,6 +127,7 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
         network.check_image_size,
         TRANSFORMS[trained.model.input],
         digest,
+        _not_default(trained.model),
     )
 
 
@@ -159,12 +163,26 @@ def _of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstruct
         TRANSFORMS[model.input],
         weights_sha256(network),
         match.facts(),
+        options=_not_default(model),
     )
 
 
 def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
     theirs = flatten(other)
     return [key for key, value in flatten(one).items() if theirs[key] != value]
+
+
+def _not_default(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are set to something else than their default; of anything else, none."""
+    if not is_dataclass(settings):
+        return {}
+    found = {}
+    for key in fields(settings):
+        value = getattr(settings, key.name)
+        default = key.default if key.default_factory is MISSING else key.default_factory()
+        if value != default:
+            found[key.name] = value
+    return found
 
 
 def _require_training_data(trained: TrainConfig, data: str) -> None:

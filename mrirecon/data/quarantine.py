@@ -32,7 +32,7 @@ class Patience(NamedTuple):
     waiting_s: float  # on the wall, for a disk that is slow
 
 
-_MOST_CHILDREN, _JOBS_WORTH_A_CHILD = 4, 32
+_MOST_CHILDREN, _MOST_BYTES, _JOBS_WORTH_A_CHILD = 4, 8 * GIB, 32
 STRUCTURE = Patience(5, 30)
 SAMPLES = Patience(60, 60)
 
@@ -64,16 +64,17 @@ def examine(jobs: Sequence[Job]) -> Generator[Found | InputError, None, None]:
     Raises:
         WorkFailedError: No process can be started.
     """
-    n = max(1, min(_MOST_CHILDREN, _n_cores() // ranks.world_size(), len(jobs) // _JOBS_WORTH_A_CHILD))
+    n = _n_children(jobs)
     with ExitStack() as stack:
         children = [stack.enter_context(closing(_one_by_one(jobs[k::n]))) for k in range(n)]
         for i in range(len(jobs)):
             yield next(children[i % n])
 
 
-def _n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _n_children(jobs: Sequence[Job]) -> int:
+    """More than one where that is worth its start and all may take the memory they are allowed."""
+    room = _MOST_BYTES // max((job.memory_bytes for job in jobs), default=1)
+    return max(1, min(_MOST_CHILDREN // ranks.world_size(), room, len(jobs) // _JOBS_WORTH_A_CHILD))
 
 
 def _one_by_one(jobs: Sequence[Job]) -> Generator[Found | InputError, None, None]:

@@ -31,15 +31,15 @@ def examine_all(
     shown = progress(numbers, f"checking {label}", unit="files") if is_long else numbers
     for i, found in zip(shown, examine(jobs), strict=True):
         if isinstance(found, InputError):
-            name = readable(jobs[i].label)
-            faults.append((name, str(found).removeprefix(f"{name}: ")))
+            name, text = readable(jobs[i].label), str(found)
+            faults.append((name if text.startswith(f"{name}: ") else "", text))
         else:
             learn(i, found)
     if not faults:
         return
     bad = f"{len(faults)} of {len(jobs)} files are bad"
     if in_one_line:
-        raise InputError(": ".join(faults[0]) + (f" ({bad})" if len(faults) > 1 else ""))
+        raise InputError(faults[0][1] + (f" ({bad})" if len(faults) > 1 else ""))
     lines = _lines(faults)
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"... {bad}"]
@@ -47,15 +47,16 @@ def examine_all(
 
 
 def _lines(faults: Sequence[tuple[str, str]]) -> list[str]:
+    """Of (name, text that begins with it): where more than five differ in their names alone, one line for all."""
     names = defaultdict[str, list[str]](list)
-    for name, cause in faults:
-        names[cause].append(name)
+    for name, text in faults:
+        names[text.removeprefix(name)].append(name)
     lines = []
-    for name, cause in faults:
-        alike = names[cause]
+    for name, text in faults:
+        alike = names[text.removeprefix(name)]
         if len(alike) <= _SHOWN:
-            lines.append(f"{name}: {cause}")
+            lines.append(text)
         elif name == alike[0]:
-            others = ", ".join(alike[1:_SHOWN])
-            lines.append(f"{name} (and {others}, {len(alike) - _SHOWN} more): {cause}")
+            others = f" (and {', '.join(alike[1:_SHOWN])}, {len(alike) - _SHOWN} more)"
+            lines.append(f"{name}{others}{text.removeprefix(name)}")
     return lines

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,8 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
 from mrirecon.models.precision import auto_precision
 from mrirecon.runs import RunFolder
-from mrirecon.training.build import build_model
+from mrirecon.training.build import build_model, outline, require_weights
+from mrirecon.training.footprint import as_gib, machine_memory, memory_of
 from mrirecon.training.given_weights import Match, put_weights, read_weights
 from mrirecon.training.loggers import check_logger
 from mrirecon.training.model_summary import ModelSummary, summarize
@@ -59,11 +61,9 @@ class TrainingWork:
         _use_threads(config, self.device)
         self.precision = _precision(config.precision, self.device)
         check_logger(config.logger)
-        torch.manual_seed(config.seed)
-        self.model = build_model(config.model)
-        self.given: Match | None = None
-        if config.weights and not goes_on:
-            self.given = put_weights(self.model, config.model, read_weights(config.weights))
+        network = outline(config.model)
+        self._n_local = config.devices if self.device == "cpu" else 1  # processes that share a memory
+        require_weights(network, config.model, 2 * self._n_local, self.device)
         transform = TRANSFORMS[config.model.input]
         self.protocol = find_protocol(config.protocol)
         self.data = ReconDataModule(
@@ -76,7 +76,12 @@ class TrainingWork:
             config.batch_size * (ranks.world_size() if config.sync_batchnorm else 1),
         )
         for shape in set(self.data.train_set.image_shapes):
-            self.model.check_image_size(shape)
+            network.check_image_size(shape)
+        torch.manual_seed(config.seed)
+        self.model = build_model(config.model)
+        self.given: Match | None = None
+        if config.weights and not goes_on:
+            self.given = put_weights(self.model, config.model, read_weights(config.weights))
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
         self.data.plan(self.plan.n_steps * self.plan.accumulate)
         self.module = ReconModule(
@@ -123,7 +128,15 @@ class TrainingWork:
         sample = default_collate([self.data.train_set[largest]])
         device = torch.device(self.device)
         precision = autocast(device, self.precision)
-        return summarize(self.model, sample, self.config.batch_size, self.config.optimizer, device, precision)
+        n = min(self.config.batch_size, max(Counter(shapes).values()))
+        found = summarize(self.model, sample, n, self.config.optimizer, device, precision)
+        if self._n_local * found.step_bytes > machine_memory(self.device):
+            of = f" on each of {self._n_local} processes" if self._n_local > 1 else ""
+            raise InputError(
+                f"a training step of {n} slices takes more than {as_gib(found.step_bytes)}{of}, and "
+                f"{memory_of(self.device)}; use a smaller --batch-size (with --accumulate) or fewer channels"
+            )
+        return found
 
     def provenance(self) -> dict[str, Any]:
         """The facts beside the configuration."""

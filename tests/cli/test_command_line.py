@@ -223,7 +223,7 @@ def test_two_runs_are_evaluated_one_by_one(places, capsys):
         ("score a", "mrirecon score a TARGETS"),
         ("reconstruct zero-filled", "mrirecon reconstruct zero-filled FILES..."),
         ("compare a", "mrirecon compare a B..."),
-        ("evaluate", "mrirecon evaluate RUN|METHOD"),
+        ("evaluate", "mrirecon evaluate RUN|METHOD|FILE"),
     ],
 )
 def test_a_missing_word_is_shown_in_its_place(typed, meant, capsys):

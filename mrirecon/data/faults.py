@@ -54,7 +54,7 @@ def _lines(faults: Sequence[tuple[str, str]]) -> list[str]:
     lines = []
     for name, text in faults:
         alike = names[text.removeprefix(name)]
-        if len(alike) <= _SHOWN:
+        if len(alike) <= _SHOWN or not name:
             lines.append(text)
         elif name == alike[0]:
             others = f" (and {', '.join(alike[1:_SHOWN])}, {len(alike) - _SHOWN} more)"

@@ -1,13 +1,19 @@
 """The commands, their wrong inputs and what `--dry-run` and `--smoke` say."""
 
 import os
+import shlex
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from tiny_study import GRID
 
+from mrirecon.ablation.folder import StudyFolder
+from mrirecon.ablation.run import _submit
 from mrirecon.cli import main
+from mrirecon.config.ablate import AblateConfig
 
 
 def call(capsys, *words):
@@ -132,3 +138,18 @@ def test_the_grid_is_kept_as_it_was_asked_for(undisturbed):
     kept = yaml.safe_load(undisturbed.folder.grid_file.read_text())
     assert kept["factors"] == GRID["factors"]
     assert kept["seeds"] == 6
+
+
+def test_the_calls_that_a_submission_names_work(capsys, undisturbed, tmp_path, monkeypatch):
+    """In a folder with a space in its name, once its jobs have done the study."""
+    folder = tmp_path / "a place" / "study"
+    shutil.copytree(undisturbed.folder.path, folder)
+    monkeypatch.setattr("mrirecon.ablation.run.submit_workers", lambda *_: ["7"])
+    _submit(SimpleNamespace(folder=StudyFolder(folder)), AblateConfig(), 1)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
+    calls = [shlex.split(call) for call in line.removeprefix("next:").split("&&")]
+    assert [(words[:3], Path(words[3])) for words in calls] == [
+        (["mrirecon", "ablate", "status"], folder),
+        (["mrirecon", "ablate", "report"], folder),
+    ]
+    assert [main(words[1:]) for words in calls] == [0, 0]

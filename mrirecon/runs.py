@@ -1,5 +1,6 @@
 """The run folder: the one place that knows its file names. No torch here."""
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class RunFolder:
         return self.path / "report.html"
 
     def checkpoint(self, which: str) -> Path:
-        """`best` (highest validation SSIM), `last`, or `previous` (the one before `last`, while a run is not done).
+        """`best` (by the monitored validation score), `last`, or `previous` (before `last`, while a run is not done).
 
         Raises:
             InputError: Another name.
@@ -91,12 +92,24 @@ class RunFolder:
             raise InputError(f"unknown checkpoint '{which}'; use best or last")
         return self.checkpoints / f"{which}.ckpt"
 
-    def evaluation(self, data: str, split: str, mask: str, acceleration: float | None, protocol: str = "") -> Path:
+    def volumes(self) -> dict[str, list[str]]:
+        """Names of the volumes of each split; empty where they are not recorded."""
+        try:
+            found = json.loads(self.split.read_text(encoding="utf-8"))
+            return {str(split): [str(name) for name in names] for split, names in found.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def was_trained_on(self, data: Path) -> bool:
+        """Whether a folder holds all volumes of the run's splits under their names, as its own data and copies do."""
+        return all((data / name).is_file() for names in self.volumes().values() for name in names)
+
+    def evaluation(self, data: str, split: str, mask: str, times: str, protocol: str = "") -> Path:
         """Folder of one evaluation's tables and figures.
 
-        An acceleration of None is undeclared; `protocol` is named where it is not the usual one.
+        `times` is the nominal acceleration in words (4x, mixed, undeclared); `protocol` is named where it is not the
+        usual one.
         """
-        times = "undeclared" if acceleration is None else f"{acceleration:g}x"
         return self.path / "evaluation" / "-".join([data, split, mask, times, *([protocol] if protocol else [])])
 
 
@@ -112,6 +125,21 @@ def open_run(path: str | Path) -> RunFolder:
     if not run.config.is_file():
         raise InputError(f"{run.path} is not a run folder: it has no {run.config.name}")
     return run
+
+
+def checkpoint_in_run(path: str | Path) -> tuple[RunFolder, str] | None:
+    """The run, and the name, of a checkpoint that is given by its path, such as RUN/checkpoints/last.ckpt."""
+    file = Path(path).absolute()
+    run = RunFolder(file.parent.parent)
+    if not run.config.is_file():
+        return None
+    return next(((run, which) for which in ("best", "last", "previous") if run.checkpoint(which) == file), None)
+
+
+def run_of(word: str | Path) -> RunFolder | None:
+    """The run that a word means, a run folder or one of its checkpoints; None: it is something else."""
+    run = (checkpoint_in_run(word) or (RunFolder(Path(word)), ""))[0]
+    return run if run.config.is_file() else None
 
 
 def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> RunFolder:

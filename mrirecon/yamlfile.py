@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mrirecon.errors import InputError
+from mrirecon.refusals import why_unread
 
 _MOST_BYTES = 2**17  # the largest shipped file has 6 kB
 _MOST_VALUES = 10_000
@@ -32,6 +33,8 @@ def parse_yaml(file: Path) -> Any:
     except InputError:
         raise
     except Exception as error:  # of a wrong date, number or text the library raises anything
+        if refused := why_unread(error):
+            raise InputError(f"{file}: {refused}") from None
         reason = "its values are nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{file} is not readable YAML: {' '.join(reason.split())[:300]}") from None
 

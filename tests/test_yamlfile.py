@@ -77,7 +77,7 @@ def test_what_aliases_stand_for_is_counted_before_it_is_made(tmp_path):
 
 
 def test_a_folder_or_a_file_that_may_not_be_read(tmp_path):
-    with pytest.raises(InputError, match="is not readable YAML"):
+    with pytest.raises(InputError, match=": is a folder; give the path of a file"):
         parse_yaml(tmp_path)
-    with pytest.raises(InputError, match="is not readable YAML: .*No such file"):
+    with pytest.raises(InputError, match=": does not exist; make it"):
         parse_yaml(tmp_path / "nothing.yaml")

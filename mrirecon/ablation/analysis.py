@@ -14,10 +14,11 @@ from mrirecon.ablation.leaderboard import final_scores, validation_scores, volum
 from mrirecon.ablation.learning_curves import learning_curves
 from mrirecon.ablation.plain import without_nan
 from mrirecon.ablation.records import RunResult
-from mrirecon.ablation.rerun_scores import METRICS, RerunScores, by_cell, rerun_scores, reruns_of
+from mrirecon.ablation.rerun_scores import RerunScores, by_cell, rerun_scores, reruns_of
 from mrirecon.ablation.speed import decide_steps
 from mrirecon.ablation.tuning_summary import summarize_tuning, worst_loss
 from mrirecon.ablation.verdict import verdict
+from mrirecon.evaluation.summary import METRICS
 
 __all__ = ["analyse", "make_targets"]
 

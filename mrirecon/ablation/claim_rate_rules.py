@@ -48,7 +48,7 @@ def failing_ratio(sources: Sources) -> Evidence:
     values = {
         cell: [Limits(f.low - b, f.high - b) for f, b in zip(fails[cell], best[cell], strict=True)] for cell in cells
     }
-    return _tuned(sources, tuple(cells), values, "cells", _open_ends(fails))
+    return _tuned(sources, tuple(cells), values, "cells", _not_known(sources, fails))
 
 
 def failing_gain(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule:
@@ -64,7 +64,7 @@ def failing_gain(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule
             ratios = [(x.low - y.high, x.high - y.low) for x, y in zip(fails[a], fails[b], strict=True)]
             of_second[b].append(np.array(ratios))
         values = {b: [Limits(*row) for row in np.mean(rows, axis=0)] for b, rows in of_second.items()}
-        return _tuned(sources, cells_of(found), values, "cells without norm", _open_ends(fails))
+        return _tuned(sources, cells_of(found), values, "cells without norm", _not_known(sources, fails))
 
     return rule
 
@@ -98,6 +98,9 @@ def _by_cell(sources: Sources, cells: Iterable[str], measure: Callable[[list[Run
     return {cell: [measure(sources.tried_rates(cell, repeat)) for repeat in draws] for cell in cells}
 
 
-def _open_ends(fails: Mapping[str, Sequence[Limits]]) -> str:
+def _not_known(sources: Sources, fails: Mapping[str, Sequence[Limits]]) -> str:
     names = [cell for cell, limits in fails.items() if any(math.isinf(draw.high) for draw in limits)]
-    return f"no tried rate failed in {', '.join(names)}" if names else ""
+    said = [f"no tried rate failed in {', '.join(names)}"] if names else []
+    if math.isnan(sources.zero_filled):
+        said.append("the SSIM of zero-filled images is not known, so that only diverged runs count as failed")
+    return "; ".join(said)

@@ -48,7 +48,13 @@ class Sources:
 
     @cached_property
     def zero_filled(self) -> float:
-        """Validation SSIM of zero-filled images, which two targets tell; NaN: not known."""
+        """Validation SSIM of zero-filled images; NaN: not known, which the study's warnings say.
+
+        Studies analysed by earlier versions do not hold it, but two targets tell it.
+        """
+        known = (self.study.get("zero_filled_val") or {}).get("ssim")
+        if known is not None:
+            return float(known)
         if len(self.targets) < 2:
             return math.nan
         (a, b), (x, y) = ([t[name] for t in self.targets[:2]] for name in ("share", "ssim"))

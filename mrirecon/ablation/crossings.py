@@ -26,7 +26,7 @@ def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim:
     """
     own = [r for r in results if r.cell == grid.reference]
     reruns = reruns_of(own, grid.tuning.objectives[0])
-    ends = [r.points[-1].ssim for r in reruns if math.isfinite(r.final_loss)]
+    ends = [r.points[-1].ssim for r in reruns if math.isfinite(r.final_loss) and math.isfinite(r.points[-1].ssim)]
     if {r.seed for r in reruns} < set(grid.seeds) or not ends:
         return []
     gap = median(ends) - zero_filled_val_ssim

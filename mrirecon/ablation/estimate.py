@@ -1,7 +1,7 @@
 """`--dry-run` and `--smoke`: what a study would do and cost, and which cells would fail; nothing is trained."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import smallest_p
+from mrirecon.evaluation.summary import METRICS
 from mrirecon.progress import say
 
 _RECORD_BYTES = 60_000  # of a run's tables, curves and configuration
@@ -42,7 +43,7 @@ def describe(grid: Grid, n_workers: int, costs: dict[str, Any] | None = None) ->
     lines.append(
         f"runs        {per_cell * len(grid.cells)}: per cell {tuning.trials} trials x {tuning.repeats} draws "
         f"(as many again where the best lies at an edge), {tuning.sweep} rates around the winner, "
-        f"{len(grid.seeds)} seeds; winners by {' and '.join(tuning.objectives)} loss"
+        f"{len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
     )
     lines.append(
         f"test        {len(grid.seeds)} paired seeds: the smallest p they can give is {smallest_p(len(grid.seeds)):.2g}"
@@ -123,6 +124,12 @@ def _quietly() -> Iterator[None]:
         yield
     finally:
         progress.quiet = old
+
+
+def _words(objectives: Sequence[str]) -> str:
+    if objectives[0] in METRICS:
+        return f"{objectives[0].upper()} at the end"
+    return f"{' and '.join(objectives)} loss"
 
 
 def _fixed(cell: Cell) -> str:

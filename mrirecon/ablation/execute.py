@@ -18,7 +18,7 @@ from mrirecon.config import EvaluateConfig, TrainConfig
 from mrirecon.configfile import unflatten
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_split
-from mrirecon.data.masking import mask_spec
+from mrirecon.data.masking import mask_spec, scored_passes
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
@@ -128,13 +128,10 @@ def score_split(
         raise InputError(f"{missing[0]}: has no reference image, which the split '{split}' needs; remove it")
     masks = mask_spec(config.data, volumes, protocol.mask_rule)
     results: list[VolumeResult] = []
-    for i in range(len(masks.accelerations)):
-        one = masks.only(i)
+    for i, (one, scored) in enumerate(scored_passes(masks, volumes)):
         dataset = SliceDataset(
-            volumes,
-            mask=one.name,
-            acceleration=one.accelerations,
-            center_fraction=one.center_fractions,
+            scored,
+            mask=one,
             protocol=protocol,
             transform=reconstructor.transform,
             slices=config.data.slices or None,

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from mrirecon.ablation.contrasts import Contrast, Family
-from mrirecon.ablation.rerun_scores import METRICS
 from mrirecon.evaluation.stats import Comparison, in_words
+from mrirecon.evaluation.summary import METRICS
 
 _Part = tuple[Sequence[Contrast], int, float, str]  # contrasts, number of seeds, smallest p, refusal
 

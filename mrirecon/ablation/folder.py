@@ -162,7 +162,7 @@ class StudyFolder:
             raise InputError(
                 f"{self.path} holds no study; start one: mrirecon ablate run GRID -o {self.path}"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{self.manifest_file} is damaged ({error}); restore it, or delete it and run again"
             ) from None

@@ -7,7 +7,8 @@ from typing import Any
 from mrirecon.ablation.crossings import make_targets
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.records import RunResult
-from mrirecon.ablation.rerun_scores import METRICS, by_cell, left_out, rerun_scores, reruns_of, zero_filled
+from mrirecon.ablation.rerun_scores import by_cell, left_out, rerun_scores, reruns_of, zero_filled
+from mrirecon.evaluation.summary import METRICS
 
 SCHEMA = 1
 ONE_DRAW = "conditional on one tuning draw"
@@ -40,6 +41,7 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
         "seeds": list(grid.seeds),
         "tuning": _tuning(grid, results),
         "zero_filled": zero_filled(results, grid.reference) or dict.fromkeys(METRICS, math.nan),
+        "zero_filled_val": {"ssim": zero_filled_val(facts)},
         "targets": _targets(grid, results, facts),
         "claims": [],
     }
@@ -121,7 +123,13 @@ def study_warnings(grid: Grid, results: Sequence[RunResult], facts: Mapping[str,
     for name, values in (("package's code", {r.code for r in results}), ("device", {r.timing.device for r in results})):
         if len(values - {""}) > 1:
             said.append(f"The runs used more than one {name}: {', '.join(sorted(values - {''}))}.")
-    if zero_filled_val(facts) == zero_filled_val(facts) and results and not _targets(grid, results, facts):
+    targets = _targets(grid, results, facts)
+    if results and math.isnan(zero_filled_val(facts)) and len(targets) < 2:
+        said.append(
+            "The SSIM of the zero-filled validation images is not known (zero_filled.json of the study's folder, which "
+            "mrirecon ablate run writes): runs that ended below it do not count as failed."
+        )
+    elif results and not targets and grid.targets:
         said += _no_better(grid, results)
     for objective in grid.tuning.objectives:
         said += _rerun_warnings(grid, results, objective)

@@ -13,10 +13,13 @@ from mrirecon.config.slurm import JobConfig
 
 # where things are and how a run reports: nothing that decides its numbers
 _LEFT_OUT = (
-    *("data.path", "data.workers", "data.check", "device", "logger", "output", "overwrite", "checkpoints"),
+    *("data.path", "data.workers", "data.check", "data.check_reference"),
+    *("device", "logger", "output", "overwrite", "checkpoints"),
     *("devices", "num_nodes", "sync_batchnorm"),  # always one process
     *(f"slurm.{field.name}" for field in fields(JobConfig)),
 )
+# keys that came after the first studies: at these values a run is the one that it was before there was the key
+_YOUNG: dict[str, Any] = {"weights": "", "freeze": [], "monitor": "ssim"}
 
 
 def run_id(settings: Mapping[str, Any], stage: str, data: str) -> str:
@@ -28,6 +31,7 @@ def run_id(settings: Mapping[str, Any], stage: str, data: str) -> str:
         data: Hash of the data manifest.
     """
     decides = {key: value for key, value in settings.items() if key not in _LEFT_OUT}
+    decides = {key: value for key, value in decides.items() if key not in _YOUNG or value != _YOUNG[key]}
     text = json.dumps([stage, data, decides], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]
 

@@ -33,9 +33,13 @@ def validation_scores(reruns: Sequence[RunResult]) -> dict[str, dict[str, float]
     """Mean best validation SSIM and area under the validation loss, with intervals over seeds."""
     finished = [run for run in reruns if run.diverged_at is None and run.points]
     return {
-        "best_ssim": mean_and_interval([max(p.ssim for p in run.points) for run in finished]),
+        "best_ssim": mean_and_interval([_best_ssim(run) for run in finished]),
         "area": mean_and_interval([run.area for run in finished]),
     }
+
+
+def _best_ssim(run: RunResult) -> float:
+    return max((p.ssim for p in run.points if math.isfinite(p.ssim)), default=math.nan)
 
 
 def volumes_of(scores: RerunScores, cell: str) -> dict[str, Any] | None:

@@ -24,10 +24,10 @@ def lr_sensitivity(
         zero_filled: SSIM of zero-filled validation images; NaN: not known.
 
     Returns:
-        None without a winner; else `points` (lr, loss, diverged_at), `lr_best` (least loss), `lr_diverged` (the least
-        rate above it that diverged, None if none did) and `lr_survived` (the largest below that which did not:
-        divergence sets in between the two), `good_low` and `good_high`: the tried rates around the best, without a
-        gap, whose final SSIM keeps `good_share` of the best one's gain over zero-filled.
+        None without a winner; else `points` (lr, final validation loss, diverged_at), `lr_best` (by the objective),
+        `lr_diverged` (the least rate above it that diverged, None if none did) and `lr_survived` (the largest below
+        that which did not: divergence sets in between the two), `good_low` and `good_high`: the tried rates around the
+        best, without a gap, whose final SSIM keeps `good_share` of the best one's gain over zero-filled.
     """
     if best is None:
         return None
@@ -38,7 +38,7 @@ def lr_sensitivity(
     survived = [r.values[_LR] for r in points if not _failed(r) and r.values[_LR] < (lr_diverged or math.inf)]
     good = _good_rates(points, lr_best, zero_filled)
     return {
-        "points": [{"lr": r.values[_LR], "loss": r.loss(objective), "diverged_at": r.diverged_at} for r in points],
+        "points": [{"lr": r.values[_LR], "loss": r.final_loss, "diverged_at": r.diverged_at} for r in points],
         "lr_best": lr_best,
         "lr_diverged": lr_diverged,
         "lr_survived": max(survived),
@@ -59,9 +59,10 @@ def _tried_with(best: RunResult, runs: Sequence[RunResult], objective: str, tuni
 
 def _good_rates(points: Sequence[RunResult], lr_best: float, zero_filled: float) -> list[float]:
     """The tried rates around the best, without a gap, that keep most of what the best one gains over zero-filled."""
-    gains = [(r.values[_LR], -math.inf if _failed(r) else r.points[-1].ssim - zero_filled) for r in points]
     if math.isnan(zero_filled):
         return [math.nan]
+    ends = [-math.inf if _failed(r) or math.isnan(r.points[-1].ssim) else r.points[-1].ssim for r in points]
+    gains = [(r.values[_LR], end - zero_filled) for r, end in zip(points, ends, strict=True)]
     wanted = GOOD_SHARE * max(gain for _, gain in gains)
     run: list[float] = []
     for lr, gain in gains:

@@ -2,17 +2,25 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mrirecon.errors import InputError
+from mrirecon.evaluation.stats import goodness
+from mrirecon.evaluation.summary import METRICS
 from mrirecon.files import write_text
 
 STAGES = ("tune", "sweep", "rerun")
-FINAL, AREA = "final", "area"  # what a winner of the tuning is best at
-OBJECTIVES = (FINAL, AREA)
+FINAL, AREA = "final", "area"  # what a winner of the tuning is best at: the loss at the end, or on the way
+OBJECTIVES = (FINAL, AREA, *METRICS)  # or a score at the end
+# how far a score is from perfect, by its goodness: above 0 as a loss is (1 - SSIM, RMSE over the peak, NMSE)
+_SHORTFALL: dict[str, Callable[[float], float]] = {
+    "ssim": lambda goodness: 1 - goodness,
+    "psnr": lambda goodness: 10 ** (-goodness / 20),
+    "nmse": lambda goodness: -goodness,
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,11 @@ class RunResult:
         return _finite_or_inf(sum((b - a) * (x + y) / 2 for a, b, x, y in parts) / (steps[-1] - steps[0]))
 
     def loss(self, objective: str) -> float:
-        """What the tuning minimises."""
+        """What the tuning minimises: a loss, or what the last validation's score lacks; infinite when it diverged."""
+        if objective in METRICS:
+            diverged = self.diverged_at is not None or not self.points
+            score = math.nan if diverged else getattr(self.points[-1], objective)
+            return _SHORTFALL[objective](goodness(objective, score))
         return self.area if objective == AREA else self.final_loss
 
 
@@ -132,7 +144,7 @@ def read_record(path: Path) -> RunResult:
                 "timing": _rows(Timing, [raw["timing"]])[0],
             }
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a record of a run ({type(error).__name__}: {error}); delete it") from None
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.records import RunResult, Score
-
-METRICS = ("ssim", "psnr", "nmse")
+from mrirecon.evaluation.stats import BETTER_IS
+from mrirecon.evaluation.summary import METRICS
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def rerun_scores(grid: Grid, results: Sequence[RunResult], metric: str, objectiv
     patients = {score.volume: score.patient for result in results for score in result.scores}
     return RerunScores(
         metric=metric,
-        better="lower" if metric == "nmse" else "higher",
+        better=BETTER_IS[metric],
         seeds=grid.seeds,
         volumes=tuple(volumes),
         patients=tuple(patients[v] for v in volumes),

@@ -1,5 +1,6 @@
 """`mrirecon ablate run`: prepare, do what is missing, report. No torch here."""
 
+import shlex
 from pathlib import Path
 
 from mrirecon.ablation.estimate import announce, describe, measure, require_runnable
@@ -86,7 +87,8 @@ def _submit(study: Study, config: AblateConfig, n_workers: int) -> None:
     jobs = submit_workers(study.folder.path, study.folder.logs, n_workers, config.slurm)
     study.folder.note_jobs(jobs)
     print(f"submitted:  {', '.join(jobs)}")
-    print(f"next:       mrirecon ablate status {study.folder.path}, then mrirecon ablate report {study.folder.path}")
+    folder = shlex.quote(str(study.folder.path))
+    print(f"next:       mrirecon ablate status {folder} && mrirecon ablate report {folder}")
 
 
 def _try(name: str, config: AblateConfig, n_workers: int) -> None:

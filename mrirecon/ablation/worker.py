@@ -18,6 +18,7 @@ from mrirecon.config import EvaluateConfig
 from mrirecon.data.shared import sharing_volumes
 from mrirecon.errors import InputError, Stopped
 from mrirecon.files import is_disk_full, write_json
+from mrirecon.refusals import explained
 from mrirecon.workflows.device import choose_device
 from mrirecon.workflows.reconstructor import find_reconstructor
 
@@ -134,7 +135,7 @@ class Worker:
         if self.folder.record(spec.id).is_file():  # another worker was quicker and cleaned up behind us
             return 0
         traceback.print_exc()
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(explained(error) or error).split()) or type(error).__name__
         self.folder.note_failure(spec.id, spec.label, spec.cell.name, text[:500])
         return 0
 

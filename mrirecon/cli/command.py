@@ -9,12 +9,14 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
-from mrirecon.cli.spelling import ONE_LETTER, SHORT, is_flag, spell
+from mrirecon.cli.remedies import call, require_kind, right_place
+from mrirecon.cli.spelling import ONE_LETTER, SHORT, UnexpectedWord, is_flag, spell
 from mrirecon.cli.termination import Terminated, unwound_by_sigterm
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.limits import limit_slices
 from mrirecon.errors import InputError, ProcessesFailed, Stopped, WorkFailedError
+from mrirecon.refusals import explained
 
 SWITCHES = {
     "--quiet": "no progress, only results and errors",
@@ -47,7 +49,8 @@ class Command:
     positionals: tuple[tuple[str, str], ...] = ()
     extra: tuple[tuple[str, str], ...] = ()  # flags with a value that are no keys, such as --resume
     epilog: str = ""
-    defaults: Callable[[list[str]], dict[str, Any]] = lambda _words: {}  # keys that the positional words imply
+    # keys that the positional words imply; gets the configuration, as it is parsed with some values for them, too
+    defaults: Callable[[list[str], Callable[[dict[str, Any]], Any]], dict[str, Any]] = lambda _words, _parsed: {}
     # how many processes of this machine a call needs, by its configuration and its extra flags; 0: this one
     processes: Callable[[Any, dict[str, str]], int] = lambda config, _extra: processes_to_start(config)
 
@@ -58,6 +61,7 @@ class Command:
             InputError: The call is wrong.
         """
         words, rest = self._positional_words(list(arguments))
+        typed = [word for word in arguments if word not in SWITCHES]
         if "--help" in rest or "-h" in rest:
             print(self.help())
             return
@@ -67,7 +71,12 @@ class Command:
             allow_import(prefix)
         if gib := extra.pop("max_slice_gib", ""):
             limit_slices(gib)
-        config, given = self.parse(rest, self.defaults(words))
+        require_kind(self.name, words, typed)
+        try:
+            implied = self.defaults(words, lambda values: self.parse(rest, values)[0])
+            config, given = self.parse(rest, implied)
+        except UnexpectedWord as error:
+            raise self._misplaced(words, typed, error.word) from None
         if "--print-config" in switches:
             print(configfile.dump(config), end="")
             return
@@ -122,14 +131,23 @@ class Command:
     def _require(self, words: list[str]) -> None:
         for name, text in self.positionals[len(words) :]:
             if not name.startswith("["):
-                raise InputError(f"{self.name} needs {name}: {text}; see mrirecon {self.name} --help")
+                missing = [name for name, _ in self.positionals[len(words) :] if not name.startswith("[")]
+                raise InputError(
+                    f"{self.name} needs {name}: {text}; call it as: {call(self.name, words)} {' '.join(missing)}"
+                )
+
+    def _misplaced(self, words: list[str], typed: list[str], word: str) -> InputError:
+        known = {key.name for key in configfile.keys(self.config)} | {flag.split()[0] for flag, _ in self.extra}
+        needed = [name for name, _ in self.positionals if not name.startswith("[")]
+        advice = right_place(self.name, words, typed, word, known, len(words) < len(needed))
+        return InputError(f"'{word}' is not expected here; {advice or f'see mrirecon {self.name} --help'}")
 
     def _take_extra(self, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
         taken: dict[str, str] = {}
         for flag, _ in (*self.extra, *_EVERYWHERE):
             name = flag.split()[0]
             for i, word in enumerate(arguments):
-                if word == name or word.startswith(f"{name}="):
+                if name in (word, ONE_LETTER.get(word)) or word.startswith(f"{name}="):
                     following = arguments[i + 1] if "=" not in word and i + 1 < len(arguments) else ""
                     value = word.partition("=")[2] or ("" if is_flag(following) else following)
                     if not value:
@@ -196,6 +214,8 @@ def run_safely(work: Callable[[], None], debug: bool) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
+        if said := explained(error):
+            return _report(said, 2 if isinstance(said, InputError) else 1, debug)
         return _report(error, 1, debug, unexpected=True)
     return 0
 
@@ -204,7 +224,7 @@ def _report(error: BaseException, code: int, debug: bool, unexpected: bool = Fal
     if debug:
         import traceback
 
-        traceback.print_exc()
+        traceback.print_exc()  # of the error that is being handled
     text = f"{type(error).__name__}: {error} (--debug shows where)" if unexpected else str(error)
     text = "\n".join(map(_sayable, text.split("\n")))
     if not report_error(code, text):

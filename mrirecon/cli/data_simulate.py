@@ -1,5 +1,6 @@
 """`mrirecon data simulate`."""
 
+import shlex
 from dataclasses import replace
 
 from mrirecon.cli.command import Command
@@ -15,7 +16,7 @@ def _run(config: SimulateConfig, output: str = "") -> None:
 
     path = simulate_dataset(replace(config, output=folder))
     print(f"data:  {path}")
-    print(f"next:  mrirecon train --data {path}")
+    print(f"next:  {shlex.join(['mrirecon', 'train', '--data', str(path)])}")
 
 
 COMMAND = Command(

@@ -1,12 +1,13 @@
 """`mrirecon evaluate`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mrirecon import configfile
 from mrirecon.cli.command import Command
 from mrirecon.config import EvaluateConfig, TrainConfig
-from mrirecon.runs import RunFolder
+from mrirecon.runs import run_of
 
 
 def _run(config: EvaluateConfig, reconstructor: str) -> None:
@@ -15,26 +16,38 @@ def _run(config: EvaluateConfig, reconstructor: str) -> None:
     evaluate(config, reconstructor)
 
 
-def _as_trained(words: list[str]) -> dict[str, Any]:
-    """Data, masks and split seed of the run, for the keys that are not given."""
-    config = RunFolder(Path(words[0])).config if words else None
-    if config is None or not config.is_file():
+_OF_TRAINING = ("path", "mask", "acceleration", "center_fraction", "split_seed", "workers", "check")
+_OF_ITS_DATA = ("coils", "acquisition", "volumes", "slices", "check_reference")
+
+
+def _as_trained(words: list[str], parsed: Callable[[dict[str, Any]], EvaluateConfig]) -> dict[str, Any]:
+    """Data, masks and splits of the run, for keys that are not given; its selection of files for its own data only."""
+    run = run_of(words[0]) if words else None
+    if run is None:
         return {}
-    flat = configfile.read_yaml(config, TrainConfig)
-    kept = ("path", "mask", "acceleration", "center_fraction", "split_seed", "workers")
-    return {key: flat[key] for key in (*(f"data.{name}" for name in kept), "seed", "protocol") if key in flat}
+    flat = configfile.read_yaml(run.config, TrainConfig)
+
+    def kept(*names: str) -> dict[str, Any]:
+        return {key: flat[key] for key in (*(f"data.{name}" for name in names), "seed", "protocol") if key in flat}
+
+    data = Path(parsed(kept(*_OF_TRAINING)).data.path)
+    is_same = data.resolve() == Path(flat.get("data.path", "")).resolve()
+    return kept(*_OF_TRAINING, *(_OF_ITS_DATA if is_same or (run.volumes() and run.was_trained_on(data)) else ()))
 
 
 COMMAND = Command(
     name="evaluate",
-    summary="Score a trained run, or the method zero-filled: SSIM, PSNR and NMSE per volume.",
+    summary="Score a trained run, a file of weights, or the method zero-filled: SSIM, PSNR and NMSE per volume.",
     config=EvaluateConfig,
     run=_run,
     defaults=_as_trained,
-    positionals=(("RUN|METHOD", "a run folder, or zero-filled"),),
+    positionals=(
+        ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),
+    ),
     epilog=(
         "examples:\n"
         "  mrirecon evaluate RUN --data DIR --split val --acceleration 4 8\n"
-        "  mrirecon evaluate zero-filled --data DIR --mask-draws 5"
+        "  mrirecon evaluate zero-filled --data DIR --mask-draws 5\n"
+        "  mrirecon evaluate knee_mc_leaderboard_state_dict.pt --model unet --channels 256 --data DIR"
     ),
 )

@@ -25,17 +25,18 @@ def _count(n: int, what: str) -> str:
 
 COMMAND = Command(
     name="reconstruct",
-    summary="Images from k-space with a trained run, or the method zero-filled; no reference needed.",
+    summary="Images from k-space with a trained run, a file of weights, or zero-filled; no reference needed.",
     config=ReconstructConfig,
     run=_run,
     positionals=(
-        ("RUN|METHOD", "a run folder, or zero-filled"),
+        ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),
         ("FILES...", "fastMRI .h5 files, or folders of them; their own masks are applied, nothing else is removed"),
     ),
     epilog=(
         "examples:\n"
         "  mrirecon reconstruct RUN DIR/multicoil_test -o OUT\n"
         "  mrirecon reconstruct RUN a.h5 b.h5 -o OUT --format h5 png\n"
+        "  mrirecon reconstruct knee_mc_leaderboard_state_dict.pt DIR -o OUT --model unet --channels 256\n"
         "Call it again with the same words to go on where it was stopped."
     ),
 )

@@ -4,6 +4,8 @@
 `--model.norm group --data.acceleration [4,8]`.
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 
 from mrirecon.configfile import Key
@@ -29,8 +31,31 @@ SHORT = {
     "average": "average.name",
     "from": "source",
 }
+_DEVICES = ("device", "devices", "slurm.gpus")
+ELSEWHERE = {  # what other programs of the field call it, and what may be meant here
+    **dict.fromkeys(("gpu", "gpus", "gpu_id", "gpu_ids", "n_gpus", "num_gpus", "use_gpu", "no_gpu"), _DEVICES),
+    **dict.fromkeys(("cuda", "use_cuda", "no_cuda", "cpu", "mps", "accelerator", "strategy"), _DEVICES),
+    **dict.fromkeys(("device_id", "device_ids", "n_devices", "num_devices", "nproc_per_node"), _DEVICES),
+    **dict.fromkeys(("nodes", "n_nodes", "nnodes"), ("num_nodes", "slurm.nodes")),
+    **dict.fromkeys(("batch", "bs", "batchsize"), ("batch_size",)),
+    **dict.fromkeys(("num_workers", "n_workers"), ("data.workers", "workers")),
+    **dict.fromkeys(("learning_rate", "rate"), ("optimizer.lr",)),
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs"), ("max_epochs",)),
+    **dict.fromkeys(("steps", "iterations", "iters", "num_steps"), ("max_steps",)),
+    "name": ("output",),
+    "patience": ("early_stop", "schedule.patience"),
+}
+_WHOLE = "slurm."  # keys that go by their whole name: `--gpus 1` or `--time 60` alone would not say that a job is meant
 ONE_LETTER = {"-o": "--output"}
 # `--slices 8` of the simulation is a key of its own: a key of that very name wins over a short name.
+
+
+class UnexpectedWord(InputError):
+    """A word where an option should begin."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(f"'{word}' is not expected here; options start with --, see --help")
+        self.word = word
 
 
 def spell(arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -67,29 +92,50 @@ def _flag(name: str, values: list[str], known: Mapping[str, Key], switches: Sequ
         values = ["true"]
     _need(values, name)
     if getattr(key.type, "__origin__", None) is list:
-        inner = values[0] if values[0].startswith("[") else f"[{', '.join(values)}]"
-        return [f"--{key.name}={inner}"]
+        if values[0].startswith("[") and values[-1].endswith("]"):
+            return [f"--{key.name}={values[0]}"]
+        if key.type.__args__ == (str,):  # patterns such as '*.bias' mean something else in YAML
+            values = [json.dumps(part.strip()) for value in values for part in value.split(",")]
+        return [f"--{key.name}=[{', '.join(values)}]"]
     return [f"--{key.name}={values[0]}"]
 
 
 def _key(name: str, known: Mapping[str, Key], switches: Sequence[str]) -> str:
     name = ONE_LETTER.get(name, name)
     if not name.startswith("--"):
-        raise InputError(f"'{name}' is not expected here; options start with --, see --help")
+        raise UnexpectedWord(name)
     bare = name[2:].replace("-", "_")
     for candidate in (bare, SHORT.get(bare)):
         if candidate in known:
             return str(candidate)
     ends = [key for key in known if key.endswith(f".{bare}")]
-    if len(ends) == 1:
+    elsewhere = [key for key in ELSEWHERE.get(bare, ()) if key in known]
+    if len(ends) == 1 and not elsewhere and not ends[0].startswith(_WHOLE):
         return ends[0]
-    names = [
-        *known,
-        *(short for short, full in SHORT.items() if full in known),
-        *(k.rsplit(".")[-1] for k in known),
-    ]
+    if meant := elsewhere or ends:
+        options = [f"{flag(key)} ({_first_words(known[key].help)})" for key in meant]
+        raise InputError(f"unknown option '{name}'; give {' or '.join(options)}")
+    names = [*known, *(short for short, full in SHORT.items() if full in known), *_bare_ends(known)]
     options = [f"--{name.replace('_', '-')}" for name in names] + list(switches)
-    raise InputError(f"unknown option '{name}'{did_you_mean(name, options) or '; see --help'}")
+    begins = [option for option in options if option.startswith(name) and len(bare) > 2]
+    close = f"; did you mean '{begins[0]}'?" if begins else did_you_mean(name, options)
+    raise InputError(f"unknown option '{name}'{close or '; see --help'}")
+
+
+def flag(key: str) -> str:
+    """A key as an option, short where it has a short name."""
+    short = next((short for short, full in SHORT.items() if full == key), key)
+    return f"--{short.replace('_', '-')}"
+
+
+def _first_words(text: str) -> str:
+    return re.split(r"[;.]", text)[0].strip()
+
+
+def _bare_ends(known: Mapping[str, Key]) -> list[str]:
+    """Last parts of dotted keys that are options of their own."""
+    ends = [key.rsplit(".")[-1] for key in known if not key.startswith(_WHOLE)]
+    return [end for end in ends if ends.count(end) == 1]
 
 
 def _take_values(rest: list[str], name: str, known: Mapping[str, Key]) -> list[str]:

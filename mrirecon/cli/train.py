@@ -1,15 +1,18 @@
 """`mrirecon train`."""
 
+import shlex
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 from mrirecon import configfile
+from mrirecon.classpaths import allowed_here
 from mrirecon.cli.command import Command
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.place import processes_to_start
 from mrirecon.config import TrainConfig
 from mrirecon.config.slurm import JobConfig
+from mrirecon.data.limits import limit_words
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
 
@@ -26,7 +29,16 @@ def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> 
 
     run = resume_training(resume, config, given) if resume else train(config)
     print(f"run folder: {run.path}")
-    print(f"next:       mrirecon evaluate {run.path} --split val")
+    print(f"next:       {_evaluate(config, run)}")
+
+
+def _evaluate(config: TrainConfig, run: RunFolder) -> str:
+    """The call that scores what was validated."""
+    words = ["mrirecon", "evaluate", str(run.path), "--split", "val"]
+    kept = configfile.read_yaml(run.config, TrainConfig).get("checkpoints") if run.config.is_file() else None
+    words += ["--checkpoint", "last"] * ((kept or config.checkpoints) == "end")
+    words += [word for prefix in allowed_here() for word in ("--allow-import", prefix)]
+    return shlex.join([*words, *limit_words()])
 
 
 def _submit(config: TrainConfig, resume: str) -> None:
@@ -46,8 +58,9 @@ def _submit(config: TrainConfig, resume: str) -> None:
     if config.slurm.follow:
         follow(job, log_of(job, run))
     else:
-        print(f"watch:      squeue --job {job}; tail -F {log_of(job, run)}")
-        print(f"next:       mrirecon evaluate {run.path} --split val, when it is done")
+        print(f"watch:      squeue --job {job}; tail -F {shlex.quote(str(log_of(job, run)))}")
+        print("when done, run the line below")
+        print(f"next:       {_evaluate(config, run)}")
 
 
 def _processes(config: TrainConfig, extra: dict[str, str]) -> int:

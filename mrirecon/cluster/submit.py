@@ -74,7 +74,9 @@ def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
     """What each process of the job is; writes the configuration that it names."""
     stored = run.slurm / "train.yaml"
     data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
-    wanted = dataclasses.replace(config, data=data, num_nodes=config.slurm.nodes, output=str(run.path))
+    weights = config.weights and str(Path(config.weights).absolute())
+    nodes = config.slurm.nodes
+    wanted = dataclasses.replace(config, data=data, weights=weights, num_nodes=nodes, output=str(run.path))
     configfile.save(dataclasses.replace(wanted, slurm=JobConfig()), stored)
     return program("train", "-c", str(stored))
 

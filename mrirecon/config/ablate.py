@@ -24,8 +24,8 @@ class AblateConfig:
     seeds: int = 0
     """Number of paired seeds, in place of the grid's; 0: the grid's."""
     objectives: str = ""
-    """final (validation loss at the end), or both (also the area under the curve, as a second table); empty:
-    the grid's."""
+    """What the tuning is for: final (or loss: validation loss at the end), area (under its curve), both (the area as
+    a second table), or ssim, psnr, nmse at the end; empty: the grid's."""
     tuning_repeats: int = 0
     """Independent tuning draws, in place of the grid's; 0: the grid's."""
     dry_run: bool = False

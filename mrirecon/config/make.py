@@ -11,6 +11,8 @@ class SimulateConfig:
     """Folder that gets train/ val/ test/."""
     source: str = "phantom"
     """phantom, or the path of a NIfTI volume (--from)."""
+    frame: int | None = None
+    """Which volume of a series (x, y, z, t) in that file, counted from 0."""
     train: int = 24
     """Training volumes."""
     val: int = 6

@@ -13,7 +13,8 @@ class DataConfig:
     path: str = ""
     """Folder of fastMRI .h5 files, or of train/ val/ test/ (or multicoil_train/ ...) folders."""
     mask: str = "auto"
-    """random, equispaced, equispaced_fraction, magic, magic_fraction; auto: by anatomy, printed."""
+    """random, equispaced, equispaced_fraction, magic, magic_fraction: drawn, for full k-space; file: the files' own
+    masks, or the gaps in their k-space; auto: the files' own where there are some, else drawn by anatomy."""
     acceleration: list[int] = field(default_factory=lambda: [4])
     """Nominal accelerations; several are drawn per sample in training and evaluated each in turn."""
     center_fraction: list[float] = field(default_factory=list)
@@ -28,6 +29,8 @@ class DataConfig:
     """single, multi or both where the folder has both kinds of files; auto: the kind that is there."""
     check: str = "auto"
     """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
+    check_reference: str = "refuse"
+    """References that are not the RSS image of k-space: refuse (where surely wrong, else a note), warn, off."""
     split_seed: int = -1
     """Seed of the splits and of the selected volumes, 0 or more; -1: that of the run (`seed`)."""
     fixed_masks: bool = False
@@ -107,7 +110,7 @@ class ScheduleConfig:
     decay: float = 0.2
     """wsd: share of all steps over which the rate decays at the end."""
     patience: int = 5
-    """plateau: validations in a row without a better SSIM that are borne; the next one lowers the rate."""
+    """plateau: validations in a row without a better score (see monitor) that are borne; the next lowers the rate."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,11 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
+    weights: str = ""
+    """Begin with these weights in place of random ones: a run folder (its best), a checkpoint of one, or a file
+    (.safetensors, .ckpt, .pt, .pth; fastMRI's too) of the same network."""
+    freeze: list[str] = field(default_factory=list)
+    """Patterns ('down*' 'conv.*') of the names of parameters that stay as they are, and of BatchNorm's statistics."""
     loss: dict[str, Any] | str = "l1"
     """l1, mse, charbonnier (on normalised, clamped values), ssim (on images), l1_ssim, or {class_path, init_args}."""
     l1_weight: float = 0.01
@@ -158,7 +166,9 @@ class TrainConfig:
     checkpoints: str = "all"
     """all (last and best, at each validation), or end (last alone, when training ends or is asked to stop)."""
     early_stop: int = 0
-    """Stop after so many validations without a better SSIM, once an average (swa) has begun; 0: never."""
+    """Stop after so many validations without a better score (see monitor), once an average has begun; 0: never."""
+    monitor: str = "ssim"
+    """Validation score by which `best` is chosen, training stops early and plateau acts: ssim, psnr, nmse or loss."""
     protocol: str = "fastmri-v1"
     """How validation scores: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
     logger: str = "csv"

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from mrirecon.config.train import DataConfig
+from mrirecon.config.train import DataConfig, ModelConfig
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Everything `mrirecon evaluate` reads besides the run."""
+    """Everything `mrirecon evaluate` reads besides the run, the method or the file."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    split: str = "val"
-    """train, val, test, or all for every file of the folder."""
+    model: ModelConfig = field(default_factory=ModelConfig)  # of a file of weights
+    split: str = "auto"
+    """train, val, test, or all for every file of the folder; auto: val, but all of a flat folder that the run was not
+    trained on."""
     mask_draws: int = 1
     """Masks per volume; the first is fastMRI's own for the file name."""
     checkpoint: str = "best"
@@ -48,8 +50,9 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ReconstructConfig:
-    """Everything `mrirecon reconstruct` reads besides the run and the files."""
+    """Everything `mrirecon reconstruct` reads besides the run, the method or the file, and the volumes."""
 
+    model: ModelConfig = field(default_factory=ModelConfig)  # of a file of weights
     output: str = ""
     """Folder for the reconstructions, one file per volume under the volume's name (-o)."""
     format: list[str] = field(default_factory=lambda: ["h5"])

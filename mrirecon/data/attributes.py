@@ -24,7 +24,8 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
     count = h5a.get_num_attrs(file.id)
     if count > ATTRIBUTES:
         raise InputError(f"has {count} attributes, at most {ATTRIBUTES} are read; remove those nobody needs")
-    return {readable(name): _read(file, name) for name in file.attrs}
+    attrs = file.attrs  # made anew at each access
+    return {readable(name): _read(attrs, name) for name in attrs}
 
 
 def plain_value(value: Any) -> Any:
@@ -52,11 +53,11 @@ def readable(text: str) -> str:
     return "".join("\ufffd" if unicodedata.category(letter) in _UNPRINTABLE else letter for letter in text)
 
 
-def _read(file: h5py.File, name: str) -> Any:
-    stored = file.attrs.get_id(name)
+def _read(attrs: h5py.AttributeManager, name: str) -> Any:
+    stored = attrs.get_id(name)
     size = stored.get_space().get_simple_extent_npoints() * stored.get_type().get_size()
     if size <= ATTRIBUTE_BYTES:
-        value = plain_value(file.attrs[name])
+        value = plain_value(attrs[name])
         size = len(str(value))  # text of any length is stored elsewhere
     if size > ATTRIBUTE_BYTES:
         raise InputError(f"attribute '{readable(name)}' holds {size} bytes, at most {ATTRIBUTE_BYTES} are read; cut it")

@@ -3,44 +3,78 @@
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
+
+from mrirecon.data.agreement import Disagreement, find_disagreement
 from mrirecon.data.facts import Facts
 from mrirecon.data.faults import examine_all
 from mrirecon.data.limits import GIB
 from mrirecon.data.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job
+from mrirecon.data.sampling import Sampling
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
 MODES = ("auto", "full", "quick")
+REFERENCE_CHECKS = ("refuse", "warn", "off")
 _FULL_SCAN_BYTES = 4 * GIB  # read in well under a minute from a disk, in seconds from memory
 _MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
 _SLICES_IN_MEMORY = 8  # of complex64: values as stored, their parts, conversions
 
 
-def check_volumes(volumes: Sequence[Volume], mode: str = "auto") -> str | None:
+def check_volumes(volumes: Sequence[Volume], mode: str = "auto", references: str = "refuse") -> list[str]:
     """Check structure and samples of every file; what was found sound before is not read again.
 
     Args:
         volumes: The files of one split.
         mode: full: every slice is read in search of NaN and infinity; quick: the middle one;
             auto: full up to 4 GiB in all, else quick.
+        references: What happens to files whose reference and k-space do not belong together, as the middle slice shows,
+            in a full check the first one too (see `data.agreement`). refuse: those that are surely wrong are refused,
+            doubtful ones noted; warn: all are noted; off: nothing is said of them.
 
     Returns:
-        A note when samples were left unread, else None.
+        Notes: of samples that were left unread, of k-space and references that do not fit.
 
     Raises:
         InputError: One line per bad file, at most five, and how many there are.
     """
-    if mode not in MODES:
-        raise unknown_name("check", mode, MODES)
+    for kind, name, known in (("check", mode, MODES), ("reference check", references, REFERENCE_CHECKS)):
+        if name not in known:
+            raise unknown_name(kind, name, known)
     check_layout(volumes)
     size = sum(volume.facts.n_bytes for volume in volumes)
     full = mode == "full" or (mode == "auto" and size <= _FULL_SCAN_BYTES)
     unsearched = [volume for volume in volumes if volume.n_searched < (volume.n_slices if full else 1)]
     jobs = [_search(volume, full) for volume in unsearched]
     examine_all(jobs, lambda i, found: _learn(unsearched[i], found), "samples", is_long=size > _MANY_BYTES)
-    if full:
-        return None
-    return f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN (all slices: --check full)"
+    notes = [] if references == "off" else _disagreements(volumes, refuse=references == "refuse")
+    if not full:
+        notes.append(
+            f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN "
+            "(all slices: --check full)"
+        )
+    return notes
+
+
+def _disagreements(volumes: Sequence[Volume], refuse: bool) -> list[str]:
+    """One line for each kind, with its first file and how many there are.
+
+    Raises:
+        InputError: `refuse`, and one is certain.
+    """
+    by_kind: dict[str, list[tuple[Volume, Disagreement]]] = {}
+    for volume in volumes:
+        if found := volume.disagreement:
+            by_kind.setdefault(found.kind, []).append((volume, found))
+    notes, faults = list[str](), list[str]()
+    for files in by_kind.values():
+        volume, found = files[0]
+        line = f"{volume.name}: {found.text} ({len(files)} of {len(volumes)} files)"
+        (faults if refuse and found.is_certain else notes).append(line)
+    if faults:
+        faults[-1] += "; if it is meant so: --data.check-reference warn, or off"
+        raise InputError("\n".join(faults))
+    return notes
 
 
 def check_layout(volumes: Sequence[Volume]) -> None:
@@ -84,23 +118,44 @@ def _search(volume: Volume, full: bool) -> Job:
 
 
 def _scan_all(volume: Volume, alive: Alive) -> Found:
-    for i in range(volume.n_slices):
-        volume.kspace(i)
-        alive()
-    largest = volume.search_target(alive) if volume.has_target else 0.0
-    return {"data_range": largest, "n_searched": volume.n_slices}
+    kspace, targets = _Kept({0, volume.n_slices // 2}, alive), _Kept({0, volume.n_slices // 2}, alive)
+    sampling = volume.search_sampling(kspace, read_all=True)
+    largest = volume.search_target(targets) if volume.has_target else 0.0
+    found = find_disagreement(kspace.slices, targets.slices, volume.image_shape, not sampling.has_gaps)
+    return {
+        "sampling": sampling.to_plain(),
+        "data_range": largest,
+        "disagreement": found,
+        "n_searched": volume.n_slices,
+    }
 
 
 def _scan_middle(volume: Volume, alive: Alive) -> Found:
     middle = volume.n_slices // 2
-    volume.kspace(middle)
-    alive()
-    if volume.has_target:
-        volume.target(middle)
-    return {"n_searched": 1}
+    kspace = _Kept({middle}, alive)
+    sampling = volume.search_sampling(kspace)
+    targets = {middle: volume.target(middle)} if volume.has_target else {}
+    found = find_disagreement(kspace.slices, targets, volume.image_shape, not sampling.has_gaps)
+    return {"sampling": sampling.to_plain(), "disagreement": found, "n_searched": 1}
+
+
+class _Kept:
+    """Keeps some of the slices that are read, and says that work goes on."""
+
+    def __init__(self, wanted: set[int], alive: Alive) -> None:
+        self.wanted, self.alive, self.slices = wanted, alive, dict[int, np.ndarray]()
+
+    def __call__(self, i: int, values: np.ndarray) -> None:
+        if i in self.wanted:
+            self.slices[i] = values
+        self.alive()
 
 
 def _learn(volume: Volume, found: Found) -> None:
-    if "facts" in found:
-        found = {"facts": Facts.from_plain(found["facts"])}
-    volume.__dict__.update(found)  # where its cached properties look first
+    understand = {
+        "facts": Facts.from_plain,
+        "sampling": Sampling.from_plain,
+        "disagreement": lambda plain: plain and Disagreement(*plain),
+    }
+    # where its cached properties look first
+    volume.__dict__.update({key: understand.get(key, lambda value: value)(value) for key, value in found.items()})

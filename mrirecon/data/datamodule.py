@@ -9,7 +9,7 @@ from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, UnitLoader
-from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec
+from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, scored_passes
 from mrirecon.data.shares import unit_costs
 from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import ImageSample, KSpaceSample, to_image
@@ -64,10 +64,8 @@ class ReconDataModule(pl.LightningDataModule):
         self.stream.share(ranks.rank(), ranks.world_size())
 
     def _check_masks(self) -> None:
-        """Draw each mask once: a center fraction that leaves nothing to undersample must not show in the middle."""
-        drawn = [v for v in [*self.train_volumes, *self.val_volumes] if v.file_mask is None]
-        one_of_each_width = {volume.shape[-1]: volume for volume in drawn}
-        for volume in one_of_each_width.values():
+        """Draw each mask once: what does not fit must not show in the middle."""
+        for volume in [*self.train_volumes, *self.val_volumes]:
             for i in range(len(self.spec.accelerations)):
                 evaluation_mask(volume, self.spec.only(i))
 
@@ -108,21 +106,19 @@ class ReconDataModule(pl.LightningDataModule):
         return BatchStream(shapes, batch_size or self.batch_size, seed=self.seed, fixed_masks=fixed)
 
     def val_dataloader(self) -> Sequence[UnitLoader]:
-        """One loader per acceleration, in fixed units."""
-        return [self._unit_loader(self.spec.only(i)) for i in range(len(self.spec.accelerations))]
+        """One loader per acceleration, in fixed units; see `scored_passes`."""
+        return [self._unit_loader(*scored) for scored in scored_passes(self.spec, self.val_volumes)]
 
-    def _unit_loader(self, spec: MaskSpec) -> UnitLoader:
-        dataset = self._dataset(self.val_volumes, spec)
+    def _unit_loader(self, spec: MaskSpec, volumes: list[Volume]) -> UnitLoader:
+        dataset = self._dataset(volumes, spec)
         units = cut_units(dataset.items, self.batch_size)
-        costs = unit_costs(units, dataset.items, self.val_volumes)
+        costs = unit_costs(units, dataset.items, volumes)
         return UnitLoader(dataset, units, self.config.workers, costs, ranks.rank(), ranks.world_size())
 
     def _dataset(self, volumes: list[Volume], spec: MaskSpec) -> SliceDataset:
         return SliceDataset(
             volumes,
-            mask=spec.name,
-            acceleration=spec.accelerations,
-            center_fraction=spec.center_fractions,
+            mask=spec,
             protocol=self.protocol,
             transform=self.transform,
             slices=self.config.slices or None,

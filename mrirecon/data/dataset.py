@@ -11,7 +11,16 @@ from torch.utils.data import Dataset
 
 from mrirecon.data.check import check_slices
 from mrirecon.data.files import list_volumes
-from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, stored_mask, training_mask
+from mrirecon.data.masking import (
+    MaskSpec,
+    evaluation_mask,
+    mask_id,
+    named_masks,
+    sampled_center,
+    stored_mask,
+    training_mask,
+    uses_own,
+)
 from mrirecon.data.transforms import KSpaceSample, apply_mask
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
@@ -28,8 +37,9 @@ class SliceDataset(Dataset[Any]):
 
     Args:
         volumes: A folder of `.h5` files, or volumes.
-        mask: Name of the mask, or auto (by anatomy). None: nothing is undersampled but by a file's own mask.
-        acceleration: Nominal acceleration, or several.
+        mask: One of `MASK_NAMES` (see `named_masks`) or a `MaskSpec`. None: nothing is undersampled but by a file's own
+            mask.
+        acceleration: Nominal acceleration, or several; of a name.
         center_fraction: Share of fully sampled columns for each acceleration; None: 0.32 / R.
         transform: Made of the `KSpaceSample`, for example `to_image`.
         slices: First and last slice used of each volume, counted from 0, both included; None: all.
@@ -44,7 +54,7 @@ class SliceDataset(Dataset[Any]):
     def __init__(
         self,
         volumes: str | os.PathLike[str] | Sequence[Volume],
-        mask: str | None = "random",
+        mask: str | MaskSpec | None = "random",
         acceleration: float | Sequence[float] = 4,
         center_fraction: float | Sequence[float] | None = None,
         *,
@@ -58,9 +68,10 @@ class SliceDataset(Dataset[Any]):
             volumes = list_volumes(Path(volumes))
         self.volumes = list(volumes)
         self.spec: MaskSpec | None = None
-        if mask is not None:
-            name = resolve_mask_name(mask, self.volumes)
-            self.spec = MaskSpec.of(name, acceleration, center_fraction, protocol.mask_rule)
+        if isinstance(mask, MaskSpec):
+            self.spec = mask
+        elif mask is not None:
+            self.spec = named_masks(mask, self.volumes, acceleration, center_fraction, protocol.mask_rule)
         self.range_attribute = protocol.range_attribute
         self.transform = transform
         self.draw, self.targets = draw, targets
@@ -89,6 +100,10 @@ class SliceDataset(Dataset[Any]):
         """The mask that all slices of a volume are scored with."""
         return self._mask(volume, None)
 
+    def has_own_mask(self, volume: Volume) -> bool:
+        """Whether a volume is undersampled with a mask of its own."""
+        return volume.own_mask is not None if self.spec is None else uses_own(volume, self.spec)
+
     def _mask(self, volume: Volume, seed: int | Sequence[int] | None) -> Mask:
         if self.spec is None:
             return stored_mask(volume)
@@ -111,6 +126,7 @@ class SliceDataset(Dataset[Any]):
             float(mask.acceleration),
             mask.acceleration_true,
             mask_id(mask),
+            sampled_center(volume, mask),
         )
 
 

@@ -1,7 +1,9 @@
-"""What is wrong with many files: one line per bad one, at most five, and how many there are."""
+"""What is wrong with many files: one line per bad one, or per cause that many share, at most five."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from mrirecon.data.attributes import readable
 from mrirecon.data.quarantine import Found, Job, examine
 from mrirecon.errors import InputError
 from mrirecon.progress import progress
@@ -22,19 +24,39 @@ def examine_all(
         in_one_line: Show the first bad file only, and how many there are.
 
     Raises:
-        InputError: One line per bad file.
+        InputError: One line per bad file; files that share a cause share a line where they are more than five.
     """
-    faults = []
+    faults: list[tuple[str, str]] = []
     numbers = range(len(jobs))
     shown = progress(numbers, f"checking {label}", unit="files") if is_long else numbers
     for i, found in zip(shown, examine(jobs), strict=True):
         if isinstance(found, InputError):
-            faults.append(str(found))
+            name, text = readable(jobs[i].label), str(found)
+            faults.append((name if text.startswith(f"{name}: ") else "", text))
         else:
             learn(i, found)
-    if in_one_line and len(faults) > 1:
-        faults = [f"{faults[0]} ({len(faults)} of {len(jobs)} files are bad)"]
-    if len(faults) > _SHOWN:
-        faults[_SHOWN:] = [f"... {len(faults)} of {len(jobs)} files are bad"]
-    if faults:
-        raise InputError("\n".join(faults))
+    if not faults:
+        return
+    bad = f"{len(faults)} of {len(jobs)} files are bad"
+    if in_one_line:
+        raise InputError(faults[0][1] + (f" ({bad})" if len(faults) > 1 else ""))
+    lines = _lines(faults)
+    if len(lines) > _SHOWN:
+        lines[_SHOWN:] = [f"... {bad}"]
+    raise InputError("\n".join(lines))
+
+
+def _lines(faults: Sequence[tuple[str, str]]) -> list[str]:
+    """Of (name, text that begins with it): where more than five differ in their names alone, one line for all."""
+    names = defaultdict[str, list[str]](list)
+    for name, text in faults:
+        names[text.removeprefix(name)].append(name)
+    lines = []
+    for name, text in faults:
+        alike = names[text.removeprefix(name)]
+        if len(alike) <= _SHOWN or not name:
+            lines.append(text)
+        elif name == alike[0]:
+            others = f" (and {', '.join(alike[1:_SHOWN])}, {len(alike) - _SHOWN} more)"
+            lines.append(f"{name}{others}{text.removeprefix(name)}")
+    return lines

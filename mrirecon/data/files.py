@@ -17,7 +17,7 @@ def h5_files(folder: Path) -> list[Path]:
 def require_folder(folder: Path) -> None:
     """Raise an InputError unless `folder` is a directory."""
     if folder.is_file():
-        raise InputError(f"{folder} is a file; give the folder that holds the .h5 files (--data DIR)")
+        raise InputError(f"{folder} is a file; give the folder that holds the .h5 files: --data {folder.parent}")
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give a folder of fastMRI .h5 files (--data DIR), {SIMULATE}")
 

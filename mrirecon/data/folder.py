@@ -128,8 +128,7 @@ def select(
     volumes = select_volumes(volumes, config, seed, n_volumes)
     if split in ("train", "val"):
         require_targets(volumes, split)
-    note = check_volumes(volumes, config.check)
-    return volumes, [note] if note else []
+    return volumes, check_volumes(volumes, config.check, config.check_reference)
 
 
 def split_folders(root: Path, coils: str) -> dict[str, list[Path]]:

@@ -11,12 +11,25 @@ _open: OrderedDict[Path, h5py.File] = OrderedDict()
 _owner = os.getpid()
 
 
+def open_to_read(path: Path) -> h5py.File:
+    """Open a file, without a lock where that cannot be had: some file systems have none, or a writer holds it.
+
+    HDF5's variable HDF5_USE_FILE_LOCKING wins over this.
+    """
+    try:
+        return h5py.File(path, "r")  # as others open it: in one process HDF5 refuses both ways for one file
+    except OSError as error:
+        if "lock" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
 def handle(path: Path) -> h5py.File:
     """The open file of `path`, opened now if this process has not done so or has closed it since."""
     forget_those_of_the_parent()
     file = _open.pop(path, None)
     if file is None:
-        file = h5py.File(path, "r")
+        file = open_to_read(path)
     _open[path] = file
     while len(_open) > _LIMIT:
         _open.popitem(last=False)[1].close()

@@ -34,7 +34,7 @@ def check_heaps(path: Path, file: h5py.File) -> None:
 
 def _gaps(file: h5py.File, size: int) -> list[tuple[int, int]]:
     """Spans of the file outside the samples of its data sets, in order."""
-    samples = sorted((d.get_offset(), d.get_storage_size()) for d in inner_datasets(file) if d.get_offset())
+    samples = sorted((offset, d.get_storage_size()) for d in inner_datasets(file) if (offset := d.get_offset()))
     gaps, position = [], 0
     for offset, length in samples:
         if offset > position:

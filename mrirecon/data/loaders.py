@@ -1,20 +1,12 @@
 """The two ways slices reach a network: a resumable stream for training, fixed units for scoring."""
 
-import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mrirecon.data.shares import share_neighbours
 from mrirecon.data.stream import BatchStream
-
-
-def leave_signals_to_the_parent(_worker: int) -> None:
-    """Ctrl-C and a scheduler's signals reach every process of a job; a worker that died would end it unsaved."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+from mrirecon.data.workers import Batches, load_batches
 
 
 class StreamLoader:
@@ -28,21 +20,20 @@ class StreamLoader:
         self.dataset, self.stream, self.workers = dataset, stream, workers
         self.batches_done = 0
         self.sampler = stream  # where Lightning looks for set_epoch
+        self._batches: Batches | None = None
 
     def __len__(self) -> int:
         return len(self.stream)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Batches:
         self.stream.start = self.batches_done
-        return iter(
-            DataLoader(
-                self.dataset,
-                batch_sampler=self.stream,
-                num_workers=self.workers,
-                worker_init_fn=leave_signals_to_the_parent,
-                generator=torch.Generator().manual_seed(self.stream.seed),
-            )
-        )
+        self._batches = load_batches(self.dataset, self.stream, self.workers, self.stream.seed)
+        return self._batches
+
+    def close(self) -> None:
+        """End the workers of the last iteration."""
+        if self._batches is not None:
+            self._batches.close()
 
     def state_dict(self) -> dict[str, int]:
         """Where to go on."""
@@ -53,15 +44,9 @@ class StreamLoader:
         self.batches_done = state["batches_done"]
 
 
-def unit_loader(dataset: Dataset, units: Sequence[Sequence[int]], workers: int = 0) -> DataLoader:
+def load_units(dataset: Dataset, units: Sequence[Sequence[int]], workers: int = 0) -> Batches:
     """Load `units` (lists of dataset indices, one shape each) in their order, one batch per unit."""
-    return DataLoader(
-        dataset,
-        batch_sampler=[list(unit) for unit in units],
-        num_workers=workers,
-        worker_init_fn=leave_signals_to_the_parent,
-        generator=torch.Generator().manual_seed(0),
-    )
+    return load_batches(dataset, [list(unit) for unit in units], workers, seed=0)
 
 
 class UnitLoader:
@@ -71,7 +56,7 @@ class UnitLoader:
     (volume, slice). It is no `DataLoader`, so that no Trainer hands out its units a second time.
 
     Args:
-        dataset, units, workers: As for `unit_loader`.
+        dataset, units, workers: As for `load_units`.
         costs: Of each unit, in any measure.
         rank, world_size: Which of how many processes.
     """
@@ -94,5 +79,5 @@ class UnitLoader:
     def __len__(self) -> int:
         return len(self.units)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(unit_loader(self.dataset, self.units, self.workers))
+    def __iter__(self) -> Batches:
+        return load_units(self.dataset, self.units, self.workers)

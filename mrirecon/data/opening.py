@@ -8,9 +8,10 @@ from pathlib import Path
 import h5py
 
 from mrirecon.data.attributes import readable
-from mrirecon.data.handles import close
+from mrirecon.data.handles import close, open_to_read
 from mrirecon.data.heaps import check_heaps
 from mrirecon.errors import InputError
+from mrirecon.refusals import why_unread
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -26,6 +27,8 @@ def reading(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"{name}: there is no memory to read it; free some, or copy the file again") from error
     except (Exception, SystemError) as error:  # a damaged file makes h5py raise anything
+        if refused := why_unread(error):
+            raise InputError(f"{name}: {refused}") from error
         reason = readable(" ".join(str(error).split())).strip("'")[:200]
         raise InputError(f"{name}: damaged, HDF5 says: {reason or type(error).__name__}; copy it again") from error
 
@@ -71,7 +74,7 @@ def _require_hdf5(path: Path) -> None:
 
 def _open(path: Path) -> h5py.File:
     try:
-        return h5py.File(path, "r")
+        return open_to_read(path)
     except OSError as error:
         if "truncated" in str(error):
             raise InputError(f"is truncated ({path.stat().st_size} bytes are there); copy it again") from None

@@ -10,12 +10,13 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
+from mrirecon import ranks
 from mrirecon.data.handles import forget_those_of_the_parent
 from mrirecon.data.limits import GIB
 from mrirecon.errors import InputError, WorkFailedError
@@ -31,6 +32,7 @@ class Patience(NamedTuple):
     waiting_s: float  # on the wall, for a disk that is slow
 
 
+_MOST_CHILDREN, _MOST_BYTES, _JOBS_WORTH_A_CHILD = 4, 8 * GIB, 32
 STRUCTURE = Patience(5, 30)
 SAMPLES = Patience(60, 60)
 
@@ -53,12 +55,29 @@ class Job:
     memory_bytes: int = GIB
 
 
-def examine(jobs: Sequence[Job]) -> Iterator[Found | InputError]:
-    """What was found of each job, in order; one child does all of them, after its death the next one goes on.
+def examine(jobs: Sequence[Job]) -> Generator[Found | InputError, None, None]:
+    """What was found of each job, in order.
+
+    One child does all of them, after its death the next one goes on. Many jobs are dealt out to a few children that
+    work at the same time, as a file server takes longer to answer than HDF5 to read.
 
     Raises:
         WorkFailedError: No process can be started.
     """
+    n = _n_children(jobs)
+    with ExitStack() as stack:
+        children = [stack.enter_context(closing(_one_by_one(jobs[k::n]))) for k in range(n)]
+        for i in range(len(jobs)):
+            yield next(children[i % n])
+
+
+def _n_children(jobs: Sequence[Job]) -> int:
+    """More than one where that is worth its start and all may take the memory they are allowed."""
+    room = _MOST_BYTES // max((job.memory_bytes for job in jobs), default=1)
+    return max(1, min(_MOST_CHILDREN // ranks.world_size(), room, len(jobs) // _JOBS_WORTH_A_CHILD))
+
+
+def _one_by_one(jobs: Sequence[Job]) -> Generator[Found | InputError, None, None]:
     done = 0
     while done < len(jobs):
         with _child(jobs[done:]) as (process, answers):
@@ -133,7 +152,7 @@ def _fork() -> int:
 def _work(jobs: Sequence[Job], source: int, sink: int) -> NoReturn:
     """The child's whole life; it never returns into the caller's code, nor flushes what the caller had printed."""
     try:
-        os.close(source)  # so that writing fails once the parent is gone
+        os.close(source)  # so that writing fails once the parent, and children born later, are gone
         _prepare()
         forget_those_of_the_parent()
         used = _data_bytes()

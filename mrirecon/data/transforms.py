@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mrirecon.models.normunet import standardise
 from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
-from mrirecon.physics.masks import center_run
 
 _MAX_CENTER = 32  # columns; more make sensitivity maps no better, only noisier
 CLAMP = 6.0  # fastMRI's U-Net sees values within 6 standard deviations
@@ -25,6 +25,7 @@ class KSpaceSample(NamedTuple):
     acceleration: float  # nominal
     acceleration_true: float  # over the measured columns
     mask_id: str
+    n_center: int  # fully sampled central columns
 
 
 class ImageSample(NamedTuple):
@@ -57,24 +58,24 @@ def zero_filled(masked_kspace: Tensor, shape: tuple[int, int]) -> Tensor:
     return images.squeeze(-3).abs() if images.shape[-3] == 1 else rss(images)
 
 
-def combined_image(masked_kspace: Tensor, mask: Tensor, shape: tuple[int, int]) -> Tensor:
+def combined_image(masked_kspace: Tensor, n_center: int, shape: tuple[int, int]) -> Tensor:
     """Complex image `shape` of k-space `(coils, height, width)`, its magnitude about the RSS, its phase the object's.
 
-    Coils are combined with sensitivity maps from the fully sampled centre of `mask` `(width,)`.
+    Coils are combined with sensitivity maps from the `n_center` fully sampled central columns.
     """
     images = ifft2c(masked_kspace)
     if len(images) > 1:
-        smaps = low_resolution_smaps(masked_kspace, min(center_run(mask), _MAX_CENTER))
+        smaps = low_resolution_smaps(masked_kspace, min(n_center, _MAX_CENTER))
         images = combine_coils(images, smaps).unsqueeze(0)
     return center_fit(images, shape).squeeze(0)
 
 
 def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of one image, computed in double; of a constant one 1."""
+    """Mean and unbiased standard deviation of one image, computed in double; of a constant one 0."""
     values = image.double()
     mean = values.mean()
     is_constant = bool(values.amax() == values.amin())
-    std = torch.ones_like(mean) if is_constant else values.std()
+    std = torch.zeros_like(mean) if is_constant else values.std()
     return mean.to(image.dtype), std.to(image.dtype)
 
 
@@ -98,7 +99,7 @@ def to_image(sample: KSpaceSample) -> ImageSample:
 
 def to_complex_image(sample: KSpaceSample) -> ImageSample:
     """`to_image`, with the coil-combined complex image beside the magnitude."""
-    combined = combined_image(sample.masked_kspace, sample.mask, sample.crop_shape)
+    combined = combined_image(sample.masked_kspace, sample.n_center, sample.crop_shape)
     return to_image(sample)._replace(combined=combined)
 
 
@@ -111,13 +112,13 @@ def to_device(batch: ImageSample, device: torch.device) -> ImageSample:
 
 
 def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
-    """`(image - mean) / std`, clamped to 6 standard deviations.
+    """`(image - mean) / std`, clamped to 6 standard deviations; 0 everywhere where `std` is 0.
 
     `image` is `(..., h, w)`; `mean` and `std` have its leading dimensions or none. The target is
     normalised with the statistics of the input. fastMRI adds 1e-11 to `std`; here nothing is added,
     as k-space scales are arbitrary.
     """
-    return ((image - _per_image(mean, image)) / _per_image(std, image)).clamp(-CLAMP, CLAMP)
+    return standardise(image, _per_image(mean, image), _per_image(std, image)).clamp(-CLAMP, CLAMP)
 
 
 def scored_target(sample: ImageSample, clamped: bool) -> Tensor:

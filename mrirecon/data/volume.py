@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from mrirecon.data.agreement import Disagreement
 from mrirecon.data.facts import Facts
 from mrirecon.data.handles import handle
 from mrirecon.data.header import Header
 from mrirecon.data.layout import complex_parts, read_facts
 from mrirecon.data.links import find_dataset
 from mrirecon.data.opening import reading
+from mrirecon.data.sampling import Sampling, measured_positions
 from mrirecon.data.values import require_sound
 from mrirecon.errors import InputError
+
+Seen = Callable[[int, np.ndarray], None]  # gets the number of a slice and its values
 
 
 class Volume:
@@ -35,6 +39,7 @@ class Volume:
         self.path = Path(path)
         self.name = self.path.name if root is None else self.path.relative_to(root).as_posix()
         self.n_searched = 0  # slices that were searched for NaN and had none
+        self.disagreement: Disagreement | None = None  # of k-space and reference, as far as a check has found one
 
     def __repr__(self) -> str:
         return f"Volume({self.name!r})"
@@ -110,13 +115,62 @@ class Volume:
 
     @property
     def file_mask(self) -> np.ndarray | None:
-        """Columns `(width,)` kept by the file's own mask, or None."""
+        """Columns `(width,)` kept by the data set `mask` of the file, or None."""
         return self.facts.file_mask
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """Which positions of k-space hold samples; reads slices, see `search_sampling`."""
+        return self.search_sampling()
+
+    def search_sampling(self, seen: Seen = lambda _i, _values: None, read_all: bool = False) -> Sampling:
+        """Which positions hold samples, from the middle slice and, where that has gaps, all others.
+
+        One slice is enough where it has no gaps, or where the file's mask says what they are.
+
+        Args:
+            seen: Called with each slice that was read.
+            read_all: Read the slices that are not needed too, in search of values that cannot be used.
+
+        Raises:
+            InputError: A slice cannot be read, holds NaN, infinity or huge values, or all k-space is 0.
+        """
+        middle = self.n_slices // 2
+        measured = np.zeros(self.shape[-2:], dtype=bool)
+        sampling, is_known = Sampling.of(measured), False
+        for i in sorted(range(self.n_slices), key=lambda i: abs(i - middle)):
+            kspace = self.kspace(i)
+            if not is_known:
+                measured |= measured_positions(kspace)
+                sampling = Sampling.of(measured)
+                is_known = not sampling.is_empty and (not sampling.has_gaps or self.file_mask is not None)
+            seen(i, kspace)
+            if is_known and not read_all:
+                break
+        if sampling.is_empty:
+            raise InputError(f"{self.name}: its k-space is 0 everywhere; copy or export it again, or remove the file")
+        return sampling
+
+    @property
+    def is_full(self) -> bool:
+        """K-space has no gaps, whatever mask the file may hold: any mask can be applied to it."""
+        return not self.sampling.has_gaps
+
+    @property
+    def own_mask(self) -> np.ndarray | None:
+        """Columns `(width,)` that the file's mask keeps or, without one, that gaps in k-space leave; None: neither."""
+        if self.file_mask is not None:
+            return self.file_mask
+        return self.sampling.columns if self.sampling.has_gaps else None
 
     @property
     def acquired(self) -> slice:
-        """The columns that were measured; the others are zero padding."""
-        return self.header.acquired(self.shape[-1])
+        """The columns that a full scan has; the others are zero padding, by the header or by their zeros."""
+        acquired = self.header.acquired(self.shape[-1])
+        if self.own_mask is not None:  # columns at the edge may be empty because the mask drops them
+            return acquired
+        run = self.sampling.measured_run
+        return slice(max(acquired.start, run.start), min(acquired.stop, run.stop))
 
     @property
     def has_target(self) -> bool:
@@ -128,18 +182,19 @@ class Volume:
         """Maximum of the stored reference over all slices, whichever are selected; 0 without a reference."""
         if self.facts.target_key is None:
             return 0.0
-        return self.search_target(lambda: None)
+        return self.search_target()
 
-    def search_target(self, seen: Callable[[], None]) -> float:
-        """The maximum of the reference, of which every slice is read; `seen` is called after each.
+    def search_target(self, seen: Seen = lambda _i, _values: None) -> float:
+        """The maximum of the reference, of which every slice is read; `seen` is called with each.
 
         Raises:
             InputError: It cannot be read, holds NaN, infinity or huge values, or has no positive value.
         """
         largest = 0.0
         for i in range(self.n_slices):
-            largest = max(largest, float(self.target(i).max()))
-            seen()
+            target = self.target(i)
+            largest = max(largest, float(target.max()))
+            seen(i, target)
         if largest <= 0:
             raise InputError(f"{self.name}: {self.facts.target_key} has no positive value; write it anew or remove it")
         return largest

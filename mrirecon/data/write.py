@@ -1,7 +1,9 @@
-"""Write one volume in the fastMRI layout."""
+"""Write HDF5 files whole or not at all, and volumes in the fastMRI layout."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 import h5py
@@ -45,12 +47,26 @@ def write_volume(
     if "reconstruction_rss" in datasets:
         reference = np.asarray(datasets["reconstruction_rss"], dtype=np.float32)
         about |= {"max": float(reference.max()), "norm": float(np.linalg.norm(reference.astype(np.float64)))}
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.create_dataset("kspace", data=np.asarray(kspace, dtype=np.complex64))
         file.create_dataset("ismrmrd_header", data=header.to_xml(), dtype=h5py.string_dtype())
         for name, values in datasets.items():
             file.create_dataset(name, data=_single_precision(np.asarray(values)))
         file.attrs.update(about | dict(attrs or {}))
+
+
+@contextmanager
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Yield an HDF5 file in memory, which then is written to `path` whole or not at all.
+
+    Raises:
+        OSError: It cannot be written there.
+    """
+    content = BytesIO()  # HDF5 does not survive a full disk: it may crash when the file is closed
+    with h5py.File(content, "w") as file:
+        yield file
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _check(kspace: np.ndarray, datasets: Mapping[str, np.ndarray]) -> None:

@@ -65,7 +65,7 @@ def read_results(path: Path) -> list[VolumeResult]:
             if missing:
                 raise KeyError(missing[0])
             return [_result(row) for row in reader]
-    except (OSError, csv.Error, KeyError, ValueError, TypeError) as error:
+    except (csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a table of `mrirecon evaluate` ({error}); evaluate again") from None
 
 
@@ -84,7 +84,7 @@ def by_volume(results: Iterable[VolumeResult]) -> dict[tuple[str, float], list[V
 
 def acceleration_label(acceleration: float) -> str:
     """The nominal acceleration in words: `4`, or undeclared for NaN."""
-    return UNDECLARED if math.isnan(acceleration) else f"{acceleration:g}"
+    return UNDECLARED if math.isnan(acceleration) else f"{acceleration:.3g}"
 
 
 def _result(row: dict[str, str]) -> VolumeResult:

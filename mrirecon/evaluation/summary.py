@@ -8,14 +8,14 @@ from typing import Any
 
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.results import VolumeResult, acceleration_label, by_volume, group_by
-from mrirecon.evaluation.stats import bootstrap_ci
+from mrirecon.evaluation.stats import BETTER_IS, bootstrap_ci
 
 Value = Callable[[VolumeResult], float]
-METRICS = ("ssim", "psnr", "nmse")
+METRICS = tuple(name for name in BETTER_IS if name != "loss")
 LEVEL = 0.95
 _GROUPS: dict[str, Callable[[VolumeResult], str]] = {
     "by_acquisition": lambda r: r.acquisition,
-    "by_acceleration": lambda r: acceleration_label(r.acceleration),
+    "by_acceleration": lambda r: acceleration_label(round(r.acceleration) if r.mask == "file" else r.acceleration),
     "by_origin": lambda r: r.origin,
 }
 

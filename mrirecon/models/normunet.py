@@ -64,7 +64,7 @@ class NormUNet(nn.Module):
     def _standardised(self, image: Tensor, n_parts: int) -> Tensor:
         parts = image.unflatten(1, (n_parts, -1))
         mean, std = _statistics(parts)
-        normalised = ((parts - mean) / std).flatten(1, 2)
+        normalised = standardise(parts, mean, std).flatten(1, 2)
         height, width = image.shape[-2:]
         top, bottom = _padding(height)
         left, right = _padding(width)
@@ -73,12 +73,21 @@ class NormUNet(nn.Module):
         return (output.unflatten(1, (n_parts, -1)) * std + mean).flatten(1, 2)
 
 
+def standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """`(values - mean) / std`, and 0 where `std` is 0: a constant image has no scale to measure differences in.
+
+    Undone by `* std + mean`, which gives a constant image back whatever the network made of the zeros, as fastMRI's
+    chain does for an empty slice.
+    """
+    return (values - mean) / torch.where(std > 0, std, torch.inf)
+
+
 def _statistics(parts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation over the last three axes, computed in double; of a constant one 1."""
+    """Mean and unbiased standard deviation over the last three axes, computed in double; of a constant one 0."""
     values = parts.double().flatten(2)
     mean, std = values.mean(2), values.std(2)
     constant = values.amax(2) == values.amin(2)
-    std = torch.where(constant, torch.ones_like(std), std)
+    std = torch.where(constant, torch.zeros_like(std), std)  # not what rounding leaves
     return tuple(x.to(parts.dtype)[..., None, None, None] for x in (mean, std))  # type: ignore[return-value]
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrirecon.models.norms import InstanceNorm, InstanceNormLeakyReLU
-from mrirecon.models.normunet import NormUNet
+from mrirecon.models.normunet import NormUNet, standardise
 from mrirecon.models.unet import UNet
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -46,7 +46,7 @@ def run_normunet(model: NormUNet, parts: Tensor) -> Tensor:
     mean, std = statistics(parts)
     height, width = parts.shape[-2:]
     (top, bottom), (left, right) = _padding(height), _padding(width)
-    padded = F.pad((parts - mean) / std, (left, right, top, bottom))
+    padded = F.pad(standardise(parts, mean, std), (left, right, top, bottom))
     output = run_unet(model.unet, padded)
     rows, columns = torch.arange(height) + top, torch.arange(width) + left
     output = output.index_select(-2, rows.to(output.device)).index_select(-1, columns.to(output.device))
@@ -56,12 +56,12 @@ def run_normunet(model: NormUNet, parts: Tensor) -> Tensor:
 def statistics(image: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation over height and width, which stay as axes of length 1.
 
-    Computed in double; the deviation of a constant image is 1.
+    Computed in double; the deviation of a constant image is 0.
     """
     values = image.double()
     mean, std = values.mean((-2, -1), keepdim=True), values.std((-2, -1), keepdim=True)
     is_constant = values.amax((-2, -1), keepdim=True) == values.amin((-2, -1), keepdim=True)
-    std = torch.where(is_constant, torch.ones_like(std), std)
+    std = torch.where(is_constant, torch.zeros_like(std), std)
     return mean.to(image.dtype), std.to(image.dtype)
 
 

@@ -8,6 +8,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.report.card_scores import scores
 from mrirecon.report.markdown import counts, escaped, in_words, safe_name, table
+from mrirecon.report.numbers import masks_in_words
 from mrirecon.report.run_files import read_json, slices_per_step
 from mrirecon.report.snippets import snippet
 from mrirecon.runs import RunFolder
@@ -40,6 +41,7 @@ class CardFacts:
     checked_on: str
     data: Mapping[str, Any] | None  # counts of the training data, where it could be read
     made_with: Mapping[str, Any]  # provenance of the export
+    step: int | None = None  # of the checkpoint, where it is known
 
 
 def model_card(facts: CardFacts) -> str:
@@ -56,7 +58,13 @@ def model_card(facts: CardFacts) -> str:
         "Use": _use(facts),
         "Data": _data(facts, trained, recorded),
         "Recipe": _recipe(trained, recorded),
-        "Scores": scores(facts.run, facts.checkpoint, recorded.get("protocol", safe_name(trained.protocol))),
+        "Scores": scores(
+            facts.run,
+            facts.checkpoint,
+            recorded.get("protocol", safe_name(trained.protocol)),
+            trained.monitor,
+            facts.step,
+        ),
         "Limits": _limits(facts, trained, recorded),
         "Provenance": _provenance(facts, recorded),
     }
@@ -120,8 +128,17 @@ def _recipe(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
             f"precision {recorded.get('precision', safe_name(trained.precision))}",
             f"- averaged weights: {'none' if average.name == 'none' else in_words(asdict(average))}",
             f"- seed: {trained.seed}",
+            *_begun(trained, recorded),
         ]
     )
+
+
+def _begun(trained: TrainConfig, recorded: Mapping[str, Any]) -> list[str]:
+    """What else the network owes its weights to, where there is anything."""
+    given = recorded.get("weights") or {}
+    kind, sha256 = given.get("kind", _UNKNOWN), given.get("sha256", _UNKNOWN)
+    lines = [f"- began with given weights ({kind}), SHA-256 {sha256}"] if given or trained.weights else []
+    return lines + ([f"- frozen: {' '.join(escaped(trained.freeze))}"] if trained.freeze else [])
 
 
 def _limits(facts: CardFacts, trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
@@ -152,12 +169,9 @@ def _versions(source: Mapping[str, Any]) -> str:
 
 
 def _masks(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
-    masks = recorded.get("masks") or {}
-    name = masks.get("name", safe_name(trained.data.mask))
-    accelerations = masks.get("accelerations", trained.data.acceleration)
-    fractions = masks.get("center_fractions", trained.data.center_fraction) or [None] * len(accelerations)
-    pairs = [
-        f"{r:g}x" + ("" if f is None else f" (center fraction {f:g})")
-        for r, f in zip(accelerations, fractions, strict=False)
-    ]
-    return f"{name}, {', '.join(pairs)}"
+    asked = {
+        "name": safe_name(trained.data.mask),
+        "accelerations": trained.data.acceleration,
+        "center_fractions": trained.data.center_fraction,
+    }
+    return masks_in_words(asked | (recorded.get("masks") or {}))

@@ -1,8 +1,9 @@
 """What a run scored: in its training, and in every evaluation of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mrirecon.evaluation.stats import goodness
 from mrirecon.report.markdown import escaped, table
 from mrirecon.report.run_files import read_json, read_rows
 from mrirecon.runs import RunFolder
@@ -10,19 +11,29 @@ from mrirecon.runs import RunFolder
 _METRICS = {"ssim": ".4f", "psnr": ".2f", "nmse": ".4f"}
 
 
-def scores(run: RunFolder, checkpoint: str, protocol: str) -> str:
+def scores(run: RunFolder, checkpoint: str, protocol: str, monitor: str, step: int | None) -> str:
     """The validation of a checkpoint (best or last) and a table of all evaluations, in Markdown.
 
-    `protocol` is that of the validation.
+    Args:
+        run: Its folder.
+        checkpoint: Which one.
+        protocol: Of the validation.
+        monitor: The score by which `best` was chosen.
+        step: Of the checkpoint; None: not known.
     """
-    return "\n\n".join([_validation(run, checkpoint, protocol), _evaluations(run)])
-
-
-def _validation(run: RunFolder, checkpoint: str, protocol: str) -> str:
     rows = [row for row in read_rows(run.curves) if row.get("val_ssim")]
+    return "\n\n".join([_validation(rows, checkpoint, protocol, monitor, step), _evaluations(run)])
+
+
+def _validation(
+    rows: Sequence[Mapping[str, str]], checkpoint: str, protocol: str, monitor: str, step: int | None
+) -> str:
+    if step is not None:
+        rows = [row for row in rows if int(row["step"]) == step]
     if not rows:
         return "No validation is recorded."
-    row = max(rows, key=lambda r: float(r["val_ssim"])) if checkpoint == "best" else rows[-1]
+    is_best = checkpoint == "best"
+    row = max(rows, key=lambda r: goodness(monitor, float(r[f"val_{monitor}"]))) if is_best else rows[-1]
     scores = ", ".join(f"{m.upper()} {float(row[f'val_{m}']):{digits}}" for m, digits in _METRICS.items())
     return f"Validation in training, {checkpoint} (step {escaped(row['step'])}), {protocol}: {scores}."
 

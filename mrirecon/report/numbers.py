@@ -51,6 +51,21 @@ def size(n_bytes: float | None) -> str:
     return f"{n_bytes:g} B"
 
 
+def masks_in_words(masks: Mapping[str, Any]) -> str:
+    """What volumes are undersampled with, as `masks_used` records it: `random, 4x (center fraction 0.08)`."""
+    own = masks.get("own")
+    range_of_own = " to ".join(dict.fromkeys(f"{r:.2f}x" for r in own["acceleration_true"])) if own else ""
+    if own and own["volumes"] == own["of"]:
+        return f"the files' own, true {range_of_own}"
+    fractions = masks.get("center_fractions") or [None] * len(masks["accelerations"])
+    pairs = [
+        f"{r:g}x" + ("" if f is None else f" (center fraction {f:g})")
+        for r, f in zip(masks["accelerations"], fractions, strict=False)
+    ]
+    drawn = f"{masks['name']}, {' or '.join(pairs)}"
+    return f"{drawn}; the own masks of {own['volumes']} of {own['of']} files, true {range_of_own}" if own else drawn
+
+
 def capital(text: str) -> str:
     """The text with a first letter as sentences have it."""
     return text[:1].upper() + text[1:]

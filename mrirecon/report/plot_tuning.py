@@ -11,6 +11,7 @@ from mrirecon.report.cell_styles import CellStyle
 from mrirecon.report.drawing import INK, spread_axis
 from mrirecon.report.panel_grid import draw_panels
 
+_OF_OBJECTIVE = {"ssim": "1 − SSIM", "psnr": "RMSE / peak (PSNR)", "nmse": "NMSE"}
 _DIVERGED_AT = 0.97  # height in the axes, since the loss has no number
 _MARKS = (
     ("trial", {"color": INK, "marker": "o", "markerfacecolor": "none", "linestyle": "", "markersize": 4}),
@@ -69,7 +70,7 @@ def draw_best_of_k(study: Mapping[str, Any]) -> Figure:
         cells,
         draw,
         xlabel="tuning trials k",
-        ylabel="expected best loss",
+        ylabel=f"expected best {_OF_OBJECTIVE.get(study.get('objective', ''), 'loss')}",
         why_not="No expected best of k: no cell has finished tuning.",
         finish=lambda axes: spread_axis(axes.yaxis, [loss for cell in cells for _, loss in _best_of_k(cell)]),
     )

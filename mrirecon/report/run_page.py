@@ -7,12 +7,14 @@ from typing import Any
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
+from mrirecon.evaluation.stats import BETTER_IS, goodness
 from mrirecon.files import write_text
 from mrirecon.report.drawing import NothingToDrawError, as_svg
 from mrirecon.report.example_images import data_uri
 from mrirecon.report.html import render
 from mrirecon.report.html_table import Table, pairs
 from mrirecon.report.markdown import name_of
+from mrirecon.report.numbers import DIGITS
 from mrirecon.report.page import Drawn
 from mrirecon.report.run_curves import column, draw_run_curves
 from mrirecon.report.run_files import read_json, read_rows, slices_per_step
@@ -51,7 +53,7 @@ def write_run_page(run: RunFolder, path: Path) -> None:
     parts = {
         "name": run.name,
         "setting": _setting(run),
-        "verdict": [_validation(rows), *(f"{e.name}: {e.words}" for e in found)],
+        "verdict": [_validation(rows, run), *(f"{e.name}: {e.words}" for e in found)],
         "curves": _curves(rows),
         "evaluations": found,
         "pictures": _pictures(sorted(run.figures.glob("*.png"))),
@@ -80,15 +82,22 @@ def _setting(run: RunFolder) -> str:
     return "; ".join(parts)
 
 
-def _validation(rows: list[dict[str, str]]) -> str:
-    steps, values = column(rows, "val_ssim")
+def _validation(rows: list[dict[str, str]], run: RunFolder) -> str:
+    """The score by which the run chose its best checkpoint; SSIM where the configuration cannot be read."""
+    try:
+        monitor = load(TrainConfig, run.config).monitor
+    except InputError:
+        monitor = "ssim"
+    monitor = monitor if monitor in BETTER_IS else "ssim"
+    steps, values = column(rows, f"val_{monitor}")
     if not values:
         return "No validation is recorded."
-    best = max(range(len(values)), key=values.__getitem__)
+    name, digits = ("loss" if monitor == "loss" else monitor.upper()), DIGITS.get(monitor, ".4g")
+    best = max(range(len(values)), key=lambda i: goodness(monitor, values[i]))
     if best == len(values) - 1:
-        return f"Validation SSIM: {values[best]:.4f}, at its best at the last validation, step {steps[best]:g}."
-    last = f"{values[-1]:.4f} at the last, step {steps[-1]:g}"
-    return f"Validation SSIM: {values[best]:.4f} at best, step {steps[best]:g}; {last}."
+        return f"Validation {name}: {values[best]:{digits}}, at its best at the last validation, step {steps[best]:g}."
+    last = f"{values[-1]:{digits}} at the last, step {steps[-1]:g}"
+    return f"Validation {name}: {values[best]:{digits}} at best, step {steps[best]:g}; {last}."
 
 
 def _curves(rows: list[dict[str, str]]) -> Drawn:

@@ -12,6 +12,9 @@ from scipy import ndimage
 from mrirecon.data.limits import n_bytes, require_room
 from mrirecon.errors import InputError
 
+_FEW_VALUES = 32  # in every second voxel along each axis
+_MANY = 0.01  # share of the voxels
+
 
 @dataclass(frozen=True)
 class MagnitudeSource:
@@ -22,7 +25,7 @@ class MagnitudeSource:
     voxel_mm: np.ndarray  # (3,)
     start_mm: np.ndarray  # (3,) position of the first voxel
     patient_id: str
-    n_frames: int = 1  # of the file; the first one is used
+    notes: tuple[str, ...] = ()  # what is odd about the file
     axis: int = 2  # across which slabs are cut
 
     @property
@@ -54,11 +57,15 @@ class MagnitudeSource:
         return min(1.5, room), min(6.0, room)
 
 
-def load_magnitude(path: str) -> MagnitudeSource:
-    """Read a NIfTI volume; of a 4-D file the first frame.
+def load_magnitude(path: str, frame: int | None = None) -> MagnitudeSource:
+    """Read a NIfTI volume.
+
+    Args:
+        path: The file.
+        frame: Which volume of a series (x, y, z, t), counted from 0; None: the file holds one.
 
     Raises:
-        InputError: Not there, not NIfTI, not a volume, or empty.
+        InputError: Not there, not NIfTI, not one volume of magnitudes, or empty.
     """
     import nibabel
 
@@ -74,25 +81,62 @@ def load_magnitude(path: str) -> MagnitudeSource:
     except Exception as error:  # a damaged file makes nibabel, gzip and zlib raise anything
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(f"{path} cannot be read as NIfTI ({reason}); --from takes .nii or .nii.gz files") from error
-    n_frames = int(np.prod(values.shape[3:]))
-    values = _first_frame(values, path)
+    values = _magnitudes(_frame(values, path, frame), path)
+    notes = tuple(f"{path}: {note}" for note in _oddities(values))
     voxel = np.array(image.header.get_zooms()[:3], dtype=float)
+    if not (np.isfinite(voxel) & (voxel > 0)).all():
+        sizes = " x ".join(f"{size:g}" for size in voxel)
+        raise InputError(f"{path} has voxels of {sizes} mm; --from needs a volume that knows their size")
     center = (np.array(values.shape) - 1) / 2
     values, cover = _object_only(values, path)
     name = Path(path).name.removesuffix(".gz").removesuffix(".nii")
-    return MagnitudeSource(values, cover, voxel, -center * voxel, f"{name}-{crc32(values.tobytes()):08x}", n_frames)
+    return MagnitudeSource(values, cover, voxel, -center * voxel, f"{name}-{crc32(values.tobytes()):08x}", notes)
 
 
-def _first_frame(values: np.ndarray, path: str) -> np.ndarray:
-    while values.ndim > 3:
-        values = values[..., 0]
-    if values.ndim != 3 or min(values.shape) < 8:
-        raise InputError(f"{path} has shape {values.shape}; --from needs a volume of at least 8 voxels on each axis")
-    if np.iscomplexobj(values) or not np.isfinite(values).all():
+def _frame(values: np.ndarray, path: str, frame: int | None) -> np.ndarray:
+    """The volume that is meant; axes of length 1 behind the third count for nothing."""
+    shape, series = values.shape, [n for n in values.shape[3:] if n > 1]
+    values = values.reshape(*shape[:3], *series)
+    if values.ndim == 3 and frame in (None, 0):
+        return values
+    if values.ndim == 4 and frame is not None and 0 <= frame < series[0]:
+        return values[..., frame]
+    last = f"--frame 0 to --frame {series[0] - 1}" if len(series) == 1 else ""
+    if frame is None and last:
+        raise InputError(f"{path} has shape {shape}, a series of {series[0]} volumes; choose one: {last}")
+    if frame is not None and len(series) < 2 and values.ndim >= 3:
         raise InputError(
-            f"{path} holds {values.dtype} values, some perhaps NaN; --from needs a finite magnitude volume"
+            f"--frame {frame} of {path}, which has shape {shape}; {f'give {last}' if last else 'leave it out'}"
+        )
+    raise InputError(
+        f"{path} has shape {shape}; --from takes one volume (x, y, z), or a series (x, y, z, t) with --frame: "
+        "cut one out of it, and save it as a file"
+    )
+
+
+def _magnitudes(values: np.ndarray, path: str) -> np.ndarray:
+    if min(values.shape) < 8:
+        raise InputError(f"{path} has shape {values.shape}; --from needs a volume of at least 8 voxels on each axis")
+    if values.dtype.kind not in "fiub":
+        kind = "colours" if values.dtype.names else f"{values.dtype} values"
+        raise InputError(f"{path} holds {kind}; --from needs magnitudes: one real number for each voxel")
+    if n_bad := int(values.size - np.isfinite(values).sum()):
+        raise InputError(
+            f"{path} holds NaN or infinity in {n_bad} of {values.size} voxels; --from needs finite magnitudes: "
+            "set them to 0"
         )
     return values.astype(np.float32)
+
+
+def _oddities(values: np.ndarray) -> list[str]:
+    """What a magnitude image of a scanner is not, though images can be made of it."""
+    notes = []
+    n_values = len(np.unique(values[::2, ::2, ::2]))
+    if 1 < n_values <= _FEW_VALUES:
+        notes.append(f"only {n_values} different values, as labels have; the images will show flat regions")
+    if (below := float((values < 0).mean())) > _MANY:
+        notes.append(f"{below:.0%} of the voxels are negative, which magnitudes are not, and count as 0")
+    return notes
 
 
 def _object_only(values: np.ndarray, path: str) -> tuple[np.ndarray, np.ndarray]:

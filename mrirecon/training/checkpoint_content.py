@@ -47,11 +47,16 @@ def require_sound(state: Any) -> None:
         if tensor.untyped_storage().nbytes() < tensor.nbytes:
             raise ValueError(f"a tensor of shape {tuple(tensor.shape)} claims more than it holds")
     for name in _WEIGHTS:
-        for tensor in _tensors(state.get(name)):
-            if tensor.is_complex():
-                raise ValueError(f"{name} has complex numbers, which no network here has")
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} has NaN or infinity, which no training saves")
+        require_weights(name, state.get(name))
+
+
+def require_weights(name: str, content: Any) -> None:
+    """Raise a ValueError for complex numbers, NaN or infinity among tensors that are called `name`."""
+    for tensor in _tensors(content):
+        if tensor.is_complex():
+            raise ValueError(f"{name} has complex numbers, which no network here has")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} has NaN or infinity, which no training saves")
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ import torch
 
 from mrirecon.errors import InputError
 from mrirecon.files import write_text
+from mrirecon.refusals import why_unread
 from mrirecon.training.checkpoint_content import require_archive, require_sound
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -87,21 +88,31 @@ def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{checkpoint} {_why_not(error)}") from None
+        if refused := why_unread(error):
+            raise InputError(f"{checkpoint}: {refused}") from None
+        advice = "take the weights.safetensors of the run, or train again"
+        raise InputError(f"{checkpoint} {why_not(error, 'no checkpoint of a training', advice)}") from None
     return state
 
 
-def _why_not(error: Exception) -> str:
-    """In our words where torch says at length how to load a stranger's code all the same."""
+def why_not(error: Exception, else_it_is: str, advice: str) -> str:
+    """What is wrong with a file, in our words where torch says at length how to load a stranger's code all the same.
+
+    Args:
+        error: What came when it was opened.
+        else_it_is: What it is if it is not damaged.
+        advice: What to do where it holds more than plain values and tensors.
+    """
     reason = " ".join(str(error).split())[:200]
     if type(error).__name__ == "UnpicklingError":  # of a module that nothing here imports
         if foreign := re.search(r"\bGLOBAL (\S+)", str(error)):
             return (
-                f"holds {foreign[1]}, not tensors and plain values alone: it may run code and was not loaded; "
-                "take the weights.safetensors of the run, or train again"
+                f"holds {foreign[1]}, not tensors and plain values alone: it may run code and was not loaded; {advice}"
             )
         reason = "no pickle of tensors and plain values"
-    return f"is damaged or no checkpoint of a training ({type(error).__name__}: {reason})"
+    if "TorchScript" in reason:
+        reason = "a program of TorchScript"
+    return f"is damaged or {else_it_is} ({type(error).__name__}: {reason})"
 
 
 def sound_digest(checkpoint: Path) -> str | None:
@@ -115,6 +126,8 @@ def sound_digest(checkpoint: Path) -> str | None:
             load_checkpoint(checkpoint)
         with checkpoint.open("rb") as handle:
             found = digest_of(handle)
+    except PermissionError:  # it may be sound
+        raise
     except (InputError, OSError):
         return None
     return found if accepted is None or found in accepted else None

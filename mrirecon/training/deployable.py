@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mrirecon.data.transforms import CLAMP
-from mrirecon.models.normunet import NormUNet
+from mrirecon.models.normunet import NormUNet, standardise
 from mrirecon.models.traceable import magnitude, plain_norms, run_normunet, run_unet, smallest_size, statistics
 from mrirecon.models.unet import UNet
 from mrirecon.training.prediction import sees_complex
@@ -43,7 +43,7 @@ class MagnitudeUNet(Deployable):
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct magnitudes `(batch, height, width)`."""
         mean, std = statistics(image)
-        normalized = ((image - mean) / std).clamp(-CLAMP, CLAMP)
+        normalized = standardise(image, mean, std).clamp(-CLAMP, CLAMP)
         return run_unet(self.model, normalized.unsqueeze(1)).squeeze(1) * std + mean
 
 
@@ -56,10 +56,12 @@ class ComplexUNet(Deployable):
     def forward(self, combined: Tensor, image: Tensor) -> Tensor:
         """Reconstruct real and imaginary parts; only the statistics are of the magnitudes `image`."""
         mean, std = statistics(image)
-        scaled = combined / std.unsqueeze(1)
-        brightness, limit = magnitude(scaled), mean / std + CLAMP
+        nothing, is_constant = torch.zeros_like(mean), std == 0
+        scaled = standardise(combined, nothing.unsqueeze(1), std.unsqueeze(1))
+        brightness, limit = magnitude(scaled), standardise(mean, nothing, std) + CLAMP
         shrink = torch.where(brightness > limit, limit / brightness.clamp(min=1.0), torch.ones_like(brightness))
-        return magnitude(run_unet(self.model, scaled * shrink.unsqueeze(1))) * std
+        output = magnitude(run_unet(self.model, scaled * shrink.unsqueeze(1))) * std
+        return torch.where(is_constant, mean, output)
 
 
 class MagnitudeNormUNet(Deployable):

@@ -1,7 +1,9 @@
-"""Memory that a training takes: the state of its optimizer, and the peak of the whole work."""
+"""Memory that a training takes, and that there is: the optimizer's state, the peak of the whole work, the machine's."""
 
 import ctypes
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+_CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
@@ -20,6 +23,27 @@ def optimizer_bytes(optimizer: Optimizer) -> int:
     """
     tensors = {id(t): t for state in optimizer.state.values() for t in state.values() if isinstance(t, Tensor)}
     return sum(t.nbytes for t in tensors.values() if t.ndim > 0)
+
+
+def machine_memory(device: str = "cpu") -> int:
+    """Bytes of memory of this machine, of what its control group allows, or of the GPU."""
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in _CGROUPS:
+        with suppress(OSError, ValueError):  # no such control group, or `max`
+            found = min(found, int(file.read_text()))
+    return found
+
+
+def memory_of(device: str) -> str:
+    """How much memory there is, in words."""
+    return f"{'the GPU' if device == 'cuda' else 'this machine'} has {as_gib(machine_memory(device))}"
+
+
+def as_gib(n: int) -> str:
+    """A number of bytes in words."""
+    return f"{n / 2**30:,.1f} GiB"
 
 
 class PeakMemory:

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from mrirecon.files import replacing
+from mrirecon.files import naming, replacing
 
 COLUMNS = (
     "step",
@@ -40,7 +40,7 @@ class Journal:
             # A stop left this validation; it may have been done before in a part of the run that was lost.
             self._write([row for row in self.rows() if int(row["step"]) < self._began or not row["val_ssim"]])
         shown = {key: _text(value) for key, value in values.items() if value is not None}
-        with self.path.open("a", newline="") as handle:
+        with naming(self.path), self.path.open("a", newline="") as handle:
             csv.DictWriter(handle, COLUMNS).writerow(shown)
 
     def _write(self, rows: list[dict[str, str]]) -> None:

@@ -16,6 +16,8 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from mrirecon import ranks
 from mrirecon.errors import DivergedError, InputError
+from mrirecon.evaluation.stats import goodness
+from mrirecon.progress import say
 from mrirecon.runs import RunFolder
 from mrirecon.training.checkpoint_hashes import load_checkpoint
 from mrirecon.training.stopping import StopRequest
@@ -24,7 +26,7 @@ Scores = dict[str, float]
 
 
 class Keeper(Checkpoint):
-    """Validates every `val_every` steps, keeps `last` and `best` (highest validation SSIM), stops when it is time.
+    """Validates every `val_every` steps, keeps `last` and `best` (by one score), stops when it is time.
 
     With `checkpoints` = end there is no `best`, and `last` is written when training ends or is asked to stop.
 
@@ -35,10 +37,11 @@ class Keeper(Checkpoint):
         checkpoint_every: Further steps to save at; 0: none.
         accumulate: Batches per optimizer step.
         n_steps: Optimizer steps of the whole run.
-        early_stop: Validations in a row without a better SSIM that end the run; 0: none do. They count from the begin
-            of an average on, where there is to be one.
+        early_stop: Validations in a row without a better score that end the run; 0: none do. They count from the
+            begin of an average on, where there is to be one.
         settings: What decides the result; stored in each checkpoint (see `read_settings`).
         checkpoints: all or end.
+        monitor: The score, of `BETTER_IS`. A value that is not finite is never the best.
     """
 
     def __init__(
@@ -52,13 +55,14 @@ class Keeper(Checkpoint):
         early_stop: int = 0,
         settings: dict[str, Any] | None = None,
         checkpoints: str = "all",
+        monitor: str = "ssim",
     ) -> None:
         self.run, self.validate = run, validate
         self.val_every, self.checkpoint_every = val_every, checkpoint_every
         self.accumulate, self.n_steps, self.early_stop = accumulate, n_steps, early_stop
-        self.settings, self.checkpoints = settings or {}, checkpoints
+        self.settings, self.checkpoints, self.monitor = settings or {}, checkpoints, monitor
         self.stop = StopRequest()
-        self.best_ssim, self.best_step, self.n_worse, self.owes_validation = -float("inf"), 0, 0, False
+        self.best, self.best_step, self.n_worse, self.owes_validation = -math.inf, 0, 0, False  # best: see `goodness`
         self.average_pending = False
         self._saved_at = -1  # step
 
@@ -66,7 +70,7 @@ class Keeper(Checkpoint):
         """Settings, best score so far, validations since, and whether the saved step was still to be validated."""
         return {
             "settings": self.settings,
-            "best_ssim": self.best_ssim,
+            "best": self.best,
             "best_step": self.best_step,
             "n_worse": self.n_worse,
             "average_pending": self.average_pending,
@@ -75,11 +79,16 @@ class Keeper(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The state of `state_dict`."""
-        self.best_ssim = state_dict["best_ssim"]
+        self.best = state_dict["best"] if "best" in state_dict else state_dict["best_ssim"]  # when there was SSIM alone
         self.best_step = state_dict["best_step"]
         self.n_worse = state_dict.get("n_worse", 0)
         self.average_pending = state_dict.get("average_pending", False)
         self.owes_validation = state_dict["owes_validation"]
+
+    @property
+    def monitored(self) -> str:
+        """The score in words."""
+        return "loss" if self.monitor == "loss" else self.monitor.upper()
 
     @property
     def has_stalled(self) -> bool:
@@ -136,11 +145,16 @@ class Keeper(Checkpoint):
                 trainer.global_step,
             )
         self.owes_validation = scores is None
-        improved = scores is not None and self._is_better(scores["val_ssim"], module)
-        if improved and scores is not None:
-            self.best_ssim, self.best_step = scores["val_ssim"], trainer.global_step
-        if scores is not None:
-            self.n_worse = 0 if improved or self.average_pending else self.n_worse + 1
+        if scores is None:
+            return False
+        value = scores[f"val_{self.monitor}"]
+        found = goodness(self.monitor, value)
+        if not math.isfinite(found):
+            say(f"note        {self.monitored} is {value} at step {trainer.global_step}, which is never the best")
+        improved = self._is_better(found, module)
+        if improved:
+            self.best, self.best_step = found, trainer.global_step
+        self.n_worse = 0 if improved or self.average_pending else self.n_worse + 1
         return improved
 
     def _save_best(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -150,10 +164,12 @@ class Keeper(Checkpoint):
             trainer.strategy.checkpoint_io.copy_best()  # type: ignore[attr-defined]
         ranks.barrier()
 
-    def _is_better(self, ssim: float, module: Any) -> bool:
-        """Higher than before; where weights are averaged, the first average is better than all that came before it."""
+    def _is_better(self, found: float, module: Any) -> bool:
+        """Better than before; where weights are averaged, the first average is better than all that came before it."""
         was_pending, self.average_pending = self.average_pending, module.evaluated.is_pending
-        return ssim > self.best_ssim or (was_pending and not self.average_pending)
+        if was_pending and not self.average_pending:
+            self.best = -math.inf
+        return found > self.best
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, which: str = "last") -> None:
         if not all(torch.isfinite(value).all() for value in module.state_dict().values()):

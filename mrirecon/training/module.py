@@ -1,9 +1,9 @@
 """The Lightning module: a network, a loss, an optimizer with its schedule, and which weights are evaluated."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytorch_lightning as pl
 import torch
@@ -16,9 +16,11 @@ from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import ImageSample, normalize
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score
+from mrirecon.evaluation.stats import goodness
 from mrirecon.training.averages import OptimizerAverage, make_average
 from mrirecon.training.batchnorm import batch_norms, recalibrate, take_buffers_of_the_first
 from mrirecon.training.evaluated import EvaluatedWeights
+from mrirecon.training.freezing import freeze as freeze_parts
 from mrirecon.training.losses import LossInput, Pairwise, make_loss
 from mrirecon.training.optimizers import has_modes, make_optimizer
 from mrirecon.training.prediction import Prediction, predict
@@ -53,6 +55,8 @@ class ReconModule(pl.LightningModule):
         seed: The global generator is reseeded from (seed, batch number, rank) before each batch.
         average: Which weights are evaluated.
         l1_weight: Weight of l1 in the loss l1_ssim.
+        freeze: Patterns of the names of parameters that stay as they are; see `freezing.freeze`.
+        monitor: The score of a validation that the schedule `plateau` acts on: ssim, psnr, nmse or loss.
     """
 
     def __init__(
@@ -67,18 +71,30 @@ class ReconModule(pl.LightningModule):
         *,
         average: AverageConfig | None = None,
         l1_weight: float = 0.01,
+        monitor: str = "ssim",
+        freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model = model
+        self.frozen = freeze_parts(model, freeze)
         self.average = average or AverageConfig()
         self.evaluated = EvaluatedWeights(self, make_average(self.average, n_steps), self._recalibrate)
         self.recalibration_batches: Callable[[int], Iterable[ImageSample]] | None = None
         self.optimizer, self.schedule = optimizer or OptimizerConfig(), schedule or ScheduleConfig()
-        self.n_steps, self.seed = n_steps, seed
+        self.n_steps, self.seed, self.monitor = n_steps, seed, monitor
         self.loss = make_loss(loss, l1_weight)
         self.stream = stream
         self.first_loss: float | None = None
         self.last_batch = BatchNote(float("nan"), 0)
+        if self.frozen.norms:
+            self.train(model.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for frozen BatchNorm layers."""
+        super().train(mode)
+        for name in self.frozen.norms:
+            self.model.get_submodule(name).eval()
+        return self
 
     def forward(self, sample: ImageSample) -> Tensor:
         """Reconstructions `(batch, height, width)` in the units of the target."""
@@ -137,11 +153,11 @@ class ReconModule(pl.LightningModule):
         with self.evaluated.in_place():
             yield
 
-    def observe(self, score: float) -> None:
-        """Tell the schedule the SSIM of a validation, which only `plateau` listens to."""
+    def observe(self, scores: Mapping[str, float]) -> None:
+        """Tell the schedule the scores of a validation (val_ssim, ...); only `plateau` listens, to `monitor`."""
         schedule = self.lr_schedulers()
         if isinstance(schedule, PlateauLR):
-            schedule.observe(score)
+            schedule.observe(goodness(self.monitor, scores[f"val_{self.monitor}"]))
 
     def on_validation_start(self) -> None:
         """For a plain Trainer; see `evaluated_weights`."""
@@ -157,23 +173,27 @@ class ReconModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """For a plain Trainer; `mrirecon train` validates at exact steps instead (training/keeper.py)."""
-        self._val_metrics = VolumeMetrics()
+        from torchmetrics import MeanMetric
+
+        self._val_metrics, self._val_loss = VolumeMetrics(), MeanMetric().to(self.device)
         if self.device.type == "cuda":  # a Trainer's own group of processes has no way for CPU tensors there
             self._val_metrics = self._val_metrics.to(self.device)
 
     def validation_step(self, batch: ImageSample, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score the slices of a batch."""
         volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
-        images = self(batch)
-        self._val_metrics.update(batch.target, images, batch.data_range, volumes, batch.slice_idx)
+        prediction = predict(self.model, batch)
+        self._val_metrics.update(batch.target, prediction.image, batch.data_range, volumes, batch.slice_idx)
+        self._val_loss.update(self.sample_loss(batch, prediction), len(batch.image))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over volumes as val_ssim, val_psnr, val_nmse."""
+        """Log the mean over volumes as val_ssim, val_psnr, val_nmse, and over slices as val_loss."""
         mean = mean_score(self._val_metrics.compute().values())
         scores = {"val_ssim": mean.ssim, "val_psnr": mean.psnr, "val_nmse": mean.nmse}
+        scores["val_loss"] = self._val_loss.compute().item()
         self.log_dict(scores, sync_dist=True, reduce_fx="max")  # they are equal on all processes
         if not self.trainer.sanity_checking:
-            self.observe(mean.ssim)
+            self.observe(scores)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The averages, and the first loss, which a diverging one is held against."""
@@ -217,10 +237,12 @@ class ReconModule(pl.LightningModule):
                 "averaged weights of a network with BatchNorm need batches to recalibrate it with: give the Trainer a "
                 "ReconDataModule, or set module.recalibration_batches (a function of their number)"
             )
-        batches = self.recalibration_batches(self.average.bn_batches)
+        kept = [self.model.get_submodule(name) for name in self.frozen.norms]
+        layers = [layer for layer in batch_norms(self) if layer not in kept]
+        batches = self.recalibration_batches(self.average.bn_batches) if layers else ()
         trainer = self._trainer
         with trainer.precision_plugin.forward_context() if trainer else nullcontext():
-            recalibrate(self, batch_norms(self), batches)
+            recalibrate(self, layers, batches)
 
     def _stop_if_diverged(self, loss: float) -> None:
         if self.first_loss is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.evaluation.stats import BETTER_IS
 
 CHECKPOINTS = ("all", "end")
 _DEFAULT_EPOCHS = 50
@@ -35,7 +36,7 @@ class Plan:
 
 
 def check_numbers(config: TrainConfig) -> None:
-    """Raise an InputError for a number out of range, two limits at once or an unknown kind of checkpoints."""
+    """Raise an InputError for a number out of range, two limits at once, an unknown kind of checkpoints or score."""
     _require_possible(config)
     numbers = {name: getattr(config, name) for name in _NOT_NEGATIVE} | {"data.workers": config.data.workers}
     for name, value in numbers.items():
@@ -51,6 +52,8 @@ def check_numbers(config: TrainConfig) -> None:
         raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
     if config.checkpoints not in CHECKPOINTS:
         raise unknown_name("checkpoints", config.checkpoints, CHECKPOINTS)
+    if config.monitor not in BETTER_IS:
+        raise unknown_name("monitor", config.monitor, BETTER_IS)
     if config.optimizer.name == "gd" and config.optimizer.lr == "find":
         raise InputError(
             "--lr find with gd would pass 140 times over the training set; find the rate with sgd, or give it"

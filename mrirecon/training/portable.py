@@ -46,14 +46,19 @@ def load_portable(path: str | os.PathLike[str]) -> Deployable:
         raise InputError(f"no file at {path}; give the .safetensors file of `mrirecon export`")
     try:
         with safe_open(str(path), "pt") as file:
-            model = build_model(_model_config(file.metadata() or {}, path))
+            model = build_model(stored_model(file.metadata() or {}, path))
         model.load_state_dict(load_file(str(path)))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise InputError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     return deployable(model)
 
 
-def _model_config(header: dict[str, str], path: str | os.PathLike[str]) -> ModelConfig:
+def stored_model(header: dict[str, str], path: str | os.PathLike[str]) -> ModelConfig:
+    """The network that a header of `save_portable` names.
+
+    Raises:
+        InputError: There is no such header, or it is of another version.
+    """
     version = header.get("mrirecon_format")
     if version != VERSION:
         raise InputError(f"{path} has format {version}, this version of mrirecon reads {VERSION}; export the run again")

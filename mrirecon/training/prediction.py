@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mrirecon.data.transforms import CLAMP, ImageSample, normalize, unnormalize
+from mrirecon.models.normunet import standardise
 
 
 class Prediction(NamedTuple):
@@ -21,6 +22,7 @@ class TrainedNetwork(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.trained_steps: int | None = None  # behind the weights, where a checkpoint says it
 
     def forward(self, sample: ImageSample) -> Tensor:
         """Reconstructions `(batch, height, width)` in the units of the target."""
@@ -52,19 +54,20 @@ def _raw(model: nn.Module, sample: ImageSample) -> Prediction:
         image = model(sample.combined.unsqueeze(1)).squeeze(1).abs()
     else:
         image = model(sample.image.unsqueeze(1)).squeeze(1).float()
-    return Prediction(image, (image - _per_image(sample.mean)) / _per_image(sample.std))
+    return Prediction(image, standardise(image, _per_image(sample.mean), _per_image(sample.std)))
 
 
 def _complex(model: nn.Module, sample: ImageSample) -> Prediction:
     """Scaled, not shifted: a mean is nothing that a phase could keep; too bright pixels keep their phase."""
     mean, std = _per_image(sample.mean), _per_image(sample.std)
-    image = sample.combined / std
-    brightness = image.abs()
-    limit = mean / std + CLAMP
+    nothing = torch.zeros_like(mean)
+    image = standardise(sample.combined, nothing, std)
+    brightness, shift = image.abs(), standardise(mean, nothing, std)
+    limit = shift + CLAMP
     image = torch.where(brightness > limit, image * (limit / brightness.clamp(min=1.0)), image)
     output = model(torch.view_as_real(image).movedim(-1, 1)).float()
     magnitude = torch.view_as_complex(output.movedim(1, -1).contiguous()).abs()
-    return Prediction(magnitude * std, magnitude - mean / std)
+    return Prediction(torch.where(std > 0, magnitude * std, mean), magnitude - shift)
 
 
 def _per_image(value: Tensor) -> Tensor:

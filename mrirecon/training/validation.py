@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +61,7 @@ class Validation:
             "val_psnr": mean.psnr,
             "val_nmse": mean.nmse,
         }
-        module.observe(mean.ssim)
+        module.observe(scores)
         panel = _of_any_process(self._panel) if ranks.any_of(bool(trainer.loggers)) else None
         self.curves.validated(trainer, scores, panel, self._table(computed, rows))
         return scores
@@ -70,13 +71,13 @@ class Validation:
         shown = _shown(self.loaders[0])
         scored = [_Scored(VolumeMetrics(self.names)) for _ in self.loaders]
         for score, loader in zip(scored, self.loaders, strict=True):
-            batches = iter(loader)
-            for _ in range(loader.n_rounds):
-                if stop.agree():
-                    return scored
-                batch = next(batches, None)
-                if batch is not None:
-                    self._score_batch(score, module, batch, shown)
+            with closing(iter(loader)) as batches:
+                for _ in range(loader.n_rounds):
+                    if stop.agree():
+                        return scored
+                    batch = next(batches, None)
+                    if batch is not None:
+                        self._score_batch(score, module, batch, shown)
         return scored
 
     def _score_batch(self, score: "_Scored", module: ReconModule, batch: ImageSample, shown: tuple[str, int]) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
-from mrirecon.data.masking import MaskSpec
+from mrirecon.data.masking import masks_used
 from mrirecon.progress import say
+from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import RunFolder
 from mrirecon.training.averages import OptimizerAverage
 from mrirecon.training.batchnorm import batch_norms
@@ -26,10 +27,17 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
     )
     for note in [*data.notes, *_advice(work)]:
         say(f"note        {note}")
-    say(f"masks       {_masks(data.spec)}{', the same in every epoch' if config.data.fixed_masks else ''}")
+    masks, val_masks = (masks_in_words(masks_used(data.spec, v)) for v in (data.train_volumes, data.val_volumes))
+    say(f"masks       {masks}{', the same in every epoch' if config.data.fixed_masks else ''}")
+    if val_masks != masks:
+        say(f"            in validation: {val_masks}")
     network = f"{config.model.name} of {config.model.input} images"
     say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
     say(f"size        {work.summary}")
+    if work.given is not None:
+        say(f"weights     {work.given}")
+    if config.freeze:
+        say(f"frozen      {work.module.frozen}")
     say(
         f"plan        {plan.n_steps} steps x {work.slices_per_step} slices{_factors(work)} "
         f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps, protocol {work.protocol.name}"
@@ -39,7 +47,8 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
         groups["average"] = config.average
     for name, values in groups.items():
         say(f"{name:<11} {_listed(dataclasses.asdict(values))}")
-    say(f"loss        {config.loss}, clip {config.clip or 'off'}, seed {config.seed}")
+    by = "" if config.monitor == "ssim" else f", best by {config.monitor}"
+    say(f"loss        {config.loss}, clip {config.clip or 'off'}, seed {config.seed}{by}")
 
 
 def _advice(work: TrainingWork) -> list[str]:
@@ -71,11 +80,6 @@ def _factors(work: TrainingWork) -> str:
 
 def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items() if value not in (None, [], ""))
-
-
-def _masks(spec: MaskSpec) -> str:
-    pairs = zip(spec.accelerations, spec.center_fractions, strict=True)
-    return f"{spec.name}, " + " or ".join(f"{r:g}x (center fraction {f:g})" for r, f in pairs)
 
 
 def _threads() -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mrirecon.config import ModelConfig
 from mrirecon.errors import InputError, WorkFailedError, unknown_name
+from mrirecon.refusals import explained
 from mrirecon.training.deployable import Deployable
 from mrirecon.training.portable import load_portable, save_portable
 
@@ -44,6 +45,7 @@ def write_any_size(kind: Format, network: Deployable, config: ModelConfig, path:
 
     Raises:
         WorkFailedError: Neither can be written.
+        OSError: The system does not let it.
     """
     problem: Exception | None = None
     for bound in (None, size):
@@ -53,6 +55,8 @@ def write_any_size(kind: Format, network: Deployable, config: ModelConfig, path:
             return bound
         except Exception as error:  # the exporters raise anything
             problem = problem or error
+    if isinstance(problem, OSError) and explained(problem):
+        raise problem
     reason = " ".join(str(problem).split())[:300]
     raise WorkFailedError(f"{path.name} cannot be written, {type(problem).__name__}: {reason}; try another --format")
 

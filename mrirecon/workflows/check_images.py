@@ -80,9 +80,7 @@ def _slices(trained: TrainConfig, volumes: Sequence[Volume]) -> list[ImageSample
     spec = mask_spec(trained.data, volumes)
     dataset = SliceDataset(
         volumes,
-        spec.name,
-        spec.accelerations,
-        spec.center_fractions,
+        spec,
         transform=TRANSFORMS[trained.model.input],
         slices=trained.data.slices or None,
     )

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 from mrirecon.config import TrainConfig
+from mrirecon.data.masking import MASK_NAMES
 from mrirecon.errors import unknown_name
 from mrirecon.evaluation import find_protocol
-from mrirecon.physics import MASKS
 from mrirecon.training.build import build_model
+from mrirecon.training.given_weights import put_weights, read_weights
 from mrirecon.training.loggers import check_logger
 from mrirecon.training.module import ReconModule
 from mrirecon.training.plan import check_numbers
@@ -21,20 +22,25 @@ def check_setting(config: TrainConfig) -> None:
     for kind, name, known in (
         ("device", config.device, DEVICES),
         ("precision", config.precision, ("auto", *PRECISIONS)),
-        ("mask", config.data.mask, ("auto", *MASKS)),
+        ("mask", config.data.mask, MASK_NAMES),
     ):
         if name not in known:
             raise unknown_name(kind, name, known)
     check_logger(config.logger)
     optimizer = replace(config.optimizer, lr=LOW) if config.optimizer.lr == "find" else config.optimizer
+    network = build_model(config.model)
+    if config.weights:
+        put_weights(network, config.model, read_weights(config.weights))
     n_steps = config.max_steps or 10  # max_epochs of no one knows what
     module = ReconModule(
-        build_model(config.model),
+        network,
         optimizer,
         config.schedule,
         n_steps,
         config.loss,
         average=config.average,
         l1_weight=config.l1_weight,
+        monitor=config.monitor,
+        freeze=config.freeze,
     )
     module.configure_optimizers()

@@ -8,12 +8,10 @@ import numpy as np
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, Pairs
-from mrirecon.evaluation.stats import Comparison, compare_family
+from mrirecon.evaluation.stats import BETTER_IS, Comparison, compare_family
 from mrirecon.evaluation.stats.crossed import what_is_sampled
 from mrirecon.workflows.compare_cells import Cell
 from mrirecon.workflows.compare_items import TRAINING
-
-BETTER_IS = {"ssim": "higher", "psnr": "higher", "nmse": "lower"}
 
 
 class Margin(NamedTuple):

@@ -10,13 +10,12 @@ import mrirecon
 from mrirecon.config.compare import CompareConfig
 from mrirecon.evaluation.pairing import Pairs
 from mrirecon.evaluation.protocol import PROTOCOLS
-from mrirecon.evaluation.stats import Comparison
+from mrirecon.evaluation.stats import BETTER_IS, Comparison
 from mrirecon.evaluation.summary import METRICS
 from mrirecon.report.comparison_words import paragraph
 from mrirecon.workflows.compare_caveats import caveats_of, undeclared_cells, words_of
 from mrirecon.workflows.compare_cells import Cell
 from mrirecon.workflows.compare_differences import (
-    BETTER_IS,
     compare_differences,
     design,
     differences,
@@ -43,7 +42,7 @@ def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs
         "mrirecon": mrirecon.__version__,
         "metric": config.metric,
         "reference": cells[0].name,
-        "better": BETTER_IS,
+        "better": {metric: BETTER_IS[metric] for metric in METRICS},
         "protocol": pairs.protocol,
         "per_slice": per_slice,
         "mask": pairs.mask,

@@ -8,25 +8,29 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
+from mrirecon.classical import METHODS
 from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folder import open_split
+from mrirecon.data.files import h5_files
+from mrirecon.data.folder import open_split, split_folders
 from mrirecon.data.manifest import data_manifest
-from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec
+from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.files import write_json
+from mrirecon.progress import warn
 from mrirecon.report.table import evaluation_table
+from mrirecon.runs import run_of
 from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.load import Load
 from mrirecon.workflows.new_folder import require_free, shared_folder
-from mrirecon.workflows.output_files import Facts, facts_of
+from mrirecon.workflows.output_files import Facts, facts_of, sampling_facts
 from mrirecon.workflows.provenance import provenance
-from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
+from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
 from mrirecon.workflows.scoring import Watcher, score_dataset
 from mrirecon.workflows.watchers import Figures, PredictionFiles, figure_slices, named_volumes
 
@@ -35,10 +39,10 @@ _SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class _Job:
-    """Volumes that share a nominal acceleration, and the folder for their tables."""
+    """Volumes that are scored together, and the folder for their tables."""
 
     mask: str
-    acceleration: float
+    acceleration: float | None  # nominal; None: that of each file, which are several
     volumes: list[Volume]
     spec: MaskSpec
     draws: int
@@ -53,7 +57,7 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
 
     Args:
         config: Data, masks, what to draw, where to write.
-        method_or_run: `zero-filled`, or a run folder.
+        method_or_run: `zero-filled`, a run folder, or a file of weights.
 
     Returns:
         The folders, in the order of the accelerations.
@@ -72,12 +76,36 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
+    split, notes = _split(config, method_or_run)
+    config = replace(config, split=split)
     volumes = _open(config)
     reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
     jobs = _placed(_jobs(config, volumes), config, reconstructor)
     drawn = named_volumes(config.figure_volumes, volumes)
     _check(config, jobs, reconstructor, drawn)
+    own = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
+    for note in [*notes, *filter(None, [other_sampling(own, reconstructor)])]:
+        warn(f"note: {note}")
     return [_evaluate_job(config, job, reconstructor, drawn) for job in jobs]
+
+
+def _split(config: EvaluateConfig, method_or_run: str) -> tuple[str, list[str]]:
+    """The split that is scored, and what has to be said where `auto` became something else than one may think."""
+    if config.split != "auto":
+        return config.split, []
+    root = Path(config.data.path)
+    if not config.data.path or not root.is_dir() or split_folders(root, config.data.coils):
+        return "val", []
+    names = {path.name for path in h5_files(root)}
+    if method_or_run in METHODS:
+        return "val", [f"{root} has {len(names)} files; scored are those that training takes as val (--split all: all)"]
+    run = run_of(method_or_run)
+    if run and run.was_trained_on(root):
+        return "val", []
+    notes = [f"{root} is not what {method_or_run} was trained on; all {len(names)} files are scored (--split all)"]
+    if seen := names.intersection(run.volumes().get("train", ()) if run else ()):
+        notes.append(f"{len(seen)} of them have the names of training files ({min(seen)}): their scores are optimistic")
+    return "all", notes
 
 
 def _open(config: EvaluateConfig) -> list[Volume]:
@@ -97,29 +125,34 @@ def _open(config: EvaluateConfig) -> list[Volume]:
 
 
 def _jobs(config: EvaluateConfig, volumes: Sequence[Volume]) -> list[_Job]:
-    """One per acceleration; files with an own mask keep it, once, under its own nominal acceleration."""
-    drawn = [volume for volume in volumes if volume.file_mask is None]
+    """One per acceleration; files that keep a mask of their own are scored once, all together."""
     spec = mask_spec(config.data, volumes, find_protocol(config.protocol).mask_rule)
+    own = [volume for volume in volumes if uses_own(volume, spec)]
+    drawn = [volume for volume in volumes if volume not in own]
     jobs = []
     if drawn:
         for i, acceleration in enumerate(spec.accelerations):
             jobs.append(_Job(spec.name, float(acceleration), drawn, spec.only(i), config.mask_draws))
-    own: dict[int, list[Volume]] = {}
-    for volume in volumes:
-        if volume.file_mask is not None:
-            own.setdefault(round(evaluation_mask(volume, spec).acceleration), []).append(volume)
-    return jobs + [_Job("file", float(nominal), own[nominal], spec.only(0), 1) for nominal in sorted(own)]
+    if own:
+        nominal = {round(evaluation_mask(volume, spec).acceleration) for volume in own}
+        jobs.append(_Job("file", float(*nominal) if len(nominal) == 1 else None, own, spec.only(0), 1))
+    return jobs
 
 
 def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstructor) -> list[_Job]:
+    if reconstructor.given and not config.output and reconstructor.run.config.is_file():
+        raise InputError(
+            f"{reconstructor.run.path} is a run; its folder is not for {reconstructor.given['source']}: give --output"
+        )
     data = Path(config.data.path).resolve().name
     protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
     folders = []
     for job in jobs:
-        folder = reconstructor.run.evaluation(data, config.split, job.mask, job.acceleration, protocol)
+        times = "mixed" if job.acceleration is None else f"{job.acceleration:g}x"
+        folder = reconstructor.run.evaluation(data, config.split, job.mask, times, protocol)
         if config.output:
             output = Path(config.output)
-            folder = output if len(jobs) == 1 else output / f"{job.mask}-{job.acceleration:g}x"
+            folder = output if len(jobs) == 1 else output / f"{job.mask}-{times}"
         folders.append(folder)
     return [replace(job, folder=folder) for job, folder in zip(jobs, folders, strict=True)]
 
@@ -178,7 +211,8 @@ def _prediction_files(
     def facts(volume: Volume) -> Facts:
         columns = dataset.scoring_mask(volume)
         return {
-            **facts_of(volume, reconstructor, config, config.batch_size, job.mask, columns),
+            **facts_of(volume, reconstructor, config, config.batch_size),
+            **sampling_facts(job.mask, columns),
             "acceleration": float(columns.acceleration),
             "mask_draw": dataset.draw,
             "protocol": config.protocol,
@@ -192,9 +226,7 @@ def _prediction_files(
 def _dataset(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, draw: int) -> SliceDataset:
     return SliceDataset(
         job.volumes,
-        mask=job.spec.name,
-        acceleration=job.spec.accelerations,
-        center_fraction=job.spec.center_fractions,
+        mask=job.spec,
         transform=reconstructor.transform,
         slices=config.data.slices or None,
         draw=draw,
@@ -210,6 +242,7 @@ def _summary(
         "reconstructor": reconstructor.name,
         "checkpoint": reconstructor.checkpoint or None,
         "bn_stats": config.bn_stats if reconstructor.checkpoint else None,
+        **({"weights": reconstructor.given} if reconstructor.given else {}),
         "data": str(config.data.path),
         "split": config.split,
         "slices": config.data.slices or None,

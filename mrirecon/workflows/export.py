@@ -71,6 +71,7 @@ def export(config: ExportConfig, path: str) -> Path:
             checked_on=images.source,
             data=_data_facts(run, volumes),
             made_with=provenance(),
+            step=module.trained_steps,
         )
         write_text(temporary / CARD, model_card(facts))
     print(*(_line(artefact, folder) for artefact in artefacts), f"model card: {folder / CARD}", sep="\n", flush=True)

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 from PIL import Image
 
 from mrirecon.data.attributes import plain_value, read_attributes
+from mrirecon.data.handles import open_to_read
 from mrirecon.data.quarantine import Alive, Found, Job, examine
 from mrirecon.errors import InputError
 
@@ -38,7 +38,7 @@ def _describe(path: Path, _alive: Alive) -> Found:
             with Image.open(path) as picture:
                 facts = {str(key): str(plain_value(value)) for key, value in picture.info.items()}
         else:
-            with h5py.File(path, "r") as file:
+            with open_to_read(path) as file:
                 has_kspace = "kspace" in list(file)  # `in file` would follow a link
                 facts = {key: str(value) for key, value in read_attributes(file).items()}
     except (Exception, SystemError):  # a damaged file makes h5py and Pillow raise anything

@@ -24,7 +24,9 @@ def find_lr(work: TrainingWork) -> RangeTest:
     config, accumulate = work.config, work.plan.accumulate
     device = torch.device(work.device)
     model = copy.deepcopy(work.model)
-    module = ReconModule(model, work.module.optimizer, loss=config.loss, l1_weight=config.l1_weight).to(device)
+    module = ReconModule(
+        model, work.module.optimizer, loss=config.loss, l1_weight=config.l1_weight, freeze=config.freeze
+    ).to(device)
     batches = progress(work.data.first_batches(N_STEPS * accumulate), "learning rate range test", unit="batches")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -51,6 +51,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
         work.config.early_stop,
         work.settings,
         work.config.checkpoints,
+        work.config.monitor,
     )
     loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config)) if ranks.is_first() else []
     if work.config.sync_batchnorm and ranks.world_size() > 1:
@@ -61,17 +62,19 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
         trainer = _trainer(work, run, [curves, keeper, first], loggers)
     if work.device == "cpu":
         keep_freed_memory()
+    loader = work.data.train_dataloader()
     keeper.stop.listen()
     try:
         with warnings.catch_warnings(), needing_room(run, trainer), going_on(checkpoint, first):
             _hush()
-            trainer.fit(work.module, work.data.train_dataloader(), ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(work.module, loader, ckpt_path=checkpoint, weights_only=True)
         if checkpoint and not first.is_done and not keeper.stop.agreed:
             say(f"the run had ended before, at step {trainer.global_step}; no step was left to do")
         _finish(work, run, trainer, keeper)
     except SystemExit:  # what Lightning makes of a second Ctrl-C
         raise KeyboardInterrupt from None
     finally:
+        loader.close()
         keeper.stop.restore()
         if ranks.is_first():
             close_loggers(work.config.logger)
@@ -82,7 +85,7 @@ def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Kee
     """Say how the training ended and write its weights; a signal that comes now changes nothing any more."""
     step, n_steps = trainer.global_step, work.plan.n_steps
     if keeper.has_stalled:
-        since = f"{keeper.n_worse} validations without a better SSIM than at step {keeper.best_step}"
+        since = f"{keeper.n_worse} validations without a better {keeper.monitored} than at step {keeper.best_step}"
         say(f"ended at step {step} of {n_steps}: {since}")
     elif keeper.stop.agreed and step < n_steps:
         raise Stopped(
@@ -91,7 +94,7 @@ def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Kee
         )
     if ranks.is_first():
         with needing_room(run, trainer):
-            _export_weights(run, "last" if work.config.checkpoints == "end" else "best")
+            _export_weights(run, _exported(work, run, keeper))
         CheckpointFiles(run).drop_previous()
     ranks.barrier()  # of several processes none goes deaf before the weights are there
 
@@ -123,6 +126,18 @@ def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback], l
     return trainer
 
 
+def _exported(work: TrainingWork, run: RunFolder, keeper: Keeper) -> str:
+    """Which checkpoint's weights are the network of the run."""
+    if work.config.checkpoints == "end":
+        return "last"
+    if not run.checkpoint("best").is_file():
+        say(
+            f"no validation had a finite {keeper.monitored}: there is no `best`, the weights are those of the last step"
+        )
+        return "last"
+    return "best"
+
+
 def _export_weights(run: RunFolder, checkpoint: str) -> None:
     """The network alone, in a format that runs no code when read."""
     from safetensors.torch import save
@@ -138,6 +153,7 @@ def _hush() -> None:
     texts = (
         "no `val_dataloader`",
         "does not have many workers",
+        "module\\(s\\) in eval mode at the start",  # frozen BatchNorm
         "`isinstance.treespec",
         "the logging interval",
         "`srun`",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mrirecon import ranks
 from mrirecon.errors import InputError
+from mrirecon.files import naming
 
 
 def require_free(folder: Path, marker: str, overwrite: bool) -> None:
@@ -38,10 +39,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
+        with naming(folder):
+            yield temporary
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

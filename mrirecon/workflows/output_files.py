@@ -1,5 +1,6 @@
 """The files that `mrirecon reconstruct` leaves: what they say of themselves, which are there, how they are written."""
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from mrirecon.data.masking import mask_id
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.physics import Mask
+from mrirecon.refusals import explained
 from mrirecon.workflows.files_there import FileThere, describe_files
 from mrirecon.workflows.prediction_file import write_prediction
 from mrirecon.workflows.reconstructor import NetworkUse, Reconstructor
@@ -23,12 +25,12 @@ Facts = dict[str, Any]
 There = Mapping[Path, FileThere]
 _SAME = (
     "weights_sha256",
+    "options",
     "source",
     "source_bytes",
     "source_sha256",
     "bn_stats",
     "precision",
-    "mask",
     "mask_draw",  # that, and slices, only images of `evaluate` have: they are none of `reconstruct`
     "slices",
 )  # what decides the images
@@ -36,11 +38,15 @@ _SAME = (
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """Where the reconstructions of one call go; each file carries `facts`, by which it is known again."""
+    """Where the reconstructions of one call go; each file carries `facts`, by which it is known again.
+
+    `sampling` are further facts that it carries, of k-space that was checked; they are asked for when it is written.
+    """
 
     folder: Path
     formats: Sequence[str]
     facts: Callable[[Volume], Facts]
+    sampling: Callable[[Volume], Facts] = lambda _volume: {}
 
     def missing(self, volumes: Sequence[Volume], overwrite: bool) -> list[Volume]:
         """The volumes of which a file is not there yet, made from the same by the same.
@@ -63,13 +69,16 @@ class OutputFiles:
         """Write what is missing of a volume, each file whole or not at all.
 
         Raises:
-            WorkFailedError: A file cannot be written.
+            WorkFailedError: The disk is full, or fails.
+            OSError: A file may not be written there.
         """
-        facts = self.facts(volume)
+        facts = self.facts(volume) | self.sampling(volume)
         for path in self._missing(volume, describe_files(self._paths(volume))):
             try:
                 _WRITERS[path.suffix[1:]](path, images, facts)
             except OSError as error:
+                if not isinstance(explained(error), WorkFailedError):
+                    raise
                 raise WorkFailedError(
                     f"{path} cannot be written: {error.strerror or error}; what is finished is kept: "
                     "make room, and go on with the same command"
@@ -89,9 +98,7 @@ class OutputFiles:
         return [(path, why) for path, why in reasons if why]
 
 
-def facts_of(
-    volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batch_size: int, mask: str, columns: Mask
-) -> Facts:
+def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batch_size: int) -> Facts:
     """What a file of reconstructions says of where they come from; of methods, what belongs to weights is empty.
 
     Args:
@@ -99,24 +106,25 @@ def facts_of(
         reconstructor: What made them.
         use: How its network was used.
         batch_size: Slices per forward pass.
-        mask: The mask's name: none, own (the file's), or that of an evaluation.
-        columns: The mask.
     """
     return {
         "reconstructor": reconstructor.name,
         "checkpoint": reconstructor.checkpoint,
         "weights_sha256": reconstructor.weights_sha256,
+        "options": json.dumps(reconstructor.options, sort_keys=True, default=str) if reconstructor.options else "",
         "source": volume.name,
         "source_bytes": volume.path.stat().st_size,
         "source_sha256": samples_sha256(volume),
-        "mask": mask,
-        "mask_id": mask_id(columns),
-        "acceleration_true": columns.acceleration_true,
         "mrirecon": mrirecon.__version__,
         "bn_stats": use.bn_stats if reconstructor.checkpoint else "",
         "precision": use.precision,
         "batch_size": batch_size,
     }
+
+
+def sampling_facts(mask: str, columns: Mask) -> Facts:
+    """What a file of reconstructions says of its k-space: the mask's name, which columns it keeps, and how many."""
+    return {"mask": mask, "mask_id": mask_id(columns), "acceleration_true": columns.acceleration_true}
 
 
 def require_writable(folder: Path) -> None:
@@ -126,6 +134,8 @@ def require_writable(folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise InputError(f"{place} is not a folder; choose another --output")
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise InputError(f"{place} is on a read-only file system; choose another --output")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"no permission to write to {place}; choose another --output")
 
@@ -145,6 +155,8 @@ def _difference(found: Mapping[str, str], facts: Facts) -> str:
     """The first thing in which a file's facts say otherwise; empty: none."""
     for key in _deciding(facts):
         theirs, ours = found.get(key, ""), str(facts.get(key, ""))
+        if key == "options" and key not in found:  # of an earlier version: methods had none, weights tell their network
+            theirs = ours if facts["weights_sha256"] else ""
         if theirs != ours:
             return f"made with {key} {_short(theirs or 'none')}, now {_short(ours or 'none')}"
     return ""

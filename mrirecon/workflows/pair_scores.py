@@ -8,17 +8,19 @@ from torch import Tensor
 
 from mrirecon.data.references import Images
 from mrirecon.errors import InputError
-from mrirecon.evaluation.metrics import VolumeScore, combine_slices, score_slice
+from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, score_slice
+from mrirecon.evaluation.resemblance import Comparison, Resemblance
 from mrirecon.physics import center_crop
 from mrirecon.progress import progress
 from mrirecon.workflows.pairs import Pair
 
 
 class PairScore(NamedTuple):
-    """Scores of one volume."""
+    """Scores of one volume, and how the images lie against their targets."""
 
     score: VolumeScore
     mse: float  # squared units of the target
+    resemblance: Resemblance
 
 
 def score_pairs(pairs: Sequence[Pair], label: str) -> list[PairScore]:
@@ -33,9 +35,14 @@ def score_pairs(pairs: Sequence[Pair], label: str) -> list[PairScore]:
 def _score(pair: Pair) -> PairScore:
     target, prediction, grid = pair
     data_range = _data_range(pair)
-    slices = [score_slice(_cut(target, i, grid), _cut(prediction, i, grid), data_range) for i in range(target.shape[0])]
+    slices: list[SliceScore] = []
+    comparison = Comparison()
+    for i in range(target.shape[0]):
+        wanted, image = _cut(target, i, grid), _cut(prediction, i, grid)
+        slices.append(score_slice(wanted, image, data_range))
+        comparison.add(wanted.numpy(), image.numpy())
     mse = sum(s.squared_error for s in slices) / sum(s.n_pixels for s in slices)
-    return PairScore(combine_slices(slices, data_range), mse)
+    return PairScore(combine_slices(slices, data_range), mse, comparison.result())
 
 
 def _data_range(pair: Pair) -> float:

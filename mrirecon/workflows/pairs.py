@@ -75,12 +75,21 @@ def _pair(target: Reference, prediction: Images, protocol: Protocol) -> Pair:
             f"{target.label}: {grid[0]} x {grid[1]} pixels are too small for SSIM, whose window has {WINDOW} x {WINDOW}"
         )
     if not _fits(target, prediction, protocol):
-        would_fit = _fits(target, prediction, FASTMRI_V1_SQUARE)
-        hint = "add --crop square" if would_fit else "crop or pad the prediction to the target"
+        hint = _hint(target, prediction)
         raise InputError(
             f"{prediction.label}: has shape {prediction.shape}, its target {target.shape} (slices, h, w); {hint}"
         )
     return Pair(target, prediction, grid)
+
+
+def _hint(target: Reference, prediction: Images) -> str:
+    n, height, width = target.shape
+    swapped = {(n, width, height): "swapaxes(1, 2)", (height, width, n): "moveaxis(x, 2, 0)"}.get(prediction.shape)
+    if swapped:
+        return f"its axes are in another order: write numpy's {swapped} of it"
+    if _fits(target, prediction, FASTMRI_V1_SQUARE):
+        return "add --crop square"
+    return "crop or pad the prediction to the target"
 
 
 def _fits(target: Reference, prediction: Images, protocol: Protocol) -> bool:

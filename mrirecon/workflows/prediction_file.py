@@ -1,14 +1,12 @@
 """One volume's reconstruction in fastMRI's submission layout."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from mrirecon.files import replacing
+from mrirecon.data.write import new_hdf5
 
 
 def write_prediction(path: Path, images: np.ndarray, attrs: Mapping[str, Any] | None = None) -> None:
@@ -17,9 +15,6 @@ def write_prediction(path: Path, images: np.ndarray, attrs: Mapping[str, Any] | 
     Raises:
         OSError: They cannot be written there.
     """
-    content = BytesIO()  # HDF5 does not survive a full disk: it may crash when the file is closed
-    with h5py.File(content, "w") as file:
+    with new_hdf5(path) as file:
         file.create_dataset("reconstruction", data=images.astype(np.float32, copy=False))
         file.attrs.update(attrs or {})
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.getbuffer())

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mrirecon.config import ReconstructConfig
 from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.handles import close
-from mrirecon.data.loaders import unit_loader
+from mrirecon.data.loaders import load_units
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.shares import share_whole
 from mrirecon.data.transforms import to_device
@@ -26,8 +27,8 @@ from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.progress import progress, say
 from mrirecon.training.stopping import StopRequest, listening
 from mrirecon.workflows.device import autocast, choose_device, inference
-from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, facts_of, require_writable
-from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
+from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, facts_of, require_writable, sampling_facts
+from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
 from mrirecon.workflows.source_files import list_sources
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
 from mrirecon.workflows.whole_volumes import WholeVolumes
@@ -55,7 +56,7 @@ def reconstruct(
 
     Args:
         config: Where to write, what, and how the network is used.
-        method_or_run: `zero-filled`, or a run folder.
+        method_or_run: `zero-filled`, a run folder, or a file of weights.
         files: `.h5` files, or folders of them, flat or split.
 
     Raises:
@@ -82,10 +83,14 @@ def _reconstruct(
     check_layout(volumes)
     reconstructor = find_reconstructor(method_or_run, config, device)
     _check_sizes(volumes, reconstructor)
-    outputs = OutputFiles(folder, config.format, lambda volume: _facts(volume, reconstructor, config))
+    outputs = OutputFiles(
+        folder, config.format, lambda volume: facts_of(volume, reconstructor, config, config.batch_size), _sampling
+    )
     names = ranks.from_first(lambda: [volume.name for volume in outputs.missing(volumes, config.overwrite)])
     missing = [volume for volume in volumes if volume.name in names]
-    if note := check_volumes(missing, config.check):
+    for note in check_volumes(missing, config.check):
+        say(f"note: {note}")
+    if note := other_sampling(volumes, reconstructor):
         say(f"note: {note}")
     start = time.perf_counter()
     with listening() as stop:
@@ -136,9 +141,10 @@ def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> Non
             raise InputError(f"{volume.name}: {error}") from None
 
 
-def _facts(volume: Volume, reconstructor: Reconstructor, config: ReconstructConfig) -> Facts:
-    mask = "none" if volume.file_mask is None else "own"
-    return facts_of(volume, reconstructor, config, config.batch_size, mask, stored_mask(volume))
+def _sampling(volume: Volume) -> Facts:
+    """Whether k-space was undersampled, and how much, by the file's mask or by the gaps in its samples."""
+    mask = "none" if volume.own_mask is None else "own, of rows and columns" if volume.sampling.is_2d else "own"
+    return sampling_facts(mask, stored_mask(volume))
 
 
 def _work(
@@ -178,8 +184,9 @@ def _slices(
 ) -> Iterator[None]:
     """Reconstruct batch by batch; yields once for each slice."""
     units = cut_units(dataset.items, config.batch_size)
-    for batch in unit_loader(VolumeByVolume(dataset), units, config.workers):
-        sample = to_device(batch, reconstructor.device)
-        images = reconstructor(sample)
-        collect(sample, images)
-        yield from (None for _ in images)
+    with closing(load_units(VolumeByVolume(dataset), units, config.workers)) as batches:
+        for batch in batches:
+            sample = to_device(batch, reconstructor.device)
+            images = reconstructor(sample)
+            collect(sample, images)
+            yield from (None for _ in images)

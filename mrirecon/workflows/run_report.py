@@ -18,14 +18,12 @@ def run_report(run: str | Path, output: str | Path = "") -> Path:
         The page.
 
     Raises:
-        InputError: No run folder, or the page cannot be written there.
+        InputError: No run folder.
+        OSError: The page cannot be written there.
     """
     folder = open_run(run)
     path = Path(output) if output else folder.report
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file such as {path / folder.report.name} (--output)")
-    try:
-        write_run_page(folder, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
+    write_run_page(folder, path)
     return path

@@ -18,6 +18,7 @@ from mrirecon.physics import MASKS
 from mrirecon.progress import say
 from mrirecon.report.table import evaluation_table
 from mrirecon.runs import RunFolder
+from mrirecon.workflows.image_notes import notes_of_images
 from mrirecon.workflows.new_folder import new_folder, require_free
 from mrirecon.workflows.pair_scores import score_pairs
 from mrirecon.workflows.pairs import Pair, extra_files, pair_files
@@ -47,14 +48,18 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
     references = list_references(Path(targets))
     chosen = _of_acquisitions(references, config.acquisition)
     pairs = pair_files(Path(predictions), chosen, protocol, among=references)
-    for note in _notes(config, chosen, extra_files(Path(predictions), references)):
+    notes = _notes(config, chosen, extra_files(Path(predictions), references))
+    for note in notes:
         say(f"note: {note}")
     search_images([images for pair in pairs for images in (pair.target, pair.prediction)])
     scores = score_pairs(pairs, f"{name}, {protocol.name}")
+    of_images = notes_of_images([target.name for target in chosen], [s.resemblance for s in scores])
+    for note in of_images:
+        say(f"note: {note}")
     results = [_result(config, name, protocol, target, s.score) for target, s in zip(chosen, scores, strict=True)]
     line = fastmri_line(results, [s.mse for s in scores])
     about = {"data": targets, "predictions": predictions, "reference": chosen[0].key, "fastmri_evaluate": line}
-    summary = _summary(config, results, protocol, **about)
+    summary = _summary(config, results, protocol, **about, notes=[*notes, *of_images])
     with new_folder(folder) as temporary:
         write_results(temporary / "volumes.csv", results)
         write_json(temporary / _SUMMARY, summary)
@@ -80,7 +85,7 @@ def _place(config: ScoreConfig, name: str, targets: str) -> Path:
     if config.output:
         return Path(config.output)
     run, data = RunFolder(Path("runs") / name), Path(targets).resolve().name
-    return run.evaluation(data, "all", config.mask, config.acceleration or None)
+    return run.evaluation(data, "all", config.mask, f"{config.acceleration:g}x" if config.acceleration else UNDECLARED)
 
 
 def _of_acquisitions(references: list[Reference], wanted: Sequence[str]) -> list[Reference]:
@@ -134,7 +139,7 @@ def _result(config: ScoreConfig, name: str, protocol: Protocol, target: Referenc
     )
 
 
-def _summary(config: ScoreConfig, results: list[VolumeResult], protocol: Protocol, **about: str) -> dict[str, Any]:
+def _summary(config: ScoreConfig, results: list[VolumeResult], protocol: Protocol, **about: Any) -> dict[str, Any]:
     return {
         "protocol": asdict(protocol),
         "reconstructor": results[0].reconstructor,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.loaders import unit_loader
+from mrirecon.data.loaders import load_units
 from mrirecon.data.masking import mask_id
 from mrirecon.data.shares import share_neighbours, share_whole, unit_costs
 from mrirecon.data.transforms import ImageSample, scored_target, to_device
@@ -44,7 +45,7 @@ def score_dataset(
     Args:
         dataset: Its masks are those of its `draw`.
         reconstructor: What is scored.
-        mask: Name of the mask for the table.
+        mask: Name of the drawn masks for the table; volumes with masks of their own are called file there.
         protocol: How scores are taken.
         batch_size: Slices per unit.
         workers: Worker processes that read.
@@ -56,16 +57,17 @@ def score_dataset(
     rows = [torch.empty(0, 2 * COLUMNS, dtype=torch.float64)]  # of the reconstruction, beside the zero-filled image's
     seconds = dict.fromkeys(names, 0.0)
     units = own_units(dataset, batch_size, whole)
-    loader = unit_loader(VolumeByVolume(dataset), units, workers)
-    for batch in progress(loader, f"{reconstructor.name}, {mask}, draw {dataset.draw}", len(units), "units"):
-        sample = to_device(batch, reconstructor.device)
-        images, took = _reconstruct(reconstructor, sample)
-        about: tuple[Any, ...] = (sample.data_range, sample.volume, sample.slice_idx)  # of a batch: one for each slice
-        target = scored_target(sample, protocol.clamps_target)
-        rows.append(torch.cat([slices.of_batch(target, image, *about) for image in (images, sample.image)], dim=1))
-        seconds[sample.volume[0]] += took
-        for watch in watchers:
-            watch(sample, images)
+    label = f"{reconstructor.name}, {mask}, draw {dataset.draw}"
+    with closing(load_units(VolumeByVolume(dataset), units, workers)) as batches:
+        for batch in progress(batches, label, len(units), "units"):
+            sample = to_device(batch, reconstructor.device)
+            images, took = _reconstruct(reconstructor, sample)
+            about: tuple[Any, ...] = (sample.data_range, sample.volume, sample.slice_idx)  # one for each slice
+            target = scored_target(sample, protocol.clamps_target)
+            rows.append(torch.cat([slices.of_batch(target, image, *about) for image in (images, sample.image)], dim=1))
+            seconds[sample.volume[0]] += took
+            for watch in watchers:
+                watch(sample, images)
     own, reference = (slices.volume_scores(part) for part in ranks.gather_rows(torch.cat(rows)).split(COLUMNS, dim=1))
     total = ranks.sum_of(list(seconds.values()))
     return [
@@ -125,7 +127,7 @@ def _result(
         n_slices=own.n_slices,
         acceleration=float(columns.acceleration),
         acceleration_true=columns.acceleration_true,
-        mask=mask,
+        mask="file" if dataset.has_own_mask(volume) else mask,
         mask_draw=dataset.draw,
         mask_id=mask_id(columns),
         protocol=protocol.name,

@@ -75,9 +75,9 @@ def simulate_volume(config: SimulateConfig, split: str, index: int) -> Simulated
 
 
 def _slabs(config: SimulateConfig) -> dict[str, MagnitudeSource]:
-    source = load_magnitude(config.source)
-    if source.n_frames > 1:
-        _note(f"{config.source} has {source.n_frames} frames; the first one is used")
+    source = load_magnitude(config.source, config.frame)
+    for note in source.notes:
+        _note(note)
     pixel = float((source.object_mm / max(config.matrix)).max())
     if pixel < _LEAST_VOXELS_PER_PIXEL * source.voxel_mm.max():
         _note(
@@ -154,6 +154,7 @@ def _check(config: SimulateConfig) -> None:
         (1 <= config.slices <= 256, "slices", "1 to 256"),
         (config.seed >= 0, "seed", "0 or more"),
         (min(counts) >= 0 and sum(counts) > 0, "train", "0 or more volumes, at least one with val and test"),
+        (config.frame is None or config.source != "phantom", "frame", "left out of phantoms (it is for --from FILE)"),
         (bool(config.output), "output", "the folder to write"),
     )
     for fine, key, allowed in limits:

@@ -58,9 +58,10 @@ def say_started_again(config: TrainConfig) -> None:
 
 
 def repeatable(config: TrainConfig) -> TrainConfig:
-    """What repeats a run from any directory: the data by its full path, no output folder of its own."""
+    """What repeats a run from any directory: data and weights by their full path, no output folder of its own."""
     data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
-    return dataclasses.replace(config, data=data, output="", overwrite=False)
+    weights = config.weights and str(Path(config.weights).absolute())
+    return dataclasses.replace(config, data=data, weights=weights, output="", overwrite=False)
 
 
 def _free_or_begun(first: Path, config: TrainConfig) -> str:

@@ -105,7 +105,8 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> t
     if refused:
         raise InputError(
             f"a resumed run keeps its configuration; '{refused[0]}' cannot change (only {', '.join(MAY_CHANGE)} can). "
-            f"To train differently: mrirecon train -c {run.config} --{refused[0]} ..."
+            f"To go on from its weights, in a new run: mrirecon train -c {run.config} --weights {run.path}"
+            f"{_flags(run, refused)}; to train anew, the same without --weights"
         )
     checkpoint = resumable(run)
     stored = read_settings(checkpoint)
@@ -114,7 +115,16 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> t
         flat["precision"] = stored.get("precision", "auto")
     new = configfile.flatten(changes)
     config = configfile.build(TrainConfig, {**flat, **{key: new[key] for key in given}})
-    work = TrainingWork(config)
+    work = TrainingWork(config, goes_on=True)
     work.require_settings(stored, run)
     work.require_same_data(run)
     return work, checkpoint
+
+
+def _flags(run: RunFolder, keys: Sequence[str]) -> str:
+    """The flags of keys; of steps and epochs the one that the run has makes room for the other."""
+    other = {"max_steps": "max_epochs", "max_epochs": "max_steps"}
+    flat = configfile.flatten(configfile.load(TrainConfig, run.config))
+    words = [(key, "...") for key in keys if key != "weights"]
+    words += [(other[key], "0") for key in keys if key in other and other[key] not in keys and flat[other[key]]]
+    return "".join(f" --{key.replace('_', '-')} {value}" for key, value in words)

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +17,15 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
+from mrirecon.data.masking import masks_used
 from mrirecon.data.transforms import TRANSFORMS
 from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
 from mrirecon.models.precision import auto_precision
 from mrirecon.runs import RunFolder
-from mrirecon.training.build import build_model
+from mrirecon.training.build import build_model, outline, require_weights
+from mrirecon.training.footprint import as_gib, machine_memory, memory_of
+from mrirecon.training.given_weights import Match, put_weights, read_weights
 from mrirecon.training.loggers import check_logger
 from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
@@ -32,15 +37,21 @@ from mrirecon.workflows.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.
 MAY_CHANGE = (
-    *("data.path", "data.workers", "device", "threads", "logger"),
+    *("data.path", "data.workers", "data.check_reference", "device", "threads", "logger"),
     *("devices", "num_nodes"),  # but not their product
 )
 
 
 class TrainingWork:
-    """Everything a fit needs, made and checked before anything is written."""
+    """Everything a fit needs, made and checked before anything is written.
 
-    def __init__(self, config: TrainConfig) -> None:
+    Args:
+        config: Its configuration.
+        goes_on: From a checkpoint, so that the weights to begin with (`weights`) are not read again.
+    """
+
+    def __init__(self, config: TrainConfig, goes_on: bool = False) -> None:
+        config = dataclasses.replace(config, weights=config.weights and str(Path(config.weights).absolute()))
         self.config = config
         check_numbers(config)
         _check_processes(config)
@@ -50,8 +61,9 @@ class TrainingWork:
         _use_threads(config, self.device)
         self.precision = _precision(config.precision, self.device)
         check_logger(config.logger)
-        torch.manual_seed(config.seed)
-        self.model = build_model(config.model)
+        network = outline(config.model)
+        self._n_local = config.devices if self.device == "cpu" else 1  # processes that share a memory
+        require_weights(network, config.model, 2 * self._n_local, self.device)
         transform = TRANSFORMS[config.model.input]
         self.protocol = find_protocol(config.protocol)
         self.data = ReconDataModule(
@@ -64,7 +76,12 @@ class TrainingWork:
             config.batch_size * (ranks.world_size() if config.sync_batchnorm else 1),
         )
         for shape in set(self.data.train_set.image_shapes):
-            self.model.check_image_size(shape)
+            network.check_image_size(shape)
+        torch.manual_seed(config.seed)
+        self.model = build_model(config.model)
+        self.given: Match | None = None
+        if config.weights and not goes_on:
+            self.given = put_weights(self.model, config.model, read_weights(config.weights))
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
         self.data.plan(self.plan.n_steps * self.plan.accumulate)
         self.module = ReconModule(
@@ -77,6 +94,8 @@ class TrainingWork:
             config.seed,
             average=config.average,
             l1_weight=config.l1_weight,
+            monitor=config.monitor,
+            freeze=config.freeze,
         )
         self.module.recalibration_batches = self.data.recalibration_batches
         made = self.module.configure_optimizers()  # a wrong name fails here, not after the start
@@ -109,16 +128,27 @@ class TrainingWork:
         sample = default_collate([self.data.train_set[largest]])
         device = torch.device(self.device)
         precision = autocast(device, self.precision)
-        return summarize(self.model, sample, self.config.batch_size, self.config.optimizer, device, precision)
+        n = min(self.config.batch_size, max(Counter(shapes).values()))
+        found = summarize(self.model, sample, n, self.config.optimizer, device, precision)
+        if self._n_local * found.step_bytes > machine_memory(self.device):
+            of = f" on each of {self._n_local} processes" if self._n_local > 1 else ""
+            raise InputError(
+                f"a training step of {n} slices takes more than {as_gib(found.step_bytes)}{of}, and "
+                f"{memory_of(self.device)}; use a smaller --batch-size (with --accumulate) or fewer channels"
+            )
+        return found
 
     def provenance(self) -> dict[str, Any]:
         """The facts beside the configuration."""
+        begun = {} if self.given is None else {"weights": self.given.facts()}
+        if self.config.freeze:
+            begun["frozen"] = self.module.frozen.facts()
         return provenance(
             device=self.device,
             precision=self.precision,
             seed=self.config.seed,
             data_manifest=self._manifest(),
-            masks=dataclasses.asdict(self.data.spec),
+            masks=masks_used(self.data.spec, self.data.train_volumes),
             protocol=self.protocol.name,
             batch={
                 "size": self.config.batch_size,
@@ -127,6 +157,7 @@ class TrainingWork:
                 "slices_per_step": self.slices_per_step,
             },
             model=self.summary.as_dict(),
+            **begun,
         )
 
     def require_settings(self, stored: Mapping[str, Any], run: RunFolder) -> None:
@@ -137,7 +168,9 @@ class TrainingWork:
                 f"{run.path} was trained with {n} process{'' if n == 1 else 'es'}, not {now}; go on with as many "
                 "(--devices times --num-nodes), or train anew"
             )
-        for key, value in stored.items():
+        # A run of an earlier version lacks younger keys: it was trained with their defaults.
+        young = {key: value for key, value in flatten(TrainConfig()).items() if key in self.settings}
+        for key, value in {**(young if stored else {}), **stored}.items():
             if self.settings.get(key) != value:
                 raise InputError(
                     f"{run.config} was edited: {key} is {self.settings.get(key)}, the run was trained with {value}; "

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from claim_worlds import CASES, FAST, SLOW, Case, decided, study
+from claim_worlds import CASES, FAST, QUIET, SLOW, Case, decided, study
 from scipy import stats
-from synthetic import NORMS, OPTIMIZERS, World, make_study
+from synthetic import FACTORS, NORMS, OPTIMIZERS, ZERO_FILLED, World, make_study
 
 from mrirecon.ablation.analysis import analyse
 from mrirecon.ablation.claim import INCONCLUSIVE, NOT_TESTED, REFUTED, SUPPORTED, above, below, within
 from mrirecon.ablation.claim_evidence import over_draws
 from mrirecon.ablation.claim_measures import Limits
+from mrirecon.ablation.claim_sources import Sources
 from mrirecon.ablation.claims import CLAIMS, decide_claims
 
 RULED = [claim.id for claim in CLAIMS if claim.rule]
@@ -211,3 +212,40 @@ def test_neither_torch_nor_lightning_is_imported():
         "import sys, mrirecon.ablation.claims; sys.exit(any(m in sys.modules for m in ('torch', 'pytorch_lightning')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def of_failed_runs(shares, **changes):
+    """Claims of a study whose rates fail by ending below zero-filled, not by diverging; how many failed; the study."""
+    world = World(lr_diverged=1.0, curvature=0.05)
+    grid, results, facts = make_study(FACTORS, default=world, seeds=range(6), **QUIET)
+    grid, facts = replace(grid, targets=shares), facts | changes
+    study = analyse(grid, results, facts)
+    sources = Sources(grid, results, study)
+    ledger = {entry["claim"]: entry for entry in decide_claims(grid, results, study)}
+    return ledger, sum(sources.has_failed(run) for run in results), study
+
+
+@pytest.mark.parametrize("targets", [(0.9,), (), (0.9, 0.97), (0.5, 0.9, 0.97)])
+def test_runs_below_zero_filled_fail_whatever_the_targets_are(targets):
+    ledger, n_failed, study = of_failed_runs(targets)
+    expected, n_expected, _ = of_failed_runs((0.9, 0.97, 0.995))
+    assert n_failed == n_expected > 9
+    assert study["zero_filled_val"] == {"ssim": ZERO_FILLED}
+    assert not any("zero-filled" in warning for warning in study["warnings"])
+    with_targets = {"A7b", "N7b"}  # that speak of the lowest target
+    numbers = [(e["claim"], e["verdict"], e["effect"], e["low"], e["high"]) for e in expected.values()]
+    found = [(e["claim"], e["verdict"], e["effect"], e["low"], e["high"]) for e in ledger.values()]
+    assert [row for row in found if row[0] not in with_targets] == [r for r in numbers if r[0] not in with_targets]
+    assert ledger["G2"]["effect"] is not None
+
+
+def test_a_study_from_before_zero_filled_was_kept_tells_it_by_two_targets_or_says_that_it_is_not_known():
+    frozen = [{"share": share, "ssim": ZERO_FILLED + 0.1 * share} for share in (0.9, 0.97)]
+    _, n_expected, _ = of_failed_runs((0.9, 0.97))
+    _, n_failed, study = of_failed_runs((0.9, 0.97), zero_filled_val=None, targets=frozen)
+    assert (n_failed, study["zero_filled_val"]) == (n_expected, {"ssim": None})
+    assert not any("zero-filled" in warning for warning in study["warnings"])
+    ledger, n_failed, study = of_failed_runs((0.9,), zero_filled_val=None, targets=frozen[:1])
+    assert n_failed == 0
+    assert any("zero-filled validation images is not known" in warning for warning in study["warnings"])
+    assert "zero-filled images is not known, so that only diverged runs count as failed" in ledger["G2"]["words"]

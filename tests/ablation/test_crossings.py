@@ -1,6 +1,7 @@
 """When a curve reaches a target: curves drawn by hand, scipy's median filter, shares of a known gap."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy.ndimage import median_filter
 from synthetic import World, make_study
 
 from mrirecon.ablation.crossings import crossing, make_targets, running_median, times_to
+from mrirecon.ablation.leaderboard import validation_scores
 from mrirecon.ablation.records import Point
 from mrirecon.ablation.rerun_scores import reruns_of
 from mrirecon.ablation.speed import decide_steps
@@ -103,3 +105,15 @@ def test_the_faster_cell_is_better_and_cells_that_never_arrive_are_not_compared_
     assert "Never reached by sgd/batch" in family["note"]
     nobody = decide_steps(grid, results, {"share": 0.99, "ssim": 0.95}, "final", "")
     assert nobody["comparisons"] == []
+
+
+def test_a_validation_without_ssim_moves_neither_targets_nor_the_best():
+    grid, results, _ = make_study(seeds=range(6))
+    reference = reruns_of([r for r in results if r.cell == grid.reference], "final")[0]
+    expected = make_targets(grid, [r for r in results if r is not reference] + [reference], 0.7)
+    last = reference.points[-1]
+    spoilt = replace(reference, points=[*reference.points[:-1], replace(last, ssim=math.nan)])
+    made = make_targets(grid, [r for r in results if r is not reference] + [spoilt], 0.7)
+    assert [t["ssim"] for t in made] == pytest.approx([t["ssim"] for t in expected], abs=1e-3)
+    first = replace(reference, points=[replace(reference.points[0], ssim=math.nan), *reference.points[1:]])
+    assert validation_scores([first])["best_ssim"]["mean"] == max(p.ssim for p in reference.points)

@@ -141,6 +141,17 @@ def test_an_identity_is_what_decides_the_numbers(change, same):
     assert (run_id(settings | change, "tune", "data") == run_id(settings, "tune", "data")) == same
 
 
+def test_keys_that_came_later_leave_the_runs_of_earlier_studies_what_they_were():
+    """Those were named before there were such keys."""
+    settings = Plan(grid_of(), COMMON).runs({})[0].settings
+    young = {"weights": "w.pt", "freeze": ["down*"], "monitor": "psnr"}
+    before = {key: value for key, value in settings.items() if key not in young}
+    assert len(before) == len(settings) - len(young)
+    assert run_id(settings, "tune", "data") == run_id(before, "tune", "data")
+    changed = {run_id(settings | {key: value}, "tune", "data") for key, value in young.items()}
+    assert len(changed | {run_id(before, "tune", "data")}) == 4
+
+
 def test_other_data_or_another_stage_are_other_runs():
     settings = Plan(grid_of(), COMMON).runs({})[0].settings
     ids = {run_id(settings, stage, data) for stage in ("tune", "rerun") for data in ("a", "b")}

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import time
 from collections import Counter
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from tiny_study import GRID
 
 from mrirecon.ablation import prepare
 from mrirecon.ablation.execute import Setting, training_config
@@ -165,10 +168,26 @@ def test_a_cell_that_fails_does_not_stop_the_others(run_tiny, tmp_path):
     assert (folder / "report" / "results.csv").is_file()
 
 
+@pytest.mark.slow  # a study whose every run starts two processes: 20 s
+def test_a_bad_slice_that_loader_workers_meet_fails_runs_and_leaves_no_process(run_tiny, study_data, tmp_path):
+    shutil.copytree(study_data, tmp_path / "data")
+    with h5py.File(sorted((tmp_path / "data" / "train").iterdir())[0], "r+") as file:
+        file["kspace"][0, 0, 3, 3] = np.nan  # the quick check looks at the middle slice
+    base = GRID["base"] | {"data": {"workers": 2, "check": "quick"}}
+    folder = tmp_path / "study"
+    with pytest.raises(WorkFailedError, match="runs failed"):
+        run_tiny(folder, workers=1, config={"data": str(tmp_path / "data")}, base=base)
+    failures = StudyFolder(folder).failed().values()
+    assert failures
+    assert {failure["error"] for failure in failures} == {
+        "train/train_0000.h5: kspace holds NaN or infinity in slice 0; repair, replace or remove the file"
+    }
+    left = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
 @pytest.mark.slow
 def test_more_seeds_and_levels_keep_what_is_there(undisturbed, run_tiny, tmp_path):
-    import shutil
-
     folder = tmp_path / "study"
     shutil.copytree(undisturbed.folder.path, folder)
     before = set(StudyFolder(folder).records())
@@ -194,8 +213,6 @@ def test_divergence_is_a_result(run_tiny, tmp_path):
 
 
 def test_another_package_needs_consent(undisturbed, run_tiny, monkeypatch, tmp_path):
-    import shutil
-
     folder = tmp_path / "study"
     shutil.copytree(undisturbed.folder.path, folder)
     monkeypatch.setattr(prepare, "code_hash", lambda: "new")

@@ -69,3 +69,33 @@ def test_a_range_grows_on_the_side_of_the_best_by_half_its_width():
 def test_a_sweep_doubles_and_leaves_out_the_winner():
     assert sweep_rates(0.01, 7) == pytest.approx([0.0025, 0.005, 0.02, 0.04, 0.08, 0.16, 0.32])
     assert sweep_rates(0.01, 0) == []
+
+
+@pytest.mark.parametrize(("objective", "best"), [("final", 0), ("ssim", 1), ("psnr", 2), ("nmse", 3), ("area", 4)])
+def test_each_objective_has_its_own_winner(objective, best):
+    scores = [  # loss, SSIM, PSNR, NMSE at the end
+        (0.1, 0.5, 20.0, 0.5),
+        (0.9, 0.9, 21.0, 0.5),
+        (0.8, 0.6, 30.0, 0.4),
+        (0.7, 0.7, 22.0, 0.1),
+        (0.5, 0.5, 20.0, 0.6),
+        (math.nan, math.nan, math.nan, math.nan),
+        (0.6, 0.6, math.inf, -math.inf),
+    ]
+    trials = [
+        replace(trial(i, 0.5), points=[Point(0, 0.01 if i == 4 else 9.0, 0, 0, 0), Point(10, *row)])
+        for i, row in enumerate(scores)
+    ]
+    trials.append(trial(7, 0.01, diverged_at=3))
+    assert winner(trials, objective).trial == best
+    assert winner(trials[-1:], objective) is None
+
+
+@pytest.mark.parametrize("objective", ["ssim", "psnr", "nmse"])
+def test_what_a_score_lacks_is_above_zero_and_falls_as_the_score_gets_better(objective):
+    """So that it can be read, drawn and averaged as a loss is."""
+    values = {"ssim": [-0.2, 0.1, 0.9, 0.95], "psnr": [-3.0, 12.0, 30.0, 31.0], "nmse": [5.0, 0.5, 0.2, 0.1]}
+    runs = [replace(trial(0, 0.5), points=[Point(10, 1.0, v, v, v)]) for v in values[objective]]
+    losses = [run.loss(objective) for run in runs]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] > 0

@@ -9,7 +9,9 @@ from small_studies import QUIET, SMALL, analysed, cell_of
 from synthetic import World, make_study
 
 from mrirecon.ablation.analysis import analyse
+from mrirecon.ablation.claim_measures import trials_needed
 from mrirecon.ablation.tuning_summary import best_of_k
+from mrirecon.report.plot_tuning import draw_best_of_k, draw_lr_sensitivity
 
 
 def test_best_of_k_is_the_mean_over_all_subsets():
@@ -76,3 +78,21 @@ def test_winners_are_the_best_trials_of_each_draw_for_each_objective():
             best = min(trials, key=lambda r: getattr(r, loss))
             assert cell_of(part, "sgd")["winners"][repeat] == best.values
     assert study["second"]["objective"] == "area"
+
+
+@pytest.mark.parametrize("objective", ["ssim", "psnr", "nmse", "area"])
+def test_a_study_tuned_for_a_score_is_analysed_like_any(objective):
+    """SSIM, PSNR and NMSE of these worlds follow each other, so the winners are the same."""
+    grid, results, facts = make_study(**{**SMALL, "objectives": (objective,)})
+    study = analyse(grid, results, facts)
+    assert study["objective"] == objective
+    cell = cell_of(study, "adam")
+    trials = [r for r in results if r.stage == "tune" and r.cell == "adam"]
+    best = min(trials, key=lambda r: r.loss(objective))
+    assert cell["values"] == best.values
+    assert cell["tuning"]["best_of_k"][-1][1] == pytest.approx(best.loss(objective))
+    assert trials_needed(cell) >= 1
+    drawn = {point["lr"]: point["loss"] for point in cell["sweep"]["points"]}
+    assert drawn[best.values["optimizer.lr"]] == pytest.approx(best.final_loss)  # the figure says: final loss
+    draw_best_of_k(study)
+    draw_lr_sensitivity(study)

@@ -1,6 +1,8 @@
 """The command line: spelling, help, errors, exit codes, start-up time."""
 
+import re
 import resource
+import shlex
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import yaml
 
 from mrirecon import configfile
 from mrirecon.cli import COMMANDS, main
+from mrirecon.cli.spelling import ELSEWHERE
 from mrirecon.config import TrainConfig
 
 RUN = [sys.executable, "-c", "import sys; from mrirecon.cli import main; sys.exit(main())"]
@@ -38,6 +41,14 @@ def test_short_names_dashes_and_lists(capsys):
     assert config["optimizer"]["lr"] == 1e-4
     assert config["data"]["acceleration"] == [4, 8]
     assert config["data"]["center_fraction"] == [0.08, 0.04]
+
+
+@pytest.mark.parametrize("words", [["down*", "*.bias"], ["down*,*.bias"], ["[down*, '*.bias']"]])
+def test_lists_of_texts_are_taken_as_they_are(words, capsys):
+    """A star or a bracket begins something else in YAML."""
+    assert resolved(capsys, "--freeze", *words)["freeze"] == ["down*", "*.bias"]
+    assert resolved(capsys, "--freeze", "[du]p*", "[a-c]*")["freeze"] == ["[du]p*", "[a-c]*"]
+    assert resolved(capsys, "--acquisition", "AXT1", "1", "null")["data"]["acquisition"] == ["AXT1", "1", "null"]
 
 
 def test_flags_win_over_files_in_any_order_and_later_files_over_earlier(tmp_path, capsys):
@@ -114,3 +125,114 @@ def test_no_command_imports_torch_to_help_or_to_print_its_configuration():
 def test_debug_shows_the_traceback(capsys):
     assert main(["train", "--lr", "fast", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", [key.name for key in configfile.keys(TrainConfig) if key.name.startswith("slurm.")])
+def test_keys_of_a_job_go_by_their_whole_name_only(key, capsys):
+    bare = f"--{key.removeprefix('slurm.')}"
+    assert main(["train", bare, "1", "--print-config"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"unknown option '{bare}'; give " in err
+    assert f"--{key} (" in err
+    assert main(["train", f"--{key}", "true" if key.endswith("follow") else "1", "--print-config"]) == 0
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate zero-filled", "reconstruct zero-filled x", "ablate run smoke"])
+@pytest.mark.parametrize("word", ELSEWHERE)
+def test_words_of_other_programs_lead_to_ours(command, word, capsys):
+    """Where a command has what may be meant; nothing is taken for it silently."""
+    assert main([*command.split(), f"--{word.replace('_', '-')}", "1"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert f"unknown option '--{word.replace('_', '-')}'; " in err
+    for option in re.findall(r"(--[a-z.-]+) \(", err):
+        assert main([*command.split(), option, "1", "--print-config"]) == 0 or "Expected" in capsys.readouterr().err
+    if ELSEWHERE[word][0] == "device":
+        assert "; give --device (auto, cpu or cuda)" in err
+        assert ("--devices (" in err) == (command != "ablate run smoke")
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch, volume_writer):
+    """In the current folder: data, a run, an overlay, a volume of images."""
+    monkeypatch.chdir(tmp_path)
+    volume_writer(tmp_path / "data" / "val" / "v.h5")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text("batch_size: 7\n")
+    for name in ("best", "last"):
+        (tmp_path / "run" / "checkpoints" / f"{name}.ckpt").touch()
+    (tmp_path / "my.yaml").write_text("batch_size: 9\n")
+    (tmp_path / "T1.nii.gz").touch()
+    return tmp_path
+
+
+REMEDIES = {
+    "train data": "train --data data",
+    "train data --norm batch": "train --data data --norm batch",
+    "train --norm batch data": "train --norm batch --data data",
+    "train data/val/v.h5": "train --data data/val",
+    "train my.yaml --lr .1": "train -c my.yaml --lr .1",
+    "train fast --data data": "train -c fast --data data",
+    "train run": "train --resume run",
+    "evaluate zero-filled data": "evaluate zero-filled --data data",
+    "evaluate run data --split val": "evaluate run --data data --split val",
+    "evaluate data": "evaluate zero-filled --data data",
+    "evaluate data/val/v.h5 --quiet": "evaluate zero-filled --data data/val",
+    "evaluate --data data run": "evaluate run --data data",
+    "evaluate run/checkpoints/best.ckpt --data data": "evaluate run --data data --checkpoint best",
+    "evaluate run/checkpoints": "evaluate run",
+    "reconstruct run/checkpoints/last.ckpt data -o out": "reconstruct run data -o out --checkpoint last",
+    "reconstruct data run -o out": "reconstruct run data -o out",
+    "reconstruct data/val/v.h5 zero-filled -o out": "reconstruct zero-filled data/val/v.h5 -o out",
+    "reconstruct data -o out": "reconstruct RUN data -o out",
+    "reconstruct -o out run data": "reconstruct run -o out",
+    "export run/checkpoints/last.ckpt": "export run --checkpoint last",
+    "ablate run data": "ablate run GRID --data data",
+    "ablate run smoke data --dry-run": "ablate run smoke --data data --dry-run",
+    "data simulate out T1.nii.gz": "data simulate out --from T1.nii.gz",
+}
+
+
+@pytest.mark.parametrize("typed", REMEDIES)
+def test_a_misplaced_word_gets_the_call_that_was_meant(places, typed, capsys):
+    before = sorted(places.rglob("*"))
+    assert main(typed.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    meant = f"mrirecon {REMEDIES[typed]}"
+    assert f": {meant}" in err
+    assert sorted(places.rglob("*")) == before
+    if not typed.startswith("reconstruct -o"):  # there the first of two words is put right
+        assert err.rstrip("\n").endswith(meant)
+        assert main([*shlex.split(meant)[1:], "--print-config"]) == 0
+
+
+def test_two_runs_are_evaluated_one_by_one(places, capsys):
+    (places / "other run" / "checkpoints").mkdir(parents=True)
+    (places / "other run" / "config.yaml").touch()
+    assert main(["evaluate", "run", "other run", "--split", "val"]) == 2
+    wanted = "mrirecon evaluate 'other run' --split val; then mrirecon compare run 'other run'"
+    assert wanted in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("score a", "mrirecon score a TARGETS"),
+        ("reconstruct zero-filled", "mrirecon reconstruct zero-filled FILES..."),
+        ("compare a", "mrirecon compare a B..."),
+        ("evaluate", "mrirecon evaluate RUN|METHOD|FILE"),
+    ],
+)
+def test_a_missing_word_is_shown_in_its_place(typed, meant, capsys):
+    assert main(typed.split()) == 2
+    err = capsys.readouterr().err
+    assert err.endswith(f"call it as: {meant}\n")
+    assert err.count("\n") == 1
+
+
+def test_a_file_for_data_names_its_folder(places, capsys):
+    assert main(["train", "--data", "data/val/v.h5"]) == 2
+    assert "give the folder that holds the .h5 files: --data data/val\n" in capsys.readouterr().err

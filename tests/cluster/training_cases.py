@@ -127,7 +127,7 @@ def _look(case):
     (keeper,) = (one for one in module.trainer.callbacks if isinstance(one, Keeper))
     return {
         "weights": sha256(b"".join(p.detach().numpy().tobytes() for p in module.parameters())).hexdigest(),
-        "best": [keeper.best_ssim, keeper.best_step, keeper.n_worse, module.trainer.global_step],
+        "best": [keeper.best, keeper.best_step, keeper.n_worse, module.trainer.global_step],
         "lr": module.trainer.optimizers[0].param_groups[0]["lr"],
     }
 

@@ -128,7 +128,7 @@ def test_nan_in_any_slice_is_found(path, key, value):
     edit(path, change)
     assert f"{key} holds NaN or infinity in slice 2" in fault(path)
     assert f"{key} holds NaN or infinity in slice 2" in fault(path, "auto")
-    assert "middle slice" in check_volumes([Volume(path)], "quick")
+    assert "middle slice" in check_volumes([Volume(path)], "quick")[-1]
 
 
 def test_a_header_of_another_width_is_found(volume_writer, tmp_path):
@@ -230,13 +230,27 @@ def test_a_file_that_is_cut_while_in_use(path):
 def test_at_most_five_lines_and_the_number(volume_writer, tmp_path):
     volumes = [Volume(volume_writer(tmp_path / "good.h5"))]
     for i in range(7):
-        (tmp_path / f"{i}.h5").write_bytes(b"x")
-        volumes.append(Volume(tmp_path / f"{i}.h5"))
+        volumes.append(Volume(volume_writer(tmp_path / f"{i}.h5")))
+        with h5py.File(volumes[-1].path, "r+") as file:
+            file["mask"] = np.ones(i + 1, bool)  # of another width each
     with pytest.raises(InputError) as caught:
         check_layout(volumes)
     lines = str(caught.value).split("\n")
     assert [line[:5] for line in lines[:5]] == [f"{i}.h5:" for i in range(5)]
     assert lines[5] == "... 7 of 8 files are bad"
+
+
+def test_one_line_for_a_cause_that_many_share(volume_writer, tmp_path):
+    volumes = [Volume(volume_writer(tmp_path / "good.h5"))]
+    for i in range(9):
+        (tmp_path / f"{i}.h5").write_bytes(b"" if i == 4 else b"x")
+        volumes.append(Volume(tmp_path / f"{i}.h5"))
+    with pytest.raises(InputError) as caught:
+        check_layout(volumes)
+    assert str(caught.value).split("\n") == [
+        "0.h5 (and 1.h5, 2.h5, 3.h5, 5.h5, 3 more): is not an HDF5 file; remove it, or give it another ending than .h5",
+        "4.h5: is empty (0 bytes); copy it again",
+    ]
 
 
 def test_a_data_set_finds_bad_files_when_it_is_made(path):
@@ -252,8 +266,8 @@ def test_unknown_mode(path):
 
 def test_a_large_set_is_checked_in_part(path, monkeypatch):
     monkeypatch.setattr("mrirecon.data.check._FULL_SCAN_BYTES", 1000)
-    assert "only the middle slice" in check_volumes([Volume(path)])
-    assert check_volumes([Volume(path)], "full") is None
+    assert "only the middle slice" in check_volumes([Volume(path)])[-1]
+    assert check_volumes([Volume(path)], "full") == []
 
 
 @pytest.mark.parametrize("slices", [[0, 3], [3, 3], [2, 1], [-1, 2], [1], [0, 1, 2]])

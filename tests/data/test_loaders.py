@@ -1,26 +1,14 @@
-"""How slices are handed out to processes, and who listens to signals."""
-
-import os
-import signal
+"""How slices are handed out to processes."""
 
 import pytest
 import torch
 
-from mrirecon.data.loaders import StreamLoader, UnitLoader
-from mrirecon.data.stream import BatchStream
+from mrirecon.data.loaders import UnitLoader
 
 
 class Numbers(torch.utils.data.Dataset):
     def __getitem__(self, index):
         return index[0] if isinstance(index, tuple) else index
-
-
-class Signals(torch.utils.data.Dataset):
-    """What the process that loads does on each signal, as numbers."""
-
-    def __getitem__(self, _index):
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-        return torch.tensor([int(signal.getsignal(n) == signal.SIG_IGN) for n in numbers] + [os.getpid()])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 9])
@@ -38,9 +26,3 @@ def test_units_are_shared_once_and_in_order(world_size):
 
 def test_a_process_without_units_repeats_one():
     assert [unit.tolist() for unit in UnitLoader(Numbers(), [[4, 5]], 0, [1], 2, 3)] == [[4, 5]]
-
-
-def test_workers_leave_all_stop_signals_to_the_training():
-    seen = next(iter(StreamLoader(Signals(), BatchStream([(8, 8)] * 2, 2), workers=1)))
-    assert seen[:, :4].tolist() == [[1] * 4] * 2
-    assert os.getpid() not in seen[:, 4].tolist()

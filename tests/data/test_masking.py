@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,11 @@ from mrirecon.data.masking import (
     evaluation_mask,
     mask_id,
     mask_spec,
+    masks_used,
+    named_masks,
     resolve_mask_name,
+    scored_passes,
+    stored_mask,
     training_mask,
 )
 from mrirecon.data.volume import Volume
@@ -76,20 +81,72 @@ def test_true_acceleration_counts_measured_columns(volume_writer, tmp_path):
     assert mask.acceleration_true == 270 / int(mask.columns[30:300].sum())
 
 
-def test_a_files_own_mask_wins_everywhere(volume_writer, tmp_path):
+@pytest.mark.parametrize("has_dataset", [True, False])
+def test_a_files_own_mask_is_used_by_auto_and_file(volume_writer, tmp_path, has_dataset):
+    """With the data set `mask`, or gaps in k-space alone: the same masks."""
     columns = np.zeros(40, np.uint8)
     columns[[1, 5, 17, 18, 19, 20, 21, 22, 30]] = 1
-    path = volume_writer(tmp_path / "a.h5", mask=columns, target=False, attrs={"acceleration": 4})
+    path = volume_writer(tmp_path / "a.h5", mask=columns, attrs={"acceleration": 4})
+    bare = volume_writer(tmp_path / "b.h5", mask=columns, target=False)
+    if not has_dataset:
+        for place in (path, bare):
+            with h5py.File(place, "r+") as file:
+                del file["mask"]
+                file.attrs["max"] = 1
+    auto, file_masks = named_masks("auto", [Volume(path)], [4, 8]), named_masks("file", [Volume(path)])
     for mask in (
-        evaluation_mask(Volume(path), RANDOM),
-        evaluation_mask(Volume(path), BOTH, draw=3),
-        training_mask(Volume(path), RANDOM, 1),
+        evaluation_mask(Volume(path), auto.only(1)),
+        evaluation_mask(Volume(path), auto, draw=3),
+        training_mask(Volume(path), file_masks, 1),
+        stored_mask(Volume(path)),
     ):
         assert mask.columns.tolist() == columns.astype(bool).tolist()
         assert (mask.acceleration, mask.acceleration_true, mask.n_center) == (4, 40 / 9, 6)
         assert mask.center_fraction == 6 / 40
-    bare = volume_writer(tmp_path / "b.h5", mask=columns, target=False)
-    assert evaluation_mask(Volume(bare), RANDOM).acceleration == pytest.approx(40 / 9)
+    assert evaluation_mask(Volume(bare), auto).acceleration == pytest.approx(40 / 9)
+    for draw in (evaluation_mask, training_mask):
+        with pytest.raises(InputError, match=r"a.h5: its k-space is undersampled already \(31 of 40 columns are empty"):
+            draw(Volume(path), RANDOM, 1)
+    assert masks_used(auto, [Volume(path)])["own"] == {"volumes": 1, "of": 1, "acceleration_true": [40 / 9, 40 / 9]}
+
+
+def test_a_named_mask_is_drawn_where_kspace_is_full_though_the_file_has_a_mask(volume_writer, tmp_path):
+    path = volume_writer(tmp_path / "file1000000.h5", n_slices=1, n_coils=1, matrix=(8, 368))
+    with h5py.File(path, "r+") as file:
+        file["mask"] = np.arange(368) % 2 == 0
+    assert mask_id(evaluation_mask(Volume(path), RANDOM)) == "c814b1134c27"
+    assert evaluation_mask(Volume(path), named_masks("auto", [Volume(path)])).acceleration_true == 2
+    assert masks_used(RANDOM, [Volume(path)]) == {
+        **dataclasses.asdict(RANDOM),
+        "own": None,
+    }
+
+
+def test_files_with_and_without_own_masks_are_undersampled_each_its_way(volume_writer, tmp_path):
+    own = Volume(volume_writer(tmp_path / "own.h5", mask=np.arange(40) % 2 == 0, acquisition="AXGRE"))
+    full = Volume(volume_writer(tmp_path / "full.h5", acquisition="AXGRE"))
+    auto = named_masks("auto", [own, full], [4, 8])
+    assert [[v.name for v in volumes] for _, volumes in scored_passes(auto, [own, full])] == [
+        ["own.h5", "full.h5"],
+        ["full.h5"],
+    ]
+    assert len(scored_passes(auto, [own])) == 1
+    used = masks_used(auto, [own, full])
+    assert (used["name"], used["accelerations"]) == ("random", (4, 8))
+    assert used["own"] == {"volumes": 1, "of": 2, "acceleration_true": [2.0, 2.0]}
+    with pytest.raises(InputError, match="full.h5: --mask file, but it has neither"):
+        evaluation_mask(full, named_masks("file", [own, full]))
+
+
+def test_zero_padding_that_the_header_does_not_tell_is_not_measured(volume_writer, tmp_path):
+    """The same k-space with and without encoding limits has the same true acceleration."""
+    told = volume_writer(tmp_path / "told" / "a.h5", n_slices=1, matrix=(8, 320), padding=(30, 20))
+    untold = volume_writer(tmp_path / "untold" / "a.h5", n_slices=1, matrix=(8, 320), padding=(30, 20))
+    with h5py.File(untold, "r+") as file:
+        del file["ismrmrd_header"]
+    masks = [evaluation_mask(Volume(path), RANDOM) for path in (told, untold)]
+    assert masks[0].acceleration_true == masks[1].acceleration_true == 270 / int(masks[0].columns[30:300].sum())
+    assert Volume(untold).own_mask is None
 
 
 @pytest.mark.parametrize(

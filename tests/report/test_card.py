@@ -82,7 +82,7 @@ def test_it_says_network_data_recipe_and_provenance(run):
         "| `model.safetensors` | safetensors | 5.00 MB | 2.5e-07 |",
         "train 2, val 1; slices and origin not known",
         "SHA-256): feed",
-        "random, 4x (center fraction 0.08), 8x (center fraction 0.04)",
+        "random, 4x (center fraction 0.08) or 8x (center fraction 0.04)",
         "length: 300 steps; 6 slices per step; precision bf16-mixed",
         "averaged weights: name ema",
         "seed: 7",
@@ -110,6 +110,20 @@ def test_nobody_and_no_place_is_named(run, tmp_path):
 )
 def test_the_validation_is_that_of_the_checkpoint(run, checkpoint, line):
     assert line in card(run, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(("monitor", "step"), [("ssim", 200), ("psnr", 200), ("nmse", 300)])
+def test_the_best_is_best_by_the_score_that_the_run_monitored(run, monitor, step):
+    with run.curves.open("w", newline="") as handle:
+        csv.writer(handle).writerows([COLUMNS, (200, 0.92, 33.5, 0.04), (300, 0.9, 33, 0.03)])
+    run.config.write_text(run.config.read_text().replace("monitor: ssim", f"monitor: {monitor}"))
+    assert f"best (step {step})" in card(run)
+
+
+def test_a_checkpoint_whose_step_is_known_has_the_validation_of_that_step(run):
+    """Of a run with averages, the best checkpoint may not have the best score of the curve."""
+    assert "best (step 300), fastmri-v1: SSIM 0.9000, PSNR 33.00, NMSE 0.0300." in card(run, step=300)
+    assert "No validation is recorded." in card(run, step=250)
 
 
 def test_every_evaluation_has_its_interval_and_zero_filled_beside(run):
@@ -156,4 +170,4 @@ def test_what_is_missing_leaves_a_gap(run):
     text = card(run)
     assert "No validation is recorded." in text
     assert "SHA-256): not recorded" in text
-    assert "random, 4x, 8x" in text
+    assert "random, 4x or 8x" in text

@@ -66,6 +66,19 @@ def page_of(run):
     return " ".join(path.read_text(encoding="utf-8").split())
 
 
+@pytest.mark.parametrize(
+    ("monitor", "words"),
+    [
+        ("psnr", "Validation PSNR: 33.00 at best, step 150; 32.00 at the last, step 300."),
+        ("loss", "Validation loss: 0.2 at best, step 150; 0.3 at the last, step 300."),
+        ("nonsense", "Validation SSIM: 0.9500 at best, step 150; 0.9100 at the last, step 300."),
+    ],
+)
+def test_the_score_that_chose_the_checkpoint_is_told(run, monitor, words):
+    run.config.write_text(run.config.read_text().replace("monitor: ssim", f"monitor: {monitor}"))
+    assert words in page_of(run)
+
+
 def test_it_says_what_the_run_is_and_found(run):
     text = page_of(run)
     ssim = summarize(rows(6))["overall"]["ssim"]
@@ -189,8 +202,9 @@ def test_a_page_needs_a_file_to_go_to(run, tmp_path):
     with pytest.raises(InputError, match="is a folder; give a file"):
         run_report(run.path, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(FileExistsError) as caught:
         run_report(run.path, tmp_path / "file" / "page.html")
+    assert caught.value.filename == str(tmp_path / "file")
 
 
 def test_help_needs_no_heavy_library():

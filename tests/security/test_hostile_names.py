@@ -188,7 +188,7 @@ def test_a_stated_acceleration_that_is_none_is_left_out(tmp_path, volume_writer,
     value = {**KINDS, "negative": -4.0, "infinite": np.inf, "zero": 0}[kind]
     with h5py.File(path, "r+") as file:
         file.attrs["acceleration"] = value
-    found = evaluation_mask(Volume(path), MaskSpec.of("random", 4, None))
+    found = evaluation_mask(Volume(path), MaskSpec.of("random", 4, None, own="used"))
     stated = {"long double": 1.5, "large": 2.0**63}.get(kind)
     assert found.acceleration == (found.acceleration_true if stated is None else stated)
 

@@ -256,3 +256,34 @@ def test_progress_is_shown(capsys):
     progress.quiet = False
     examine_all([Job("a.h5", fine)] * 3, lambda _i, _found: None, "files", is_long=True)
     assert "checking files: 3 file" in capsys.readouterr().err
+
+
+def test_many_files_are_dealt_out_to_several_children():
+    bad = {7: segfault, 100: refuse, 101: by_hand(signal.SIGKILL)}
+    look = [bad.get(i, lambda _alive, i=i: {"pid": os.getpid(), "i": i}) for i in range(150)]
+    found = list(examine([Job(f"{i}.h5", one) for i, one in enumerate(look)]))
+    assert [i for i, answer in enumerate(found) if isinstance(answer, InputError)] == sorted(bad)
+    assert str(found[7]).startswith("7.h5: damaged")
+    assert all(answer["i"] == i for i, answer in enumerate(found) if i not in bad)
+    assert len({answer["pid"] for i, answer in enumerate(found) if i not in bad}) == 4 + 2  # after two deaths
+
+
+@pytest.mark.parametrize(("memory", "n"), [(GIB, 4), (3 * GIB, 2), (9 * GIB, 1)])
+def test_children_that_work_side_by_side_share_the_memory(memory, n):
+    found = list(examine([Job(str(i), fine, memory_bytes=memory) for i in range(150)]))
+    assert len({answer["pid"] for answer in found}) == n
+
+
+def test_files_on_a_slow_server_are_waited_for_side_by_side():
+    began = time.monotonic()
+    assert len(list(examine([Job(str(i), lambda _alive: time.sleep(0.02) or {}) for i in range(150)]))) == 150
+    assert time.monotonic() - began < 0.7 * 150 * 0.02
+
+
+def test_children_go_when_nobody_wants_their_answers():
+    answers = examine([Job(str(i), lambda _alive: {"pid": os.getpid(), "much": "x" * 10_000}) for i in range(150)])
+    children = [next(answers)["pid"] for _ in range(5)]
+    answers.close()
+    for pid in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

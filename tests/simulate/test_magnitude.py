@@ -61,12 +61,53 @@ def test_axes_are_turned_to_the_patient(tmp_path, ball):
     np.testing.assert_array_equal(load_magnitude(str(tmp_path / "turned.nii")).values, ball.values)
 
 
-def test_of_several_frames_the_first_is_taken(tmp_path, ball):
-    values = np.stack([_ball_values(), np.ones((60, 70, 66))], axis=-1).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 2.0, 2.5, 1.0])), tmp_path / "two.nii")
-    source = load_magnitude(str(tmp_path / "two.nii"))
-    assert source.n_frames == 2
-    np.testing.assert_array_equal(source.values, ball.values)
+def test_a_frame_of_a_series_is_chosen_never_guessed(tmp_path, ball):
+    values = np.stack([np.ones((60, 70, 66)), _ball_values()], axis=-1).astype(np.float32)
+    path = str(tmp_path / "two.nii")
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 2.0, 2.5, 1.0])), path)
+    np.testing.assert_array_equal(load_magnitude(path, 1).values, ball.values)
+    with pytest.raises(
+        InputError, match=r"shape \(60, 70, 66, 2\), a series of 2 volumes; choose one: --frame 0 to --frame 1"
+    ):
+        load_magnitude(path)
+    for frame in (-1, 2):
+        with pytest.raises(InputError, match=rf"--frame {frame} of .*; give --frame 0 to --frame 1$"):
+            load_magnitude(path, frame)
+
+
+@pytest.mark.parametrize("more", [(1,), (1, 1), (1, 1, 1)])
+def test_axes_of_length_1_make_no_series(tmp_path, ball, more):
+    path = str(tmp_path / "one.nii")
+    nibabel.save(nibabel.Nifti1Image(_ball_values().reshape(60, 70, 66, *more), np.diag([2.0, 2.0, 2.5, 1.0])), path)
+    for frame in (None, 0):
+        np.testing.assert_array_equal(load_magnitude(path, frame).values, ball.values)
+    with pytest.raises(InputError, match="--frame 1 of .*; leave it out"):
+        load_magnitude(path, 1)
+
+
+def _colours():
+    values = np.zeros((20, 20, 20), [(name, "u1") for name in "RGB"])
+    values["R"] = 9
+    return values
+
+
+def test_oddities_are_noted(tmp_path, ball):
+    assert ball.notes == ()
+    labels = np.digitize(_ball_values(), [100, 400, 600]).astype(np.uint8)
+    for name, values, says in (("labels", labels, "only 4 different"), ("hu", _ball_values() - 400, "are negative")):
+        nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 2.0, 2.5, 1.0])), tmp_path / f"{name}.nii")
+        (note,) = load_magnitude(str(tmp_path / f"{name}.nii")).notes
+        assert says in note
+
+
+def test_voxels_without_a_size(tmp_path):
+    image = nibabel.Nifti1Image(_ball_values(), np.eye(4))
+    nibabel.save(image, tmp_path / "v.nii")
+    content = bytearray((tmp_path / "v.nii").read_bytes())
+    content[80:92] = np.array([2, np.nan, 2], "<f4").tobytes()  # pixdim[1] to pixdim[3] of the format
+    (tmp_path / "v.nii").write_bytes(content)
+    with pytest.raises(InputError, match="has voxels of 2 x nan x 2 mm; --from needs"):
+        load_magnitude(str(tmp_path / "v.nii"))
 
 
 @pytest.mark.parametrize(
@@ -76,9 +117,12 @@ def test_of_several_frames_the_first_is_taken(tmp_path, ball):
         (b"no nifti at all", "cannot be read as NIfTI"),
         (b"", "cannot be read as NIfTI"),
         (np.zeros((20, 20, 20), np.float32), "no positive values"),
-        (np.full((20, 20, 20), np.nan, np.float32), "finite magnitude"),
-        (np.ones((20, 20), np.float32), "needs a volume"),
-        (np.ones((20, 20, 20), np.complex64), "finite magnitude"),
+        (np.full((20, 20, 20), np.nan, np.float32), "NaN or infinity in 8000 of 8000 voxels"),
+        (np.ones((20, 20), np.float32), r"shape \(20, 20\); --from takes one volume \(x, y, z\)"),
+        (np.ones((20, 20, 20, 2, 3), np.float32), r"shape \(20, 20, 20, 2, 3\); --from takes one volume"),
+        (np.ones((20, 20, 4), np.float32), "at least 8 voxels on each axis"),
+        (np.ones((20, 20, 20), np.complex64), "holds complex64 values; --from needs magnitudes"),
+        (_colours(), "holds colours; --from needs magnitudes"),
     ],
 )
 def test_what_is_no_magnitude_volume_is_refused(tmp_path, content, message):

@@ -172,9 +172,17 @@ def test_a_real_head_keeps_one_patient_over_all_splits(shared_data, tmp_path, ax
 
 
 @pytest.mark.realdata
-def test_a_series_uses_its_first_frame_and_says_so(shared_data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "quiet", False)
+def test_a_series_needs_the_number_of_its_volume(shared_data, tmp_path):
     source = str(shared_data / "images" / "nibabel_example4d.nii.gz")
     config = replace(TINY, train=1, val=0, test=0, slices=2, source=source, output=str(tmp_path / "set"))
-    assert len(list(simulate_dataset(config).rglob("*.h5"))) == 1
-    assert "2 frames; the first one is used" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"shape \(128, 96, 24, 2\), a series of 2 volumes; choose one"):
+        simulate_dataset(config)
+    assert list(tmp_path.iterdir()) == []
+    made = [_hashes(simulate_dataset(replace(config, frame=i, output=str(tmp_path / f"{i}")))) for i in (0, 1)]
+    assert made[0] != made[1]
+    assert "frame: 1" in (tmp_path / "1" / "simulation.yaml").read_text()
+
+
+def test_a_frame_of_a_phantom(tmp_path):
+    with pytest.raises(InputError, match="frame is 0; it must be left out of phantoms"):
+        simulate_dataset(replace(TINY, frame=0, output=str(tmp_path / "set")))

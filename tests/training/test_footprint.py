@@ -1,5 +1,7 @@
 """Bytes of optimizer states in closed form, and a peak of memory that was really taken."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +86,14 @@ def test_the_peak_on_a_gpu_is_that_of_its_tensors():
     with PeakMemory("cuda") as peak:
         torch.ones(10 * MIB, device="cuda")
     assert peak.bytes >= 40 * MIB
+
+
+def test_the_memory_of_the_machine(tmp_path, monkeypatch):
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total = 1024 * int(meminfo["MemTotal"].split()[0])
+    assert 0 < footprint.machine_memory() <= total
+    for text, expected in (("max\n", total), ("1048576\n", 2**20), (f"{2**62}\n", total), ("", total)):
+        (tmp_path / "memory.max").write_text(text)
+        monkeypatch.setattr(footprint, "_CGROUPS", (tmp_path / "none", tmp_path / "memory.max"))
+        assert footprint.machine_memory() == expected
+    assert footprint.memory_of("cpu") == f"this machine has {total / 2**30:.1f} GiB"

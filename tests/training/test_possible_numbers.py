@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 
+import fastmri.models
 import pytest
+import torch
 
+from mrirecon import classpaths
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.errors import InputError
+from mrirecon.models import NORMS
 from mrirecon.models.groups import level_widths
-from mrirecon.training.build import build_model
+from mrirecon.training import build, footprint
+from mrirecon.training.build import MODELS, build_model, outline, require_weights
 from mrirecon.training.plan import check_numbers
 
 
@@ -45,3 +50,59 @@ def test_a_network_that_nothing_could_hold(channels, pools):
 def test_widths():
     assert level_widths(32, 4) == [32, 64, 128, 256, 512]
     assert level_widths(2**13, 1) == [2**13, 2**14]
+
+
+@pytest.mark.parametrize(("channels", "pools"), [(32, 4), (16, 5), (64, 2)])
+def test_an_outline_has_the_parameters_of_fastmris_network_and_takes_no_memory(channels, pools):
+    theirs = sum(p.numel() for p in fastmri.models.Unet(1, 1, chans=channels, num_pool_layers=pools).parameters())
+    state = torch.get_rng_state()
+    network = outline(ModelConfig(channels=channels, pools=pools))
+    assert sum(p.numel() for p in network.parameters()) == theirs
+    assert {p.device.type for p in network.parameters()} == {"meta"}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_outline_is_as_large_as_its_network(name, norm):
+    config = ModelConfig(name, channels=8, pools=2, norm=norm)
+    sizes = [[p.shape for p in network.parameters()] for network in (outline(config), build_model(config))]
+    assert sizes[0] == sizes[1]
+    for network in (outline(config), build_model(config)):
+        network.check_image_size((8, 8))
+    for network in (outline(replace(config, pools=5)), build_model(replace(config, pools=5))):
+        with pytest.raises(InputError, match="images of 20 x 20 pixels are too small: 5 pools need 64 x 64"):
+            network.check_image_size((20, 20))
+
+
+class Computing(torch.nn.GroupNorm):
+    """A norm that looks at a value while it is made, which an outline does not have."""
+
+    def __init__(self, n_channels):
+        super().__init__(1, n_channels)
+        assert self.weight.detach().sum().item() == n_channels
+
+
+def test_a_norm_that_computes_while_it_is_made_is_left_out_of_the_outline(monkeypatch):
+    monkeypatch.setattr(classpaths, "_allowed_here", [__name__])
+    config = ModelConfig(channels=4, pools=1, norm=f"{__name__}.Computing")
+    plain = sum(p.numel() for p in outline(replace(config, norm="none")).parameters())
+    assert sum(p.numel() for p in outline(config).parameters()) == plain
+    assert any(isinstance(layer, Computing) for layer in build_model(config).modules())
+
+
+@pytest.mark.parametrize(("gib", "copies", "refused"), [(20, 1, True), (40, 1, False), (40, 2, True), (70, 2, False)])
+def test_weights_that_do_not_fit_are_refused_before_they_are_made(monkeypatch, gib, copies, refused):
+    """32 channels and 9 pools: 7,963,564,353 parameters, 29.7 GiB."""
+    config = ModelConfig(channels=32, pools=9)
+    monkeypatch.setattr(footprint, "machine_memory", lambda device="cpu": gib * 2**30)
+    monkeypatch.setattr(build, "machine_memory", lambda device="cpu": gib * 2**30)
+    says = rf"7,963,564,353 parameters \(model.channels 32, pools 9\): .* has {gib}.0 GiB; use fewer channels or pools"
+    if not refused:
+        require_weights(outline(config), config, copies)
+        return
+    with pytest.raises(InputError, match=says):
+        require_weights(outline(config), config, copies)
+    if copies == 1:
+        with pytest.raises(InputError, match=says):
+            build_model(config)

@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
+import fastmri.models
 import numpy as np
 import pytest
 import torch
+from fastmri.data.transforms import normalize_instance
 from torch import nn
 from torch.utils.data import default_collate
 
 from mrirecon.cli import main
 from mrirecon.config import ModelConfig, OptimizerConfig
 from mrirecon.data import SliceDataset, to_image
-from mrirecon.data.transforms import TRANSFORMS, combined_image, to_complex_image
+from mrirecon.data.transforms import TRANSFORMS, combined_image, image_statistics, to_complex_image
 from mrirecon.errors import InputError
 from mrirecon.models import NormUNet, UNet
 from mrirecon.physics import combine_coils, expand_coils, fft2c, ifft2c, low_resolution_smaps, rss
@@ -84,6 +86,39 @@ def test_any_unit_of_kspace_is_reconstructed_alike(batch, config, scale):
 
 
 @pytest.mark.parametrize("config", KINDS, ids=IDS)
+@pytest.mark.parametrize("value", [0.0, 2.0**-17])
+def test_a_constant_slice_comes_back_as_it_is_and_leaves_its_neighbour_alone(batch, config, value):
+    torch.manual_seed(0)
+    model = build_model(config).eval()
+    image, combined = batch.image.clone(), batch.combined.clone()
+    image[0], combined[0] = value, torch.polar(torch.tensor(value), torch.tensor(0.0))
+    mean, std = (torch.stack(values) for values in zip(*map(image_statistics, image), strict=True))
+    constant = batch._replace(image=image, combined=combined, mean=mean, std=std)
+    with torch.no_grad():
+        prediction, usual = predict(model, constant), predict(model, batch)
+    assert torch.equal(prediction.image[0], image[0])
+    assert torch.equal(prediction.image[1], usual.image[1])
+    assert torch.isfinite(prediction.normalized).all()
+
+
+def test_an_empty_slice_in_the_units_of_fastmri_gives_what_fastmris_chain_gives(batch):
+    """`UnetDataTransform` and `UnetModule` by hand, with the same weights, in the unit of a scanner."""
+    theirs = fastmri.models.Unet(1, 1, chans=4, num_pool_layers=2).eval()
+    model = build_model(ModelConfig(channels=4, pools=2)).eval()
+    model.load_state_dict(theirs.state_dict())
+    image = batch.image * 1e-5
+    image[0] = 0
+    mean, std = (torch.stack(values) for values in zip(*map(image_statistics, image), strict=True))
+    with torch.no_grad():
+        ours = predict(model, batch._replace(image=image, mean=mean, std=std)).image
+        for k in range(2):
+            normalised, mean, std = normalize_instance(image[k], eps=1e-11)
+            expected = theirs(normalised.clamp(-6, 6)[None, None])[0, 0] * std + mean
+            torch.testing.assert_close(ours[k], expected, rtol=1e-4, atol=1e-4 * float(image[1].max()))
+            assert k or (not ours[0].any() and not expected.any())
+
+
+@pytest.mark.parametrize("config", KINDS, ids=IDS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_network_has_finite_gradients_for_every_loss(batch, config, loss):
     """Also where the image, and so a complex output's magnitude, is exactly 0."""
@@ -93,7 +128,7 @@ def test_every_network_has_finite_gradients_for_every_loss(batch, config, loss):
     empty.image[0], empty.combined[0] = 0, 0
     empty = empty._replace(
         mean=batch.mean * torch.tensor([0, 1]),
-        std=torch.stack([torch.ones(()), batch.std[1]]),
+        std=torch.stack([torch.zeros(()), batch.std[1]]),
         data_range=torch.as_tensor(batch.data_range),
     )
     module.sample_loss(empty).backward()
@@ -189,21 +224,19 @@ def test_smaps_from_the_centre_find_the_coils_up_to_one_phase():
 def test_the_combined_image_is_the_object_with_the_rss_as_magnitude(scale):
     image, smaps = object_and_coils()
     kspace = scale * fft2c(expand_coils(image, smaps))
-    combined = combined_image(kspace, torch.ones(60, dtype=torch.bool), (64, 60)) / scale
+    combined = combined_image(kspace, 60, (64, 60)) / scale
     inside = image.abs() > 0.3
     torch.testing.assert_close(combined.abs()[inside], rss(ifft2c(kspace))[inside] / scale, rtol=2e-3, atol=0)
 
 
 def test_one_coil_is_its_own_image():
     kspace = torch.randn(1, 32, 30, dtype=torch.complex64)
-    combined = combined_image(kspace, torch.ones(30, dtype=torch.bool), (32, 30))
+    combined = combined_image(kspace, 30, (32, 30))
     torch.testing.assert_close(combined, ifft2c(kspace)[0])
 
 
 def test_nothing_received_gives_zeros():
-    assert not combined_image(
-        torch.zeros(3, 16, 16, dtype=torch.complex64), torch.ones(16, dtype=torch.bool), (16, 16)
-    ).any()
+    assert not combined_image(torch.zeros(3, 16, 16, dtype=torch.complex64), 16, (16, 16)).any()
 
 
 @pytest.mark.realdata

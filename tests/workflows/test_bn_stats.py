@@ -63,7 +63,7 @@ def test_a_run_equals_its_network_applied_by_hand(run, small_data, tmp_path):
 
 def test_default_place_is_inside_the_run(run, small_data, tmp_path):
     (out,) = evaluate(settings(small_data, tmp_path, output="", checkpoint="last"), str(run.path))
-    assert out == run.evaluation(small_data.name, "val", "random", 4)
+    assert out == run.evaluation(small_data.name, "val", "random", "4x")
     assert {r.checkpoint for r in read_results(out / "volumes.csv")} == {"last"}
 
 

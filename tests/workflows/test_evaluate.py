@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import fastmri
 import fastmri.data
@@ -16,6 +17,7 @@ from fastmri import evaluate as fastmri_evaluate
 from fastmri.data import subsample, transforms
 
 from mrirecon.config import DataConfig, EvaluateConfig
+from mrirecon.data.handles import close
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import VolumeResult, read_results
 from mrirecon.runs import RunFolder
@@ -157,7 +159,7 @@ def test_equal_file_names_in_two_folders_are_two_volumes(tmp_path, volume_writer
 def test_the_data_range_is_that_of_all_slices_when_some_are_selected(tmp_path, volume_writer):
     path = volume_writer(tmp_path / "data" / "val" / "v.h5", n_slices=4)
     with h5py.File(path, "a") as file:
-        file["reconstruction_rss"][0] *= 3
+        file["reconstruction_rss"][3] *= 3
         file.attrs["max"] = 1e-9  # what the attribute says is not used
         target = file["reconstruction_rss"][()]
     (out,) = evaluate(config(tmp_path / "data", slices=[1, 2], save=True), "zero-filled")
@@ -170,17 +172,41 @@ def test_the_data_range_is_that_of_all_slices_when_some_are_selected(tmp_path, v
     assert result.ssim == pytest.approx(fastmri_evaluate.ssim(target[1:3], image, maxval=target.max()).item(), rel=1e-5)
 
 
-def test_a_files_own_mask_is_used_once(tmp_path, volume_writer):
+def test_a_files_own_mask_is_used_once_unless_another_is_named(tmp_path, volume_writer):
     mask = np.zeros(40, bool)
     mask[::5] = mask[18:22] = True
     volume_writer(tmp_path / "data" / "val" / "own.h5", mask=mask, attrs={"acceleration": 5})
     volume_writer(tmp_path / "data" / "val" / "drawn.h5", seed=1)
-    folders = evaluate(config(tmp_path / "data", mask="random", acceleration=[4, 8], mask_draws=2), "zero-filled")
-    assert [path.name for path in folders] == ["random-4x", "random-8x", "file-5x"]
+    folders = evaluate(config(tmp_path / "data", mask="auto", acceleration=[4, 8], mask_draws=2), "zero-filled")
+    assert [path.name for path in folders] == ["equispaced_fraction-4x", "equispaced_fraction-8x", "file-5x"]
     (result,) = read_results(folders[-1] / "volumes.csv")
     assert (result.volume, result.mask, result.acceleration) == ("val/own.h5", "file", 5)
     assert result.acceleration_true == pytest.approx(40 / mask.sum())
     assert {r.volume for r in read_results(folders[0] / "volumes.csv")} == {"val/drawn.h5"}
+    with pytest.raises(InputError, match=r"val/own.h5: its k-space is undersampled already \(29 of 40 .* --mask file"):
+        evaluate(config(tmp_path / "data", mask="random"), "zero-filled")
+    with pytest.raises(InputError, match=r"val/drawn.h5: --mask file, but it has neither a data set 'mask' nor gaps"):
+        evaluate(config(tmp_path / "data", mask="file"), "zero-filled")
+    close(tmp_path / "data" / "val" / "own.h5")
+    with h5py.File(tmp_path / "data" / "val" / "own.h5", "r+") as file:
+        file["kspace"][...] += 1e-3  # now full, whatever its mask says
+    (named,) = evaluate(config(tmp_path / "data", mask="random", output=str(tmp_path / "named")), "zero-filled")
+    assert {r.mask for r in read_results(named / "volumes.csv")} == {"random"}
+
+
+def test_own_masks_of_several_accelerations_share_one_table(tmp_path, volume_writer, monkeypatch):
+    """Their mean over volumes is that of all, beside those of each rounded acceleration."""
+    for i, step in enumerate((2, 3, 8)):
+        mask = np.arange(40) % step == 0
+        mask[18:22] = True
+        volume_writer(tmp_path / "data" / "val" / f"{i}.h5", mask=mask, seed=i)
+    monkeypatch.chdir(tmp_path)
+    (out,) = evaluate(config(tmp_path / "data", mask="auto", output=""), "zero-filled")
+    assert out == Path("runs/zero-filled/evaluation/data-val-file-mixed")
+    results, summary = read_results(out / "volumes.csv"), json.loads((out / "summary.json").read_text())
+    assert summary["overall"]["ssim"]["mean"] == pytest.approx(np.mean([r.ssim for r in results]), rel=1e-12)
+    assert summary["acceleration"] is None
+    assert {name: group["n_volumes"] for name, group in summary["by_acceleration"].items()} == {"2": 2, "4": 1}
 
 
 def test_saved_reconstructions_are_scored_alike_by_fastmri(tmp_path, volume_writer):
@@ -237,7 +263,7 @@ def test_of_volumes_with_and_without_a_mask_each_folder_draws_its_own(tmp_path, 
     volume_writer(tmp_path / "data" / "val" / "own.h5", mask=mask)
     for i in range(2):
         volume_writer(tmp_path / "data" / "val" / f"drawn{i}.h5", seed=i)
-    folders = evaluate(config(tmp_path / "data", mask="random", figure_volumes=["own", "drawn1"]), "zero-filled")
+    folders = evaluate(config(tmp_path / "data", mask="auto", figure_volumes=["own", "drawn1"]), "zero-filled")
     drawn = [[path.name for path in (out / "figures").iterdir()] for out in folders]
     assert drawn == [["00-val_drawn1-slice001.png"], ["00-val_own-slice001.png"]]
 
@@ -255,7 +281,7 @@ def test_a_volume_to_draw_that_is_not_there_is_named(folder):
 def test_default_place_is_a_run_folder(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (out,) = evaluate(config(folder, output=""), "zero-filled")
-    assert out == RunFolder(type(out)("runs") / "zero-filled").evaluation("data", "val", "random", 4)
+    assert out == RunFolder(type(out)("runs") / "zero-filled").evaluation("data", "val", "random", "4x")
     assert {path.name for path in out.iterdir()} == {"volumes.csv", "summary.json", "figures"}
 
 

@@ -1,11 +1,12 @@
 """What `reconstruct` leaves is whole, and is known again by a repeated call."""
 
+import json
 import resource
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import h5py
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 from reconstructions import by_numpy, config, images, left_over, train_runs, write_files
 
-from mrirecon.classical import ZeroFilled
+from mrirecon.classical import METHODS, ZeroFilled
 from mrirecon.config import DataConfig, EvaluateConfig
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.workflows.evaluate import evaluate
@@ -70,7 +71,7 @@ def test_images_of_an_evaluation_are_not_taken_for_those_of_reconstruct(folder, 
             EvaluateConfig(data, split="all", save=True, output=str(tmp_path / name), device="cpu"), "zero-filled"
         )
         place = str(out / "reconstructions")
-        with pytest.raises(InputError, match=r"v.h5 is there already, made with mask random, now none"):
+        with pytest.raises(InputError, match=r"v.h5 is there already, made with mask_draw 0, now none"):
             reconstruct(config(folder, output=place), "zero-filled", [tmp_path / "some"])
 
 
@@ -124,6 +125,65 @@ def test_statistics_of_the_batch_belong_to_its_size(runs, folder):
         reconstruct(config(folder, **use | {"batch_size": 1}), runs["unet"], [folder])
 
 
+@dataclass(frozen=True)
+class Dimmed:
+    """A method with options."""
+
+    strength: float = 0.5
+    iterations: int = 10
+
+    def __call__(self, sample):
+        return sample.image * self.strength
+
+
+@pytest.mark.parametrize("ending", ["h5", "png"])
+def test_options_of_a_method_decide_its_images(folder, monkeypatch, ending):
+    use = config(folder, format=[ending])
+    monkeypatch.setitem(METHODS, "dimmed", Dimmed)
+    done = reconstruct(use, "dimmed", [folder])
+    assert reconstruct(use, "dimmed", [folder]).n_left == 3
+    before = {path.name: path.read_bytes() for path in done.folder.iterdir()}
+    monkeypatch.setitem(METHODS, "dimmed", lambda: Dimmed(strength=0.25))
+    with pytest.raises(InputError, match=r'made with options none, now {"strength": 0.25}.*--overwrite'):
+        reconstruct(use, "dimmed", [folder])
+    assert {path.name: path.read_bytes() for path in done.folder.iterdir()} == before
+    assert reconstruct(replace(use, overwrite=True), "dimmed", [folder]).n_volumes == 3
+    assert reconstruct(use, "dimmed", [folder]).n_left == 3
+    monkeypatch.setitem(METHODS, "dimmed", lambda: Dimmed(strength=0.25, iterations=20))
+    with pytest.raises(InputError, match=r'made with options {"strength": 0.25}, now {"iterations": 20, "strength"'):
+        reconstruct(use, "dimmed", [folder])
+
+
+def _without_options(path):
+    """As versions wrote it that did not know options."""
+    with h5py.File(path, "a") as file:
+        del file.attrs["options"]
+
+
+def test_files_of_a_version_without_options_are_known_again(runs, folder, monkeypatch):
+    monkeypatch.setitem(METHODS, "dimmed", Dimmed)
+    for name in ("zero-filled", "dimmed", runs["unet"], runs["complex-normunet"]):
+        use = config(folder, output=str(folder.parent / "of" / name.replace("/", "-")))
+        done = reconstruct(use, name, [folder])
+        for path in done.folder.iterdir():
+            _without_options(path)
+        assert reconstruct(use, name, [folder]).n_left == 3
+    use = config(folder, output=str(folder.parent / "of" / "dimmed"))
+    monkeypatch.setitem(METHODS, "dimmed", lambda: Dimmed(iterations=20))
+    with pytest.raises(InputError, match=r'made with options none, now {"iterations": 20}'):
+        reconstruct(use, "dimmed", [folder])
+
+
+def test_how_a_network_is_used_is_written_beside_its_weights(runs, folder):
+    done = reconstruct(config(folder), runs["complex-normunet"], [folder])
+    with h5py.File(done.folder / "own.h5", "a") as file:
+        options = json.loads(file.attrs["options"])
+        assert options == {"name": "normunet", "input": "complex", "channels": 4, "pools": 2, "norm": "batch"}
+        file.attrs["options"] = json.dumps(options | {"residual": True}, sort_keys=True)
+    with pytest.raises(InputError, match="own.h5 is there already, made with options"):
+        reconstruct(config(folder), runs["complex-normunet"], [folder])
+
+
 @pytest.mark.parametrize("content", [b"years of work", b""])
 @pytest.mark.parametrize("name", ["own.h5", "own.png"])
 def test_other_peoples_files_are_replaced_only_when_asked(folder, name, content):
@@ -171,7 +231,7 @@ def test_images_that_are_not_finite_are_no_result(folder, monkeypatch):
 
 SLOW = """
 import sys, time
-from mrirecon.classical import ZeroFilled
+from mrirecon.classical import METHODS, ZeroFilled
 def slow(self, sample):
     time.sleep(0.2)
     return sample.image

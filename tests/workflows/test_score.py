@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -290,6 +291,8 @@ FAULTS = {
         {"crop": "square"},
         r"\(3, 31, 32\).*crop or pad",
     ),
+    "axes swapped": (edit_prediction(lambda x: x.swapaxes(1, 2)), {}, r"\(3, 32, 44\).*write numpy's swapaxes\(1, 2\)"),
+    "slices last": (edit_prediction(lambda x: np.moveaxis(x, 0, 2)), {}, r"\(44, 32, 3\).*moveaxis\(x, 2, 0\)"),
     "fewer slices": (edit_prediction(lambda x: x[1:]), {"crop": "square"}, r"\(2, 44, 32\), its target \(3, 44, 32\)"),
     "nan": (with_value(np.nan), {}, "^prediction v1.h5: reconstruction holds NaN or infinity in slice 2"),
     "infinity": (with_value(np.inf), {"crop": "square"}, "^prediction v1.h5: .* slice 2"),
@@ -358,3 +361,79 @@ def test_real_files_print_what_fastmri_prints(shared_data, tmp_path, challenge, 
     run(tmp_path / "predictions", shared_data / challenge, crop="square")
     line = capsys.readouterr().out.splitlines()[-1]
     assert line == fastmri_prints(shared_data / challenge, tmp_path / "predictions", challenge)
+
+
+def uneven(root, change):
+    """Four volumes of three slices, no two alike nor symmetric, and predictions with some noise, changed."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    for i in range(4):
+        places = rng.uniform(-0.7, 0.7, (3, 5, 2))
+        blobs = [sum(np.exp(-((x - a) ** 2 + (y - b) ** 2) / 0.05) for a, b in of_slice) for of_slice in places]
+        target = (np.array(blobs) * 10.0 ** -(4 + i % 2)).astype(np.float32)
+        write(root / "targets" / f"v{i}.h5", {"patient_id": f"p{i}"}, reconstruction_rss=target)
+        image = np.abs(target + 0.02 * target.max() * rng.standard_normal(target.shape))
+        write(root / "predictions" / f"v{i}.h5", reconstruction=change(image))
+    return root / "predictions", root / "targets"
+
+
+UNLIKE = {
+    "units": (
+        lambda x: x / 3e4,
+        r"in 4 of 4 volumes \(v0.h5, ...\) .* are 3.3\de-05 times .* multiply them by 3e\+04$",
+    ),
+    "units of each volume": (lambda x: x / x.max(), r"not in one unit; give .* \(multiply v0.h5 by 0.0002\d*\)"),
+    "bytes": (lambda x: (x / x.max() * 255).astype(np.uint8), "times as bright as their targets"),
+    "mirrored": (lambda x: x[:, ::-1], r"in 4 of 4 .* are mirrored up-down: x = x\[:, ::-1\]$"),
+    "reversed": (lambda x: x[::-1], "in 4 of 4 .* have their slices in reversed order"),
+    "both": (lambda x: x[::-1, :, ::-1], r"are mirrored left-right and have their slices in reversed order: x = x\["),
+    "moved": (lambda x: np.roll(x, (2, -1), (1, 2)), "lie 2 pixels down and 1 pixel to the left of their targets"),
+    "signs": (lambda x: x * np.where(np.arange(48) % 2, 1, -1), r"have up to 5\d% of their energy below zero"),
+    "constant": (lambda x: 0 * x + 1e-5, "in 4 of 4 .* are of one value in 12 slices"),
+}
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+def test_predictions_handed_over_wrongly_are_told_and_scored_as_they_are(tmp_path, kind, capsys):
+    change, says = UNLIKE[kind]
+    predictions, targets = uneven(tmp_path, change)
+    out = run(predictions, targets)
+    summary = json.loads((out / "summary.json").read_text())
+    assert [note for note in summary["notes"] if re.search(says, note)], summary["notes"]
+    err = capsys.readouterr().err
+    assert [line[6:] for line in err.splitlines() if line.startswith("note: ")] == summary["notes"]
+    for r in read_results(out / "volumes.csv"):
+        target, image = (
+            stored(targets / r.volume, "reconstruction_rss"),
+            stored(predictions / r.volume, "reconstruction"),
+        )
+        assert r.nmse == pytest.approx(float(fastmri_evaluate.nmse(target.astype(float), image.astype(float))))
+
+
+def test_predictions_as_they_should_be_get_no_note(tmp_path):
+    out = run(*uneven(tmp_path, lambda x: x))
+    assert json.loads((out / "summary.json").read_text())["notes"] == []
+
+
+def test_copies_and_predictions_of_another_volume_are_told(tmp_path, capsys):
+    predictions, targets = uneven(tmp_path, lambda x: x)
+    write(predictions / "v3.h5", reconstruction=7 * stored(targets / "v3.h5", "reconstruction_rss"))
+    (predictions / "v0.h5").rename(predictions / "v")
+    (predictions / "v2.h5").rename(predictions / "v0.h5")
+    (predictions / "v").rename(predictions / "v2.h5")
+    run(predictions, targets)
+    err = capsys.readouterr().err
+    assert "note: 2 of 4 volumes have the predictions of another one (v0.h5 has those of v2.h5)" in err
+    assert "note: in 1 of 4 volumes (v3.h5) the predictions equal their targets but for a factor" in err
+
+
+@pytest.mark.realdata
+def test_evaluated_real_images_get_no_note(tmp_path, shared_data, capsys):
+    """Zero-filled at 8x, of measured files."""
+    data = DataConfig(path=str(shared_data / "multicoil"), mask="random", acceleration=[8])
+    (evaluated,) = evaluate(
+        EvaluateConfig(data=data, split="all", save=True, output=str(tmp_path / "e")), "zero-filled"
+    )
+    capsys.readouterr()
+    out = run(evaluated / "reconstructions", shared_data / "multicoil")
+    assert json.loads((out / "summary.json").read_text())["notes"] == []

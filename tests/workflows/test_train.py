@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,9 +15,11 @@ from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfi
 from mrirecon.data import SliceDataset, to_image
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
+from mrirecon.training import build
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.optimizers import OPTIMIZERS
 from mrirecon.training.validation import Validation
+from mrirecon.workflows import training_work
 from mrirecon.workflows.train import train
 
 
@@ -263,3 +266,30 @@ def test_flat_folder_split_is_by_patient_and_stored(quick, tmp_path, volume_writ
 def test_real_single_coil_files_train(quick, shared_data):
     run = train(quick(data=DataConfig(path=str(shared_data / "singlecoil")), max_steps=3, val_every=3))
     assert len(losses(run)) == 1
+
+
+def test_what_does_not_fit_is_refused_before_the_network_is_made(quick, monkeypatch):
+    def unexpected(_config):
+        raise AssertionError("the network was made")
+
+    monkeypatch.setattr(training_work, "build_model", unexpected)
+    with pytest.raises(InputError, match="too small: 6 pools need 128 x 128"):
+        train(quick(model=ModelConfig(channels=4, pools=6)))
+    monkeypatch.setattr(build, "machine_memory", lambda _device: 50 * 2**20)
+    with pytest.raises(InputError, match=r"has 7,756,097 parameters .model.channels 32, pools 4.: 0.1 GiB with their"):
+        train(quick(model=ModelConfig(channels=32, pools=4)))
+
+
+def test_a_step_that_does_not_fit_is_refused_with_its_size(quick, monkeypatch, tmp_path):
+    """The slices that there are count, not those that were asked for."""
+    monkeypatch.setattr(training_work, "machine_memory", lambda _device: 2**20)
+    out = tmp_path / "run"
+    with pytest.raises(
+        InputError, match=r"step of (\d) slices takes more than .* use a smaller --batch-size"
+    ) as refused:
+        train(quick(batch_size=10_000, output=str(out)))
+    n = int(re.search(r"step of (\d+) slices", str(refused.value))[1])
+    assert not out.exists()
+    monkeypatch.undo()
+    run = train(quick(batch_size=10_000, max_steps=1, output=str(out)))
+    assert json.loads(run.provenance.read_text())["model"]["batch_size"] == n

@@ -20,11 +20,21 @@ from mrirecon.evaluation.stats.times import (
     restricted_interval,
     restricted_mean,
 )
-from mrirecon.evaluation.stats.verdict import BETTER, EQUIVALENT, HIGHER, INCONCLUSIVE, LOWER, WORSE
+from mrirecon.evaluation.stats.verdict import (
+    BETTER,
+    BETTER_IS,
+    EQUIVALENT,
+    HIGHER,
+    INCONCLUSIVE,
+    LOWER,
+    WORSE,
+    goodness,
+)
 from mrirecon.evaluation.stats.words import in_words
 
 __all__ = [
     "BETTER",
+    "BETTER_IS",
     "EQUIVALENT",
     "HIGHER",
     "INCONCLUSIVE",
@@ -42,6 +52,7 @@ __all__ = [
     "crossed_bootstrap",
     "crossed_effect",
     "decidable_seeds",
+    "goodness",
     "in_words",
     "kaplan_meier",
     "minimum_detectable_effect",

@@ -9,9 +9,7 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.stats.crossed import by_patient, crossed_bootstrap, crossed_effect, differences
 from mrirecon.evaluation.stats.flips import sign_flip_max_t
 from mrirecon.evaluation.stats.power import minimum_detectable_effect, probability_of_superiority, tost_p
-from mrirecon.evaluation.stats.verdict import HIGHER, INCONCLUSIVE, LOWER, decide, seeds_to_settle
-
-_DIRECTIONS = {"ssim": HIGHER, "psnr": HIGHER, "nmse": LOWER, "loss": LOWER}
+from mrirecon.evaluation.stats.verdict import BETTER_IS, HIGHER, INCONCLUSIVE, LOWER, decide, seeds_to_settle
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def paired_comparison(
     first, second = np.atleast_2d(np.asarray(a, dtype=float)), np.atleast_2d(np.asarray(b, dtype=float))
     if first.shape != second.shape:
         raise InputError(f"scores of shapes {first.shape} and {second.shape}; give the same seeds and volumes of both")
-    better = better or _DIRECTIONS.get(metric, "unknown")
+    better = better or BETTER_IS.get(metric, "unknown")
     named = {name: first - second}
     return compare_family(named, patients, metric=metric, better=better, margin=margin, alpha=alpha, seed=seed)[0]
 

@@ -1,5 +1,6 @@
 """The verdict on one comparison, and what would settle it."""
 
+import math
 from collections.abc import Sequence
 
 from mrirecon.evaluation.stats.crossed import VOLUMES, Effect
@@ -9,8 +10,17 @@ from mrirecon.evaluation.stats.power import seeds_needed
 
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "BETTER", "WORSE", "EQUIVALENT", "INCONCLUSIVE"
 HIGHER, LOWER = "higher", "lower"
+# which values of a metric of images, or of the loss, are better
+BETTER_IS = {"ssim": HIGHER, "psnr": HIGHER, "nmse": LOWER, "loss": LOWER}
 _POWER_ABOVE_DETECTABLE = 0.954  # a difference found with this power lies above the detectable one in 80 % of studies
 _POWER_EACH_SIDE = 0.9  # of two one-sided tests: in 80 % of studies both succeed, in the middle of the margin
+
+
+def goodness(metric: str, value: float) -> float:
+    """A value of a metric of `BETTER_IS`, signed so that higher is better; -inf, the worst, if it is not finite."""
+    if not math.isfinite(value):
+        return -math.inf
+    return value if BETTER_IS[metric] == HIGHER else -value
 
 
 def decide(

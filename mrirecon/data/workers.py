@@ -1,0 +1,173 @@
+"""Batches read by worker processes: a fault of one is told as the main process would, and none outlives its loader."""
+
+import math
+import os
+import pickle
+import resource
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+
+from mrirecon.errors import WorkFailedError
+from mrirecon.refusals import few_files
+
+Batches = Generator[Any, None, None]  # closing it ends the workers behind it
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_FILES, _FILES_PER_WORKER = 32, 8  # that a process opens while it hands over batches; measured with 1 to 8 workers
+_LOOK_S = 1.0  # a worker looks so often whether its parent is still there
+
+
+def load_batches(dataset: Dataset, batches: Iterable[Any], workers: int, seed: int) -> Batches:
+    """Collate each of `batches` (lists of indices of `dataset`) in turn; closing the iterator ends its workers.
+
+    Args:
+        dataset: Map-style.
+        batches: May be long; it is read as far as workers read ahead.
+        workers: Processes that read ahead; 0: this one reads.
+        seed: Of the workers' global random generators.
+
+    Raises:
+        WorkFailedError: A worker process ended by itself.
+        Exception: What a worker met, as it would be raised here; its traceback is the cause.
+    """
+    loader = DataLoader(
+        _Batches(dataset),
+        batch_size=None,
+        sampler=batches,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=partial(_heed_only_the_parent, os.getpid()),
+        generator=torch.Generator().manual_seed(seed),
+    )
+    if not workers:
+        yield from loader
+        return
+    _require_files(workers)
+    with _signals_wait():
+        arriving: Any = iter(loader)
+    try:
+        for packed in arriving:
+            if isinstance(packed, _Failure):
+                raise packed.error from _InWorkerError(packed.where)
+            yield _unpacked(packed)
+    finally:
+        arriving._shutdown_workers()
+
+
+class _InWorkerError(Exception):
+    """The traceback of a worker process, as the cause of the same error here."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+class _Failure(NamedTuple):
+    """What a worker hands over in place of a batch."""
+
+    error: Exception
+    where: str  # the traceback
+
+
+class _Batches(Dataset[Any]):
+    """Whole batches by their lists of indices; from a worker as bytes.
+
+    A worker packs its tensors itself. torch would do it in another thread of the worker, where an error (no room in
+    /dev/shm, no free file descriptor) is printed, and the batch is waited for for ever.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, batch: Any) -> Any:
+        if get_worker_info() is None:
+            return default_collate([self.dataset[i] for i in batch])
+        try:
+            return bytes(ForkingPickler.dumps(default_collate([self.dataset[i] for i in batch])))
+        except Exception as error:
+            return _Failure(_picklable(error), traceback.format_exc())
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _picklable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a class of its own, or with other arguments than its text
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _unpacked(packed: bytes) -> Any:
+    """The batch; its tensors stay where they are, in memory shared with the worker."""
+    try:
+        return ForkingPickler.loads(packed)
+    except (EOFError, ConnectionError, FileNotFoundError) as error:
+        time.sleep(_LOOK_S)  # if the worker died, torch's handler of SIGCHLD says here of what
+        if _files_left() < _FILES:
+            raise WorkFailedError(few_files(" for its worker processes")) from error
+        raise WorkFailedError("a worker process, which reads data, ended while it handed over a batch") from error
+    except RuntimeError as error:
+        if "items of ancdata" in str(error):  # a file descriptor that was sent found no place here
+            raise WorkFailedError(few_files(" for its worker processes")) from error
+        raise
+
+
+def _require_files(workers: int) -> None:
+    """Better than in the middle of the work, where threads of multiprocessing print a page on it each."""
+    needed = _FILES + _FILES_PER_WORKER * workers
+    if (left := _files_left()) < needed:
+        raise WorkFailedError(few_files(f" for {workers} worker processes: {left} are left, about {needed} are needed"))
+
+
+def _files_left() -> float:
+    """How many more this process may open; infinity where it does not know."""
+    limit, here = resource.getrlimit(resource.RLIMIT_NOFILE)[0], Path("/proc/self/fd")
+    if limit == resource.RLIM_INFINITY or not here.is_dir():
+        return math.inf
+    return limit - sum(1 for _ in here.iterdir())
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold signals back, so that a process born meanwhile gets none before it knows what to do with them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _heed_only_the_parent(parent: int, _worker: int) -> None:
+    """In a worker: end when the parent says so (SIGTERM) or is gone; leave everybody else's signals to it.
+
+    Ctrl-C and a scheduler's signals reach every process of a job. A worker that died of one would end a training
+    before its state is saved.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    tells_sender = {signal.SIGTERM} if hasattr(signal, "sigtimedwait") else set()  # it is not there on macOS
+    if tells_sender:
+        signal.pthread_sigmask(signal.SIG_BLOCK, tells_sender)
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(_SIGNALS) - tells_sender)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        came = signal.sigtimedwait({signal.SIGTERM}, _LOOK_S)
+        if came and came.si_pid == parent:
+            break
+    os._exit(0)

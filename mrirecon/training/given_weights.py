@@ -1,0 +1,281 @@
+"""Weights from elsewhere: of a run, safetensors, fastMRI's Lightning checkpoints, state dicts; nothing in them runs."""
+
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from mrirecon.config import ModelConfig, TrainConfig
+from mrirecon.configfile import load
+from mrirecon.errors import InputError
+from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
+from mrirecon.training.build import CHANNELS
+from mrirecon.training.checkpoint_content import require_archive, require_sound, require_weights
+from mrirecon.training.checkpoint_hashes import digest_of, listed, opened, why_not
+from mrirecon.training.portable import stored_model
+
+Tensors = dict[str, Tensor]
+ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth")
+_INSIDE = ("state_dict", "model_state_dict", "model")  # where a checkpoint may have its state dict
+_NO_FUNCTION = ("dropout", "normalize")  # keys of a network that do not decide what trained weights compute
+# Lightning before 1.5 names its callbacks by their classes; the names will do.
+_CALLBACKS = re.compile(r"(pytorch_lightning|lightning\.pytorch)\.callbacks\.[\w.]+")
+_FIRST = re.compile(r"(.*?)down_sample_layers\.0\.layers\.\d+\.weight")
+_SAVE = "save its weights alone where you trust it: torch.save(model.state_dict(), FILE)"
+
+
+@dataclass(frozen=True)
+class GivenWeights:
+    """The tensors of a file, and what is known of the network they belong to."""
+
+    source: str  # as it was given
+    file: Path
+    kind: str
+    sha256: str  # of the file
+    tensors: Tensors = field(repr=False)
+    model: ModelConfig | None = None  # of a run or a file that says so
+
+
+@dataclass(frozen=True)
+class Match:
+    """How a network got its weights."""
+
+    given: GivenWeights
+    prefix: str  # of the names in the file
+    n: int  # entries
+    n_others: int  # entries of the file that belong to no network
+
+    def facts(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        given = self.given
+        return {
+            "source": given.source,
+            "file": str(given.file.absolute()),
+            "kind": given.kind,
+            "sha256": given.sha256,
+            "entries": self.n,
+            "prefix": self.prefix,
+            "others": self.n_others,
+        }
+
+    def __str__(self) -> str:
+        prefix = f", prefix '{self.prefix}' removed" if self.prefix else ""
+        others = f", {self.n_others} other{'s' * (self.n_others > 1)} left out" if self.n_others else ""
+        return (
+            f"{self.given.file} ({self.given.kind}): all {self.n} entries match{prefix}{others}; "
+            f"SHA-256 {self.given.sha256[:16]}"
+        )
+
+
+def read_weights(source: str) -> GivenWeights:
+    """The weights that `source` names.
+
+    Args:
+        source: A run folder (of its best checkpoint, which are the averages where the run has them), a checkpoint in
+            one, or a file: safetensors, a Lightning checkpoint, or a state dict as torch saves it.
+
+    Raises:
+        InputError: Nothing there, or no such weights.
+    """
+    path = Path(source)
+    if path.is_dir():
+        run: RunFolder | None = open_run(path)
+        file = _of_run(path)
+    elif path.is_file():
+        run, file = _owner(path), path
+    else:
+        raise InputError(
+            f"no weights at {path}; give a run folder or a file ({' '.join(ENDINGS)}), or, where they are gone, begin "
+            "with random ones (--weights '')"
+        )
+    tensors, kind, digest, model = _read(file)
+    if run is not None:
+        model = load(TrainConfig, run.config).model
+        kind = f"{'best of a run' if path.is_dir() else kind}"
+    return GivenWeights(source, file, kind, digest, tensors, model)
+
+
+def put_weights(network: nn.Module, config: ModelConfig, given: GivenWeights) -> Match:
+    """Load weights into the network of `config`.
+
+    Raises:
+        InputError: They are those of another one.
+    """
+    if given.model is not None:
+        _require_same(config, given.model, given.file)
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    prefix = _prefix(given, wanted)
+    own = {name.removeprefix(prefix): t for name, t in given.tensors.items() if name.startswith(prefix)}
+    parts = {name.partition(".")[0] for name in wanted}
+    foreign = [name for name in own if name not in wanted and name.partition(".")[0] in parts]
+    missing = [name for name in wanted if name not in own]
+    unequal = [name for name in wanted if name in own and own[name].shape != wanted[name]]
+    if foreign or missing or unequal:
+        raise _other_network(config, given, wanted, own, (unequal, missing, foreign))
+    network.load_state_dict({name: own[name] for name in wanted})
+    return Match(given, prefix, len(wanted), len(given.tensors) - len(wanted))
+
+
+def _of_run(path: Path) -> Path:
+    run = RunFolder(path)
+    best, last = run.checkpoint("best"), run.checkpoint("last")
+    for file in (best, run.weights):  # a run that keeps `last` alone, or tables alone, still has its network
+        if file.is_file():
+            return file
+    advice = f"give {last}" if last.is_file() else "it has not trained far enough"
+    raise InputError(f"{path} has neither {best.name} nor {run.weights.name}; {advice}")
+
+
+def _owner(file: Path) -> RunFolder | None:
+    """The run that a file is the network of."""
+    if found := checkpoint_in_run(file):
+        return found[0]
+    run = RunFolder(file.absolute().parent)
+    return run if file.name == run.weights.name and run.config.is_file() else None
+
+
+def _read(file: Path) -> tuple[Tensors, str, str, ModelConfig | None]:
+    """Tensors by name, kind, SHA-256, and the network where the file says it."""
+    try:
+        with opened(file) as handle:
+            digest = digest_of(handle)
+            size = handle.tell()
+            handle.seek(0)
+            head = handle.read(9)
+            handle.seek(0)
+            if head[8:] == b"{" and int.from_bytes(head[:8], "little") < size:
+                tensors, model = _read_safetensors(file)
+                kind = "safetensors"
+            else:
+                tensors, kind = _state_dict(_unpacked(handle, file))
+                model = None
+        if not tensors:
+            raise ValueError("it holds no tensors by name, as a state dict does")
+        require_weights("it", tensors)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{file} {why_not(error, 'no file of weights', _SAVE)}") from None
+    return tensors, kind, digest, model
+
+
+def _read_safetensors(file: Path) -> tuple[Tensors, ModelConfig | None]:
+    from safetensors.torch import load_file, safe_open
+
+    with safe_open(str(file), "pt") as opened_file:
+        header = opened_file.metadata() or {}
+    return load_file(str(file)), stored_model(header, file) if "mrirecon_format" in header else None
+
+
+def _unpacked(handle: BinaryIO, file: Path) -> dict[str, Any]:
+    """What torch saved, in either of its formats; plain values and tensors alone."""
+    names: list[str] = []
+    is_archive = handle.read(4) == b"PK\x03\x04"
+    handle.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tensors that are refused below
+        if is_archive:
+            require_archive(handle, has_hash=listed(file) is not None)
+            found = torch.serialization.get_unsafe_globals_in_checkpoint(handle)
+            names = [name for name in found if _CALLBACKS.fullmatch(name)]
+            handle.seek(0)
+        instead: Any = [(name, name) for name in names]  # a text in place of the class
+        with torch.serialization.safe_globals(instead):
+            state = torch.load(handle, map_location="cpu", weights_only=True)
+    require_sound(state)
+    return dict(state)
+
+
+def _state_dict(state: Mapping[Any, Any]) -> tuple[Tensors, str]:
+    inside = next((key for key in _INSIDE if isinstance(state.get(key), dict) and _tensors(state[key])), None)
+    if inside is None:
+        return _tensors(state), "state dict"
+    kind = "Lightning checkpoint" if "pytorch-lightning_version" in state else f"checkpoint, '{inside}'"
+    return _tensors(state[inside]), kind
+
+
+def _tensors(state: Mapping[Any, Any]) -> Tensors:
+    return {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)}
+
+
+def _prefix(given: GivenWeights, wanted: Iterable[str]) -> str:
+    """What stands before the names of the network in the file: `unet.` in fastMRI's checkpoints, `model.` in ours."""
+    names, wanted = given.tensors.keys(), list(wanted)
+    before = {name.removesuffix(own) for name in names for own in wanted if name.endswith(own)}
+    matches = {p: sum(p + own in names for own in wanted) for p in sorted(before) if p == "" or p.endswith(".")}
+    best = [prefix for prefix, n in matches.items() if n == max(matches.values())]
+    if len(best) > 1:
+        raise InputError(
+            f"{given.file} holds {len(best)} networks with such entries, under {', '.join(map(repr, best[:4]))}; save "
+            "the one that you mean as a state dict of its own"
+        )
+    return best[0] if best else ""
+
+
+def _require_same(asked: ModelConfig, known: ModelConfig, file: Path) -> None:
+    """Two networks may have the same entries and compute something else."""
+    ours = asdict(asked)
+    left_out = _NO_FUNCTION if known.norm == "group" else (*_NO_FUNCTION, "channels_per_group", "n_groups")
+    differing = {key: v for key, v in asdict(known).items() if key not in left_out and ours[key] != v}
+    if differing:
+        said = ", ".join(f"{key} {value} (not {ours[key]})" for key, value in differing.items())
+        raise InputError(f"{file} belongs to a network of {said}; add {_flags(differing)}")
+
+
+def _other_network(
+    config: ModelConfig,
+    given: GivenWeights,
+    wanted: Mapping[str, torch.Size],
+    own: Tensors,
+    faults: tuple[list[str], list[str], list[str]],
+) -> InputError:
+    """The refusal: the first entry that does not fit, what the file has, and the flags that would fit."""
+    unequal, missing, foreign = faults
+    if unequal:
+        name = unequal[0]
+        fault = f"its {name} is {tuple(own[name].shape)}, that of this network {tuple(wanted[name])}"
+    elif missing:
+        fault = f"it lacks {len(missing)} of {len(wanted)} entries, such as {missing[0]}"
+    else:
+        fault = f"this network has no {foreign[0]} ({len(foreign)} such entries)"
+    told = _told(given.tensors)
+    if not told:
+        names = ", ".join(list(given.tensors)[:3])
+        return InputError(f"{given.file} holds no U-Net: {fault}; its entries are {names}, ...")
+    differing = {key: value for key, value in told.items() if getattr(config, key) != value}
+    advice = f"add {_flags(differing)}" if differing else "no --model.* flag is known to fit"
+    if config.norm == "batch" and "norm" not in told:
+        advice = "it is no network with BatchNorm: add --norm instance (or group, layer, none)"
+    has = ", ".join(f"{key} {value}" for key, value in told.items())
+    return InputError(f"{given.file} holds another network: {fault}. It has {has}; {advice}")
+
+
+def _told(tensors: Tensors) -> dict[str, Any]:
+    """What names and shapes tell of a U-Net; empty where there is none."""
+    found = next((m for name, t in tensors.items() if t.ndim == 4 and (m := _FIRST.fullmatch(name))), None)
+    if found is None:
+        return {}
+    own = {name.removeprefix(found[1]): t for name, t in tensors.items() if name.startswith(found[1])}
+    levels = {int(name.split(".")[1]) for name in own if re.match(r"down_sample_layers\.\d+\.", name)}
+    width, n_in = tensors[found[0]].shape[:2]
+    told: dict[str, Any] = {"channels": width, "pools": max(levels) + 1}
+    told |= {"input": name} if (name := {n: name for name, n in CHANNELS.items()}.get(n_in)) else {}
+    if any(name.endswith(".running_mean") for name in own):
+        told["norm"] = "batch"
+    scales = (t for name, t in own.items() if re.fullmatch(r"down_sample_layers\.0\.layers\.\d+\.weight", name))
+    told["affine"] = any(t.ndim == 1 for t in scales)
+    return told
+
+
+def _flags(keys: Mapping[str, Any]) -> str:
+    def flag(key: str, value: Any) -> str:
+        text = value if isinstance(value, str) else json.dumps(value)  # false, not False
+        return f"{'--model' if key == 'name' else '--' + key.replace('_', '-')} {text}"
+
+    return " ".join(flag(key, value) for key, value in keys.items())

@@ -4,6 +4,10 @@ Width is the phase-encoding axis; a mask keeps whole columns and is the same alo
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,10 +142,24 @@ def _mask_function(name: str, fractions: list[float], accelerations: list[float]
         raise unknown_name("mask", name, MASKS)
     if name in _WHOLE and not all(float(a).is_integer() for a in accelerations):
         raise InputError(f"mask {name} takes every R-th column: {accelerations} must be whole numbers")
-    from fastmri.data import subsample
-
     whole = [int(a) if float(a).is_integer() else a for a in accelerations]
-    return getattr(subsample, _CLASSES[name])(fractions, whole)
+    return getattr(_subsample(), _CLASSES[name])(fractions, whole)
+
+
+@cache
+def _subsample() -> ModuleType:
+    """The module `fastmri.data.subsample` by itself: its package imports pandas and requests, which masks do not need.
+
+    It takes numpy and torch alone; under its full name, its package would come with it if it ever asked for more.
+    """
+    name, package = "fastmri.data.subsample", find_spec("fastmri")
+    folders = (package.submodule_search_locations if package else None) or []
+    spec = PathFinder.find_spec(name, [f"{folder}/data" for folder in folders])
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"there is no {name}; pip install 'fastmri>=0.3.0'", name=name)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _drawn_pair(n_pairs: int, seed: int | tuple[int, ...]) -> int:

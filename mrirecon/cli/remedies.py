@@ -40,14 +40,10 @@ def require_kind(command: str, words: Sequence[str], arguments: Sequence[str]) -
         files = [word for word in words if word != runs[0]]
         asked = call(command, [runs[0], *files, *arguments[len(words) :]])
         raise InputError(f"{what}; the run or the method comes first: {asked}")
-    run = _run_around(Path(first))
-    if (
-        run
-        and command != "ablate run"
-        and (command == "report" or Path(first).is_dir() or Path(first).name in _CHECKPOINTS)
-    ):
-        which = _CHECKPOINTS.get(Path(first).name, "")
-        more = ["--checkpoint", which] if which and command in ("evaluate", "reconstruct", "export") else []
+    run, which = _run_around(Path(first)), _CHECKPOINTS.get(Path(first).name, "")
+    is_no_weights = command in ("export", "report") or Path(first).is_dir()  # the others take files of weights
+    if run and command != "ablate run" and is_no_weights and (which or command == "report" or Path(first).is_dir()):
+        more = ["--checkpoint", which] if which and command == "export" else []
         raise InputError(f"{first} is a part of a run: {call(command, [run, *others, *more])}")
 
 

@@ -38,6 +38,30 @@ def test_a_run_is_evaluated_as_it_was_trained(trained, capsys):
     assert {float(row["acceleration"]) for row in rows} == {8.0}
 
 
+def test_a_checkpoint_of_a_run_is_that_run_with_that_checkpoint(trained, tmp_path):
+    run = trained / "run"
+    words = {"named": [str(run), "--checkpoint", "last"], "given": [str(run / "checkpoints" / "last.ckpt")]}
+    for name, word in words.items():
+        assert main(["evaluate", *word, "--output", str(tmp_path / name), "--quiet"]) == 0
+        assert (
+            main(
+                [
+                    "reconstruct",
+                    *word[:1],
+                    str(trained / "data" / "v0.h5"),
+                    *word[1:],
+                    "-o",
+                    str(tmp_path / "im"),
+                    "--quiet",
+                ]
+            )
+            == 0
+        )
+    named, given = ([{k: v for k, v in row.items() if k != "seconds"} for row in volumes(tmp_path / n)] for n in words)
+    assert named == given
+    assert {row["checkpoint"] for row in given} == {"last"}
+
+
 def test_flags_win_over_the_run(trained):
     words = ["evaluate", str(trained / "run"), "--acceleration", "4", "--mask", "equispaced", "--quiet"]
     assert main(words) == 0

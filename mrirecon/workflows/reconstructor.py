@@ -127,7 +127,7 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
         network.check_image_size,
         TRANSFORMS[trained.model.input],
         digest,
-        _not_default(trained.model),
+        options=_not_default(trained.model),
     )
 
 

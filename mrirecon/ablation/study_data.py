@@ -4,7 +4,7 @@ No torch unless data are simulated.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 from mrirecon.ablation.folder import SPLIT_SEED, StudyFolder
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.leases import Leases
-from mrirecon.config import SimulateConfig, TrainConfig
+from mrirecon.config import DataConfig, SimulateConfig, TrainConfig
 from mrirecon.configfile import build, unflatten
 from mrirecon.data.folder import open_folder, select
 from mrirecon.data.manifest import data_manifest
+from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import find_protocol
 from mrirecon.progress import say
@@ -102,6 +103,7 @@ def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
         for split in ("train", "val", "test")
     }
     volumes = [volume for split in splits.values() for volume in split]
+    _require_masks(train.data, volumes)
     return {
         "path": str(path),
         "signature": now,
@@ -112,6 +114,16 @@ def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
         "origins": sorted({volume.origin for volume in volumes}),
         "notes": folder.notes,
     }
+
+
+def _require_masks(config: DataConfig, volumes: Sequence[Volume]) -> None:
+    """Raise an InputError for a file whose k-space the mask does not go with; full k-space needs no torch for it."""
+    if config.mask == "file" or not all(volume.is_full for volume in volumes):
+        from mrirecon.data.masking import mask_spec, uses_own
+
+        spec = mask_spec(config, volumes)
+        for volume in volumes:
+            uses_own(volume, spec)
 
 
 def signature(path: Path, settings: Mapping[str, Any]) -> str:

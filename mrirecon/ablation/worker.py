@@ -147,9 +147,9 @@ class Worker:
 
 
 def zero_filled_scores(spec: RunSpec, setting: Setting) -> dict[str, float | str]:
-    """Mean scores of the zero-filled validation images, and the name of their mask, which may have been `auto`."""
+    """Mean scores of the zero-filled validation images, and the names of their masks, where `auto` was asked for."""
     config = training_config(spec, setting)
     reconstructor = find_reconstructor("zero-filled", EvaluateConfig(), choose_device(config.device))
     rows = score_split(reconstructor, config, spec, "val")
     means = {name: fmean(getattr(row, name) for row in rows) for name in ("ssim", "psnr", "nmse")}
-    return {"mask": rows[0].mask, **means}
+    return {"mask": " and ".join(sorted({row.mask for row in rows})), **means}

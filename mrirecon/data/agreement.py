@@ -18,7 +18,8 @@ _ALIKE_UNDERSAMPLED = 0.7  # and of undersampled k-space: zero-filled images of 
 _FOUND = 0.9  # least correlation that shows what k-space really is
 _SAME_SCALE, _NEAR_SCALE = 1.01, 2.0  # factors between reference and image that are none, or are doubtful
 _OFF_CENTRE = 4  # columns or rows; peaks of measured k-space lie within 2 of the centre
-_FAINT = 0.1  # energy of the centre, over that of the peak, above which the peak is no other place
+_FAINT = 0.5  # energy at the centre, over that of the peak, above which the peak is no other place
+_ONE_FACTOR = 1e-3  # energy of a reference that one factor may leave unexplained
 
 
 class Disagreement(NamedTuple):
@@ -43,6 +44,8 @@ def find_disagreement(
         shape: `(h, w)` of the image.
         is_full: K-space has no gaps.
     """
+    if lone := _lone_side(kspace, targets):
+        return lone
     kspace = {i: slice_ for i, slice_ in kspace.items() if slice_.any()}
     if not kspace:
         return None
@@ -51,7 +54,8 @@ def find_disagreement(
     if not used:
         return off_centre
     target = np.stack([targets[i] for i in used])
-    found = _compared(target, [kspace[i] for i in used], shape)
+    image = np.stack([rss_image(kspace[i], shape) for i in used])
+    found = compare(target, image)
     if found.correlation < (_ALIKE if is_full else _ALIKE_UNDERSAMPLED) or found.orientation.name:
         return (
             _misplaced(found, target, [kspace[i] for i in used], shape)
@@ -59,7 +63,19 @@ def find_disagreement(
             or _shifted(found)
             or _unlike(found)
         )
-    return off_centre or _shifted(found) or _scaled(found, target, kspace[used[0]].shape, is_full)
+    return off_centre or _shifted(found) or _scaled(target, image, kspace[used[0]].shape, is_full)
+
+
+def _lone_side(kspace: Mapping[int, np.ndarray], targets: Mapping[int, np.ndarray]) -> Disagreement | None:
+    """Of k-space and reference of a slice, one says nothing and the other something."""
+    for i in sorted(set(targets) & set(kspace)):
+        is_there, is_flat = bool(kspace[i].any()), not np.ptp(targets[i])
+        if not is_there and targets[i].any():
+            return _certain("empty", f"kspace is 0 everywhere in slice {i}, its reference is not; copy the file again")
+        if is_there and is_flat and np.abs(kspace[i]).max() > 0 and np.ptp(rss_image(kspace[i], targets[i].shape)) > 0:
+            value = float(targets[i].flat[0])
+            return _certain("flat", f"the reference is {value:.3g} everywhere in slice {i}, the image of kspace is not")
+    return None
 
 
 def rss_image(kspace: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -167,12 +183,31 @@ def _shifted(found: Resemblance) -> Disagreement | None:
     return Disagreement("shifted", text, False)
 
 
-def _scaled(found: Resemblance, target: np.ndarray, of_kspace: tuple[int, ...], is_full: bool) -> Disagreement | None:
-    """The reference has another unit than the image of k-space."""
-    scale = found.scale
-    off = max(scale, 1 / scale) if math.isfinite(scale) and scale > 0 else 1.0
-    if off <= (_SAME_SCALE if is_full else _NEAR_SCALE):
+def _scaled(target: np.ndarray, image: np.ndarray, of_kspace: tuple[int, ...], is_full: bool) -> Disagreement | None:
+    """The reference has another unit than the image of k-space; factors are least squares of each slice and of all."""
+    unit = float(image.max())
+    x, y = target.astype(np.float64) / unit, image.astype(np.float64) / unit
+    scale = float((x * y).sum() / (y * y).sum())
+    off = max(scale, 1 / scale) if scale > 0 else math.inf
+    slices = [float((a * b).sum() / (b * b).sum()) for a, b in zip(x, y, strict=True) if b.any()]
+    each = zip(x, y, slices, strict=True) if len(slices) == len(x) else ()
+    of_slices = sum(float(((a - s * b) ** 2).sum()) for a, b, s in each) / float((x * x).sum())
+    if is_full and max(slices) > _SAME_SCALE**5 * min(slices) > 0 and of_slices <= _ONE_FACTOR:
+        text = (
+            f"the reference is {min(slices):.4g} to {max(slices):.4g} times the RSS image of kspace, another factor in "
+            "each slice; scores and training compare the two: give all slices of a file one unit"
+        )
+        return Disagreement("scale of slices", text, False)
+    unexplained = float(((x - scale * y) ** 2).sum() / (x * x).sum())
+    is_one_factor = not is_full or unexplained <= _ONE_FACTOR
+    if off <= (_SAME_SCALE if is_full and is_one_factor else _NEAR_SCALE):
         return None
+    if not is_one_factor:
+        text = (
+            f"the reference is about {scale:.4g} times the RSS image of kspace, and no single factor makes them equal "
+            "(a corrected intensity?); scores and training compare the two"
+        )
+        return Disagreement("intensity", text, False)
     n = math.sqrt(of_kspace[-2] * of_kspace[-1])
     cause = next((", as numpy's FFT scales without norm='ortho'" for f in (n, 1 / n) if 0.9 < scale / f < 1.1), "")
     cause = cause or ", as if scaled to [0, 1]" * (0.8 < float(target.max()) < 1.01)
@@ -189,9 +224,10 @@ def _off_centre(kspace: Mapping[int, np.ndarray]) -> Disagreement | None:
     places = []
     for profile in (energy.sum(1), energy.sum(0)):
         centre = len(profile) // 2
-        near = profile[max(centre - _OFF_CENTRE, 0) : centre + _OFF_CENTRE + 1].max()
+        near = profile[max(centre - 1, 0) : centre + 2].max()
         peak = int(profile.argmax())
-        places.append(peak - centre if near < _FAINT * profile[peak] else 0)
+        is_off = abs(peak - centre) > _OFF_CENTRE and near < _FAINT * profile[peak]
+        places.append(peak - centre if is_off else 0)
     down, right = places
     if not (down or right):
         return None

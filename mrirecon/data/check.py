@@ -48,6 +48,13 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto", references: str
     jobs = [_search(volume, full) for volume in unsearched]
     examine_all(jobs, lambda i, found: _learn(unsearched[i], found), "samples", is_long=size > _MANY_BYTES)
     notes = [] if references == "off" else _disagreements(volumes, refuse=references == "refuse")
+    uneven = [volume for volume in volumes if volume.sampling.uneven_slice >= 0]
+    if uneven:
+        notes.append(
+            f"{uneven[0].name}: its slices are sampled differently, slice {uneven[0].sampling.uneven_slice} has fewer "
+            "samples than others; what is said of its mask and its true acceleration is of all slices together "
+            f"({len(uneven)} of {len(volumes)} files)"
+        )
     if not full:
         notes.append(
             f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN "

@@ -194,6 +194,8 @@ def uses_own(volume: Volume, spec: MaskSpec) -> bool:
 
 def _gaps(volume: Volume) -> str:
     sampling = volume.sampling
+    if sampling.uneven_slice >= 0:
+        return f"its slices differ, slice {sampling.uneven_slice} has fewer samples than others"
     if sampling.is_2d:
         return f"{sampling.n_positions} of {volume.shape[-2] * volume.shape[-1]} positions hold samples"
     return f"{int((~sampling.columns).sum())} of {volume.shape[-1]} columns are empty"

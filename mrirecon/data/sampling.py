@@ -1,7 +1,7 @@
 """Which positions of a file's k-space were measured: scanners and masks leave exact zeros where nothing was."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,30 @@ class Sampling:
     n_rows: int  # rows that hold a sample
     n_positions: int  # positions that hold a sample
     n_center: int  # columns of the fully measured central block, which has as large a share of the rows
+    uneven_slice: int = (
+        -1
+    )  # the first slice with samples that lacks a part of the others'; `n_positions` is then a mean
 
     @classmethod
     def of(cls, measured: np.ndarray) -> "Sampling":
         """Of the measured positions, bool `(height, width)`."""
         columns, rows = np.any(measured, axis=0), np.any(measured, axis=1)
         return cls(columns, int(rows.sum()), int(measured.sum()), _central_block(measured))
+
+    @classmethod
+    def of_slices(cls, slices: Mapping[int, np.ndarray]) -> "Sampling":
+        """Of the measured positions of each slice by its number; slices without any sample say nothing."""
+        there = {i: measured for i, measured in sorted(slices.items()) if measured.any()}
+        if not there:
+            return cls.of(next(iter(slices.values())))
+        together = cls.of(np.any(list(there.values()), axis=0))
+        few = [i for i, measured in there.items() if measured.sum() < _FULL * together.n_positions]
+        if not few:
+            return together
+        mean = round(sum(int(measured.sum()) for measured in there.values()) / len(there))
+        common = np.all(list(there.values()), axis=0)
+        in_all = _central_block(common) if common.any() else 0
+        return replace(together, n_positions=mean, n_center=in_all, uneven_slice=few[0])
 
     @property
     def is_empty(self) -> bool:
@@ -34,8 +52,8 @@ class Sampling:
 
     @property
     def is_2d(self) -> bool:
-        """The pattern undersamples both axes: rows and columns that are measured are not measured everywhere."""
-        return self.n_positions < _FULL * self.n_rows * int(self.columns.sum())
+        """No mask of columns says it all: measured rows and columns are not measured everywhere, or in all slices."""
+        return self.uneven_slice >= 0 or self.n_positions < _FULL * self.n_rows * int(self.columns.sum())
 
     @property
     def measured_run(self) -> slice:

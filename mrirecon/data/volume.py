@@ -130,26 +130,38 @@ class Volume:
 
         Args:
             seen: Called with each slice that was read.
-            read_all: Read the slices that are not needed too, in search of values that cannot be used.
+            read_all: Read all slices, in search of values that cannot be used and of slices that are sampled otherwise.
 
         Raises:
-            InputError: A slice cannot be read, holds NaN, infinity or huge values, or all k-space is 0.
+            InputError: A slice cannot be read, holds NaN, infinity or huge values, all k-space is 0, or the file's mask
+                is not that of its k-space.
         """
         middle = self.n_slices // 2
-        measured = np.zeros(self.shape[-2:], dtype=bool)
-        sampling, is_known = Sampling.of(measured), False
+        slices = dict[int, np.ndarray]()
         for i in sorted(range(self.n_slices), key=lambda i: abs(i - middle)):
             kspace = self.kspace(i)
-            if not is_known:
-                measured |= measured_positions(kspace)
-                sampling = Sampling.of(measured)
-                is_known = not sampling.is_empty and (not sampling.has_gaps or self.file_mask is not None)
+            slices[i] = measured_positions(kspace)
             seen(i, kspace)
-            if is_known and not read_all:
+            has_gaps = Sampling.of(slices[i]).has_gaps
+            if slices[i].any() and not read_all and (not has_gaps or self.file_mask is not None):
                 break
+        sampling = Sampling.of_slices(slices)
         if sampling.is_empty:
             raise InputError(f"{self.name}: its k-space is 0 everywhere; copy or export it again, or remove the file")
+        self._require_own(sampling)
         return sampling
+
+    def _require_own(self, sampling: Sampling) -> None:
+        """The file's mask is that of its k-space, unless k-space is full."""
+        run = sampling.measured_run
+        if self.file_mask is None or not sampling.has_gaps or sampling.is_2d:
+            return
+        kept, measured = self.file_mask[run], sampling.columns[run]
+        if (kept != measured).any():
+            raise InputError(
+                f"{self.name}: its data set 'mask' keeps {int((kept & ~measured).sum())} columns that k-space lacks "
+                f"and drops {int((~kept & measured).sum())} that are not; write the mask of this k-space, or remove it"
+            )
 
     @property
     def is_full(self) -> bool:

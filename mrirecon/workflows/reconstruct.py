@@ -143,7 +143,9 @@ def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> Non
 
 def _sampling(volume: Volume) -> Facts:
     """Whether k-space was undersampled, and how much, by the file's mask or by the gaps in its samples."""
-    mask = "none" if volume.own_mask is None else "own, of rows and columns" if volume.sampling.is_2d else "own"
+    sampling = volume.sampling
+    kind = ", not the same in all slices" if sampling.uneven_slice >= 0 else ", of rows and columns" * sampling.is_2d
+    mask = "none" if volume.own_mask is None else f"own{kind}"
     return sampling_facts(mask, stored_mask(volume))
 
 

@@ -42,9 +42,22 @@ FAULTS = {
     "numpy's FFT": (lambda k, r: (k, r / np.sqrt(k[0, 0].size)), "as numpy's FFT scales without norm='ortho'", True),
     "another unit": (lambda k, r: (k, r * 1.1), "the reference is 1.1 times the RSS image of kspace", False),
     "another slice": (lambda k, r: (k, r[::-1]), "not alike", False),
+    "empty slice": (
+        lambda k, r: (k * np.array([0, 1])[:, None, None, None], r),
+        "kspace is 0 everywhere in slice 0",
+        True,
+    ),
+    "empty reference": (lambda k, r: (k, r * np.array([0, 1])[:, None, None]), "reference is 0 everywhere in sl", True),
+    "a unit for each slice": (
+        lambda k, r: (k, r * np.array([0.2, 1.8])[:, None, None]),
+        "another factor in each",
+        False,
+    ),
+    "intensity": (lambda k, r: (k, r * np.linspace(1, 5, r.shape[-1])), "no single factor makes them equal", False),
     "off centre": (lambda k, r: (np.roll(k, 8, -1), r), "peak of kspace lies 0 rows and 8 columns off", False),
     "moved": (lambda k, r: (k, np.roll(r, (3, -2), (1, 2))), "lies -3 rows and 2 columns off the reference", False),
 }
+OF_SLICES = ("another slice", "empty slice", "empty reference", "a unit for each slice")  # not seen in the middle one
 
 
 def changed(path, change):
@@ -64,7 +77,7 @@ def path(volume_writer, tmp_path):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_told_and_refused_where_it_is_certain(path, fault):
     change, words, is_refused = FAULTS[fault]
-    for mode in ("full", "quick") if fault != "another slice" else ("full",):
+    for mode in ("full", "quick") if fault not in OF_SLICES else ("full",):
         volume = changed(path, change) if mode == "full" else Volume(path)
         if not is_refused:
             note = check_volumes([volume], mode)[0]
@@ -116,6 +129,19 @@ def test_no_measured_file_is_suspected(shared_data):
     volumes = [Volume(path) for path in sorted(shared_data.glob("*coil/*.h5"))]
     assert len(volumes) == 8
     assert check_volumes(volumes, "full") == []
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("by", [-8, 8])
+def test_measured_kspace_whose_peak_lies_8_columns_off_is_told(shared_data, by):
+    for path in sorted(shared_data.glob("*coil/*.h5")):
+        volume = Volume(path)
+        i = volume.n_slices // 2
+        found = find_disagreement(
+            {i: np.roll(volume.kspace(i), by, -1)}, {i: volume.target(i)}, volume.image_shape, True
+        )
+        assert found is not None
+        assert found.kind == "off centre"
 
 
 @pytest.mark.realdata

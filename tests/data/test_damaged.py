@@ -155,7 +155,7 @@ def test_compressed_files_are_read(path, compression):
         file.create_dataset("kspace", data=values, compression=compression)
 
     edit(path, change)
-    check_volumes([Volume(path)])
+    check_volumes([Volume(path)], references="off")  # which has slices that k-space does not have any more
     assert Volume(path).kspace(0).any()
 
 

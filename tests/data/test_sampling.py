@@ -106,3 +106,33 @@ def test_coil_maps_come_from_the_sampled_centre_without_a_data_set_mask_too(volu
     assert samples[0].mask_id == samples[1].mask_id
     assert samples[0].acceleration_true == samples[1].acceleration_true == 40 / columns.sum()
     assert SliceDataset(tmp_path / "without", mask=None)[0].n_center == 9  # 15 to 23
+
+
+def test_slices_that_are_sampled_differently_are_told_and_take_no_drawn_mask(volume_writer, tmp_path):
+    """The middle slice is full; or no slice is, but all of them together: the union says too much of both."""
+    one = emptied(volume_writer(tmp_path / "one.h5", n_slices=4), columns=np.r_[5:15, 20:36], slices=slice(0, 1))
+    path = volume_writer(tmp_path / "two.h5", n_slices=2)
+    emptied(path, columns=slice(0, None, 2), slices=slice(0, 1))
+    two = emptied(path, columns=slice(1, None, 2), slices=slice(1, 2))
+    notes = check_volumes([one, two], "full", "warn")
+    (note,) = [line for line in notes if "sampled differently" in line]
+    assert note.startswith("one.h5: its slices are sampled differently, slice 0 has fewer samples than others")
+    assert note.endswith("(2 of 2 files)")
+    assert (one.sampling.uneven_slice, two.sampling.uneven_slice) == (0, 0)
+    assert one.sampling.acceleration(one.acquired) == pytest.approx(40 / ((14 + 3 * 40) / 4), rel=1e-3)
+    assert two.sampling.acceleration(two.acquired) == 2
+    assert two.sampling.n_center == 0
+    for volume in (one, two):
+        with pytest.raises(InputError, match=r"undersampled already \(its slices differ, slice 0 has fewer samples"):
+            SliceDataset([volume], mask="random")[0]
+        assert SliceDataset([volume], mask="auto")[0].acceleration_true > 1
+
+
+def test_a_data_set_mask_of_other_kspace_is_refused(volume_writer, tmp_path):
+    columns = np.arange(40) % 4 == 0
+    for name, mask in (("ones", np.ones(40, bool)), ("rolled", np.roll(columns, 1))):
+        path = volume_writer(tmp_path / f"{name}.h5", mask=columns)
+        with h5py.File(path, "r+") as file:
+            file["mask"][...] = mask
+        with pytest.raises(InputError, match=f"{name}.h5: its data set 'mask' keeps .* columns that k-space lacks"):
+            check_volumes([Volume(path)])

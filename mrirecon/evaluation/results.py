@@ -65,6 +65,8 @@ def read_results(path: Path) -> list[VolumeResult]:
             if missing:
                 raise KeyError(missing[0])
             return [_result(row) for row in reader]
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is not a table of `mrirecon evaluate` ({error.strerror}); evaluate again") from None
     except (csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a table of `mrirecon evaluate` ({error}); evaluate again") from None
 

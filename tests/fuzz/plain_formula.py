@@ -12,13 +12,13 @@ def expected_images(path: Path, columns: np.ndarray | None = None) -> np.ndarray
 
     Args:
         path: A fastMRI file.
-        columns: The mask that is applied where the file has none.
+        columns: The mask that is applied to full k-space; None: the one that the file holds, if any.
     """
     with h5py.File(path, "r") as file:
         kspace = as_complex(file["kspace"][()])
         if kspace.ndim == 3:
             kspace = kspace[:, None]
-        own = file["mask"][()].reshape(-1) > 0 if "mask" in file else columns
+        own = file["mask"][()].reshape(-1) > 0 if columns is None and "mask" in file else columns
         shape = _image_shape(file, kspace)
     if own is not None:
         kspace = np.where(own, kspace, 0)

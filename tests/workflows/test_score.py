@@ -437,3 +437,14 @@ def test_evaluated_real_images_get_no_note(tmp_path, shared_data, capsys):
     capsys.readouterr()
     out = run(evaluated / "reconstructions", shared_data / "multicoil")
     assert json.loads((out / "summary.json").read_text())["notes"] == []
+
+
+def test_predictions_that_lie_deeper_are_found_for_the_caller(tmp_path, volume_writer):
+    """As `evaluate --save` leaves them of a split folder."""
+    volume_writer(tmp_path / "data" / "val" / "v.h5", matrix=(32, 32))
+    data = DataConfig(path=str(tmp_path / "data"))
+    (out,) = evaluate(EvaluateConfig(data, save=True, output=str(tmp_path / "out"), device="cpu"), "zero-filled")
+    images = out / "reconstructions"
+    with pytest.raises(InputError, match=f"has no v.h5 .* or give the folder where one is: {images}/val"):
+        score(ScoreConfig(output=str(tmp_path / "no")), str(images), str(tmp_path / "data" / "val"))
+    assert score(ScoreConfig(output=str(tmp_path / "yes")), str(images / "val"), str(tmp_path / "data" / "val")).is_dir()

@@ -61,6 +61,15 @@ def load_batches(dataset: Dataset, batches: Iterable[Any], workers: int, seed: i
             if isinstance(packed, _Failure):
                 raise packed.error from _InWorkerError(packed.where)
             yield _unpacked(packed)
+    except RuntimeError as error:
+        # torch says that a worker ended, but of which signal only where it had been told of that first
+        killed = [(worker.pid, -worker.exitcode) for worker in arriving._workers if (worker.exitcode or 0) < 0]
+        if killed:
+            pid, number = killed[0]
+            raise RuntimeError(
+                f"DataLoader worker (pid {pid}) is killed by signal: {signal.strsignal(number)}."
+            ) from error
+        raise
     finally:
         arriving._shutdown_workers()
 

@@ -447,4 +447,6 @@ def test_predictions_that_lie_deeper_are_found_for_the_caller(tmp_path, volume_w
     images = out / "reconstructions"
     with pytest.raises(InputError, match=f"has no v.h5 .* or give the folder where one is: {images}/val"):
         score(ScoreConfig(output=str(tmp_path / "no")), str(images), str(tmp_path / "data" / "val"))
-    assert score(ScoreConfig(output=str(tmp_path / "yes")), str(images / "val"), str(tmp_path / "data" / "val")).is_dir()
+    assert score(
+        ScoreConfig(output=str(tmp_path / "yes")), str(images / "val"), str(tmp_path / "data" / "val")
+    ).is_dir()

@@ -118,7 +118,8 @@ def put_weights(network: nn.Module, config: ModelConfig, given: GivenWeights) ->
     unequal = [name for name in wanted if name in own and own[name].shape != wanted[name]]
     if foreign or missing or unequal:
         raise _other_network(config, given, wanted, own, (unequal, missing, foreign))
-    if whole := [name for name in wanted if wanted[name].is_floating_point() and not own[name].is_floating_point()]:
+    floats = [name for name, value in network.state_dict().items() if value.is_floating_point()]
+    if whole := [name for name in floats if not own[name].is_floating_point()]:
         raise InputError(f"{given.file}: its {whole[0]} is {own[whole[0]].dtype}, not of floats; save the weights anew")
     network.load_state_dict({name: own[name] for name in wanted})
     return Match(given, prefix, len(wanted), len(given.tensors) - len(wanted))

@@ -190,7 +190,7 @@ def bad(tmp_path, state, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty.pt", "is damaged or no file of weights"),
+        ("empty.pt", r"is empty \(0 bytes\); copy it again"),
         ("text.pt", "is damaged or no file of weights"),
         ("cut.pt", "is damaged or no file of weights"),
         ("cut.safetensors", "is damaged or no file of weights"),

@@ -1,5 +1,6 @@
 """The program: `mrirecon`, and `python -m mrirecon` of this very interpreter."""
 
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -18,6 +19,7 @@ def run() -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+    gc.freeze()  # looking through all of torch for garbage once more takes Python a third of a second at its end
     sys.exit(code)
 
 

@@ -56,6 +56,7 @@ def load_batches(dataset: Dataset, batches: Iterable[Any], workers: int, seed: i
     _require_files(workers)
     with _signals_wait():
         arriving: Any = iter(loader)
+    packed: Any = None
     try:
         for packed in arriving:
             if isinstance(packed, _Failure):
@@ -72,6 +73,9 @@ def load_batches(dataset: Dataset, batches: Iterable[Any], workers: int, seed: i
         raise
     finally:
         arriving._shutdown_workers()
+        # The traceback of an error in it would hold this frame, and with it torch's iterator, in a circle. Python would
+        # undo that at any time later, and lose in the iterator's __del__ what torch says there of the next loader.
+        packed = None
 
 
 class _InWorkerError(Exception):

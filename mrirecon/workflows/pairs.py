@@ -38,7 +38,7 @@ def pair_files(
     paths = _paths(folder, among)
     missing = [target.name for target in targets if target.name not in paths]
     if missing:
-        deeper = next(folder.glob(f"**/{Path(missing[0]).name}"), None)
+        deeper = next(folder.glob(f"*/**/{Path(missing[0]).name}"), None)
         hint = ", or score one split (TARGETS/val)" if "/" in missing[0] else ""
         hint = f", or give the folder where one is: {deeper.parent}" if deeper else hint
         raise InputError(

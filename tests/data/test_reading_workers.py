@@ -1,5 +1,6 @@
 """What goes wrong in a worker process is told as in the main process, and no worker outlives its loader."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mrirecon.cli.command import run_safely
 from mrirecon.data.loaders import StreamLoader, UnitLoader
@@ -125,6 +127,17 @@ def test_batches_before_the_error_are_handed_out():
     with pytest.raises(InputError, match="^x$"):
         next(batches)
     assert not multiprocessing.active_children()
+
+
+def test_nothing_of_a_failed_loader_waits_for_the_garbage_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(InputError):
+            list(load_batches(failing(InputError("x")), [[i] for i in range(9)], 2, 0))
+        assert not [x for x in gc.get_objects() if type(x) is _MultiProcessingDataLoaderIter]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("how", ["stop", "error"])

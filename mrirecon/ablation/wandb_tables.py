@@ -10,22 +10,21 @@ _CLAIM = ("claim", "text", "verdict", "effect", "low", "high", "margin", "unit",
 
 
 def log_study(name: str, folder: Path, study: Mapping[str, Any]) -> None:
-    """Log leaderboard, comparisons and claims; offline where there is no key or no network.
+    """Log leaderboard, comparisons and claims; offline where wandb's server cannot be used (see `start_wandb`).
 
     Args:
         name: Group of the study's runs.
         folder: The study's; wandb's files go there.
         study: The analysed study.
     """
-    from mrirecon.training.loggers import prepare_wandb
+    from mrirecon.training.loggers import start_wandb, wandb_in
 
-    prepare_wandb()
-    import wandb
+    with wandb_in(folder):
+        import wandb
 
-    run = wandb.init(project="mrirecon", group=name, job_type="report", name=f"{name} report", dir=str(folder))
-    for title, (columns, rows) in tables(study).items():
-        run.log({title: wandb.Table(columns=columns, data=rows)})
-    run.finish()
+        run = start_wandb(folder, project="mrirecon", group=name, job_type="report", name=f"{name} report")
+        for title, (columns, rows) in tables(study).items():
+            run.log({title: wandb.Table(columns=columns, data=rows)})
 
 
 def tables(study: Mapping[str, Any]) -> dict[str, tuple[list[str | int], list[list[Any]]]]:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from mrirecon import progress, ranks
 from mrirecon.training.journal import Journal
+from mrirecon.training.loggers import Loggers
 from mrirecon.training.traces import StepTrace
 
 LOG_EVERY = 10  # optimizer steps
@@ -26,11 +27,14 @@ class Curves(pl.Callback):
 
     Args:
         journal: The CSV file.
+        loggers: Of the first process; none of the others.
         batches_per_epoch, accumulate, n_steps: The plan of the run.
     """
 
-    def __init__(self, journal: Journal, batches_per_epoch: int, accumulate: int, n_steps: int) -> None:
-        self.journal = journal
+    def __init__(
+        self, journal: Journal, loggers: Loggers, batches_per_epoch: int, accumulate: int, n_steps: int
+    ) -> None:
+        self.journal, self.loggers = journal, loggers
         self.batches_per_epoch, self.accumulate, self.n_steps = batches_per_epoch, accumulate, n_steps
         self.loss_sum, self.n_batches, self.seconds, self.n_slices = 0.0, 0, 0.0, 0
         self.latest: dict[str, float] = {}
@@ -51,9 +55,7 @@ class Curves(pl.Callback):
         self._first_step = trainer.global_step
         if ranks.is_first():
             self.journal.begin(trainer.global_step)
-        for logger in trainer.loggers:
-            if hasattr(logger, "begin"):
-                logger.begin(trainer.global_step)
+        self.loggers.call("begin", trainer.global_step)
         self._bar = None
         if not progress.quiet and sys.stderr.isatty():
             from tqdm import tqdm
@@ -97,7 +99,7 @@ class Curves(pl.Callback):
         """Record the scores of the current step.
 
         Args:
-            trainer: Its step and its loggers.
+            trainer: Its step counts.
             scores: Means by name.
             panel: `(height, width)`, 0 to 1, for loggers that show images.
             volumes: A row for each volume and acceleration, for loggers that show tables; see `TABLE`.
@@ -105,13 +107,12 @@ class Curves(pl.Callback):
         step = trainer.global_step
         self.latest.update(scores)
         self._add(step, **scores)
-        for logger in trainer.loggers:
-            logger.log_metrics(scores, step=step)
-            if panel is not None and hasattr(logger, "log_image"):
-                caption = "target, zero-filled, reconstruction"
-                logger.log_image("panel", [panel.mul(255).byte().numpy()], step=step, caption=[caption])
-            if volumes and hasattr(logger, "log_table"):
-                logger.log_table("val_volumes", list(TABLE), [[step, *row] for row in volumes], step=step)
+        self.loggers.call("log_metrics", scores, step=step)
+        if panel is not None:
+            caption = "target, zero-filled, reconstruction"
+            self.loggers.call("log_image", "panel", [panel.mul(255).byte().numpy()], step=step, caption=[caption])
+        if volumes:
+            self.loggers.call("log_table", "val_volumes", list(TABLE), [[step, *row] for row in volumes], step=step)
         self._say(
             f"step {step}/{self.n_steps}: validation SSIM {scores['val_ssim']:.4f}, "
             f"PSNR {scores['val_psnr']:.2f} dB, NMSE {scores['val_nmse']:.4f}"
@@ -130,8 +131,7 @@ class Curves(pl.Callback):
         row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches, **self.trace.end()}
         self.latest["train_loss"], self.latest["slices_per_s"] = row["train_loss"], rate
         self._add(step, slices_per_s=rate, **row)
-        for logger in trainer.loggers:
-            logger.log_metrics({**row, "epoch": self._epoch(step), "slices_per_s": rate}, step=step)
+        self.loggers.call("log_metrics", {**row, "epoch": self._epoch(step), "slices_per_s": rate}, step=step)
         self.loss_sum, self.n_batches, self.n_slices, self._window = 0.0, 0, 0, now
 
     def _add(self, step: int, **values: float) -> None:

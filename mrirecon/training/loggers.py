@@ -2,20 +2,20 @@
 
 import json
 import os
-import socket
-from collections.abc import Mapping
-from netrc import NetrcParseError, netrc
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from mrirecon.errors import unknown_name
 from mrirecon.files import write_json
+from mrirecon.progress import warn
 from mrirecon.runs import RunFolder
 
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
-_HOST = "api.wandb.ai"
+_ANSWER_S, _INIT_S = 5, 30
 
 
 def check_logger(name: str) -> None:
@@ -24,24 +24,54 @@ def check_logger(name: str) -> None:
         raise unknown_name("logger", name, LOGGERS)
 
 
-def make_loggers(name: str, run: RunFolder, config: dict[str, Any]) -> list[Logger]:
-    """What writes beside curves.csv, which is always written: nothing for `csv` and `none`.
+class Loggers:
+    """What logs beside curves.csv, used as a context that ends it. No fault of it ends the work.
 
-    `tensorboard` writes event files to `tensorboard/` of the run folder. `wandb` logs to its server or, without a key
-    or without a network, to the run folder; it never asks. Which wandb run it is stands in the run's provenance, and
-    a resumed training goes on with it.
+    The first error of a logger is told in one line, and it is called no more.
+
+    Args:
+        name: csv, tensorboard, wandb or none.
+        run: `tensorboard` writes event files to its `tensorboard/`. `wandb` logs as `start_wandb` says; which wandb run
+            it is stands in the run's provenance, and a resumed training goes on with it.
+        config: The configuration, shown beside the curves.
     """
-    if name == "tensorboard":
-        return [Events(run, config)]
-    return [_wandb_logger(run, config)] if name == "wandb" else []
 
+    def __init__(self, name: str, run: RunFolder, config: dict[str, Any]) -> None:
+        self.name, self.run, self.config = name, run, config
+        self._logger: Logger | None = None
+        self._open = ExitStack()
 
-def close_loggers(name: str) -> None:
-    """End what `make_loggers` began, so that the next training of this process gets a wandb run of its own."""
-    if name == "wandb":
-        import wandb
+    def __enter__(self) -> Self:
+        with self._given_up_at_an_error():
+            if self.name == "tensorboard":
+                self._logger = Events(self.run, self.config)
+            elif self.name == "wandb":
+                self._open.enter_context(wandb_in(self.run.path))
+                self._logger = _wandb_logger(self.run, self.config)
+        return self
 
-        wandb.finish()
+    def __exit__(self, *_error: object) -> None:
+        self.call("finalize", "success")
+        with self._given_up_at_an_error():
+            self._open.close()
+        self._logger = None
+
+    def __bool__(self) -> bool:
+        return self._logger is not None
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """Call a method of the logger, where it has it."""
+        if hasattr(self._logger, method):
+            with self._given_up_at_an_error():
+                getattr(self._logger, method)(*args, **kwargs)
+
+    @contextmanager
+    def _given_up_at_an_error(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._logger = None
+            warn(f"warning: {self.name} logs no more ({_one_line(error)}); curves.csv goes on")
 
 
 class Events(TensorBoardLogger):
@@ -55,7 +85,7 @@ class Events(TensorBoardLogger):
     def __init__(self, run: RunFolder, config: Mapping[str, Any]) -> None:
         super().__init__(save_dir=str(run.path), name="tensorboard", version="", default_hp_metric=False)
         self.config = config
-        self.hparams = dict(config)  # Lightning writes them to hparams.yaml
+        self.hparams = dict(config)  # its end writes them to hparams.yaml
 
     def begin(self, step: int) -> None:
         """Start at `step`: what was written after it belongs to work that will be done again and is not shown."""
@@ -87,25 +117,82 @@ def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return flat
 
 
-def prepare_wandb() -> None:
-    """Before wandb is imported: quiet, and offline where there is no key or no network."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    if os.environ.get("WANDB_MODE") is None and not _reachable():
-        os.environ["WANDB_MODE"] = "offline"
+@contextmanager
+def wandb_in(folder: Path) -> Iterator[None]:
+    """Around work with wandb, whose run ends with it: its files go to `folder`, also those that it stages in HOME."""
+    here, home = str(folder.absolute() / "wandb"), Path.home()
+    mine = {"WANDB_SILENT": "true", "WANDB_DATA_DIR": here}
+    if not (home.is_dir() and os.access(home, os.W_OK)):
+        mine |= {"WANDB_CACHE_DIR": here, "WANDB_CONFIG_DIR": here}
+    mine = {name: value for name, value in mine.items() if name not in os.environ}
+    os.environ |= mine
+    try:
+        yield
+    finally:
+        try:
+            import wandb
+
+            wandb.finish()
+        finally:
+            for name in mine:
+                del os.environ[name]
+
+
+def start_wandb(folder: Path, **given: Any) -> Any:
+    """Start a wandb run in `folder`, on the server, by the proxy and in the mode that wandb's own settings name.
+
+    It is offline where there is no key for the server, no answer from it, or where it refuses the run; a line says why.
+
+    Args:
+        folder: Gets `wandb/`.
+        **given: To `wandb.init`.
+    """
+    import wandb
+
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)
+    settings = wandb.setup().settings
+    why = _why_offline(settings) if settings.mode in (None, "online") else ""
+    if not why:
+        try:
+            patience = settings.init_timeout if "WANDB_INIT_TIMEOUT" in os.environ else _INIT_S
+            return wandb.init(dir=str(folder), settings=wandb.Settings(init_timeout=patience), **given)
+        except wandb.errors.Error as error:
+            why = f"{settings.base_url}: {_one_line(error)}"
+    warn(f"note: wandb logs offline, to {folder / 'wandb'} ({why}); for its server: wandb sync FOLDER")
+    return wandb.init(dir=str(folder), mode="offline", **given)
+
+
+def _why_offline(settings: Any) -> str:
+    """Empty where there is a key for wandb's server, and the server answers, whatever it says."""
+    import requests
+    from requests.utils import get_netrc_auth
+
+    url = settings.base_url
+    if not (settings.api_key or getattr(settings, "identity_token_file", None) or get_netrc_auth(url)):
+        return f"no key for {url}: wandb login, or WANDB_API_KEY"
+    proxies = {"http": settings.http_proxy, "https": settings.https_proxy}
+    try:
+        requests.head(url, timeout=_ANSWER_S, proxies={k: v for k, v in proxies.items() if v})
+    except requests.RequestException as error:
+        return f"no answer from {url}: {type(error).__name__}"
+    return ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _wandb_logger(run: RunFolder, config: dict[str, Any]) -> Logger:
-    prepare_wandb()
     from pytorch_lightning.loggers import WandbLogger
 
     facts = json.loads(run.provenance.read_text())
     known = facts.get("wandb", {}).get("id")
-    logger = WandbLogger(
-        name=run.name, project="mrirecon", save_dir=str(run.path), id=known, resume="allow", config=config
-    )
-    if not logger.experiment.disabled:
-        write_json(run.provenance, {**facts, "wandb": _identity(logger.experiment, run)})
-    return logger
+    client = start_wandb(run.path, name=run.name, project="mrirecon", id=known, resume="allow", config=config)
+    client.define_metric("trainer/global_step")
+    client.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    if not client.disabled:
+        write_json(run.provenance, {**facts, "wandb": _identity(client, run)})
+    return WandbLogger(experiment=client)
 
 
 def _identity(client: Any, run: RunFolder) -> dict[str, str | None]:
@@ -118,21 +205,3 @@ def _identity(client: Any, run: RunFolder) -> dict[str, str | None]:
         "url": None if client.offline else client.url,
         "offline_folder": Path(os.path.relpath(folder, run.path)).as_posix() if client.offline else None,
     }
-
-
-def _reachable() -> bool:
-    """A key is at hand and the server answers within two seconds."""
-    if not (os.environ.get("WANDB_API_KEY") or _key_in_netrc()):
-        return False
-    try:
-        with socket.create_connection((_HOST, 443), timeout=2):
-            return True
-    except OSError:
-        return False
-
-
-def _key_in_netrc() -> bool:
-    try:
-        return netrc(Path.home() / ".netrc").authenticators(_HOST) is not None
-    except (OSError, NetrcParseError):
-        return False

@@ -62,7 +62,7 @@ class Validation:
             "val_nmse": mean.nmse,
         }
         module.observe(scores)
-        panel = _of_any_process(self._panel) if ranks.any_of(bool(trainer.loggers)) else None
+        panel = _of_any_process(self._panel) if ranks.any_of(bool(self.curves.loggers)) else None
         self.curves.validated(trainer, scores, panel, self._table(computed, rows))
         return scores
 

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import warnings
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
@@ -22,7 +21,7 @@ from mrirecon.training.full_disk import needing_room
 from mrirecon.training.going_on import FirstBatch, going_on
 from mrirecon.training.journal import Journal
 from mrirecon.training.keeper import Keeper
-from mrirecon.training.loggers import close_loggers, make_loggers
+from mrirecon.training.loggers import Loggers
 from mrirecon.training.sync_batchnorm import synchronised
 from mrirecon.training.validation import Validation
 from mrirecon.workflows.training_work import TrainingWork
@@ -38,28 +37,34 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
         Stopped: A signal came; the state is saved.
         WorkFailedError: The disk is full; the last checkpoint is kept.
     """
-    plan, per_epoch = work.plan, work.data.stream.batches_per_epoch
-    curves = Curves(Journal(run.curves), per_epoch, plan.accumulate, plan.n_steps)
-    validation = Validation(work.data.val_dataloader(), curves, work.protocol)
-    keeper = Keeper(
-        run,
-        validation,
-        plan.val_every,
-        work.config.checkpoint_every,
-        plan.accumulate,
-        plan.n_steps,
-        work.config.early_stop,
-        work.settings,
-        work.config.checkpoints,
-        work.config.monitor,
-    )
-    loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config)) if ranks.is_first() else []
+    config, plan = work.config, work.plan
+    with Loggers(config.logger if ranks.is_first() else "none", run, dataclasses.asdict(config)) as loggers:
+        curves = Curves(Journal(run.curves), loggers, work.data.stream.batches_per_epoch, plan.accumulate, plan.n_steps)
+        validation = Validation(work.data.val_dataloader(), curves, work.protocol)
+        keeper = Keeper(
+            run,
+            validation,
+            plan.val_every,
+            config.checkpoint_every,
+            plan.accumulate,
+            plan.n_steps,
+            config.early_stop,
+            work.settings,
+            config.checkpoints,
+            config.monitor,
+        )
+        _fit(work, run, checkpoint, (curves, keeper))
+    return run
+
+
+def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, callbacks: tuple[Curves, Keeper]) -> None:
+    keeper = callbacks[1]
     if work.config.sync_batchnorm and ranks.world_size() > 1:
         synchronised(work.module, work.device)
     with warnings.catch_warnings():
         _hush()
         first = FirstBatch()
-        trainer = _trainer(work, run, [curves, keeper, first], loggers)
+        trainer = _trainer(work, run, [*callbacks, first])
     if work.device == "cpu":
         keep_freed_memory()
     loader = work.data.train_dataloader()
@@ -76,9 +81,6 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     finally:
         loader.close()
         keeper.stop.restore()
-        if ranks.is_first():
-            close_loggers(work.config.logger)
-    return run
 
 
 def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Keeper) -> None:
@@ -99,7 +101,7 @@ def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Kee
     ranks.barrier()  # of several processes none goes deaf before the weights are there
 
 
-def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback], loggers: list[Any]) -> pl.Trainer:
+def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     in_group = ranks.world_size() > 1
     n_local = work.config.devices if in_group else 1
@@ -113,7 +115,7 @@ def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback], l
         accumulate_grad_batches=work.plan.accumulate,
         gradient_clip_val=work.config.clip or None,
         limit_val_batches=0,
-        logger=loggers or False,
+        logger=False,  # the curves have their own; one that fails in Lightning's hands would end the run
         callbacks=callbacks,
         enable_progress_bar=False,
         enable_model_summary=False,

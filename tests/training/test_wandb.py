@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import struct
 import subprocess
@@ -43,14 +44,14 @@ def run(tmp_path_factory, volume_writer):
     )
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_API_KEY", "WANDB_MODE"):
-            patch.setenv(name, "")  # remembered, so that what the logger sets does not outlive the test
-            patch.delenv(name)
-        patch.setenv("HOME", str(root))
+            patch.delenv(name, raising=False)
+        (root / "home").touch()
+        patch.setenv("HOME", str(root / "home"))  # where nobody can write: wandb's staging files go to the run
         patch.setenv("WANDB_SILENT", "true")
         stop_at_batch(patch, 11)
         with pytest.raises(Stopped):
             train(config)
-        patch.delenv("WANDB_MODE")
+        assert not {"WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"} & set(os.environ)
         first = json.loads(open_run(config.output).provenance.read_text())["wandb"]
         command = [sys.executable, "-c", RESUME, "train", "--resume", config.output, "--quiet"]
         done = subprocess.run(command, capture_output=True, check=False, text=True, stdin=subprocess.DEVNULL)

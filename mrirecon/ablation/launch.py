@@ -15,6 +15,7 @@ from mrirecon.ablation.status import Counts, count, progress_line
 from mrirecon.cluster.workers import worker_command
 from mrirecon.errors import Stopped
 from mrirecon.progress import say
+from mrirecon.termination import heeded, leave_lost_terminal, signal_words
 
 _LOOK_S, _SAY_S = 0.25, 15.0
 
@@ -33,11 +34,14 @@ def run_local(study: Study, n_workers: int, threads: int) -> None:
     stopped: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_lost_terminal()
         stopped.append(number)
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
 
-    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    asked = heeded(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    old = {number: signal.signal(number, stop) for number in asked}
     try:
         _watch(study, workers)
     except BaseException:
@@ -100,7 +104,7 @@ def _start(study: Study, log: Path, place: dict[str, str]) -> "subprocess.Popen[
 def _last_words(code: int, log: Path) -> str:
     """Why a worker ended: the signal, or the last line it wrote."""
     if code < 0:
-        return f"ended by {signal.Signals(-code).name}"
+        return f"ended by {signal_words(-code)}"
     lines = log.read_text(errors="replace").split("\n")
     return next((line for line in reversed(lines) if line.strip()), f"ended with code {code}")
 

@@ -11,12 +11,12 @@ from mrirecon import configfile
 from mrirecon.classpaths import allow_import
 from mrirecon.cli.remedies import call, require_kind, right_place
 from mrirecon.cli.spelling import ONE_LETTER, SHORT, UnexpectedWord, is_flag, spell
-from mrirecon.cli.termination import Terminated, unwound_by_sigterm
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.limits import limit_slices
 from mrirecon.errors import InputError, ProcessesFailed, Stopped, WorkFailedError
 from mrirecon.refusals import explained
+from mrirecon.termination import Terminated, unwound_when_asked
 
 SWITCHES = {
     "--quiet": "no progress, only results and errors",
@@ -195,9 +195,9 @@ def _take_switches(arguments: list[str]) -> tuple[set[str], list[str]]:
 
 
 def run_safely(work: Callable[[], None], debug: bool) -> int:
-    """Run `work`; errors become one or two lines and an exit code (2 input, 1 work, 75 stopped, 143 ended)."""
+    """Run `work`; errors become one or two lines and an exit code (2 input, 1 work, 75 stopped, 129 and 143 ended)."""
     try:
-        with unwound_by_sigterm():
+        with unwound_when_asked():
             work()
     except InputError as error:
         return _report(error, 2, debug)
@@ -210,7 +210,7 @@ def run_safely(work: Callable[[], None], debug: bool) -> int:
     except KeyboardInterrupt:
         return _report(KeyboardInterrupt("interrupted"), 130, False)
     except Terminated as error:
-        return _report(error, 143, False)
+        return _report(error, error.code, False)
     except BrokenPipeError:
         return 1
     except Exception as error:

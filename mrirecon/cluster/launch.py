@@ -20,10 +20,10 @@ from types import FrameType
 from typing import Any
 
 from mrirecon.cluster.place import MEETING
+from mrirecon.termination import STOP_SIGNALS, heeded, leave_lost_terminal, signal_words
 
 REPORTS = "MRIRECON_REPORTS"  # folder for the error of each process, in place of stderr
 PARENT = "MRIRECON_PARENT"  # process id of the launcher
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _LOOK_S = 0.05
 _STOPPED, _INTERRUPTED = 75, 130
 # seconds between the first failure, SIGTERM and SIGKILL for the others; a stopped run has a state to save
@@ -50,12 +50,14 @@ def launch(command: Sequence[str], n: int) -> tuple[int, str]:
         job = _Job([_start(command, rank, n, Path(folder)) for rank in range(n)])
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
+            if number == signal.SIGHUP:
+                leave_lost_terminal()
             job.passed_on.append(number)
             for process in job.processes:
                 with suppress(ProcessLookupError):
                     process.send_signal(number)
 
-        old = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+        old = {number: signal.signal(number, pass_on) for number in heeded(*STOP_SIGNALS)}
         try:
             _watch(job)
         finally:
@@ -145,11 +147,9 @@ def _untold(job: _Job, rank: int) -> tuple[int, str]:
     code, who = _code(job, rank), f"process {rank} of {len(job.processes)}"
     if code > 0:
         return code, f"{who} failed without a word; all others were stopped"
-    name = signal.Signals(-code).name
     if -code in job.passed_on:
-        return 1, f"ended by {name}"
-    why = " (out of memory?)" if name == "SIGKILL" else ""
-    return 1, f"{who} was ended by {name}{why}; all others were stopped"
+        return 1, f"ended by {signal.Signals(-code).name}"
+    return 1, f"{who} was ended by {signal_words(-code)}; all others were stopped"
 
 
 def _told(report: dict[str, Any], rank: int, n: int, alike: bool) -> tuple[int, str]:

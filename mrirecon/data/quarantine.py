@@ -20,6 +20,7 @@ from mrirecon import ranks
 from mrirecon.data.handles import forget_those_of_the_parent
 from mrirecon.data.limits import GIB
 from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.termination import STOP_SIGNALS, heeded
 
 Found = dict[str, Any]
 Alive = Callable[[], None]
@@ -192,7 +193,7 @@ def _prepare() -> None:
     gc.disable()  # it would free the parent's objects, a GPU's tensors among them
     faulthandler.disable()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in (signal.SIGALRM, signal.SIGPROF, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in heeded(signal.SIGALRM, signal.SIGPROF, *STOP_SIGNALS):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this child
     nowhere = os.open(os.devnull, os.O_RDWR)

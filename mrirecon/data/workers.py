@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from mrirecon.errors import WorkFailedError
 from mrirecon.refusals import few_files
+from mrirecon.termination import STOP_SIGNALS
 
 Batches = Generator[Any, None, None]  # closing it ends the workers behind it
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _FILES, _FILES_PER_WORKER = 32, 8  # that a process opens while it hands over batches; measured with 1 to 8 workers
 _LOOK_S = 1.0  # a worker looks so often whether its parent is still there
 
@@ -156,7 +156,7 @@ def _files_left() -> float:
 @contextmanager
 def _signals_wait() -> Iterator[None]:
     """Hold signals back, so that a process born meanwhile gets none before it knows what to do with them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -169,13 +169,13 @@ def _heed_only_the_parent(parent: int, _worker: int) -> None:
     Ctrl-C and a scheduler's signals reach every process of a job. A worker that died of one would end a training
     before its state is saved.
     """
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     tells_sender = {signal.SIGTERM} if hasattr(signal, "sigtimedwait") else set()  # it is not there on macOS
     if tells_sender:
         signal.pthread_sigmask(signal.SIG_BLOCK, tells_sender)
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(_SIGNALS) - tells_sender)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(STOP_SIGNALS) - tells_sender)
 
 
 def _end_with(parent: int) -> None:

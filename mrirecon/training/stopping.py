@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's signals ask a training to stop; it does so at the next optimizer step, after saving.
+"""Ctrl-C, a scheduler's signals and a lost terminal ask a training to stop: at the next step, after saving.
 
 A signal reaches some of the processes, at some moment. The handler only sets a flag; the processes agree on it where
 all of them are at the same point (`agree`), and stop together.
@@ -12,8 +12,7 @@ from types import FrameType
 from typing import Any
 
 from mrirecon import ranks
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+from mrirecon.termination import STOP_SIGNALS, heeded, leave_lost_terminal
 
 
 class StopRequest:
@@ -34,16 +33,16 @@ class StopRequest:
 
     def agree(self) -> bool:
         """Whether a signal came to any process; all get the same answer, so all have to ask."""
-        counts = ranks.sum_of([float(self.signal is number) for number in _SIGNALS])
-        came = [number for number, count in zip(_SIGNALS, counts, strict=True) if count]
+        counts = ranks.sum_of([float(self.signal is number) for number in STOP_SIGNALS])
+        came = [number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count]
         self.agreed = came[0] if came else None
         return bool(came)
 
     def listen(self) -> None:
         """Take over the signals, also those that were kept waiting; only a main thread can."""
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._remember) for number in _SIGNALS}
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            self._previous = {number: signal.signal(number, self._remember) for number in heeded(*STOP_SIGNALS)}
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def restore(self) -> None:
         """Hand the signals back."""
@@ -54,6 +53,8 @@ class StopRequest:
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGHUP:
+            leave_lost_terminal()
         self.signal = signal.Signals(number)
 
 

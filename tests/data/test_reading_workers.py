@@ -22,7 +22,7 @@ from mrirecon.data.stream import BatchStream
 from mrirecon.data.workers import load_batches
 from mrirecon.errors import DivergedError, InputError, WorkFailedError
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Strange(Exception):

@@ -86,7 +86,7 @@ def _limit(seconds: float) -> None:
 def _as_a_fresh_interpreter() -> None:
     """Undo what a test runner set up: its warnings, its handlers of signals and of crashes."""
     faulthandler.disable()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     warnings.resetwarnings()
     for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):

@@ -15,6 +15,7 @@ from mrirecon.cluster import launch as launching
 from mrirecon.cluster.launch import launch
 
 FAILING = str(Path(__file__).with_name("failing_ranks.py"))
+KILLED = "SIGKILL (out of memory? lower --batch-size or --workers)"
 
 
 def slow(*values):
@@ -42,8 +43,8 @@ def run(*words, n=2):
         slow("exception", 0, 1, "process 0 of 2: RuntimeError: the cause (--debug shows where)"),
         slow("memory", 1, 1, "process 1 of 2: MemoryError"),
         ("input", 1, 2, "process 1 of 2: file7.h5: is truncated"),
-        ("killed", 0, 1, "process 0 of 2 was ended by SIGKILL (out of memory? lower --batch-size or --workers); all others were stopped"),
-        slow("killed", 1, 1, "process 1 of 2 was ended by SIGKILL (out of memory? lower --batch-size or --workers); all others were stopped"),
+        ("killed", 0, 1, f"process 0 of 2 was ended by {KILLED}; all others were stopped"),
+        slow("killed", 1, 1, f"process 1 of 2 was ended by {KILLED}; all others were stopped"),
         ("exit", 1, 3, "process 1 of 2 failed without a word"),
     ],
 )

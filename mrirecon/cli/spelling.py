@@ -42,7 +42,7 @@ ELSEWHERE = {  # what other programs of the field call it, and what may be meant
     **dict.fromkeys(("learning_rate", "rate"), ("optimizer.lr",)),
     **dict.fromkeys(("epochs", "num_epochs", "n_epochs"), ("max_epochs",)),
     **dict.fromkeys(("steps", "iterations", "iters", "num_steps"), ("max_steps",)),
-    "name": ("output",),
+    "name": ("output", "slurm.name"),
     "patience": ("early_stop", "schedule.patience"),
 }
 _WHOLE = "slurm."  # keys that go by their whole name: `--gpus 1` or `--time 60` alone would not say that a job is meant

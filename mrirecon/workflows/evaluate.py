@@ -16,6 +16,7 @@ from mrirecon.data.files import h5_files
 from mrirecon.data.folder import open_split, split_folders
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, uses_own
+from mrirecon.data.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
@@ -66,7 +67,7 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
     """
     check_call(config)
-    with joined(config):
+    with joined(config), staging(config.data.stage):
         return _evaluate(config, method_or_run)
 
 

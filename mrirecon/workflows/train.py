@@ -11,6 +11,7 @@ from mrirecon.cluster.join import joined
 from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
+from mrirecon.data.stage import staging
 from mrirecon.errors import InputError
 from mrirecon.files import write_json
 from mrirecon.runs import RunFolder, new_run, open_run, require_replaceable
@@ -33,7 +34,7 @@ def train(config: TrainConfig) -> RunFolder:
     """
     with joined(config):
         config = named_by_job(config)
-        with coming_back(RunFolder(Path(config.output)).slurm):
+        with coming_back(RunFolder(Path(config.output)).slurm), staging(config.data.stage):
             return _train(config)
 
 
@@ -84,7 +85,9 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
         InputError: No such run, nothing to go on from, or a key that would change the result.
     """
     run = open_run(path)
-    with joined(_processes(run, changes, given)), coming_back(run.slurm):
+    stored = _processes(run, changes, given)
+    stage = (changes if "data.stage" in given else stored).data.stage
+    with joined(stored), coming_back(run.slurm), staging(stage):
         return _go_on(run, changes, given)
 
 

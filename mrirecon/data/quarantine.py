@@ -191,10 +191,12 @@ def _prepare() -> None:
 
     gc.disable()  # it would free the parent's objects, a GPU's tensors among them
     faulthandler.disable()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in (signal.SIGALRM, signal.SIGPROF, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGALRM, signal.SIGPROF, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this child
+    # Ctrl-C and a scheduler's request to save reach the parent too, which ends this child or goes on with it
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # the C library reports a broken heap there
         os.dup2(nowhere, stream)

@@ -103,6 +103,7 @@ def test_one_killed_rank_ends_the_job(cluster, config, tmp_path):
     assert cluster.ranks_of(run.path) == {}
 
 
+@pytest.mark.slow  # several jobs, each of which starts from nothing
 def test_a_stopped_run_goes_on_as_a_job_and_is_evaluated_and_used_by_jobs(cluster, config, two_processes, tmp_path):
     """All that ships, one after the other: the weights and the tables are those of this machine's processes."""
     run = RunFolder(tmp_path / "my run")
@@ -163,6 +164,7 @@ def test_a_set_up_line_that_fails_and_what_sbatch_refuses(cluster, config, tmp_p
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow  # several jobs, each of which starts from nothing
 def test_starts_that_lead_no_further_end(cluster, config, tmp_path):
     """A job whose request to save is there before its first step comes back as often as it may, and no more."""
     run = RunFolder(tmp_path / "run")

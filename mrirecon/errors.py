@@ -24,7 +24,14 @@ class DivergedError(WorkFailedError):
 
 
 class Stopped(Exception):
-    """The work was asked to stop, has saved its state and can be resumed (exit code 75)."""
+    """The work was asked to stop, has saved its state and can be resumed (exit code 75).
+
+    `went_on` is False where it had hardly begun: to start it again in the same way would lead no further.
+    """
+
+    def __init__(self, message: str, went_on: bool = True) -> None:
+        super().__init__(message)
+        self.went_on = went_on
 
 
 class ProcessesFailed(Exception):

@@ -34,6 +34,7 @@ SHORT = {
 _TOP = ("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate")
 _OF_THE_STUDY = (
     *("seed", "output", "overwrite", "device", "logger", "data.path", "threads", "checkpoints", "early_stop"),
+    "data.stage",
     *("devices", "num_nodes", "sync_batchnorm"),  # a run is one process; its worker may be a job
     *(f"slurm.{field.name}" for field in fields(JobConfig)),
 )

@@ -13,7 +13,7 @@ from mrirecon.config.slurm import JobConfig
 
 # where things are and how a run reports: nothing that decides its numbers
 _LEFT_OUT = (
-    *("data.path", "data.workers", "data.check", "data.check_reference"),
+    *("data.path", "data.workers", "data.stage", "data.check", "data.check_reference"),
     *("device", "logger", "output", "overwrite", "checkpoints"),
     *("devices", "num_nodes", "sync_batchnorm"),  # always one process
     *(f"slurm.{field.name}" for field in fields(JobConfig)),

@@ -41,7 +41,7 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
         return None
     require_decidable(len(grid.seeds))
     if config.executor == "slurm":
-        require_slurm()
+        require_slurm(config.slurm)
     _introduce(name, config, grid, n_workers)
     study = prepare(name, config)
     study.folder.forget_failures()

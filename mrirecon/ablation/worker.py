@@ -80,7 +80,11 @@ class Worker:
                 time.sleep(wait)
                 wait = min(2 * wait, _WAIT_S[1])
                 continue
-            n_done, wait = n_done + self._do(spec), _WAIT_S[0]
+            try:
+                n_done, wait = n_done + self._do(spec), _WAIT_S[0]
+            except Stopped as stopped:
+                stopped.went_on |= n_done > 0
+                raise
             gc.collect()  # a Trainer and its network refer to each other, and Python would let them pile up
         return n_done
 

@@ -15,10 +15,11 @@ def _run(config: WorkerConfig, study: str) -> None:
             os.sched_setaffinity(0, config.cores)
         except OSError:
             raise InputError(f"--cores {config.cores}; this machine has {sorted(os.sched_getaffinity(0))}") from None
+    from mrirecon.ablation.folder import StudyFolder
     from mrirecon.ablation.worker import work
     from mrirecon.workflows.started_again import coming_back
 
-    with coming_back():
+    with coming_back(StudyFolder(Path(study)).logs):
         n_done = work(Path(study))
     print(f"done:       {n_done} runs")
 

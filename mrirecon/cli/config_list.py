@@ -11,6 +11,7 @@ def _run(_config: NoConfig) -> None:
     for name, path in shipped.items():
         print(f"{name:<{width}}  {_first_sentence(path.read_text(encoding='utf-8'))}")
     print("\nmrirecon config show NAME prints one; mrirecon train -c NAME uses it.")
+    print("mrirecon config show sbatch prints the batch script of a SLURM job.")
 
 
 def _first_sentence(text: str) -> str:

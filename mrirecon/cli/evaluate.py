@@ -6,14 +6,32 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.cli.command import Command
+from mrirecon.cli.job import is_job, place_of, processes, watch
 from mrirecon.config import EvaluateConfig, TrainConfig
 from mrirecon.runs import run_of
 
 
 def _run(config: EvaluateConfig, reconstructor: str) -> None:
+    if is_job(config.slurm):
+        _submit(config, reconstructor)
+        return
     from mrirecon.workflows.evaluate import evaluate
 
     evaluate(config, reconstructor)
+
+
+def _submit(config: EvaluateConfig, reconstructor: str) -> None:
+    from mrirecon.cluster.submit import log_of, require_data, submit_use
+    from mrirecon.workflows.evaluate import check_call
+
+    check_call(config)
+    require_data(config.data.path)
+    run = place_of(reconstructor)
+    # tables in a folder of their own appear whole, so the files of the job stand beside it
+    folder = Path(f"{config.output}-slurm") if config.output else run.slurm
+    job = submit_use("evaluate", [reconstructor], config, folder, f"evaluate-{run.name}")
+    where = Path(config.output or run.path / "evaluation")
+    watch(job, log_of(job, folder), config.slurm, f"tables:     {where}")
 
 
 _OF_TRAINING = ("path", "mask", "acceleration", "center_fraction", "split_seed", "workers", "check")
@@ -41,6 +59,7 @@ COMMAND = Command(
     config=EvaluateConfig,
     run=_run,
     defaults=_as_trained,
+    processes=processes,
     positionals=(
         ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),
     ),
@@ -48,6 +67,7 @@ COMMAND = Command(
         "examples:\n"
         "  mrirecon evaluate RUN --data DIR --split val --acceleration 4 8\n"
         "  mrirecon evaluate zero-filled --data DIR --mask-draws 5\n"
+        "  mrirecon evaluate RUN --split test --slurm.nodes 1 --slurm.gpus 1 --slurm.follow\n"
         "  mrirecon evaluate knee_mc_leaderboard_state_dict.pt --model unet --channels 256 --data DIR"
     ),
 )

@@ -1,12 +1,21 @@
 """`mrirecon reconstruct`."""
 
 import shlex
+import signal
+from pathlib import Path
 
 from mrirecon.cli.command import Command
+from mrirecon.cli.job import is_job, place_of, processes, watch
+from mrirecon.cluster.jobs import this_job
 from mrirecon.config import ReconstructConfig
 
 
 def _run(config: ReconstructConfig, reconstructor: str, *files: str) -> None:
+    if is_job(config.slurm):
+        _submit(config, reconstructor, files)
+        return
+    if this_job():  # SLURM's request to save waits until the work listens (training/stopping.py)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     from mrirecon.workflows.reconstruct import reconstruct
 
     done = reconstruct(config, reconstructor, files)
@@ -19,6 +28,18 @@ def _run(config: ReconstructConfig, reconstructor: str, *files: str) -> None:
         print(f"next:          mrirecon score {shlex.quote(str(done.folder))} TARGETS")
 
 
+def _submit(config: ReconstructConfig, reconstructor: str, files: tuple[str, ...]) -> None:
+    from mrirecon.cluster.submit import log_of, submit_use
+    from mrirecon.workflows.reconstruct import check_call
+
+    check_call(config, files)
+    name = f"reconstruct-{place_of(reconstructor).name}"
+    folder = Path(config.output) / "slurm"
+    job = submit_use("reconstruct", [reconstructor, *files], config, folder, name)
+    following = f"mrirecon score {shlex.quote(config.output)} TARGETS" if "h5" in config.format else ""
+    watch(job, log_of(job, folder), config.slurm, f"folder:     {config.output}", following)
+
+
 def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
@@ -28,6 +49,7 @@ COMMAND = Command(
     summary="Images from k-space with a trained run, a file of weights, or zero-filled; no reference needed.",
     config=ReconstructConfig,
     run=_run,
+    processes=processes,
     positionals=(
         ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),
         ("FILES...", "fastMRI .h5 files, or folders of them; their own masks are applied, nothing else is removed"),
@@ -36,6 +58,7 @@ COMMAND = Command(
         "examples:\n"
         "  mrirecon reconstruct RUN DIR/multicoil_test -o OUT\n"
         "  mrirecon reconstruct RUN a.h5 b.h5 -o OUT --format h5 png\n"
+        "  mrirecon reconstruct RUN DIR -o OUT --slurm.nodes 2 --slurm.time 120\n"
         "  mrirecon reconstruct knee_mc_leaderboard_state_dict.pt DIR -o OUT --model unet --channels 256\n"
         "Call it again with the same words to go on where it was stopped."
     ),

@@ -42,10 +42,11 @@ ELSEWHERE = {  # what other programs of the field call it, and what may be meant
     **dict.fromkeys(("learning_rate", "rate"), ("optimizer.lr",)),
     **dict.fromkeys(("epochs", "num_epochs", "n_epochs"), ("max_epochs",)),
     **dict.fromkeys(("steps", "iterations", "iters", "num_steps"), ("max_steps",)),
-    "name": ("output",),
+    "name": ("output", "slurm.name"),
     "patience": ("early_stop", "schedule.patience"),
 }
 _WHOLE = "slurm."  # keys that go by their whole name: `--gpus 1` or `--time 60` alone would not say that a job is meant
+_LINES = ("slurm.setup", "slurm.sbatch")  # each word is one value, whatever commas and brackets it holds
 ONE_LETTER = {"-o": "--output"}
 # `--slices 8` of the simulation is a key of its own: a key of that very name wins over a short name.
 
@@ -91,6 +92,8 @@ def _flag(name: str, values: list[str], known: Mapping[str, Key], switches: Sequ
     if key.type is bool and not values:
         values = ["true"]
     _need(values, name)
+    if key.name in _LINES:
+        return [f"--{key.name}={json.dumps(values)}"]
     if getattr(key.type, "__origin__", None) is list:
         if values[0].startswith("[") and values[-1].endswith("]"):
             return [f"--{key.name}={values[0]}"]

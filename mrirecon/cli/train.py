@@ -8,21 +8,18 @@ from pathlib import Path
 from mrirecon import configfile
 from mrirecon.classpaths import allowed_here
 from mrirecon.cli.command import Command
+from mrirecon.cli.job import is_job, watch
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.place import processes_to_start
 from mrirecon.config import TrainConfig
-from mrirecon.config.slurm import JobConfig
 from mrirecon.data.limits import limit_words
-from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
 
 
 def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> None:
-    if config.slurm.nodes:
-        _submit(config, resume)
+    if is_job(config.slurm):
+        _submit(config, resume, given)
         return
-    if config.slurm != JobConfig():
-        raise InputError("--slurm.* says how a job is asked for, but not for how many nodes; add --slurm.nodes N")
     if this_job():  # SLURM's request to save waits until the training listens (training/stopping.py)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     from mrirecon.workflows.train import resume_training, train
@@ -41,26 +38,20 @@ def _evaluate(config: TrainConfig, run: RunFolder) -> str:
     return shlex.join([*words, *limit_words()])
 
 
-def _submit(config: TrainConfig, resume: str) -> None:
-    from mrirecon.cluster.follow import follow
-    from mrirecon.cluster.submit import log_of, submit_training
+def _submit(config: TrainConfig, resume: str, given: tuple[str, ...]) -> None:
+    from mrirecon.cluster.submit import log_of, submit_resumed, submit_training
 
     if resume:
-        raise InputError(
-            f"--resume {resume} with --slurm.nodes; to go on in a job: sbatch scripts/train.sbatch --resume {resume}"
-        )
-    from mrirecon.workflows.check_setting import check_setting
+        from mrirecon.workflows.train import to_go_on
 
-    check_setting(config)  # a wrong name is said now, not when the queue has come to it
-    job, run = submit_training(config)
-    print(f"job:        {job}")
-    print(f"run folder: {run.path}")
-    if config.slurm.follow:
-        follow(job, log_of(job, run))
+        run, config, changes = to_go_on(resume, config, given)
+        job = submit_resumed(run, config, changes)
     else:
-        print(f"watch:      squeue --job {job}; tail -F {shlex.quote(str(log_of(job, run)))}")
-        print("when done, run the line below")
-        print(f"next:       {_evaluate(config, run)}")
+        from mrirecon.workflows.check_setting import check_setting
+
+        check_setting(config)  # a wrong name is said now, not when the queue has come to it
+        job, run = submit_training(config)
+    watch(job, log_of(job, run.slurm), config.slurm, f"run folder: {run.path}", _evaluate(config, run))
 
 
 def _processes(config: TrainConfig, extra: dict[str, str]) -> int:
@@ -86,6 +77,7 @@ COMMAND = Command(
         "  mrirecon train --data DIR --norm group --optimizer adam --lr 1e-3 --max-steps 2000\n"
         "  mrirecon train --data DIR --acceleration 4 8\n"
         "  mrirecon train --data DIR --devices 4 --slurm.nodes 2 --slurm.time 600 --slurm.follow\n"
-        "  mrirecon train --resume runs/group-adam-20260101-120000"
+        "  mrirecon train --resume runs/group-adam-20260101-120000\n"
+        "  mrirecon train --resume runs/group-adam-20260101-120000 --slurm.nodes 2"
     ),
 )

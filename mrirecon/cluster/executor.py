@@ -3,32 +3,38 @@
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from mrirecon.classpaths import allowed_here
+from mrirecon.cluster.request import DEAF, python_words, sbatch_options, setup_lines
 from mrirecon.config.slurm import SlurmConfig
 from mrirecon.data.limits import limit_words
 from mrirecon.errors import InputError
 
-# neither submitit's process nor the command that takes its place dies of the signal to save before the command listens
-_DEAF = 'trap "" USR1; exec "$0" "$@"'
+_SUBMITITS = ("time", "job-name", "cpus-per-task", "gpus-per-node")  # options that it has words for
 
 
 def submit(
-    commands: Sequence[list[str]], folder: Path, slurm: SlurmConfig, parameters: Mapping[str, Any], advice: str
+    commands: Sequence[list[str]],
+    folder: Path,
+    slurm: SlurmConfig,
+    name: str,
+    advice: str,
+    parameters: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Submit a job, or a job array where there are several commands; SLURM may start each again.
 
     Args:
-        commands: A job is such a list of strings and nothing else.
-        folder: Made here; gets submitit's job files, which are pickles: readable for the owner alone.
+        commands: A job is such a list of strings and nothing else; the first one is Python, which `slurm` may replace.
+        folder: Gets the logs and submitit's job files (`job_folder`).
         slurm: What is asked for.
-        parameters: Further ones, in submitit's words.
+        name: Of the job, where `slurm` has none.
         advice: What to do where SLURM takes no jobs.
+        parameters: Further ones, in submitit's words.
 
     Returns:
         The job ids.
@@ -39,15 +45,19 @@ def submit(
     import submitit
     from submitit.core.utils import FailedJobError
 
+    options = sbatch_options(slurm, name)
+    words, python = python_words(slurm)
+    given = {option.replace("-", "_"): options.pop(option) for option in _SUBMITITS if option in options}
+    options = {"signal": "CONT@1", **options}  # in place of submitit's own, which would end the command
+    given |= {"additional_parameters": options, "stderr_to_stdout": True, "wckey": None, **(parameters or {})}
+    given["setup"] = setup_lines(slurm)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        python = shlex.join(["bash", "-c", _DEAF, sys.executable])
-        executor = submitit.SlurmExecutor(folder=folder, python=python)  # named, never detected
-        executor.update_parameters(**_parameters(slurm, parameters))
+        start = shlex.join(["bash", "-c", DEAF, *words])
+        executor = submitit.SlurmExecutor(folder=folder, python=start)  # named, never detected
+        executor.update_parameters(**given)
         with redirect_stderr(StringIO()), executor.batch():  # what sbatch says stands in its error too
             # the command takes the place of submitit's process: SLURM sees its exit code, and it alone gets signals
-            jobs = [executor.submit(os.execvp, command[0], command) for command in commands]
+            jobs = [executor.submit(os.execvp, python, [python, *command[1:]]) for command in commands]
     except (RuntimeError, OSError, FailedJobError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"SLURM does not take the job ({reason}); {advice}") from None
@@ -60,23 +70,36 @@ def program(*words: str) -> list[str]:
     return [sys.executable, "-m", "mrirecon", *words, *allowed, *limit_words()]
 
 
-def _parameters(slurm: SlurmConfig, further: Mapping[str, Any]) -> dict[str, Any]:
-    wanted = {
-        "time": slurm.time,
-        "cpus_per_task": slurm.cpus,
-        "partition": slurm.partition,
-        "account": slurm.account,
-        "mem": slurm.mem,
-        "gpus_per_node": slurm.gpus,
-        "stderr_to_stdout": True,
-        **further,
-    }
-    return {key: value for key, value in wanted.items() if value}
+@contextmanager
+def job_folder(folder: Path) -> Iterator[None]:
+    """Around the submission of a job: the folder of its files, which is made with its parents.
 
+    Logs may be read by others as the umask says; submitit's files, which are pickles that will be run, are for the
+    owner alone, and nobody else can put any there. After an error nothing is left of the job.
 
-def job_options(grace: int) -> dict[str, Any]:
-    """For `parameters`: a signal so many seconds before the time limit, and a log that goes on when a job does.
-
-    The signal is not submitit's, upon which it would end the command instead of asking it to save.
+    Raises:
+        InputError: The folder cannot be made or written.
     """
-    return {"additional_parameters": {"signal": f"USR1@{grace}", "requeue": True, "open-mode": "append"}}
+    umask = os.umask(0o077)
+    os.umask(umask)
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise InputError(
+            f"cannot write the files of a job to {folder}: {error.strerror}; choose another --output"
+        ) from None
+    try:
+        yield
+    except BaseException:
+        for path in set(folder.iterdir()) - before:
+            path.unlink()
+        for path in made:
+            path.rmdir()
+        raise
+    for path in set(folder.iterdir()) - before:
+        if path.suffix in (".pkl", ".sh"):
+            path.chmod(0o600)
+    folder.chmod(0o755 & ~umask)

@@ -11,17 +11,25 @@ from typing import Any
 
 from mrirecon import ranks
 from mrirecon.cluster.jobs import find_job, this_job
+from mrirecon.cluster.request import REQUEUES
+from mrirecon.config.slurm import RequeueConfig
 from mrirecon.errors import WorkFailedError
+from mrirecon.files import write_text
 from mrirecon.progress import warn
 
 _TIMEOUT_S = 60
 
 
-def requeue() -> bool:
+def requeue(folder: Path, went_on: bool) -> bool:
     """Ask SLURM to start this process's job again; every process of the job calls this, the first one asks.
 
     Only a batch job that may be requeued is, while it runs or just as its time is over: one that was cancelled has
-    ended for good, and one that SLURM preempts or an administrator requeues comes back without being asked.
+    ended for good, and one that SLURM preempts or an administrator requeues comes back without being asked. Nor is one
+    whose starts lead no further: its time is too short for it.
+
+    Args:
+        folder: Gets the number of starts in a row without progress, as long as there are any.
+        went_on: This start made progress.
 
     Returns:
         Whether the job comes back.
@@ -30,7 +38,7 @@ def requeue() -> bool:
         return False
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM's answer, which must not change the exit code
-    return ranks.from_first(_requeue)
+    return ranks.from_first(lambda: _requeue(folder, went_on))
 
 
 def restarts(env: Mapping[str, str] = os.environ) -> int:
@@ -56,7 +64,7 @@ def was_begun_here(provenance: Path, env: Mapping[str, str] = os.environ) -> boo
     return bool(job == this_job(env))
 
 
-def _requeue() -> bool:
+def _requeue(folder: Path, went_on: bool) -> bool:
     try:
         job = find_job(this_job())
     except WorkFailedError as error:
@@ -65,6 +73,13 @@ def _requeue() -> bool:
     if job is None or not (job.is_batch and job.may_requeue):
         return False
     if job.state != "RUNNING" and (job.state, job.reason) != ("COMPLETING", "TimeLimit"):
+        return False
+    idle = _count_idle(folder / f"{this_job()}_idle", went_on)
+    if idle > (borne := _borne()):
+        warn(
+            f"warning: the job is not requeued: {idle} starts in a row led no further (at most {borne} may); "
+            "give it more time (--slurm.time) or a shorter --slurm.grace"
+        )
         return False
     words = ["scontrol", "requeue", this_job()]
     try:
@@ -75,3 +90,22 @@ def _requeue() -> bool:
     if done.returncode:
         warn(f"warning: SLURM does not requeue the job: {' '.join(done.stderr.split())[:300]}")
     return done.returncode == 0
+
+
+def _count_idle(file: Path, went_on: bool) -> int:
+    """How many starts in a row made no progress, this one included; where that cannot be noted, this one alone."""
+    try:
+        if went_on:
+            file.unlink(missing_ok=True)
+            return 0
+        earlier = file.read_text() if file.is_file() else ""
+        idle = 1 + (int(earlier) if earlier.strip().isdecimal() else 0)
+        write_text(file, f"{idle}\n")
+    except OSError:
+        return int(not went_on)
+    return idle
+
+
+def _borne() -> int:
+    said = os.environ.get(REQUEUES, "")
+    return int(said) if said.isdecimal() else RequeueConfig.requeues

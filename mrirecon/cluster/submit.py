@@ -1,17 +1,43 @@
-"""A training as a SLURM job of its own. No torch here."""
+"""A command as a SLURM job of its own. No torch here."""
 
 import dataclasses
 import shutil
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mrirecon import configfile
-from mrirecon.cluster.executor import job_options, program, submit
-from mrirecon.config import TrainConfig
+from mrirecon.cluster.executor import job_folder, program, submit
+from mrirecon.cluster.request import check_request, n_gpus
+from mrirecon.config import EvaluateConfig, ReconstructConfig, TrainConfig
 from mrirecon.config.naming import run_name
-from mrirecon.config.slurm import JobConfig
+from mrirecon.config.slurm import JobConfig, OneJobConfig
 from mrirecon.errors import InputError
+from mrirecon.files import write_text
 from mrirecon.runs import RunFolder, default_path, require_replaceable
+
+_ADVICE = "mend --slurm.*, or do the work here"
+
+
+class JobKeys(Protocol):
+    """The keys of a configuration that say what its job is."""
+
+    @property
+    def devices(self) -> int:
+        """Processes on each node."""
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes, where the job is not asked for here."""
+
+    @property
+    def device(self) -> str:
+        """auto, cpu or cuda."""
+
+    @property
+    def slurm(self) -> OneJobConfig:
+        """What is asked for."""
 
 
 def submit_training(config: TrainConfig) -> tuple[str, RunFolder]:
@@ -26,48 +52,92 @@ def submit_training(config: TrainConfig) -> tuple[str, RunFolder]:
         InputError: The call cannot become a job, or SLURM refuses it.
     """
     check_job(config)
+    require_data(config.data.path)
     path = Path(config.output) if config.output else default_path(run_name(config))
     require_replaceable(path, config.overwrite)
     run = RunFolder(path.resolve())
-    is_new = not run.path.exists()
-    try:
-        run.slurm.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to the run folder {path}: {error.strerror}; choose another --output") from None
-    try:
-        command = training_command(config, run)
-        advice = "mend --slurm.*, or train here"
-        return submit([command], run.slurm, config.slurm, _parameters(config), advice)[0], run
-    except InputError:
-        if is_new:
-            shutil.rmtree(run.path)
-        raise
+    return _submit(lambda: training_command(config, run), config, run.slurm, run.name), run
 
 
-def log_of(job: str, run: RunFolder) -> Path:
-    """What the first process of a submitted training and the job's script say."""
-    return run.slurm / f"{job}_0_log.out"
+def submit_resumed(run: RunFolder, config: TrainConfig, changes: Mapping[str, Any]) -> str:
+    """Submit the rest of a run, with as many processes as it had; returns the job's id.
+
+    Args:
+        run: The run.
+        config: Its configuration as it is to go on; `devices` is the number on each node.
+        changes: What differs from the stored one, by key.
+
+    Raises:
+        InputError: The call cannot become a job, or SLURM refuses it.
+    """
+    check_job(config)
+    require_data(config.data.path)
+    path = run.path.resolve()
+    values = {**changes, "devices": config.devices, "num_nodes": config.slurm.nodes}
+    if "data.path" in values:
+        values["data.path"] = str(Path(values["data.path"]).resolve())
+    flags = [f"--{key}={value}" for key, value in values.items()]
+    return _submit(lambda: program("train", "--resume", str(path), *flags), config, path / "slurm", path.name)
 
 
-def check_job(config: TrainConfig) -> None:
-    """Raise an InputError where a call cannot become a job; all that can be known without torch and a GPU."""
-    from mrirecon.data.files import SIMULATE, require_folder
+def submit_use(
+    command: str, words: Sequence[str], config: EvaluateConfig | ReconstructConfig, folder: Path, name: str
+) -> str:
+    """Submit `mrirecon evaluate` or `reconstruct`; returns the job's id.
 
+    Args:
+        command: Its name.
+        words: Its words before the options: a method, a run or a file, then files; paths are made absolute.
+        config: Its configuration.
+        folder: Gets the files of the job.
+        name: Of the job, where `slurm` has none.
+
+    Raises:
+        InputError: The call cannot become a job, or SLURM refuses it.
+    """
+    check_job(config)
+    folder = folder.resolve()
+    places = [str(Path(word).resolve()) if Path(word).exists() else word for word in words]
+    output = config.output and str(Path(config.output).resolve())
+    changes: dict[str, Any] = {"output": output, "num_nodes": config.slurm.nodes, "slurm": type(config.slurm)()}
+    if isinstance(config, EvaluateConfig):
+        changes["data"] = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
+    wanted = dataclasses.replace(config, **changes)
+
+    def stored() -> list[str]:
+        text = configfile.dump(wanted)
+        path = folder / f"{command}-{sha256(text.encode()).hexdigest()[:8]}.yaml"
+        write_text(path, text)
+        return program(command, *places, "-c", str(path))
+
+    return _submit(stored, config, folder, name)
+
+
+def log_of(job: str, folder: Path) -> Path:
+    """What the first process of a submitted command and the job's script say."""
+    return folder / f"{job}_0_log.out"
+
+
+def check_job(config: JobKeys) -> None:
+    """Raise an InputError where a call cannot become a job; all that can be known without torch, data and a GPU."""
     slurm = config.slurm
     if shutil.which("sbatch") is None:
-        raise InputError(f"--slurm.nodes {slurm.nodes}, but there is no sbatch here; use a login node, or train here")
-    for name, value in (("slurm.nodes", slurm.nodes), ("devices", config.devices), ("slurm.grace", slurm.grace)):
+        raise InputError(f"--slurm.nodes {slurm.nodes}, but there is no sbatch here; use a login node, or work here")
+    for name, value in (("slurm.nodes", slurm.nodes), ("devices", config.devices)):
         if value < 1:
             raise InputError(f"--{name} {value}; at least 1 is needed")
     if config.num_nodes not in (1, slurm.nodes):
         raise InputError(f"--num-nodes {config.num_nodes} and --slurm.nodes {slurm.nodes} contradict; give the latter")
-    if slurm.grace >= 60 * slurm.time:
-        raise InputError(
-            f"--slurm.grace {slurm.grace} s leaves nothing of --slurm.time {slurm.time} min; it must be shorter"
-        )
-    if not config.data.path:
+    check_request(slurm)
+
+
+def require_data(path: str) -> None:
+    """Raise an InputError where no data folder is given, or it is not there."""
+    from mrirecon.data.files import SIMULATE, require_folder
+
+    if not path:
         raise InputError(f"no data folder given; name one of fastMRI .h5 files (--data DIR), {SIMULATE}")
-    require_folder(Path(config.data.path))
+    require_folder(Path(path))
 
 
 def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
@@ -81,14 +151,15 @@ def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
     return program("train", "-c", str(stored))
 
 
-def _parameters(config: TrainConfig) -> dict[str, Any]:
+def _submit(command: Callable[[], list[str]], config: JobKeys, folder: Path, name: str) -> str:
     slurm = config.slurm
-    return {
-        "job_name": "mrirecon-train",
+    parameters: dict[str, Any] = {
         "nodes": slurm.nodes,
         "ntasks_per_node": config.devices,
-        "gpus_per_node": slurm.gpus or (config.devices if config.device == "cuda" else 0),
         # one failed process ends the job; srun takes over neither the log's mode nor the cores
         "srun_args": ["--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={slurm.cpus}"],
-        **job_options(slurm.grace),
     }
+    if config.device == "cuda" and not n_gpus(slurm):
+        parameters["gpus_per_node"] = config.devices
+    with job_folder(folder):
+        return submit([command()], folder, slurm, name, _ADVICE, parameters)[0]

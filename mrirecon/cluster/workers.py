@@ -3,11 +3,10 @@
 import shutil
 from pathlib import Path
 
-from mrirecon.cluster.executor import job_options, program, submit
-from mrirecon.config.slurm import SlurmConfig
+from mrirecon.cluster.executor import job_folder, program, submit
+from mrirecon.cluster.request import check_request
+from mrirecon.config.slurm import RequeueConfig
 from mrirecon.errors import InputError
-
-_GRACE_S = 120  # before the time limit a worker saves what it is at
 
 
 def worker_command(study: Path) -> list[str]:
@@ -15,18 +14,19 @@ def worker_command(study: Path) -> list[str]:
     return program("ablate", "worker", str(study.resolve()))
 
 
-def require_slurm() -> None:
-    """Raise an InputError where no job can be submitted."""
+def require_slurm(slurm: RequeueConfig) -> None:
+    """Raise an InputError where no job can be submitted, or not one like this."""
     if shutil.which("sbatch") is None:
         raise InputError("--executor slurm, but there is no sbatch here; use --executor local, or a login node")
+    check_request(slurm)
 
 
-def submit_workers(study: Path, logs: Path, n_workers: int, slurm: SlurmConfig) -> list[str]:
-    """Submit a SLURM job array of workers.
+def submit_workers(study: Path, logs: Path, n_workers: int, slurm: RequeueConfig) -> list[str]:
+    """Submit a SLURM job array of workers, which has the study's name.
 
     Args:
         study: The study folder, on a file system that the nodes share.
-        logs: Gets submitit's job files, which are pickles: readable for the owner alone.
+        logs: Gets the logs and submitit's job files.
         n_workers: Jobs of the array.
         slurm: What is asked for.
 
@@ -37,5 +37,6 @@ def submit_workers(study: Path, logs: Path, n_workers: int, slurm: SlurmConfig) 
         InputError: There is no SLURM here, or it refuses the job.
     """
     advice = "use --executor local, or mend --slurm.*"
-    parameters = {"job_name": "mrirecon-ablate", "array_parallelism": n_workers, **job_options(_GRACE_S)}
-    return submit([worker_command(study)] * n_workers, logs, slurm, parameters, advice)
+    commands = [worker_command(study)] * n_workers
+    with job_folder(logs):
+        return submit(commands, logs, slurm, study.resolve().name, advice, {"array_parallelism": n_workers})

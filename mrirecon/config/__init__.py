@@ -3,7 +3,7 @@
 Each key is a flag of the command that reads it.
 """
 
-from mrirecon.config.make import DemoConfig, NoConfig, SimulateConfig
+from mrirecon.config.make import DemoConfig, NoConfig, ShowConfig, SimulateConfig
 from mrirecon.config.train import (
     AverageConfig,
     DataConfig,
@@ -26,6 +26,7 @@ __all__ = [
     "ReconstructConfig",
     "ScheduleConfig",
     "ScoreConfig",
+    "ShowConfig",
     "SimulateConfig",
     "TrainConfig",
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mrirecon.config.slurm import SlurmConfig
+from mrirecon.config.slurm import RequeueConfig
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class AblateConfig:
     """weights (of the reruns; in a new study), or nothing: what stays of a finished run besides its tables."""
     lease: int = 0
     """Seconds without a sign of life after which a run is taken over; 0: 120 in a new study."""
-    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    slurm: RequeueConfig = field(default_factory=RequeueConfig)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from mrirecon.config.slurm import JobConfig
+
 
 @dataclass(frozen=True)
 class SimulateConfig:
@@ -68,3 +70,12 @@ class DemoConfig:
 @dataclass(frozen=True)
 class NoConfig:
     """The keys of a command that has none."""
+
+
+@dataclass(frozen=True)
+class ShowConfig:
+    """What `mrirecon config show sbatch` reads."""
+
+    devices: int = 1
+    """Processes on each node."""
+    slurm: JobConfig = field(default_factory=JobConfig)

@@ -37,6 +37,8 @@ class DataConfig:
     """Each training slice keeps one mask for the whole run, in place of a new one every epoch."""
     workers: int = 0
     """Worker processes that read and undersample; 0: the main process does."""
+    stage: str = ""
+    """Local folder of each node ('$TMPDIR') for verified copies of the files, removed at the end; empty: no copies."""
 
 
 @dataclass(frozen=True)

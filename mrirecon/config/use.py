@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mrirecon.config.slurm import JobConfig, OneJobConfig
 from mrirecon.config.train import DataConfig, ModelConfig
 
 
@@ -37,7 +38,7 @@ class EvaluateConfig:
     devices: int = 1
     """Processes on each node that share the volumes, each on its own GPU or on the CPU; the numbers stay the same."""
     num_nodes: int = 1
-    """Nodes; more than one are started by srun or torchrun."""
+    """Nodes; more than one are started by srun or torchrun, or asked for with slurm.nodes."""
     threads: int = 0
     """CPU threads; 0: as torch finds them."""
     seed: int = 0
@@ -46,6 +47,7 @@ class EvaluateConfig:
     """Folder for the tables and figures; empty: inside the run folder (methods: runs/<method>)."""
     overwrite: bool = False
     """Replace what stands in the output folder."""
+    slurm: OneJobConfig = field(default_factory=OneJobConfig)
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,12 @@ class ReconstructConfig:
     devices: int = 1
     """Processes on each node that share the volumes, each on its own GPU or on the CPU; the numbers stay the same."""
     num_nodes: int = 1
-    """Nodes; more than one are started by srun or torchrun."""
+    """Nodes; more than one are started by srun or torchrun, or asked for with slurm.nodes."""
     threads: int = 0
     """CPU threads; 0: as torch finds them."""
     overwrite: bool = False
     """Replace reconstructions in the output folder that another run or checkpoint made."""
+    slurm: JobConfig = field(default_factory=JobConfig)
 
 
 @dataclass(frozen=True)

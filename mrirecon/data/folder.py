@@ -12,6 +12,7 @@ from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.files import SIMULATE, h5_files, list_volumes, require_folder
 from mrirecon.data.selection import of_kind, require_targets, select_volumes, split_seed
 from mrirecon.data.splits import SPLITS, halve_by_patient, split_by_patient
+from mrirecon.data.stage import staged
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
@@ -125,7 +126,7 @@ def select(
     """
     volumes = folder.volumes(split)
     check_layout(volumes)
-    volumes = select_volumes(volumes, config, seed, n_volumes)
+    volumes = staged(select_volumes(volumes, config, seed, n_volumes))
     if split in ("train", "val"):
         require_targets(volumes, split)
     return volumes, check_volumes(volumes, config.check, config.check_reference)

@@ -20,7 +20,6 @@ from mrirecon import ranks
 from mrirecon.data.handles import forget_those_of_the_parent
 from mrirecon.data.limits import GIB
 from mrirecon.errors import InputError, WorkFailedError
-from mrirecon.termination import STOP_SIGNALS, heeded
 
 Found = dict[str, Any]
 Alive = Callable[[], None]
@@ -192,10 +191,12 @@ def _prepare() -> None:
 
     gc.disable()  # it would free the parent's objects, a GPU's tensors among them
     faulthandler.disable()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in heeded(signal.SIGALRM, signal.SIGPROF, *STOP_SIGNALS):
+    for number in (signal.SIGALRM, signal.SIGPROF, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this child
+    # Ctrl-C, a lost terminal and a scheduler's request to save reach the parent too, which ends this child or goes on with it
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # the C library reports a broken heap there
         os.dup2(nowhere, stream)

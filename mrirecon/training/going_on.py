@@ -13,10 +13,14 @@ _OTHER = (InputError, WorkFailedError, Stopped, OSError, MemoryError, torch.OutO
 
 
 class FirstBatch(pl.Callback):
-    """Notes that a batch was trained on: the state that training went on from was one."""
+    """Notes where a training began, and that a batch was trained on: the state that it went on from was one."""
 
     def __init__(self) -> None:
-        self.is_done = False
+        self.is_done, self.step = False, 0
+
+    def on_train_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """The number of steps that were done before."""
+        self.step = trainer.global_step
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """The first one, or a later one."""

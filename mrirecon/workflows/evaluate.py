@@ -16,6 +16,7 @@ from mrirecon.data.files import h5_files
 from mrirecon.data.folder import open_split, split_folders
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, uses_own
+from mrirecon.data.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
@@ -65,11 +66,20 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     Raises:
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
     """
+    check_call(config)
+    with joined(config), staging(config.data.stage):
+        return _evaluate(config, method_or_run)
+
+
+def check_call(config: EvaluateConfig) -> None:
+    """Raise an InputError for numbers that no evaluation takes, without its data."""
     for name, value in (("threads", config.threads), ("seed", config.seed), ("workers", config.data.workers)):
         if value < 0:
             raise InputError(f"--{name} {value}; it must not be negative")
-    with joined(config):
-        return _evaluate(config, method_or_run)
+    if config.mask_draws < 1:
+        raise InputError(f"--mask-draws {config.mask_draws}; at least 1 mask per volume is needed")
+    if config.batch_size < 1:
+        raise InputError(f"--batch-size {config.batch_size}; at least 1 slice per batch is needed")
 
 
 def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
@@ -109,10 +119,6 @@ def _split(config: EvaluateConfig, method_or_run: str) -> tuple[str, list[str]]:
 
 
 def _open(config: EvaluateConfig) -> list[Volume]:
-    if config.mask_draws < 1:
-        raise InputError(f"--mask-draws {config.mask_draws}; at least 1 mask per volume is needed")
-    if config.batch_size < 1:
-        raise InputError(f"--batch-size {config.batch_size}; at least 1 slice per batch is needed")
     halve_val = find_protocol(config.protocol).halves_val
     volumes = open_split(config.data, config.split, config.seed, halve_val=halve_val)
     missing = [volume.name for volume in volumes if not volume.has_target]

@@ -75,7 +75,7 @@ def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, callbacks: 
             trainer.fit(work.module, loader, ckpt_path=checkpoint, weights_only=True)
         if checkpoint and not first.is_done and not keeper.stop.agreed:
             say(f"the run had ended before, at step {trainer.global_step}; no step was left to do")
-        _finish(work, run, trainer, keeper)
+        _finish(work, run, trainer, keeper, first.step)
     except SystemExit:  # what Lightning makes of a second Ctrl-C
         raise KeyboardInterrupt from None
     finally:
@@ -83,7 +83,7 @@ def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, callbacks: 
         keeper.stop.restore()
 
 
-def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Keeper) -> None:
+def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Keeper, began: int) -> None:
     """Say how the training ended and write its weights; a signal that comes now changes nothing any more."""
     step, n_steps = trainer.global_step, work.plan.n_steps
     if keeper.has_stalled:
@@ -92,7 +92,8 @@ def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Kee
     elif keeper.stop.agreed and step < n_steps:
         raise Stopped(
             f"stopped by {keeper.stop.agreed.name} at step {step} of {n_steps}; "
-            f"saved. Go on with: mrirecon train --resume {run.path}"
+            f"saved. Go on with: mrirecon train --resume {run.path}",
+            went_on=step > began + 1,  # asked to stop before it began, it does one step
         )
     if ranks.is_first():
         with needing_room(run, trainer):

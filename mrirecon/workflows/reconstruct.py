@@ -30,6 +30,7 @@ from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, facts_of, require_writable, sampling_facts
 from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
 from mrirecon.workflows.source_files import list_sources
+from mrirecon.workflows.started_again import coming_back
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
 from mrirecon.workflows.whole_volumes import WholeVolumes
 
@@ -66,7 +67,7 @@ def reconstruct(
         Stopped: A signal came; finished volumes are kept.
     """
     _check_keys(config)
-    with joined(config):
+    with joined(config), coming_back(Path(config.output) / "slurm"):
         return _reconstruct(config, method_or_run, files)
 
 
@@ -108,7 +109,8 @@ def _end_together(stop: StopRequest, n_own: int, n_all: int) -> None:
     if stop.agreed and n_done < n_all:
         raise Stopped(
             f"stopped by {stop.agreed.name} after {n_done} of {n_all} volumes, which are kept; "
-            "go on with the same command"
+            "go on with the same command",
+            went_on=n_done > 0,
         )
 
 
@@ -116,6 +118,12 @@ def _share(volumes: Sequence[Volume]) -> list[Volume]:
     """Those of this process: whole volumes, whose files nobody else writes."""
     owners = share_whole([math.prod(volume.shape) for volume in volumes], ranks.world_size())
     return [volume for volume, owner in zip(volumes, owners, strict=True) if owner == ranks.rank()]
+
+
+def check_call(config: ReconstructConfig, files: Sequence[str | os.PathLike[str]]) -> None:
+    """Raise an InputError where a call cannot work, as far as that is known without reading a file."""
+    _check_keys(config)
+    list_sources(files)
 
 
 def _check_keys(config: ReconstructConfig) -> None:

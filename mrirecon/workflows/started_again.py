@@ -17,12 +17,15 @@ from mrirecon.runs import RunFolder
 
 
 @contextmanager
-def coming_back() -> Iterator[None]:
-    """Around a training or a study's worker: where it saved and stopped, SLURM is asked to start its job again."""
+def coming_back(folder: Path) -> Iterator[None]:
+    """Around work that can go on: where it saved and stopped, SLURM is asked to start its job again.
+
+    Starts that led no further are counted in `folder`, which is made for that.
+    """
     try:
         yield
-    except Stopped:
-        if requeue() and ranks.is_first():
+    except Stopped as stopped:
+        if requeue(folder, stopped.went_on) and ranks.is_first():
             say("SLURM starts the job again; the run then goes on by itself")
         raise
 

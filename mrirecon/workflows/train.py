@@ -11,6 +11,7 @@ from mrirecon.cluster.join import joined
 from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
+from mrirecon.data.stage import staging
 from mrirecon.errors import InputError
 from mrirecon.files import write_json
 from mrirecon.runs import RunFolder, new_run, open_run, require_replaceable
@@ -31,8 +32,10 @@ def train(config: TrainConfig) -> RunFolder:
         WorkFailedError: Training diverged; the last good checkpoint is kept. Or no learning rate was found.
         Stopped: A signal came; the state is saved.
     """
-    with joined(config), coming_back():
-        return _train(named_by_job(config))
+    with joined(config):
+        config = named_by_job(config)
+        with coming_back(RunFolder(Path(config.output)).slurm), staging(config.data.stage):
+            return _train(config)
 
 
 def _train(config: TrainConfig) -> RunFolder:
@@ -82,7 +85,9 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
         InputError: No such run, nothing to go on from, or a key that would change the result.
     """
     run = open_run(path)
-    with joined(_processes(run, changes, given)), coming_back():
+    stored = _processes(run, changes, given)
+    stage = (changes if "data.stage" in given else stored).data.stage
+    with joined(stored), coming_back(run.slurm), staging(stage):
         return _go_on(run, changes, given)
 
 
@@ -93,6 +98,33 @@ def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> R
     return fit(work, run, str(checkpoint))
 
 
+def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[RunFolder, TrainConfig, dict[str, Any]]:
+    """What a job needs to go on with a run on `changes.slurm.nodes` nodes; its data are not read.
+
+    Returns:
+        The run, its configuration with `devices` for each of the nodes, and what the caller changes, by key.
+
+    Raises:
+        InputError: As of `resume_training`; or the processes of the run do not divide over the nodes.
+    """
+    run = open_run(path)
+    keys = [key for key in given if not key.startswith("slurm.")]
+    _require_changeable(run, keys)
+    resumable(run)
+    stored, new = configfile.load(TrainConfig, run.config), configfile.flatten(changes)
+    kept = {key: new[key] for key in keys if key not in ("devices", "num_nodes")}
+    n, nodes = stored.devices * stored.num_nodes, changes.slurm.nodes
+    devices = changes.devices if "devices" in keys else max(n // max(nodes, 1), 1)
+    if nodes > 0 and devices * nodes != n:
+        raise InputError(
+            f"{run.path} was trained with {n} process{'' if n == 1 else 'es'}, not {devices * nodes}; "
+            "go on with as many (--devices times --slurm.nodes)"
+        )
+    config = configfile.build(TrainConfig, {**configfile.flatten(stored), **kept})
+    num_nodes = changes.num_nodes if "num_nodes" in keys else 1
+    return run, dataclasses.replace(config, devices=devices, num_nodes=num_nodes, slurm=changes.slurm), kept
+
+
 def _processes(run: RunFolder, changes: TrainConfig, given: Sequence[str]) -> TrainConfig:
     """How many a run goes on with: as many as it had, unless the caller says otherwise."""
     new = {key: getattr(changes, key) for key in ("devices", "num_nodes", "device") if key in given}
@@ -101,13 +133,7 @@ def _processes(run: RunFolder, changes: TrainConfig, given: Sequence[str]) -> Tr
 
 def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> tuple[TrainingWork, Path]:
     """What it takes to go on with a run, and the checkpoint to go on from; see `resume_training`."""
-    refused = sorted(set(given) - set(MAY_CHANGE))
-    if refused:
-        raise InputError(
-            f"a resumed run keeps its configuration; '{refused[0]}' cannot change (only {', '.join(MAY_CHANGE)} can). "
-            f"To go on from its weights, in a new run: mrirecon train -c {run.config} --weights {run.path}"
-            f"{_flags(run, refused)}; to train anew, the same without --weights"
-        )
+    _require_changeable(run, given)
     checkpoint = resumable(run)
     stored = read_settings(checkpoint)
     flat = configfile.flatten(configfile.load(TrainConfig, run.config))
@@ -119,6 +145,16 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> t
     work.require_settings(stored, run)
     work.require_same_data(run)
     return work, checkpoint
+
+
+def _require_changeable(run: RunFolder, given: Sequence[str]) -> None:
+    refused = sorted(set(given) - set(MAY_CHANGE))
+    if refused:
+        raise InputError(
+            f"a resumed run keeps its configuration; '{refused[0]}' cannot change (only {', '.join(MAY_CHANGE)} can). "
+            f"To go on from its weights, in a new run: mrirecon train -c {run.config} --weights {run.path}"
+            f"{_flags(run, refused)}; to train anew, the same without --weights"
+        )
 
 
 def _flags(run: RunFolder, keys: Sequence[str]) -> str:

@@ -37,7 +37,7 @@ from mrirecon.workflows.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.
 MAY_CHANGE = (
-    *("data.path", "data.workers", "data.check_reference", "device", "threads", "logger"),
+    *("data.path", "data.workers", "data.stage", "data.check_reference", "device", "threads", "logger"),
     *("devices", "num_nodes"),  # but not their product
 )
 

@@ -41,7 +41,7 @@ def programs(tmp_path, monkeypatch):
 )
 def test_only_a_running_batch_job_is_requeued(programs, state, may, batch, asked):
     programs.says("scontrol", facts(*state.split(), may=may, batch=batch))
-    assert requeue() == asked
+    assert requeue(programs.folder / "slurm", True) == asked
     assert ("scontrol requeue 7" in programs.calls) == asked
 
 
@@ -49,21 +49,49 @@ def test_an_array_task_is_requeued_alone(programs, monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
     programs.says("scontrol", facts("RUNNING"))
-    assert requeue()
+    assert requeue(programs.folder / "slurm", True)
     assert programs.calls[-1] == "scontrol requeue 5_2"
+
+
+@pytest.mark.parametrize(("said", "borne"), [("0", 0), ("1", 1), (None, 2), ("many", 2)])
+def test_starts_that_lead_no_further_are_borne_so_often_and_no_more(programs, monkeypatch, capsys, said, borne):
+    """In a row: progress in between begins the count anew; every start is a process of its own."""
+    monkeypatch.setenv("MRIRECON_REQUEUES", said) if said else monkeypatch.delenv("MRIRECON_REQUEUES", raising=False)
+    programs.says("scontrol", facts("RUNNING"))
+    folder = programs.folder / "slurm"
+    assert requeue(folder, True)
+    for _ in range(2):
+        assert [requeue(folder, False) for _ in range(borne)] == [True] * borne
+        assert capsys.readouterr().err == ""
+        asked = len(programs.calls)
+        assert not requeue(folder, False)
+        assert f"{borne + 1} starts in a row led no further (at most {borne} may)" in capsys.readouterr().err
+        assert not [call for call in programs.calls[asked:] if "requeue" in call]
+        assert requeue(folder, True)
+        assert list(folder.iterdir() if folder.exists() else []) == []
+
+
+def test_starts_of_another_job_do_not_count(programs, monkeypatch):
+    programs.says("scontrol", facts("RUNNING"))
+    monkeypatch.setenv("MRIRECON_REQUEUES", "1")
+    folder = programs.folder / "slurm"
+    assert requeue(folder, False)
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    assert requeue(folder, False)
+    assert not requeue(folder, False)
 
 
 def test_outside_of_a_job_nothing_is_asked(programs, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID")
     programs.says("scontrol", facts("RUNNING"))
-    assert not requeue()
+    assert not requeue(programs.folder / "slurm", True)
     assert programs.calls == []
 
 
 @pytest.mark.parametrize("error", ["Unable to contact slurm controller", "Access/permission denied"])
 def test_a_refusal_is_said_and_is_no_error(programs, capsys, error):
     programs.says("scontrol", "", 1, error)
-    assert not requeue()
+    assert not requeue(programs.folder / "slurm", True)
     assert error in capsys.readouterr().err
 
 

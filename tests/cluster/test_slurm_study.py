@@ -30,7 +30,7 @@ def test_an_array_of_workers_does_a_study(cluster, job_data, tmp_path):
     assert "submitted:" in said
     first, second = study.jobs()
     assert first.endswith("_0")
-    assert study.logs.stat().st_mode & 0o777 == 0o700
+    assert cluster.run("squeue", "--noheader", "--array", "--format=%j").split() == ["study", "study"]
 
     wait_for(study.records, "a first run")
     wait_for(lambda: first in workers(study.path), "the worker to be found")

@@ -85,6 +85,18 @@ def test_every_death_is_one_line_and_the_next_file_is_looked_at(death):
     assert len({os.getpid(), first["pid"], last["pid"]}) == 3  # another child after the death
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_is_the_parents_to_answer_makes_no_file_a_damaged_one(number):
+    """A scheduler sends its request to save to every process of a job, at any moment."""
+
+    def asked(_alive):
+        os.kill(os.getpid(), number)
+        return {"pid": os.getpid()}
+
+    first, last = examine([Job("x.h5", asked), Job("y.h5", fine)])
+    assert first == last
+
+
 def test_one_child_looks_at_many_files():
     found = list(examine([Job(str(i), fine) for i in range(20)]))
     assert len({answer["pid"] for answer in found}) == 1

@@ -193,7 +193,7 @@ def _prepare() -> None:
     faulthandler.disable()
     for number in (signal.SIGALRM, signal.SIGPROF, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    # Ctrl-C, a lost terminal and a scheduler's request to save reach the parent too, which ends this child or goes on with it
+    # Ctrl-C, a lost terminal and a scheduler's request reach the parent too, which ends this child or goes on with it
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -15,7 +15,7 @@ from mrirecon.cli.termination import Terminated, unwound_by_sigterm
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.limits import limit_slices
-from mrirecon.errors import InputError, ProcessesFailed, Stopped, WorkFailedError
+from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
 from mrirecon.refusals import explained
 
 SWITCHES = {
@@ -227,7 +227,8 @@ def _report(error: BaseException, code: int, debug: bool, unexpected: bool = Fal
         traceback.print_exc()  # of the error that is being handled
     text = f"{type(error).__name__}: {error} (--debug shows where)" if unexpected else str(error)
     text = "\n".join(map(_sayable, text.split("\n")))
-    if not report_error(code, text):
+    told_by_first = isinstance(error, AgreedError) and started_rank() > 0
+    if not report_error(code, text) and not told_by_first:
         print(f"mrirecon: {text}", file=sys.stderr)
     return code
 

@@ -1,13 +1,15 @@
 """Find everything that is wrong with the files of a split before any work starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 
 import numpy as np
 
+from mrirecon import ranks
 from mrirecon.data.agreement import Disagreement, find_disagreement
 from mrirecon.data.facts import Facts
-from mrirecon.data.faults import examine_all
+from mrirecon.data.faults import each_examined
 from mrirecon.data.limits import GIB
 from mrirecon.data.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job
 from mrirecon.data.sampling import Sampling
@@ -23,6 +25,8 @@ _SLICES_IN_MEMORY = 8  # of complex64: values as stored, their parts, conversion
 
 def check_volumes(volumes: Sequence[Volume], mode: str = "auto", references: str = "refuse") -> list[str]:
     """Check structure and samples of every file; what was found sound before is not read again.
+
+    In a group of processes each calls this; the first one reads and hands on what it found.
 
     Args:
         volumes: The files of one split.
@@ -46,7 +50,7 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto", references: str
     full = mode == "full" or (mode == "auto" and size <= _FULL_SCAN_BYTES)
     unsearched = [volume for volume in volumes if volume.n_searched < (volume.n_slices if full else 1)]
     jobs = [_search(volume, full) for volume in unsearched]
-    examine_all(jobs, lambda i, found: _learn(unsearched[i], found), "samples", is_long=size > _MANY_BYTES)
+    _examine(unsearched, jobs, "samples", is_long=size > _MANY_BYTES)
     notes = [] if references == "off" else _disagreements(volumes, refuse=references == "refuse")
     uneven = [volume for volume in volumes if volume.sampling.uneven_slice >= 0]
     if uneven:
@@ -92,7 +96,18 @@ def check_layout(volumes: Sequence[Volume]) -> None:
     """
     unread = [volume for volume in volumes if not volume.is_read]
     jobs = [Job(volume.name, partial(_describe, volume), STRUCTURE) for volume in unread]
-    examine_all(jobs, lambda i, found: _learn(unread[i], found), "files", is_long=len(unread) > _MANY_FILES)
+    _examine(unread, jobs, "files", is_long=len(unread) > _MANY_FILES)
+
+
+def fingerprints(volumes: Sequence[Volume]) -> dict[str, tuple[str, str]]:
+    """The patient and the `Volume.fingerprint` of each file by name, as this very process sees them.
+
+    Raises:
+        InputError: One line per bad file, at most five, and how many there are.
+    """
+    jobs = [_reading(volume, partial(_fingerprint, volume)) for volume in volumes]
+    found = dict(each_examined(jobs, "contents", is_long=len(volumes) > _MANY_FILES))
+    return {volume.name: (found[i]["patient"], found[i]["fingerprint"]) for i, volume in enumerate(volumes)}
 
 
 def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> list[range]:
@@ -114,14 +129,34 @@ def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> lis
     return [range(first, last + 1)] * len(volumes)
 
 
+def _examine(volumes: Sequence[Volume], jobs: Sequence[Job], label: str, is_long: bool) -> None:
+    """Do the job of each volume, which learns what was found; of a group's processes the first one does them for all.
+
+    Raises:
+        InputError: See `each_examined`.
+    """
+    for i, found in ranks.stream_from_first(lambda: each_examined(jobs, label, is_long)):
+        _learn(volumes[i], found)
+
+
 def _describe(volume: Volume, _alive: Alive) -> Found:
     return {"facts": volume.describe().to_plain()}
 
 
+def _fingerprint(volume: Volume, _alive: Alive) -> Found:
+    own = copy(volume)
+    own.__dict__.pop("facts", None)  # the first process read them of the file that it sees
+    return {"patient": own.patient, "fingerprint": own.fingerprint()}
+
+
 def _search(volume: Volume, full: bool) -> Job:
+    return _reading(volume, partial(_scan_all if full else _scan_middle, volume))
+
+
+def _reading(volume: Volume, look: Callable[[Alive], Found]) -> Job:
+    """A job that has some slices in memory."""
     _, coils, height, width = volume.shape
-    memory = GIB + _SLICES_IN_MEMORY * coils * height * width * 8
-    return Job(volume.name, partial(_scan_all if full else _scan_middle, volume), SAMPLES, memory)
+    return Job(volume.name, look, SAMPLES, GIB + _SLICES_IN_MEMORY * coils * height * width * 8)
 
 
 def _scan_all(volume: Volume, alive: Alive) -> Found:

@@ -76,13 +76,14 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    split, notes = _split(config, method_or_run)
-    config = replace(config, split=split)
-    volumes = _open(config)
-    reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
-    jobs = _placed(_jobs(config, volumes), config, reconstructor)
-    drawn = named_volumes(config.figure_volumes, volumes)
-    _check(config, jobs, reconstructor, drawn)
+    with ranks.agreeing():
+        split, notes = _split(config, method_or_run)
+        config = replace(config, split=split)
+        volumes = _open(config)
+        reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
+        jobs = _placed(_jobs(config, volumes), config, reconstructor)
+        drawn = named_volumes(config.figure_volumes, volumes)
+        _check(config, jobs, reconstructor, drawn)
     own = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
     for note in [*notes, *filter(None, [other_sampling(own, reconstructor)])]:
         warn(f"note: {note}")

@@ -15,7 +15,7 @@ from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.files import h5_files
 from mrirecon.data.folder import open_split, split_folders
 from mrirecon.data.manifest import data_manifest
-from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, uses_own
+from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
@@ -166,8 +166,7 @@ def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstr
             reconstructor.check_image_size(shape)
         dataset = _dataset(config, job, reconstructor, 0)
         figure_slices(dataset.volumes, dataset.items, config.figures, drawn)
-        for volume in job.volumes:
-            evaluation_mask(volume, job.spec)
+        check_masks(job.volumes, job.spec)
     autocast(reconstructor.device, config.precision)
 
 

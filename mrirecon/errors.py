@@ -8,6 +8,10 @@ class InputError(ValueError):
     """The call or the data is wrong (exit code 2). The message says what came, what is allowed, what to do."""
 
 
+class AgreedError(InputError):
+    """An InputError that every process of a group raises in the same words, whichever of them met it."""
+
+
 class WorkFailedError(RuntimeError):
     """The work itself failed, a diverged training for example (exit code 1)."""
 

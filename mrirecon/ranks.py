@@ -4,14 +4,21 @@ Outside a group there is one process, rank 0 of 1, and everything here costs not
 """
 
 import json
+import socket
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from mrirecon.errors import AgreedError, InputError
+from mrirecon.refusals import explained
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+_PORTION_S = 20.0  # while the first one works on, the others hear of it: a group has limited patience
 
 
 def rank() -> int:
@@ -41,7 +48,7 @@ def barrier() -> None:
 
 def any_of(flag: bool) -> bool:
     """Whether `flag` is set on any process; all get the same answer."""
-    return sum_of([float(flag)])[0] > 0
+    return flag if not in_group() else _agree("", int(flag)) > 0
 
 
 def sum_of(values: Sequence[float]) -> list[float]:
@@ -56,17 +63,97 @@ def sum_of(values: Sequence[float]) -> list[float]:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What `make` gives on the first process, which alone calls it; plain values that JSON can hold."""
+    """What `make` gives on the first process, which alone calls it; plain values that JSON can hold.
+
+    Raises:
+        InputError: From `make`; with several processes all of them raise it.
+    """
     if not in_group():
         return make()
+    text, fault = b"", ""
+    if is_first():
+        try:
+            text = json.dumps(make()).encode()
+        except AgreedError:  # all have raised it
+            raise
+        except InputError as error:
+            fault = str(error) or "wrong input"
+    value: T = json.loads(_broadcast(text, _agree(fault, len(text))))
+    return value
+
+
+def stream_from_first(make: Callable[[], Iterable[T]]) -> Iterator[T]:
+    """The values that `make` gives on the first process, one after the other, in portions while it works on.
+
+    Raises:
+        InputError: As `from_first`; what was given before has come.
+    """
+    if not in_group():
+        yield from make()
+        return
+    source, is_done = iter(make() if is_first() else ()), False
+    while not is_done:
+        is_done, values = from_first(lambda: _portion(source))
+        yield from values
+
+
+def _portion(source: Iterator[T]) -> tuple[bool, list[T]]:
+    until, values = time.monotonic() + _PORTION_S, list[T]()
+    for value in source:
+        values.append(value)
+        if time.monotonic() > until:
+            return False, values
+    return True, values
+
+
+@contextmanager
+def agreeing() -> Iterator[None]:
+    """What is wrong on one process is raised by all of them, so that none waits for one that is gone.
+
+    They meet at the end of the block, or where they talk inside it, which they may do by all of this module but sums
+    and gathered rows.
+
+    Raises:
+        InputError: That of the first process that has one; where it is not process 0, its place stands before it.
+    """
+    if not in_group():
+        yield
+        return
+    try:
+        yield
+    except AgreedError:
+        raise
+    except Exception as error:
+        said = error if isinstance(error, InputError) else explained(error)
+        if not isinstance(said, InputError):
+            raise
+        text = str(said) or "wrong input"
+        _agree(text if is_first() else f"process {rank()} of {world_size()} (on {socket.gethostname()}): {text}")
+    else:
+        _agree("")
+
+
+def _agree(fault: str, number: int = 0) -> int:
+    """The sum of `number` over the processes, unless any of them has a fault: then all raise that one."""
+    text = fault.encode()
+    lengths = [0] * world_size()
+    lengths[rank()] = len(text)
+    n, *faulty = (int(length) for length in sum_of([number, *lengths]))
+    if any(faulty):
+        source = next(r for r, length in enumerate(faulty) if length)
+        raise AgreedError(_broadcast(text, faulty[source], source).decode())
+    return n
+
+
+def _broadcast(data: bytes, size: int, source: int = 0) -> bytes:
+    """The `size` bytes `data` of the process `source`, on every process."""
     import torch
 
-    text = json.dumps(make()).encode() if is_first() else b""
-    size = int(sum_of([len(text)])[0])
-    data = torch.tensor(list(text) or [0] * size, dtype=torch.uint8, device=_device())
-    _group().broadcast(data, src=0)
-    value: T = json.loads(bytes(data.tolist()))
-    return value
+    is_source = rank() == source
+    buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8) if is_source else torch.empty(size, dtype=torch.uint8)
+    buffer = buffer.to(_device())
+    _group().broadcast(buffer, src=source)
+    return buffer.cpu().numpy().tobytes()
 
 
 def gather_rows(rows: "Tensor") -> "Tensor":

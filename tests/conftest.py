@@ -1,6 +1,8 @@
 """Fixtures shared by all tests, and which cells of a matrix are long tests."""
 
+import atexit
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,13 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: tests run side by side
+_CACHE = tempfile.TemporaryDirectory(prefix="mrirecon-tests-")  # tests neither see nor leave what commands keep
+atexit.register(_CACHE.cleanup)
+os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # which keeps its fonts
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 from mrirecon import progress
+from mrirecon.data import limits
 from mrirecon.data.header import Header
 from mrirecon.data.write import write_volume
 
@@ -33,9 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _spoken_again_afterwards():
-    """`--quiet` is for one program; tests call several in one process."""
+    """`--quiet` and `--no-cache` are for one program; tests call several in one process."""
     yield
     progress.quiet = False
+    limits._cache_is_on[0] = True
 
 
 @pytest.fixture(scope="session")

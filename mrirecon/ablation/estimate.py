@@ -15,6 +15,7 @@ from mrirecon.ablation.study_data import simulate
 from mrirecon.config import SimulateConfig
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
+from mrirecon.data.shared import sharing_volumes
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import smallest_p
 from mrirecon.evaluation.summary import METRICS
@@ -65,7 +66,7 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
     costs: dict[str, Any] = {}
     errors: dict[str, str] = {}
     seen: dict[str, Any] = {}
-    with _data(name, config, grid) as (path, n_val_slices), _quietly():
+    with _data(name, config, grid) as (path, n_val_slices), _quietly(), sharing_volumes():
         setting = Setting(str(path), config.device or "auto")
         for cell in grid.cells:
             spec = _any_run(grid, cell, config.threads)

@@ -3,6 +3,7 @@
 No torch unless data are simulated.
 """
 
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,8 +16,8 @@ from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.leases import Leases
 from mrirecon.config import DataConfig, SimulateConfig, TrainConfig
 from mrirecon.configfile import build, unflatten
-from mrirecon.data.folder import open_folder, select
-from mrirecon.data.manifest import data_manifest
+from mrirecon.data.folder import DataFolder, open_folder, select
+from mrirecon.data.manifest import content_hash, data_manifest
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import find_protocol
@@ -97,23 +98,57 @@ def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
     if old.get("signature") == now and old["path"] == str(path):
         return dict(old)
     train = unflatten(TrainConfig, settings)
-    folder = open_folder(train.data, SPLIT_SEED, find_protocol(train.protocol).halves_val)
-    splits = {
-        split: select(folder, train.data, split, SPLIT_SEED, train.val_volumes if split == "val" else 0)[0]
-        for split in ("train", "val", "test")
-    }
+    folder, splits = _open(train)
     volumes = [volume for split in splits.values() for volume in split]
     _require_masks(train.data, volumes)
     return {
         "path": str(path),
         "signature": now,
         "sha256": data_manifest(volumes)["sha256"],
+        "content": content_hash(volumes),
+        "seen_as": _seen_as(path),
         **{f"n_{split}": len(found) for split, found in splits.items()},
         "n_slices": {split: sum(volume.n_slices for volume in found) for split, found in splits.items()},
         "n_patients_test": len({volume.patient for volume in splits["test"]}),
         "origins": sorted({volume.origin for volume in volumes}),
         "notes": folder.notes,
     }
+
+
+def require_same_contents(path: Path, grid: Grid, described: Mapping[str, Any]) -> None:
+    """Whether the files have the contents described, where this machine may have files of its own at that path.
+
+    Raises:
+        InputError: They have not, though their names, sizes and dates are the same.
+    """
+    if described.get("content") is None or (described["seen_as"] and described["seen_as"] == _seen_as(path)):
+        return  # a study of an earlier version; one file system
+    train = unflatten(TrainConfig, {**grid.cell(grid.reference).settings, "data.path": str(path)})
+    if content_hash([volume for split in _open(train)[1].values() for volume in split]) != described["content"]:
+        raise InputError(
+            f"the files in {path} have other headers, attributes or first slices on {socket.gethostname()} than where "
+            "the study was begun; give all nodes the same files"
+        )
+
+
+def _open(train: TrainConfig) -> tuple[DataFolder, dict[str, list[Volume]]]:
+    """The folder, and the checked volumes of each split that the study uses."""
+    folder = open_folder(train.data, SPLIT_SEED, find_protocol(train.protocol).halves_val)
+    return folder, {
+        split: select(folder, train.data, split, SPLIT_SEED, train.val_volumes if split == "val" else 0)[0]
+        for split in ("train", "val", "test")
+    }
+
+
+def _seen_as(path: Path) -> str:
+    """Hash of the files' inodes and times of change by the system: that of copies differs.
+
+    Empty where it proves nothing, as times are whole seconds.
+    """
+    stats = [file.stat() for file in _files(path)]
+    if any(stat.st_ctime_ns % 10**9 == 0 for stat in stats):
+        return ""
+    return sha256(str([(stat.st_ino, stat.st_ctime_ns) for stat in stats]).encode()).hexdigest()[:16]
 
 
 def _require_masks(config: DataConfig, volumes: Sequence[Volume]) -> None:
@@ -129,10 +164,14 @@ def _require_masks(config: DataConfig, volumes: Sequence[Volume]) -> None:
 def signature(path: Path, settings: Mapping[str, Any]) -> str:
     """Hash of names, sizes and times of change of the files, and of what selects some of them; opens none."""
     rows = [str([settings[key] for key in sorted(settings) if _selects(key)])]
-    for file in sorted([*path.glob("*.h5"), *path.glob("*/*.h5")]):  # `**` would not follow links to folders
+    for file in _files(path):
         facts = file.stat()
         rows.append(f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns}")
     return sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted([*path.glob("*.h5"), *path.glob("*/*.h5")])  # `**` would not follow links to folders
 
 
 def _selects(key: str) -> bool:

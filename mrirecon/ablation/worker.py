@@ -13,7 +13,7 @@ from mrirecon.ablation.execute import Setting, execute, score_split, training_co
 from mrirecon.ablation.folder import Study, StudyFolder, disk_full
 from mrirecon.ablation.leases import Leases
 from mrirecon.ablation.plan import RunSpec
-from mrirecon.ablation.study_data import signature
+from mrirecon.ablation.study_data import require_same_contents, signature
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.shared import sharing_volumes
 from mrirecon.errors import InputError, Stopped
@@ -69,9 +69,10 @@ class Worker:
         """Work until every run is done, failed, or its cell is stuck.
 
         Raises:
-            InputError: The data are not those of the study any more.
+            InputError: The data are not those of the study, any more or on this machine.
         """
         self._require_same_data()
+        require_same_contents(self.study.data, self.study.grid, self.study.manifest["data"])
         gc.freeze()  # what is imported stays, and need not be looked at after every run
         n_done, wait = 0, _WAIT_S[0]
         while todo := self._todo():

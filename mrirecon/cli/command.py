@@ -13,14 +13,15 @@ from mrirecon.cli.remedies import call, require_kind, right_place
 from mrirecon.cli.spelling import ONE_LETTER, SHORT, UnexpectedWord, is_flag, spell
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
-from mrirecon.data.limits import limit_slices
-from mrirecon.errors import InputError, ProcessesFailed, Stopped, WorkFailedError
+from mrirecon.data.limits import NO_CACHE, limit_slices, switch_cache_off
+from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
 from mrirecon.refusals import explained
 from mrirecon.termination import Terminated, unwound_when_asked
 
 SWITCHES = {
     "--quiet": "no progress, only results and errors",
     "--debug": "show the traceback of an error",
+    NO_CACHE: "check all files anew; what earlier commands found of unchanged ones is neither read nor kept",
     "--print-config": "print the resolved configuration as YAML and stop",
     "--help": "show this help and stop (-h)",
 }
@@ -190,6 +191,8 @@ def _take_switches(arguments: list[str]) -> tuple[set[str], list[str]]:
     from mrirecon import progress
 
     found = {word for word in arguments if word in SWITCHES}
+    if NO_CACHE in found:
+        switch_cache_off()
     progress.quiet = "--quiet" in found or started_rank() > 0  # of several processes the first one speaks
     return found, [word for word in arguments if word not in SWITCHES]
 
@@ -227,7 +230,8 @@ def _report(error: BaseException, code: int, debug: bool, unexpected: bool = Fal
         traceback.print_exc()  # of the error that is being handled
     text = f"{type(error).__name__}: {error} (--debug shows where)" if unexpected else str(error)
     text = "\n".join(map(_sayable, text.split("\n")))
-    if not report_error(code, text):
+    told_by_first = isinstance(error, AgreedError) and started_rank() > 0
+    if not report_error(code, text) and not told_by_first:
         print(f"mrirecon: {text}", file=sys.stderr)
     return code
 

@@ -28,7 +28,7 @@ class DataConfig:
     coils: str = "auto"
     """single, multi or both where the folder has both kinds of files; auto: the kind that is there."""
     check: str = "auto"
-    """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
+    """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB), none."""
     check_reference: str = "refuse"
     """References that are not the RSS image of k-space: refuse (where surely wrong, else a note), warn, off."""
     split_seed: int = -1

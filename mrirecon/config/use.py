@@ -68,7 +68,7 @@ class ReconstructConfig:
     precision: str = "fp32"
     """fp32 or bf16-mixed."""
     check: str = "auto"
-    """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB)."""
+    """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB), none."""
     workers: int = 0
     """Worker processes that read; 0: the main process does."""
     device: str = "auto"

@@ -1,20 +1,23 @@
 """Find everything that is wrong with the files of a split before any work starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import partial
 
 import numpy as np
 
+from mrirecon import ranks
 from mrirecon.data.agreement import Disagreement, find_disagreement
+from mrirecon.data.cache import Known
 from mrirecon.data.facts import Facts
-from mrirecon.data.faults import examine_all
+from mrirecon.data.faults import each_examined
 from mrirecon.data.limits import GIB
 from mrirecon.data.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job
 from mrirecon.data.sampling import Sampling
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
-MODES = ("auto", "full", "quick")
+MODES = ("auto", "full", "quick", "none")
 REFERENCE_CHECKS = ("refuse", "warn", "off")
 _FULL_SCAN_BYTES = 4 * GIB  # read in well under a minute from a disk, in seconds from memory
 _MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
@@ -24,10 +27,13 @@ _SLICES_IN_MEMORY = 8  # of complex64: values as stored, their parts, conversion
 def check_volumes(volumes: Sequence[Volume], mode: str = "auto", references: str = "refuse") -> list[str]:
     """Check structure and samples of every file; what was found sound before is not read again.
 
+    In a group of processes each calls this; the first one reads and hands on what it found.
+
     Args:
         volumes: The files of one split.
         mode: full: every slice is read in search of NaN and infinity; quick: the middle one;
-            auto: full up to 4 GiB in all, else quick.
+            auto: full up to 4 GiB in all, else quick; none: of k-space the middle slice, which says where samples are,
+            and no reference.
         references: What happens to files whose reference and k-space do not belong together, as the middle slice shows,
             in a full check the first one too (see `data.agreement`). refuse: those that are surely wrong are refused,
             doubtful ones noted; warn: all are noted; off: nothing is said of them.
@@ -43,10 +49,11 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto", references: str
             raise unknown_name(kind, name, known)
     check_layout(volumes)
     size = sum(volume.facts.n_bytes for volume in volumes)
-    full = mode == "full" or (mode == "auto" and size <= _FULL_SCAN_BYTES)
-    unsearched = [volume for volume in volumes if volume.n_searched < (volume.n_slices if full else 1)]
-    jobs = [_search(volume, full) for volume in unsearched]
-    examine_all(jobs, lambda i, found: _learn(unsearched[i], found), "samples", is_long=size > _MANY_BYTES)
+    if mode == "auto":
+        mode = "full" if size <= _FULL_SCAN_BYTES else "quick"
+    unsearched = [volume for volume in volumes if not _is_searched(volume, mode)]
+    jobs = [_reading(volume, partial(_SCANS[mode], volume)) for volume in unsearched]
+    _examine(unsearched, jobs, mode, "samples", is_long=size > _MANY_BYTES)
     notes = [] if references == "off" else _disagreements(volumes, refuse=references == "refuse")
     uneven = [volume for volume in volumes if volume.sampling.uneven_slice >= 0]
     if uneven:
@@ -55,11 +62,13 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto", references: str
             "samples than others; what is said of its mask and its true acceleration is of all slices together "
             f"({len(uneven)} of {len(volumes)} files)"
         )
-    if not full:
+    if mode == "quick":
         notes.append(
             f"{size / 2**30:.0f} GiB: only the middle slice of each file was searched for NaN "
             "(all slices: --check full)"
         )
+    elif mode == "none":
+        notes.append("no samples were searched for NaN, and no references compared with k-space (--check none)")
     return notes
 
 
@@ -92,7 +101,18 @@ def check_layout(volumes: Sequence[Volume]) -> None:
     """
     unread = [volume for volume in volumes if not volume.is_read]
     jobs = [Job(volume.name, partial(_describe, volume), STRUCTURE) for volume in unread]
-    examine_all(jobs, lambda i, found: _learn(unread[i], found), "files", is_long=len(unread) > _MANY_FILES)
+    _examine(unread, jobs, "layout", "files", is_long=len(unread) > _MANY_FILES)
+
+
+def fingerprints(volumes: Sequence[Volume]) -> dict[str, tuple[str, str]]:
+    """The patient and the `Volume.fingerprint` of each file by name, as this very process sees them.
+
+    Raises:
+        InputError: One line per bad file, at most five, and how many there are.
+    """
+    jobs = [_reading(volume, partial(_fingerprint, volume)) for volume in volumes]
+    found = dict(_looked_at(volumes, jobs, "content", "contents", is_long=len(volumes) > _MANY_FILES))
+    return {volume.name: (found[i]["patient"], found[i]["fingerprint"]) for i, volume in enumerate(volumes)}
 
 
 def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> list[range]:
@@ -114,14 +134,55 @@ def check_slices(volumes: Sequence[Volume], slices: Sequence[int] | None) -> lis
     return [range(first, last + 1)] * len(volumes)
 
 
+def _examine(volumes: Sequence[Volume], jobs: Sequence[Job], kind: str, label: str, is_long: bool) -> None:
+    """Do the job of each volume, which learns what was found; of a group's processes the first one does them for all.
+
+    Raises:
+        InputError: See `each_examined`.
+    """
+    for i, found in ranks.stream_from_first(lambda: _looked_at(volumes, jobs, kind, label, is_long)):
+        _learn(volumes[i], found)
+
+
+def _looked_at(
+    volumes: Sequence[Volume], jobs: Sequence[Job], kind: str, label: str, is_long: bool
+) -> Iterator[tuple[int, Found]]:
+    """What is found of each volume, by its number: what is known from an earlier command of this kind, then the rest.
+
+    Raises:
+        InputError: See `each_examined`.
+    """
+    known = Known(volumes, kind)
+    yield from known.found.items()
+    new = [i for i in range(len(volumes)) if i not in known.found]
+    try:
+        for k, found in each_examined([jobs[i] for i in new], label, is_long and len(new) > 0):
+            known.add(new[k], found)
+            yield new[k], found
+    finally:  # what was found stays known, also where another file is bad
+        known.save()
+
+
+def _is_searched(volume: Volume, mode: str) -> bool:
+    if mode == "none":
+        return "sampling" in volume.__dict__
+    return volume.n_searched >= (volume.n_slices if mode == "full" else 1)
+
+
 def _describe(volume: Volume, _alive: Alive) -> Found:
     return {"facts": volume.describe().to_plain()}
 
 
-def _search(volume: Volume, full: bool) -> Job:
+def _fingerprint(volume: Volume, _alive: Alive) -> Found:
+    own = copy(volume)
+    own.__dict__.pop("facts", None)  # the first process read them of the file that it sees
+    return {"patient": own.patient, "fingerprint": own.fingerprint()}
+
+
+def _reading(volume: Volume, look: Callable[[Alive], Found]) -> Job:
+    """A job that has some slices in memory."""
     _, coils, height, width = volume.shape
-    memory = GIB + _SLICES_IN_MEMORY * coils * height * width * 8
-    return Job(volume.name, partial(_scan_all if full else _scan_middle, volume), SAMPLES, memory)
+    return Job(volume.name, look, SAMPLES, GIB + _SLICES_IN_MEMORY * coils * height * width * 8)
 
 
 def _scan_all(volume: Volume, alive: Alive) -> Found:
@@ -144,6 +205,13 @@ def _scan_middle(volume: Volume, alive: Alive) -> Found:
     targets = {middle: volume.target(middle)} if volume.has_target else {}
     found = find_disagreement(kspace.slices, targets, volume.image_shape, not sampling.has_gaps)
     return {"sampling": sampling.to_plain(), "disagreement": found, "n_searched": 1}
+
+
+def _scan_none(volume: Volume, alive: Alive) -> Found:
+    return {"sampling": volume.search_sampling(lambda _i, _values: alive()).to_plain()}
+
+
+_SCANS = {"full": _scan_all, "quick": _scan_middle, "none": _scan_none}
 
 
 class _Kept:

@@ -9,7 +9,7 @@ from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, UnitLoader
-from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, scored_passes
+from mrirecon.data.masking import MaskSpec, check_masks, mask_spec, scored_passes
 from mrirecon.data.shares import unit_costs
 from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import ImageSample, KSpaceSample, to_image
@@ -57,17 +57,13 @@ class ReconDataModule(pl.LightningDataModule):
         self.notes = list(dict.fromkeys([*folder.notes, *train_notes, *val_notes, *self._shared_patients()]))
         self.assignment = folder.assignment
         self.spec = mask_spec(config, self.train_volumes, protocol.mask_rule)
-        self._check_masks()
+        check_masks(
+            [*self.train_volumes, *self.val_volumes], self.spec
+        )  # what does not fit must not show in the middle
         self.train_set = self._dataset(self.train_volumes, self.spec)
         self._dataset(self.val_volumes, self.spec.only(0))  # says what is wrong with the files before any work
         self.stream = self._stream()
         self.stream.share(ranks.rank(), ranks.world_size())
-
-    def _check_masks(self) -> None:
-        """Draw each mask once: what does not fit must not show in the middle."""
-        for volume in [*self.train_volumes, *self.val_volumes]:
-            for i in range(len(self.spec.accelerations)):
-                evaluation_mask(volume, self.spec.only(i))
 
     def _shared_patients(self) -> list[str]:
         """Ready-made splits are taken as they are, but not in silence."""

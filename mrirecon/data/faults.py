@@ -1,7 +1,7 @@
 """What is wrong with many files: one line per bad one, or per cause that many share, at most five."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mrirecon.data.attributes import readable
 from mrirecon.data.quarantine import Found, Job, examine
@@ -14,7 +14,7 @@ _SHOWN = 5
 def examine_all(
     jobs: Sequence[Job], learn: Callable[[int, Found], None], label: str, is_long: bool, in_one_line: bool = False
 ) -> None:
-    """Do all `jobs` in quarantine and hand on what was found.
+    """Do all `jobs` in quarantine and hand on what was found; see `each_examined`.
 
     Args:
         jobs: One per file.
@@ -22,9 +22,19 @@ def examine_all(
         label: What is checked, for the display of progress.
         is_long: Show progress.
         in_one_line: Show the first bad file only, and how many there are.
+    """
+    for i, found in each_examined(jobs, label, is_long, in_one_line):
+        learn(i, found)
+
+
+def each_examined(
+    jobs: Sequence[Job], label: str, is_long: bool, in_one_line: bool = False
+) -> Iterator[tuple[int, Found]]:
+    """Do all `jobs` in quarantine; yields the number of each sound file's job and what was found, as it is known.
 
     Raises:
-        InputError: One line per bad file; files that share a cause share a line where they are more than five.
+        InputError: At the end, one line per bad file; files that share a cause share a line where they are more than
+            five.
     """
     faults: list[tuple[str, str]] = []
     numbers = range(len(jobs))
@@ -34,7 +44,7 @@ def examine_all(
             name, text = readable(jobs[i].label), str(found)
             faults.append((name if text.startswith(f"{name}: ") else "", text))
         else:
-            learn(i, found)
+            yield i, found
     if not faults:
         return
     bad = f"{len(faults)} of {len(jobs)} files are bad"

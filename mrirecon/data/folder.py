@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mrirecon import progress
+from mrirecon import progress, ranks
 from mrirecon.config import DataConfig
 from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.files import SIMULATE, h5_files, list_volumes, require_folder
+from mrirecon.data.manifest import require_same_contents, require_same_files
 from mrirecon.data.selection import of_kind, require_targets, select_volumes, split_seed
 from mrirecon.data.splits import SPLITS, halve_by_patient, split_by_patient
 from mrirecon.data.stage import staged
@@ -79,7 +80,8 @@ def open_split(
 def open_folder(config: DataConfig, seed: int, halve_val: bool = False) -> DataFolder:
     """Find the files of `config.path` and their splits: folders as they are, a flat one by patient and seed.
 
-    The seed is `config.split_seed` where that is set.
+    The seed is `config.split_seed` where that is set. In a group of processes each calls this, and all must see the
+    same files.
 
     With `halve_val`, the first half of a val folder by file name is val and the second is test (AlgoPerf's rule: of
     fastMRI's 199 knees 100 and 99).
@@ -92,7 +94,11 @@ def open_folder(config: DataConfig, seed: int, halve_val: bool = False) -> DataF
     if not config.path:
         raise InputError(f"no data folder given; name one of fastMRI .h5 files (--data DIR), {SIMULATE}")
     root = Path(config.path)
-    require_folder(root)
+    with ranks.agreeing():
+        require_folder(root)
+    inside_splits = [path for paths in split_folders(root, "both").values() for path in paths]
+    files = [file for folder in (root, *inside_splits) for file in h5_files(folder)]
+    require_same_files({file.relative_to(root).as_posix(): file for file in files}, str(root))
     groups = split_folders(root, config.coils)
     if groups and h5_files(root):
         inside = groups[next(iter(groups))][0].name
@@ -122,14 +128,16 @@ def select(
     """The volumes of `split` that `config` asks for, every one of them checked; and notes.
 
     Raises:
-        InputError: A selection without a volume, or any bad file of it.
+        InputError: A selection without a volume, any bad file of it, or processes of a group that see different data.
     """
     volumes = folder.volumes(split)
     check_layout(volumes)
     volumes = staged(select_volumes(volumes, config, seed, n_volumes))
     if split in ("train", "val"):
         require_targets(volumes, split)
-    return volumes, check_volumes(volumes, config.check, config.check_reference)
+    notes = check_volumes(volumes, config.check, config.check_reference)
+    require_same_contents(volumes, str(folder.root))
+    return volumes, notes
 
 
 def split_folders(root: Path, coils: str) -> dict[str, list[Path]]:

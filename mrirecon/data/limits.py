@@ -1,4 +1,7 @@
-"""How much memory a file may ask for: its own account of its size is checked before anything is allocated."""
+"""How much memory a file may ask for: its own account of its size is checked before anything is allocated.
+
+And what else the command line settles for a whole process that reads files: whether earlier checks of them count.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +15,9 @@ HEADER_BYTES = 2**20  # the longest ISMRMRD headers have some 100 kB
 ATTRIBUTES = 1024
 ATTRIBUTE_BYTES = 2**16  # HDF5's own limit for attributes that stand in an object's header
 DEFAULT_SLICE_GIB = 8.0
+NO_CACHE = "--no-cache"
 _slice_gib = [DEFAULT_SLICE_GIB]  # of this process; its forks inherit it
+_cache_is_on = [True]  # likewise
 
 
 def limit_slices(gib: str | float) -> None:
@@ -30,9 +35,25 @@ def limit_slices(gib: str | float) -> None:
     _slice_gib[0] = value
 
 
+def slice_limit() -> float:
+    """GiB that a slice may take in this process."""
+    return _slice_gib[0]
+
+
+def switch_cache_off() -> None:
+    """Neither read nor keep what checks find; the command line calls it (`--no-cache`)."""
+    _cache_is_on[0] = False
+
+
+def is_cache_on() -> bool:
+    """What checks find is kept, and what earlier ones found is used (`data.cache`)."""
+    return _cache_is_on[0]
+
+
 def limit_words() -> list[str]:
-    """The limit of this process as words of a command line: for those that are started to work for this one."""
-    return [] if _slice_gib[0] == DEFAULT_SLICE_GIB else [f"--max-slice-gib={_slice_gib[0]!r}"]
+    """The settings of this process as words of a command line: for those that are started to work for this one."""
+    limit = [] if _slice_gib[0] == DEFAULT_SLICE_GIB else [f"--max-slice-gib={_slice_gib[0]!r}"]
+    return limit + [NO_CACHE] * (not _cache_is_on[0])
 
 
 def n_bytes(shape: Sequence[int], itemsize: int) -> int:

@@ -138,6 +138,24 @@ def training_mask(volume: Volume, spec: MaskSpec, seed: int | Sequence[int]) -> 
     return _mask(volume, spec, seed)
 
 
+def check_masks(volumes: Iterable[Volume], spec: MaskSpec) -> None:
+    """Find out before work whether every volume can be undersampled as `spec` says.
+
+    Whether a drawn mask fits depends on the width alone, so one of each width is drawn: drawing is slow.
+
+    Raises:
+        InputError: As `evaluation_mask`, of the first volume that does not fit.
+    """
+    fitting = set[int]()
+    for volume in volumes:
+        if uses_own(volume, spec):
+            _own_mask(volume)
+        elif volume.shape[-1] not in fitting:
+            for i in range(len(spec.accelerations)):
+                evaluation_mask(volume, spec.only(i))
+            fitting.add(volume.shape[-1])
+
+
 def stored_mask(volume: Volume) -> Mask:
     """The file's own mask; without one all columns, so that its k-space stays as it is."""
     if volume.own_mask is not None:

@@ -1,8 +1,10 @@
 """One volume of k-space in a fastMRI `.h5` file."""
 
+import json
 import os
 from collections.abc import Callable
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,17 @@ class Volume:
     def describe(self) -> Facts:
         """Read the facts of the file, at every call; takes no lock that another thread may hold at a fork."""
         return read_facts(self.path, self.name)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of `facts` and of the first slice of k-space and reference as stored.
+
+        Raises:
+            InputError: They cannot be read.
+        """
+        digest = sha256(json.dumps(self.facts.to_plain(), sort_keys=True).encode())
+        for key in filter(None, ("kspace", self.facts.target_key)):
+            digest.update(self._read(key, 0).tobytes())
+        return digest.hexdigest()
 
     @property
     def is_read(self) -> bool:

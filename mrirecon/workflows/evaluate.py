@@ -15,7 +15,7 @@ from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.files import h5_files
 from mrirecon.data.folder import open_split, split_folders
 from mrirecon.data.manifest import data_manifest
-from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, uses_own
+from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
@@ -86,13 +86,14 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    split, notes = _split(config, method_or_run)
-    config = replace(config, split=split)
-    volumes = _open(config)
-    reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
-    jobs = _placed(_jobs(config, volumes), config, reconstructor)
-    drawn = named_volumes(config.figure_volumes, volumes)
-    _check(config, jobs, reconstructor, drawn)
+    with ranks.agreeing():
+        split, notes = _split(config, method_or_run)
+        config = replace(config, split=split)
+        volumes = _open(config)
+        reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
+        jobs = _placed(_jobs(config, volumes), config, reconstructor)
+        drawn = named_volumes(config.figure_volumes, volumes)
+        _check(config, jobs, reconstructor, drawn)
     own = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
     for note in [*notes, *filter(None, [other_sampling(own, reconstructor)])]:
         warn(f"note: {note}")
@@ -171,8 +172,7 @@ def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstr
             reconstructor.check_image_size(shape)
         dataset = _dataset(config, job, reconstructor, 0)
         figure_slices(dataset.volumes, dataset.items, config.figures, drawn)
-        for volume in job.volumes:
-            evaluation_mask(volume, job.spec)
+        check_masks(job.volumes, job.spec)
     autocast(reconstructor.device, config.precision)
 
 

@@ -18,6 +18,7 @@ from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.handles import close
 from mrirecon.data.loaders import load_units
+from mrirecon.data.manifest import require_same_contents, require_same_files
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.shares import share_whole
 from mrirecon.data.transforms import to_device
@@ -79,17 +80,21 @@ def _reconstruct(
     device = choose_device(config.device)
     autocast(device, config.precision)  # knows the precisions
     folder = Path(config.output)
-    require_writable(folder)
-    volumes = list_sources(files)
-    check_layout(volumes)
-    reconstructor = find_reconstructor(method_or_run, config, device)
-    _check_sizes(volumes, reconstructor)
-    outputs = OutputFiles(
-        folder, config.format, lambda volume: facts_of(volume, reconstructor, config, config.batch_size), _sampling
-    )
-    names = ranks.from_first(lambda: [volume.name for volume in outputs.missing(volumes, config.overwrite)])
-    missing = [volume for volume in volumes if volume.name in names]
-    for note in check_volumes(missing, config.check):
+    with ranks.agreeing():
+        require_writable(folder)
+        volumes = list_sources(files)
+        require_same_files({volume.name: volume.path for volume in volumes}, "the files given")
+        check_layout(volumes)
+        reconstructor = find_reconstructor(method_or_run, config, device)
+        _check_sizes(volumes, reconstructor)
+        outputs = OutputFiles(
+            folder, config.format, lambda volume: facts_of(volume, reconstructor, config, config.batch_size), _sampling
+        )
+        names = ranks.from_first(lambda: [volume.name for volume in outputs.missing(volumes, config.overwrite)])
+        missing = [volume for volume in volumes if volume.name in names]
+        notes = check_volumes(missing, config.check)
+        require_same_contents(missing, "the files given")
+    for note in notes:
         say(f"note: {note}")
     if note := other_sampling(volumes, reconstructor):
         say(f"note: {note}")

@@ -47,8 +47,9 @@ def _train(config: TrainConfig) -> RunFolder:
     config = dataclasses.replace(config, overwrite=config.overwrite or begun == "nothing")
     if config.output:
         ranks.from_first(lambda: require_replaceable(Path(config.output), config.overwrite))
-    work = TrainingWork(config)
-    facts = work.provenance() | slurm_facts()
+    with ranks.agreeing():
+        work = TrainingWork(config)
+        facts = work.provenance() | slurm_facts()
     found = find_lr(work) if config.optimizer.lr == "find" else None
     name = run_name(config)
     run = RunFolder(Path(ranks.from_first(lambda: str(new_run(config.output, name, config.overwrite).path))))
@@ -92,7 +93,8 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
 
 
 def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:
-    work, checkpoint = reopen(run, changes, given)
+    with ranks.agreeing():
+        work, checkpoint = reopen(run, changes, given)
     if ranks.is_first() and slurm_facts():
         write_json(run.provenance, json.loads(run.provenance.read_text(encoding="utf-8")) | slurm_facts())
     return fit(work, run, str(checkpoint))

@@ -14,6 +14,7 @@ from mrirecon.ablation.folder import StudyFolder
 from mrirecon.ablation.run import _submit
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig
+from mrirecon.data import quarantine
 
 
 def call(capsys, *words):
@@ -38,6 +39,21 @@ def test_dry_run_tells_and_trains_nothing(capsys, study_data, study_files, tmp_p
     assert "ms per step" in out
     assert "hours with 2 workers (from a timed probe)" in out
     assert "MB of disk" in out
+
+
+def test_dry_run_checks_each_file_once(capsys, monkeypatch, study_data, study_files, tmp_path):
+    """However many cells have a cost of their own."""
+    seen = []
+    original = quarantine._one_by_one
+
+    def counting(jobs):
+        seen.extend((job.label, job.patience) for job in jobs)
+        return original(jobs)
+
+    monkeypatch.setattr(quarantine, "_one_by_one", counting)
+    words = ["ablate", "run", study_files(), "--data", study_data, "-o", tmp_path / "study", "--dry-run", "--no-cache"]
+    assert call(capsys, *words)[0] == 0
+    assert len(seen) == len(set(seen)) == 10 + 5  # structure of all files, samples of those of train and val
 
 
 def test_smoke_names_the_cells_that_would_fail(capsys, study_data, study_files, tmp_path):

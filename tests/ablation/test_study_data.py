@@ -1,7 +1,9 @@
 """Data that are gone, changed, linked or simulated otherwise; options and cells that are wrong from the start."""
 
+import os
 import shutil
 
+import h5py
 import pytest
 import yaml
 from tiny_study import GRID
@@ -9,7 +11,7 @@ from tiny_study import GRID
 from mrirecon.ablation.folder import StudyFolder
 from mrirecon.ablation.grid_file import make_grid
 from mrirecon.ablation.prepare import prepare
-from mrirecon.ablation.study_data import find_data, signature
+from mrirecon.ablation.study_data import find_data, require_same_contents, signature
 from mrirecon.ablation.worker import DataChangedError, Worker
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig
@@ -58,6 +60,26 @@ def test_a_worker_stops_when_the_data_have_changed(study_files, own_data, tmp_pa
     with pytest.raises(DataChangedError, match="have changed since"):
         worker.loop()
     assert not study.folder.records()
+
+
+def test_a_worker_where_other_files_have_the_same_names_sizes_and_dates_stops(study_files, own_data, tmp_path):
+    study = started(study_files, tmp_path, own_data)
+    shutil.copytree(own_data, tmp_path / "copy")  # with their dates, as `cp -p`
+    own_data.rename(tmp_path / "of the first node")
+    (tmp_path / "copy").rename(own_data)
+    grid, described = study.grid, study.manifest["data"]
+    require_same_contents(own_data, grid, described)
+    path = next(own_data.glob("test/*.h5"))
+    stat = path.stat()
+    with h5py.File(path, "r+") as file:
+        file["kspace"][0] *= 2
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    Worker(study)._require_same_data()  # sees no difference
+    with pytest.raises(InputError, match="have other headers, attributes or first slices on"):
+        Worker(study).loop()
+    assert not study.folder.records()
+    old = {key: value for key, value in described.items() if key not in ("content", "seen_as")}
+    require_same_contents(own_data, grid, old)  # studies of earlier versions go on
 
 
 def test_the_signature_sees_through_linked_folders(own_data, tmp_path):

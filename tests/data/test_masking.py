@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from mrirecon.config import DataConfig
+from mrirecon.data.files import list_volumes
 from mrirecon.data.masking import (
     MaskSpec,
+    check_masks,
     evaluation_mask,
     mask_id,
     mask_spec,
@@ -184,3 +186,15 @@ def test_wrong_settings():
         MaskSpec.of("random", [], [])
     assert dataclasses.is_dataclass(RANDOM)
     assert hash(RANDOM) == hash(MaskSpec.of("random", 4, 0.08))
+
+
+def test_masks_are_checked_of_each_width(tmp_path, volume_writer):
+    """A centre that is less than a column of the last volume is found, though wider ones fit."""
+    for i, width in enumerate((48, 48, 16)):
+        volume_writer(tmp_path / f"{i}.h5", n_slices=1, n_coils=2, matrix=(16, width))
+    volumes = list_volumes(tmp_path)
+    check_masks(volumes, MaskSpec.of("random", 4, 0.08))
+    spec = MaskSpec.of("random", [4, 8], [0.08, 0.02])
+    check_masks(volumes[:2], spec)
+    with pytest.raises(InputError, match="of 16 columns is less than one column"):
+        check_masks(volumes, spec)

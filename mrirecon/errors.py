@@ -8,6 +8,10 @@ class InputError(ValueError):
     """The call or the data is wrong (exit code 2). The message says what came, what is allowed, what to do."""
 
 
+class DataChangedError(InputError):
+    """A file of the data is not what it was when it was checked; nothing that was made of it can be kept."""
+
+
 class WorkFailedError(RuntimeError):
     """The work itself failed, a diverged training for example (exit code 1)."""
 

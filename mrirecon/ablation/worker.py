@@ -16,7 +16,7 @@ from mrirecon.ablation.plan import RunSpec
 from mrirecon.ablation.study_data import signature
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.shared import sharing_volumes
-from mrirecon.errors import InputError, Stopped
+from mrirecon.errors import DataChangedError, Stopped
 from mrirecon.files import is_disk_full, write_json
 from mrirecon.refusals import explained
 from mrirecon.workflows.device import choose_device
@@ -46,10 +46,6 @@ def work(path: Path) -> int:
         raise disk_full(path) if is_disk_full(error) else error from None
 
 
-class DataChangedError(InputError):
-    """The data are not those that the study was begun with: no run of it can be done."""
-
-
 class Worker:
     """One worker of a study."""
 
@@ -69,7 +65,7 @@ class Worker:
         """Work until every run is done, failed, or its cell is stuck.
 
         Raises:
-            InputError: The data are not those of the study any more.
+            DataChangedError: The data are not those of the study any more.
         """
         self._require_same_data()
         gc.freeze()  # what is imported stays, and need not be looked at after every run
@@ -97,7 +93,7 @@ class Worker:
                 return 0
             try:
                 return self._run(spec)
-            except (Stopped, DataChangedError):
+            except (Stopped, DataChangedError):  # no run of the study can be done on other data
                 raise
             except Exception as error:  # whatever it is, the other runs go on
                 if is_disk_full(error):

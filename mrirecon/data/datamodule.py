@@ -10,6 +10,7 @@ from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, UnitLoader
 from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_spec, scored_passes
+from mrirecon.data.record import require_unchanged
 from mrirecon.data.shares import unit_costs
 from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import ImageSample, KSpaceSample, to_image
@@ -63,9 +64,18 @@ class ReconDataModule(pl.LightningDataModule):
         self.stream = self._stream()
         self.stream.share(ranks.rank(), ranks.world_size())
 
+    @property
+    def volumes(self) -> list[Volume]:
+        """Those of train and val."""
+        return [*self.train_volumes, *self.val_volumes]
+
+    def require_unchanged(self) -> None:
+        """Raise a DataChangedError where a file is not what it was before it was checked; all processes call it."""
+        require_unchanged(self.volumes)
+
     def _check_masks(self) -> None:
         """Draw each mask once: what does not fit must not show in the middle."""
-        for volume in [*self.train_volumes, *self.val_volumes]:
+        for volume in self.volumes:
             for i in range(len(self.spec.accelerations)):
                 evaluation_mask(volume, self.spec.only(i))
 

@@ -34,13 +34,14 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     """Train to the end of the plan; from `checkpoint` if given.
 
     Raises:
+        DataChangedError: A file changed; no step that may have seen it is saved.
         DivergedError: Training diverged.
         Stopped: A signal came; the state is saved.
         WorkFailedError: The disk is full; the last checkpoint is kept.
     """
     plan, per_epoch = work.plan, work.data.stream.batches_per_epoch
     curves = Curves(Journal(run.curves), per_epoch, plan.accumulate, plan.n_steps)
-    validation = Validation(work.data.val_dataloader(), curves, work.protocol)
+    validation = Validation(work.data.val_dataloader(), curves, work.protocol, work.data.require_unchanged)
     keeper = Keeper(
         run,
         validation,
@@ -52,6 +53,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
         work.settings,
         work.config.checkpoints,
         work.config.monitor,
+        work.data.require_unchanged,
     )
     loggers = make_loggers(work.config.logger, run, dataclasses.asdict(work.config)) if ranks.is_first() else []
     if work.config.sync_batchnorm and ranks.world_size() > 1:

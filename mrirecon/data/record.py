@@ -107,7 +107,7 @@ def first_difference(recorded: Sequence[Row], volumes: Sequence[Volume]) -> str:
     found += [f"{name} {how}" for name, row in then.items() if name in now and (how := row.difference(now[name]))]
     if not found:
         return ""
-    return f"{found[0]} ({len(found)} of {len(then)} files)"
+    return f"{found[0]} ({len(found)} of {len(then | now)} files)"
 
 
 def half_known(recorded: Sequence[Row], volumes: Sequence[Volume]) -> int:

@@ -115,3 +115,16 @@ def half_known(recorded: Sequence[Row], volumes: Sequence[Volume]) -> int:
     then = {row.volume: row for row in recorded}
     known = [(then[volume.name], Row.of(volume)) for volume in volumes if volume.name in then]
     return sum(row.changed_ns != now.changed_ns and not (row.all and now.all) for row, now in known)
+
+
+def samples_of(volumes: Sequence[Volume]) -> list[str]:
+    """Two hashes of checked volumes: of their middle slices, and of all samples, empty unless all were read."""
+    rows = sorted((row.volume, row.middle, row.all) for row in map(Row.of, volumes))
+    middle, whole = (sha256(repr([(row[0], row[i]) for row in rows]).encode()).hexdigest()[:_HEX] for i in (1, 2))
+    return [middle, whole if all(row[2] for row in rows) else ""]
+
+
+def are_others(samples: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two results of `samples_of` are of different samples, as far as both tell."""
+    known = [(one, other) for one, other in zip(samples, others, strict=True) if one and other]
+    return any(one != other for one, other in known)

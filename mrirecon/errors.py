@@ -12,6 +12,10 @@ class AgreedError(InputError):
     """An InputError that every process of a group raises in the same words, whichever of them met it."""
 
 
+class DataChangedError(InputError):
+    """A file of the data is not what it was when it was checked; nothing that was made of it can be kept."""
+
+
 class WorkFailedError(RuntimeError):
     """The work itself failed, a diverged training for example (exit code 1)."""
 

@@ -172,6 +172,16 @@ def gather_rows(rows: "Tensor") -> "Tensor":
     return torch.cat([part[:n] for part, n in zip(gathered, sizes, strict=True)]).cpu()
 
 
+def first_said(text: str) -> str:
+    """Of the texts of all processes the first one that is not empty, by rank; all get the same one, and have to ask."""
+    if not in_group():
+        return text
+    import torch
+
+    letters = torch.tensor(list(f"{text}\0".encode() if text else b""), dtype=torch.float64)
+    return bytes(int(letter) for letter in gather_rows(letters[:, None]).flatten()).decode().partition("\0")[0]
+
+
 def _device() -> str:
     """Where the group can take tensors from: one that Lightning made on GPUs alone has nccl, which needs theirs."""
     return "cuda" if _group().get_backend() == "nccl" else "cpu"

@@ -10,7 +10,7 @@ from mrirecon.errors import InputError
 
 # what a run folder may hold; `config.yaml` alone is a common name of other people's folders too
 _CONTENTS = (
-    *("config.yaml", "provenance.json", "split.json", "curves.csv", "weights.safetensors", "report.html"),
+    *("config.yaml", "provenance.json", "split.json", "data.csv", "curves.csv", "weights.safetensors", "report.html"),
     "lr-find.csv",
     *("checkpoints", "figures", "evaluation", "export", "tensorboard", "wandb", "slurm"),
 )
@@ -41,6 +41,11 @@ class RunFolder:
     def split(self) -> Path:
         """Which volume went to which split, JSON."""
         return self.path / "split.json"
+
+    @property
+    def data(self) -> Path:
+        """The files of train and val: sizes, times of change and hashes of their content, CSV."""
+        return self.path / "data.csv"
 
     @property
     def curves(self) -> Path:

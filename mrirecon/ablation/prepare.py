@@ -13,7 +13,7 @@ from mrirecon.ablation.folder import SCHEMA, SPLIT_SEED, Study, StudyFolder, dis
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.identity import code_hash
-from mrirecon.ablation.study_data import describe, find_data
+from mrirecon.ablation.study_data import describe, find_data, require_same_samples
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.data.files import require_folder
 from mrirecon.errors import InputError, unknown_name
@@ -78,6 +78,8 @@ def prepare(name: str, config: AblateConfig) -> Study:
     codes = _codes(folder, old, config.accept_code_change)
     before = old.get("data", {}) or _data_of(name)
     data = _data(folder, config.data, grid, before)
+    if folder.records():
+        require_same_samples(old.get("data", {}), data, folder.path)
     options = old.get("options", {})
     manifest = {
         "schema": SCHEMA,

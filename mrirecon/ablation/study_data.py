@@ -18,6 +18,7 @@ from mrirecon.config import DataConfig, SimulateConfig, TrainConfig
 from mrirecon.configfile import build, unflatten
 from mrirecon.data.folder import DataFolder, open_folder, select
 from mrirecon.data.manifest import content_hash, data_manifest
+from mrirecon.data.record import are_others, samples_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import find_protocol
@@ -107,6 +108,7 @@ def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
         "sha256": data_manifest(volumes)["sha256"],
         "content": content_hash(volumes),
         "seen_as": _seen_as(path),
+        "samples": samples_of(volumes),
         **{f"n_{split}": len(found) for split, found in splits.items()},
         "n_slices": {split: sum(volume.n_slices for volume in found) for split, found in splits.items()},
         "n_patients_test": len({volume.patient for volume in splits["test"]}),
@@ -149,6 +151,24 @@ def _seen_as(path: Path) -> str:
     if any(stat.st_ctime_ns % 10**9 == 0 for stat in stats):
         return ""
     return sha256(str([(stat.st_ino, stat.st_ctime_ns) for stat in stats]).encode()).hexdigest()[:16]
+
+
+def require_same_samples(old: Mapping[str, Any], data: Mapping[str, Any], study: Path) -> None:
+    """Runs of edited samples do not go beside those of the samples before; names, sizes and headers tell no edit.
+
+    Args:
+        old: What the manifest of a study that has runs says about its data.
+        data: What they are now; see `describe`.
+        study: For the error.
+
+    Raises:
+        InputError: The same files have other samples. (Other files make other runs.)
+    """
+    if old.get("sha256") == data["sha256"] and "samples" in old and are_others(old["samples"], data["samples"]):
+        raise InputError(
+            f"the files in {data['path']} have the names, sizes and headers of those that the runs in {study} were "
+            "done on, but other samples; put them back, or choose another --output"
+        )
 
 
 def _require_masks(config: DataConfig, volumes: Sequence[Volume]) -> None:

@@ -16,7 +16,7 @@ from mrirecon.ablation.plan import RunSpec
 from mrirecon.ablation.study_data import require_same_contents, signature
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.shared import sharing_volumes
-from mrirecon.errors import InputError, Stopped
+from mrirecon.errors import DataChangedError, Stopped
 from mrirecon.files import is_disk_full, write_json
 from mrirecon.refusals import explained
 from mrirecon.workflows.device import choose_device
@@ -46,10 +46,6 @@ def work(path: Path) -> int:
         raise disk_full(path) if is_disk_full(error) else error from None
 
 
-class DataChangedError(InputError):
-    """The data are not those that the study was begun with: no run of it can be done."""
-
-
 class Worker:
     """One worker of a study."""
 
@@ -69,7 +65,8 @@ class Worker:
         """Work until every run is done, failed, or its cell is stuck.
 
         Raises:
-            InputError: The data are not those of the study, any more or on this machine.
+            DataChangedError: The data are not those of the study any more.
+            InputError: They are others on this machine.
         """
         self._require_same_data()
         require_same_contents(self.study.data, self.study.grid, self.study.manifest["data"])
@@ -102,7 +99,7 @@ class Worker:
                 return 0
             try:
                 return self._run(spec)
-            except (Stopped, DataChangedError):
+            except (Stopped, DataChangedError):  # no run of the study can be done on other data
                 raise
             except Exception as error:  # whatever it is, the other runs go on
                 if is_disk_full(error):

@@ -14,6 +14,7 @@ from mrirecon.data.faults import each_examined
 from mrirecon.data.limits import GIB
 from mrirecon.data.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job
 from mrirecon.data.sampling import Sampling
+from mrirecon.data.values import samples_sha256, slice_hash
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
@@ -195,6 +196,7 @@ def _scan_all(volume: Volume, alive: Alive) -> Found:
         "data_range": largest,
         "disagreement": found,
         "n_searched": volume.n_slices,
+        "samples_sha256": samples_sha256(kspace.hashes, targets.hashes, volume.n_slices),
     }
 
 
@@ -204,7 +206,8 @@ def _scan_middle(volume: Volume, alive: Alive) -> Found:
     sampling = volume.search_sampling(kspace)
     targets = {middle: volume.target(middle)} if volume.has_target else {}
     found = find_disagreement(kspace.slices, targets, volume.image_shape, not sampling.has_gaps)
-    return {"sampling": sampling.to_plain(), "disagreement": found, "n_searched": 1}
+    hashes = samples_sha256(kspace.hashes, {i: slice_hash(values) for i, values in targets.items()}, volume.n_slices)
+    return {"sampling": sampling.to_plain(), "disagreement": found, "n_searched": 1, "samples_sha256": hashes}
 
 
 def _scan_none(volume: Volume, alive: Alive) -> Found:
@@ -215,14 +218,16 @@ _SCANS = {"full": _scan_all, "quick": _scan_middle, "none": _scan_none}
 
 
 class _Kept:
-    """Keeps some of the slices that are read, and says that work goes on."""
+    """Keeps some of the slices that are read, the hashes of all, and says that work goes on."""
 
     def __init__(self, wanted: set[int], alive: Alive) -> None:
         self.wanted, self.alive, self.slices = wanted, alive, dict[int, np.ndarray]()
+        self.hashes = dict[int, bytes]()
 
     def __call__(self, i: int, values: np.ndarray) -> None:
         if i in self.wanted:
             self.slices[i] = values
+        self.hashes[i] = slice_hash(values)
         self.alive()
 
 
@@ -231,6 +236,7 @@ def _learn(volume: Volume, found: Found) -> None:
         "facts": Facts.from_plain,
         "sampling": Sampling.from_plain,
         "disagreement": lambda plain: plain and Disagreement(*plain),
+        "samples_sha256": tuple,
     }
     # where its cached properties look first
     volume.__dict__.update({key: understand.get(key, lambda value: value)(value) for key, value in found.items()})

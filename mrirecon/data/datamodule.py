@@ -10,6 +10,7 @@ from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, UnitLoader
 from mrirecon.data.masking import MaskSpec, check_masks, mask_spec, scored_passes
+from mrirecon.data.record import require_unchanged
 from mrirecon.data.shares import unit_costs
 from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import ImageSample, KSpaceSample, to_image
@@ -64,6 +65,15 @@ class ReconDataModule(pl.LightningDataModule):
         self._dataset(self.val_volumes, self.spec.only(0))  # says what is wrong with the files before any work
         self.stream = self._stream()
         self.stream.share(ranks.rank(), ranks.world_size())
+
+    @property
+    def volumes(self) -> list[Volume]:
+        """Those of train and val."""
+        return [*self.train_volumes, *self.val_volumes]
+
+    def require_unchanged(self) -> None:
+        """Raise a DataChangedError where a file is not what it was before it was checked; all processes call it."""
+        require_unchanged(self.volumes)
 
     def _shared_patients(self) -> list[str]:
         """Ready-made splits are taken as they are, but not in silence."""

@@ -14,7 +14,7 @@ from mrirecon.data.attributes import acceleration_of, read_attributes
 from mrirecon.data.faults import examine_all
 from mrirecon.data.files import h5_files
 from mrirecon.data.folder import split_folders
-from mrirecon.data.handles import handle
+from mrirecon.data.handles import FileState, handle, require_unchanged
 from mrirecon.data.layout import complex_parts
 from mrirecon.data.limits import GIB, n_bytes, require_slices
 from mrirecon.data.links import find_dataset
@@ -36,20 +36,29 @@ class Images:
     label: str  # starts every error about them
     key: str
     shape: tuple[int, int, int]
+    state: FileState  # of the file, before it was checked
 
     def image(self, i: int) -> np.ndarray:
         """Slice `i`, float64 `(h, w)`, as stored.
 
         Raises:
             InputError: It cannot be read, or holds NaN, infinity or huge values.
+            DataChangedError: The file is not what was checked.
         """
-        with reading(self.label):
-            stored = find_dataset(handle(self.path), self.key)
-            if stored is None:
-                raise InputError(f"'{self.key}' changed while it was in use")
-            values = stored[i].astype(np.float64)
-            require_sound(values, self.key, i)
+        try:
+            with reading(self.label):
+                stored = find_dataset(handle(self.path), self.key)
+                if stored is None:
+                    raise InputError(f"'{self.key}' changed while it was in use")
+                values = stored[i].astype(np.float64)
+                require_sound(values, self.key, i)
+        finally:
+            self.require_unchanged()
         return values
+
+    def require_unchanged(self) -> None:
+        """Raise a DataChangedError where the file is not what it was, by size or time of change."""
+        require_unchanged(self.path, self.label, self.state)
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,9 @@ def _open_all(
     opened_files: list[AnyImages] = []
 
     def learn(i: int, found: Found) -> None:
-        opened_files.append(kind(**{**found, "path": files[i][0], "shape": tuple(found["shape"])}))
+        opened_files.append(
+            kind(**{**found, "path": files[i][0], "shape": tuple(found["shape"]), "state": FileState(*found["state"])})
+        )
 
     jobs = [Job(name, partial(_described, describe, path, name)) for path, name in files]
     examine_all(jobs, learn, "files", len(files) > _MANY_FILES, in_one_line=True)
@@ -136,17 +147,17 @@ def _described(describe: Callable[[Path, str], Images], path: Path, name: str, _
 
 
 def _reconstruction(path: Path, name: str) -> Images:
-    label = f"prediction {name}"
+    label, state = f"prediction {name}", FileState.of(path)
     with opened(path, label) as file:
         stored = _require(file, ("reconstruction",), "the data set of fastMRI's prediction files")
         if stored.dtype.kind not in "fiu":
             hint = ": give the magnitude, abs()" if complex_parts(stored.dtype) else ""
             raise InputError(f"reconstruction has dtype {stored.dtype}; it must be real{hint}")
-        return Images(path, label, "reconstruction", _shape(stored))
+        return Images(path, label, "reconstruction", _shape(stored), state)
 
 
 def _reference(path: Path, name: str) -> Reference:
-    label = f"target {name}"
+    label, state = f"target {name}", FileState.of(path)
     with opened(path, label) as file:
         kspace = find_dataset(file, "kspace")
         stored = _require(file, _keys(kspace), "a reference image")
@@ -159,6 +170,7 @@ def _reference(path: Path, name: str) -> Reference:
             label,
             key,
             _shape(stored),
+            state,
             name=name,
             acquisition=str(attrs.get("acquisition", "unknown")),
             patient=str(attrs.get("patient_id", name)),

@@ -3,20 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
-from mrirecon.data.handles import close
+from mrirecon.data.handles import FileState, close
 from mrirecon.data.volume import Volume
 
 _Key = tuple[Path, Path | None]  # file, root of its name
 
 
-class _Shared(NamedTuple):
-    volume: Volume
-    state: tuple[int, int]  # size and time of change of the file that it was made of
-
-
-_shared: dict[_Key, _Shared] | None = None  # None: nothing is shared
+_shared: dict[_Key, Volume] | None = None  # None: nothing is shared
 
 
 @contextmanager
@@ -38,16 +32,8 @@ def volume_of(path: Path, root: Path | None = None) -> Volume:
     """The volume of a file, named relative to `root`; within `sharing_volumes` the one that is there already."""
     if _shared is None:
         return Volume(path, root)
-    known, state = _shared.get((path, root)), _state(path)
-    if known is None or known.state != state:
+    known = _shared.get((path, root))
+    if known is None or known.state != FileState.of(path):
         close(path)  # the handle may be of the file that stood there before
-        known = _shared[path, root] = _Shared(Volume(path, root), state)
-    return known.volume
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError:  # a link to nothing: reading it says so in the words of all unreadable files
-        return 0, 0
-    return stat.st_size, stat.st_mtime_ns
+        known = _shared[path, root] = Volume(path, root)
+    return known

@@ -12,13 +12,13 @@ import numpy as np
 
 from mrirecon.data.agreement import Disagreement
 from mrirecon.data.facts import Facts
-from mrirecon.data.handles import handle
+from mrirecon.data.handles import FileState, handle, require_unchanged
 from mrirecon.data.header import Header
 from mrirecon.data.layout import complex_parts, read_facts
 from mrirecon.data.links import find_dataset
 from mrirecon.data.opening import reading
 from mrirecon.data.sampling import Sampling, measured_positions
-from mrirecon.data.values import require_sound
+from mrirecon.data.values import require_sound, samples_sha256, slice_hash
 from mrirecon.errors import InputError
 
 Seen = Callable[[int, np.ndarray], None]  # gets the number of a slice and its values
@@ -35,20 +35,27 @@ class Volume:
 
     Raises (from the first access on):
         InputError: `<name>: what is wrong; what to do`.
+        DataChangedError: The file is not what it was before it was first read.
     """
 
     def __init__(self, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path)
         self.name = self.path.name if root is None else self.path.relative_to(root).as_posix()
+        self.state = FileState.of(self.path)
         self.n_searched = 0  # slices that were searched for NaN and had none
         self.disagreement: Disagreement | None = None  # of k-space and reference, as far as a check has found one
 
     def __repr__(self) -> str:
         return f"Volume({self.name!r})"
 
+    def require_unchanged(self) -> None:
+        """Raise a DataChangedError where the file is not what it was, by size or time of change."""
+        require_unchanged(self.path, self.name, self.state)
+
     @cached_property
     def facts(self) -> Facts:
         """Everything but the samples."""
+        self.state = FileState.of(self.path)  # it counts from the first reading on
         return self.describe()
 
     def describe(self) -> Facts:
@@ -176,6 +183,13 @@ class Volume:
                 f"and drops {int((~kept & measured).sum())} that are not; write the mask of this k-space, or remove it"
             )
 
+    @cached_property
+    def samples_sha256(self) -> tuple[str, str]:
+        """Hashes of k-space and reference: of the middle slice and of all, empty unless a check has read all."""
+        middle = self.n_slices // 2
+        targets = {middle: slice_hash(self.target(middle))} if self.has_target else {}
+        return samples_sha256({middle: slice_hash(self.kspace(middle))}, targets, self.n_slices)
+
     @property
     def is_full(self) -> bool:
         """K-space has no gaps, whatever mask the file may hold: any mask can be applied to it."""
@@ -259,8 +273,11 @@ class Volume:
     def _read(self, key: str, i: int) -> np.ndarray:
         if not 0 <= i < self.n_slices:
             raise IndexError(f"{self.name} has slices 0 to {self.n_slices - 1}, not {i}")
-        with reading(self.name):
-            dataset = find_dataset(handle(self.path), key)
-            if dataset is None:
-                raise InputError(f"'{key}' changed while it was in use")
-            return dataset[i]
+        try:
+            with reading(self.name):
+                dataset = find_dataset(handle(self.path), key)
+                if dataset is None:
+                    raise InputError(f"'{key}' changed while it was in use")
+                return dataset[i]
+        finally:  # after it, so that no samples of a changed file come out; of an error that is the cause
+            self.require_unchanged()

@@ -42,6 +42,7 @@ class Keeper(Checkpoint):
         settings: What decides the result; stored in each checkpoint (see `read_settings`).
         checkpoints: all or end.
         monitor: The score, of `BETTER_IS`. A value that is not finite is never the best.
+        require_data: Raises an error, on all processes, where the data changed; asked before anything is saved.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Keeper(Checkpoint):
         settings: dict[str, Any] | None = None,
         checkpoints: str = "all",
         monitor: str = "ssim",
+        require_data: Callable[[], None] = lambda: None,
     ) -> None:
         self.run, self.validate = run, validate
         self.val_every, self.checkpoint_every = val_every, checkpoint_every
         self.accumulate, self.n_steps, self.early_stop = accumulate, n_steps, early_stop
         self.settings, self.checkpoints, self.monitor = settings or {}, checkpoints, monitor
+        self.require_data = require_data
         self.stop = StopRequest()
         self.best, self.best_step, self.n_worse, self.owes_validation = -math.inf, 0, 0, False  # best: see `goodness`
         self.average_pending = False
@@ -172,6 +175,7 @@ class Keeper(Checkpoint):
         return found > self.best
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, which: str = "last") -> None:
+        self.require_data()
         if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
             raise DivergedError(
                 f"training diverged at step {trainer.global_step}: the weights are not finite; "

@@ -6,7 +6,7 @@ from mrirecon import ranks
 from mrirecon.errors import InputError
 from mrirecon.progress import warn
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoint_hashes import sound_digest
+from mrirecon.training.checkpoint_hashes import load_checkpoint, sound_digest
 
 _ORDER = ("last", "previous")
 
@@ -23,6 +23,15 @@ def resumable(run: RunFolder) -> Path:
     if line:
         warn(f"warning: {line}")
     return run.checkpoint(choice)
+
+
+def what_is_kept(run: RunFolder) -> str:
+    """Which checkpoint a training that broke off has left, and how to go on from it, as the end of a sentence."""
+    try:
+        step = load_checkpoint(run.checkpoint("last"))["global_step"]
+    except (InputError, KeyError):
+        return f"there is no checkpoint yet: start again with mrirecon train -c {run.config}"
+    return f"the checkpoint of step {step} is kept: go on with mrirecon train --resume {run.path}"
 
 
 def _choose(run: RunFolder) -> list[str | None]:

@@ -1,7 +1,7 @@
 """Scoring the network inside training: the run's protocol on the validation volumes, at every acceleration."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,10 +34,17 @@ class Validation:
         loaders: One loader of `ImageSample` units per acceleration.
         curves: Gets the scores.
         protocol: How they are taken.
+        require_data: Raises an error, on all processes, where the data changed; asked before scores are reported.
     """
 
-    def __init__(self, loaders: Sequence[UnitLoader], curves: Curves, protocol: Protocol = FASTMRI_V1) -> None:
-        self.loaders, self.curves, self.protocol = loaders, curves, protocol
+    def __init__(
+        self,
+        loaders: Sequence[UnitLoader],
+        curves: Curves,
+        protocol: Protocol = FASTMRI_V1,
+        require_data: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.loaders, self.curves, self.protocol, self.require_data = loaders, curves, protocol, require_data
         self.names = [volume.name for volume in loaders[0].dataset.volumes]  # type: ignore[attr-defined]
 
     def __call__(self, trainer: pl.Trainer, module: Any, stop: StopRequest) -> dict[str, float] | None:
@@ -51,6 +58,7 @@ class Validation:
         self.curves.leave_out(time.monotonic() - began)
         if stop.agree():  # a signal may have come with the last batch, or to another process
             return None
+        self.require_data()
         computed = [score.metrics.compute() for score in scored]
         mean = mean_score((score for volumes in computed for score in volumes.values()), self.protocol.per_slice)
         rows = [_in_order(score.rows) for score in scored]

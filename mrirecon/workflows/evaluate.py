@@ -16,6 +16,7 @@ from mrirecon.data.files import h5_files
 from mrirecon.data.folder import open_split, split_folders
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
+from mrirecon.data.record import require_unchanged
 from mrirecon.data.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
@@ -65,6 +66,7 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
 
     Raises:
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
+        DataChangedError: A file changed after it was checked; tables that are complete are kept.
     """
     check_call(config)
     with joined(config), staging(config.data.stage):
@@ -201,6 +203,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
                     whole=config.save,
                 )
         summary = {**_summary(config, job, reconstructor, results), "processes": load.of_all()}
+        require_unchanged(job.volumes)
         if ranks.is_first():
             write_results(folder / "volumes.csv", results)
             write_json(folder / _SUMMARY, summary)

@@ -33,6 +33,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     """Train to the end of the plan; from `checkpoint` if given.
 
     Raises:
+        DataChangedError: A file changed; no step that may have seen it is saved.
         DivergedError: Training diverged.
         Stopped: A signal came; the state is saved.
         WorkFailedError: The disk is full; the last checkpoint is kept.
@@ -40,7 +41,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     config, plan = work.config, work.plan
     with Loggers(config.logger if ranks.is_first() else "none", run, dataclasses.asdict(config)) as loggers:
         curves = Curves(Journal(run.curves), loggers, work.data.stream.batches_per_epoch, plan.accumulate, plan.n_steps)
-        validation = Validation(work.data.val_dataloader(), curves, work.protocol)
+        validation = Validation(work.data.val_dataloader(), curves, work.protocol, work.data.require_unchanged)
         keeper = Keeper(
             run,
             validation,
@@ -52,6 +53,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
             work.settings,
             config.checkpoints,
             config.monitor,
+            work.data.require_unchanged,
         )
         _fit(work, run, checkpoint, (curves, keeper))
     return run

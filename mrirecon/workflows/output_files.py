@@ -113,7 +113,7 @@ def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batc
         "weights_sha256": reconstructor.weights_sha256,
         "options": json.dumps(reconstructor.options, sort_keys=True, default=str) if reconstructor.options else "",
         "source": volume.name,
-        "source_bytes": volume.path.stat().st_size,
+        "source_bytes": volume.state.n_bytes,
         "source_sha256": samples_sha256(volume),
         "mrirecon": mrirecon.__version__,
         "bn_stats": use.bn_stats if reconstructor.checkpoint else "",

@@ -65,6 +65,7 @@ def reconstruct(
         InputError: The call or a file is wrong, or something is in the way; nothing was written. Or images are not
             finite; finished volumes are kept.
         WorkFailedError: Something could not be written; finished volumes are kept.
+        DataChangedError: A file changed after it was checked; finished volumes are kept.
         Stopped: A signal came; finished volumes are kept.
     """
     _check_keys(config)
@@ -181,6 +182,7 @@ def _work(
 
     def finish(volume: Volume, images: np.ndarray) -> None:
         nonlocal n_done
+        volume.require_unchanged()
         close(volume.path)
         outputs.write(volume, images)
         n_done += 1

@@ -40,6 +40,7 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
 
     Raises:
         InputError: The call or a file is wrong, or results are there already; nothing was written.
+        DataChangedError: A file changed after it was checked; nothing was written.
     """
     protocol = crop_protocol(config.crop)
     name = _check(config, predictions)
@@ -51,8 +52,11 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
     notes = _notes(config, chosen, extra_files(Path(predictions), references))
     for note in notes:
         say(f"note: {note}")
-    search_images([images for pair in pairs for images in (pair.target, pair.prediction)])
+    files = [images for pair in pairs for images in (pair.target, pair.prediction)]
+    search_images(files)
     scores = score_pairs(pairs, f"{name}, {protocol.name}")
+    for images in files:
+        images.require_unchanged()
     of_images = notes_of_images([target.name for target in chosen], [s.resemblance for s in scores])
     for note in of_images:
         say(f"note: {note}")

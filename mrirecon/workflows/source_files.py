@@ -11,7 +11,7 @@ from mrirecon.data.facts import Facts
 from mrirecon.data.files import h5_files
 from mrirecon.data.folder import split_folders
 from mrirecon.data.volume import Volume
-from mrirecon.errors import InputError
+from mrirecon.errors import DataChangedError, InputError
 
 
 class KSpaceVolume(Volume):
@@ -75,6 +75,8 @@ def samples_sha256(volume: Volume) -> str:
     try:
         for i in sorted({0, volume.n_slices // 2, volume.n_slices - 1}):
             digest.update(volume.kspace(i).tobytes())
+    except DataChangedError:
+        raise
     except InputError:
         return ""
     return digest.hexdigest()

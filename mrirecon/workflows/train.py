@@ -11,12 +11,13 @@ from mrirecon.cluster.join import joined
 from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
+from mrirecon.data.record import write_record
 from mrirecon.data.stage import staging
-from mrirecon.errors import InputError
+from mrirecon.errors import DataChangedError, InputError
 from mrirecon.files import write_json
 from mrirecon.runs import RunFolder, new_run, open_run, require_replaceable
 from mrirecon.training.keeper import read_settings
-from mrirecon.training.resumable import resumable
+from mrirecon.training.resumable import resumable, what_is_kept
 from mrirecon.workflows.announce import announce
 from mrirecon.workflows.find_lr import find_lr, write_range_test
 from mrirecon.workflows.fit import fit
@@ -64,13 +65,21 @@ def _train(config: TrainConfig) -> RunFolder:
     if ranks.is_first():
         describe(work, run, facts)
         announce(work, run)
-    return fit(work, run, None)
+    return _fit(work, run, None)
+
+
+def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder:
+    try:
+        return fit(work, run, checkpoint)
+    except DataChangedError as error:  # no step that may have seen it was saved
+        raise DataChangedError(f"{error}; {what_is_kept(run)}") from error
 
 
 def describe(work: TrainingWork, run: RunFolder, facts: dict[str, Any]) -> None:
-    """Write what a run is before it begins: configuration, split, provenance."""
+    """Write what a run is before it begins: configuration, split, record of the data, provenance."""
     configfile.save(repeatable(work.config), run.config)
     write_json(run.split, work.data.assignment)
+    write_record(run.data, work.data.volumes)
     write_json(run.provenance, facts)
 
 
@@ -97,7 +106,7 @@ def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> R
         work, checkpoint = reopen(run, changes, given)
     if ranks.is_first() and slurm_facts():
         write_json(run.provenance, json.loads(run.provenance.read_text(encoding="utf-8")) | slurm_facts())
-    return fit(work, run, str(checkpoint))
+    return _fit(work, run, str(checkpoint))
 
 
 def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[RunFolder, TrainConfig, dict[str, Any]]:

@@ -18,10 +18,12 @@ from mrirecon.configfile import flatten
 from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import masks_used
+from mrirecon.data.record import first_difference, half_known, read_record
 from mrirecon.data.transforms import TRANSFORMS
 from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
 from mrirecon.models.precision import auto_precision
+from mrirecon.progress import say
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import build_model, outline, require_weights
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
@@ -186,14 +188,24 @@ class TrainingWork:
                 f"{run.provenance} does not name the training data ({type(error).__name__}: {error}); "
                 f"this run cannot go on, start again: mrirecon train -c {run.config}"
             ) from None
-        if self._manifest()["sha256"] != stored:
+        recorded = read_record(run.data) if run.data.is_file() else []
+        difference = ranks.first_said(first_difference(recorded, self.data.volumes) if recorded else "")
+        if difference or self._manifest()["sha256"] != stored:
             raise InputError(
-                f"the files under {self.config.data.path} are not those that {run.path} was trained on; "
-                "a resumed run needs the same data (--data says where it is now)"
+                f"the files under {self.config.data.path} are not those that {run.path} was trained on"
+                f"{difference and f': {difference}'}; a resumed run needs the same data: put them back, say where they "
+                f"are (--data), or train anew: mrirecon train -c {run.config}"
+            )
+        if not recorded:
+            say(f"note: {run.path} is of an earlier version, without a record of samples; only headers were compared")
+        elif n := half_known(recorded, self.data.volumes):
+            say(
+                f"note: {n} files were written anew since the run began, copied for example; of each the middle slice "
+                "was compared and is the same (all are where a run was begun with --data.check full)"
             )
 
     def _manifest(self) -> dict[str, Any]:
-        return data_manifest([*self.data.train_volumes, *self.data.val_volumes])
+        return data_manifest(self.data.volumes)
 
 
 def _check_processes(config: TrainConfig) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import h5py
+import numpy as np
 import pytest
 import yaml
 from tiny_study import GRID
@@ -12,10 +13,11 @@ from mrirecon.ablation.folder import StudyFolder
 from mrirecon.ablation.grid_file import make_grid
 from mrirecon.ablation.prepare import prepare
 from mrirecon.ablation.study_data import find_data, require_same_contents, signature
-from mrirecon.ablation.worker import DataChangedError, Worker
+from mrirecon.ablation.worker import Worker
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig
-from mrirecon.errors import InputError
+from mrirecon.errors import DataChangedError, InputError
+from mrirecon.training.module import ReconModule
 
 SIMULATE = {"train": 2, "val": 1, "test": 1, "slices": 1, "matrix": [32, 32], "coils": 1}
 
@@ -80,6 +82,46 @@ def test_a_worker_where_other_files_have_the_same_names_sizes_and_dates_stops(st
     assert not study.folder.records()
     old = {key: value for key, value in described.items() if key not in ("content", "seen_as")}
     require_same_contents(own_data, grid, old)  # studies of earlier versions go on
+
+
+def test_a_file_that_changes_in_a_run_fails_no_run(study_files, own_data, tmp_path, monkeypatch):
+    """The runs are as they should be; they are to be done when the file is back."""
+    study = started(study_files, tmp_path, own_data)
+    original = ReconModule.on_train_batch_start
+
+    def changing(self, batch, batch_idx):
+        if batch_idx == 1:
+            for path in own_data.glob("train/*.h5"):
+                os.truncate(path, 5000)
+        original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ReconModule, "on_train_batch_start", changing)
+    with pytest.raises(DataChangedError, match=r"^train/.*\.h5: changed after it was checked, it had .* and has 5000"):
+        Worker(study).loop()
+    assert not study.folder.records()
+    assert not study.folder.failed()
+
+
+def test_edited_samples_go_not_beside_runs_of_those_before(study_files, own_data, tmp_path, monkeypatch):
+    study = started(study_files, tmp_path, own_data)
+    with h5py.File(next(own_data.glob("test/*.h5")), "r+") as file:
+        file["kspace"][0] = file["kspace"][0] * np.float32(1.001)
+    started(study_files, tmp_path / "new", own_data)
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyFolder, "records", lambda self: {"of": "a run"})
+        with pytest.raises(InputError, match=r"have the names, sizes and headers of .*, but other samples; put them"):
+            started(study_files, tmp_path, own_data)
+    assert study.manifest["data"]["samples"][1]
+
+
+def test_a_copy_of_the_data_is_the_same_to_a_study_that_has_runs(study_files, own_data, tmp_path, monkeypatch):
+    study = started(study_files, tmp_path, own_data)
+    for path in own_data.glob("*/*.h5"):
+        path.touch()
+    monkeypatch.setattr(StudyFolder, "records", lambda self: {"of": "a run"})
+    again = started(study_files, tmp_path, own_data)
+    assert again.manifest["data"]["signature"] != study.manifest["data"]["signature"]
+    assert again.manifest["data"]["samples"] == study.manifest["data"]["samples"]
 
 
 def test_the_signature_sees_through_linked_folders(own_data, tmp_path):

@@ -15,6 +15,7 @@ def talk():
         "any": [ranks.any_of(False), ranks.any_of(me == 2), ranks.any_of(True)],
         "sum": ranks.sum_of([1.0, me, 1e-12]),
         "first": ranks.from_first(lambda: {"path": f"ü/{me}", "empty": []}),
+        "said": [ranks.first_said(f"ü {me}\n" if me else ""), ranks.first_said(""), ranks.first_said(str(me))],
         "nothing": ranks.from_first(lambda: None),
         "rows": ranks.gather_rows(rows).tolist(),
         "none": list(ranks.gather_rows(torch.empty(0, 3)).shape),
@@ -29,6 +30,7 @@ def test_three_processes_agree():
     assert said[0]["any"] == [False, True, True]
     assert said[0]["sum"] == pytest.approx([3, 3, 3e-12], rel=1e-15)
     assert said[0]["first"] == {"path": "ü/0", "empty": []}
+    assert said[0]["said"] == ["ü 1\n", "", "0"]
     assert said[0]["nothing"] is None
     assert said[0]["rows"] == [[10, 11], [20, 21], [22, 23]]
     assert said[0]["none"] == [0, 3]
@@ -41,4 +43,5 @@ def test_alone_everything_is_at_hand():
     rows = torch.ones(2, 3)
     assert ranks.gather_rows(rows) is rows
     assert not ranks.any_of(False)
+    assert ranks.first_said("a") == "a"
     ranks.barrier()

@@ -135,9 +135,9 @@ def test_workers_give_the_same_samples(folder, context):
 def test_nan_met_by_a_worker_names_the_file(folder):
     import h5py
 
-    dataset = SliceDataset(folder, transform=to_image)
     with h5py.File(folder / "b.h5", "r+") as file:
         file["kspace"][4] = np.nan
+    dataset = SliceDataset(folder, transform=to_image)
     loader = DataLoader(dataset, batch_size=None, num_workers=1)
     with pytest.raises(InputError, match=r"b.h5: kspace holds NaN or infinity in slice 4"):
         list(loader)

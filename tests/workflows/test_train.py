@@ -39,6 +39,7 @@ def test_a_run_folder_is_complete_and_readable_without_the_package(quick):
         "config.yaml",
         "provenance.json",
         "split.json",
+        "data.csv",
         "curves.csv",
         "checkpoints/last.ckpt",
         "checkpoints/last.ckpt.sha256",

@@ -1,12 +1,19 @@
-"""Files appear whole or not at all: write under a temporary name, then rename."""
+"""Files appear whole or not at all: write under a temporary name, then rename. What is read may be a stranger's."""
 
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+from mrirecon.errors import InputError
+
+MOST_JSON = 2**24  # bytes; the provenance of 10,000 volumes has 2 MB
+_MOST_LEVELS = 50
 
 
 @contextmanager
@@ -51,3 +58,67 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether the file system has no room; h5py and torch wrap the system's error in their own words."""
     said = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     return said or (error.__cause__ is not None and is_disk_full(error.__cause__))
+
+
+@contextmanager
+def open_plain(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
+    """Open a file to read, without waiting for anybody: pipes, devices and sockets never come to an end, or to a begin.
+
+    Raises:
+        InputError: It is such a thing.
+        OSError: It is missing, is a folder, or may not be read.
+    """
+    name = Path(path)
+    number = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(number).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(name))
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{name} is no ordinary file but a pipe, device or socket; it is not read: remove it")
+    except BaseException:
+        os.close(number)
+        raise
+    with os.fdopen(number, "rb") as handle:
+        yield handle
+
+
+def read_plain(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of a file of at most so many bytes, which also a file that grows meanwhile cannot exceed.
+
+    Raises:
+        InputError: It is larger, or no ordinary file.
+        OSError: It is missing or may not be read.
+    """
+    with open_plain(path) as handle:
+        content = handle.read(most + 1)
+    if len(content) > most:
+        raise InputError(f"{path} has more than {most / 2**20:g} MiB; no run writes that much there: remove it")
+    return content
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file of a folder that may be a stranger's.
+
+    Raises:
+        InputError: It is no ordinary file, too large or nested too deeply.
+        OSError: It is missing or may not be read.
+        ValueError: It is no JSON; an InputError is one too.
+    """
+    text = read_plain(path, MOST_JSON).decode("utf-8")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise _too_deep(path) from None
+    waiting = [(value, 1)]
+    while waiting:
+        inner, level = waiting.pop()
+        if level > _MOST_LEVELS:
+            raise _too_deep(path)
+        if isinstance(inner, dict | list):
+            waiting += [(one, level + 1) for one in (inner.values() if isinstance(inner, dict) else inner)]
+    return value
+
+
+def _too_deep(path: str | os.PathLike[str]) -> InputError:
+    return InputError(f"{path} is nested more than {_MOST_LEVELS} levels deep, as no run writes it; remove it")

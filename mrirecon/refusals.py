@@ -112,13 +112,18 @@ def few_files(needed: str = "") -> str:
     )
 
 
+def full_shared_memory() -> str:
+    """What to say where processes cannot hand over anything in shared memory."""
+    return (
+        f"/dev/shm, through which worker processes hand over their batches, is full{_size_of('/dev/shm')}; "
+        "enlarge it (docker run --shm-size 8g), or lower --workers or --batch-size"
+    )
+
+
 def _of_workers(text: str) -> WorkFailedError | None:
     died = _WORKER_DIED.match(text)
     if _SHARED_MEMORY.search(text) or (died and died["signal"] == "Bus error"):
-        return WorkFailedError(
-            f"/dev/shm, through which worker processes hand over their batches, is full{_size_of('/dev/shm')}; "
-            "enlarge it (docker run --shm-size 8g), or lower --workers or --batch-size"
-        )
+        return WorkFailedError(full_shared_memory())
     if died:
         how = f"was killed ({died['signal']})" if died["signal"] else "ended by itself"
         return WorkFailedError(

@@ -13,12 +13,12 @@ from mrirecon.errors import Stopped
 from mrirecon.files import replacing
 from mrirecon.models.memory import keep_freed_memory
 from mrirecon.progress import say
-from mrirecon.runs import RunFolder
+from mrirecon.runs import RunFolder, RunLock
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.checkpoint_files import CheckpointFiles
 from mrirecon.training.curves import Curves
 from mrirecon.training.ddp import strategy
-from mrirecon.training.full_disk import needing_room
+from mrirecon.training.full_disk import StillOurs, needing_room
 from mrirecon.training.going_on import FirstBatch, going_on
 from mrirecon.training.journal import Journal
 from mrirecon.training.keeper import Keeper
@@ -30,13 +30,13 @@ from mrirecon.workflows.training_work import TrainingWork
 _LIGHTNING_NAMES = {"fp32": "32-true", "bf16-mixed": "bf16-mixed"}
 
 
-def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder:
-    """Train to the end of the plan; from `checkpoint` if given.
+def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, lock: RunLock | None = None) -> RunFolder:
+    """Train to the end of the plan; from `checkpoint` if given. A `lock` is looked at before each step is recorded.
 
     Raises:
         DivergedError: Training diverged.
         Stopped: A signal came; the state is saved.
-        WorkFailedError: The disk is full; the last checkpoint is kept.
+        WorkFailedError: The disk is full; the last checkpoint is kept. Or the run folder is gone, or another's.
     """
     plan, per_epoch = work.plan, work.data.stream.batches_per_epoch
     curves = Curves(Journal(run.curves), per_epoch, plan.accumulate, plan.n_steps)
@@ -59,7 +59,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
     with warnings.catch_warnings():
         _hush()
         first = FirstBatch()
-        trainer = _trainer(work, run, [curves, keeper, first], loggers)
+        trainer = _trainer(work, run, [StillOurs(run, lock), curves, keeper, first], loggers)
     if work.device == "cpu":
         keep_freed_memory()
     loader = work.data.train_dataloader()

@@ -1,8 +1,8 @@
 """Training, from a configuration to a run folder; and going on with a stopped one."""
 
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
 from mrirecon.errors import InputError
-from mrirecon.files import write_json
-from mrirecon.runs import RunFolder, new_run, open_run, require_replaceable
+from mrirecon.files import read_json, write_json
+from mrirecon.progress import warn
+from mrirecon.runs import RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
 from mrirecon.training.keeper import read_settings
 from mrirecon.training.resumable import resumable
 from mrirecon.workflows.announce import announce
@@ -48,19 +49,43 @@ def _train(config: TrainConfig) -> RunFolder:
     facts = work.provenance() | slurm_facts()
     found = find_lr(work) if config.optimizer.lr == "find" else None
     name = run_name(config)
-    run = RunFolder(Path(ranks.from_first(lambda: str(new_run(config.output, name, config.overwrite).path))))
-    if found:
-        write_range_test(found, run)
-        facts["lr_find"] = {
-            "lr": found.lr,
-            "lr_diverged": found.lr_diverged,
-            "lowest": found.lrs[0],
-            "steps": len(found.lrs),
-        }
-    if ranks.is_first():
-        describe(work, run, facts)
-        announce(work, run)
-    return fit(work, run, None)
+    run = RunFolder(Path(ranks.from_first(lambda: config.output or str(default_path(name)))))
+    with written_by_us(run) as lock:
+        ranks.from_first(lambda: str(new_run(run.path, name, config.overwrite).path))
+        if found:
+            write_range_test(found, run)
+            facts["lr_find"] = {
+                "lr": found.lr,
+                "lr_diverged": found.lr_diverged,
+                "lowest": found.lrs[0],
+                "steps": len(found.lrs),
+            }
+        if ranks.is_first():
+            describe(work, run, facts)
+            announce(work, run)
+        return fit(work, run, None, lock)
+
+
+@contextmanager
+def written_by_us(run: RunFolder) -> Iterator[RunLock]:
+    """Keep other commands from writing a run; the first process has the lock, for all.
+
+    Raises:
+        InputError: Another command writes it, on all processes.
+    """
+    lock = RunLock(run)
+    with ExitStack() as held:
+        if refusal := ranks.from_first(lambda: _refusal(lock, held)):
+            raise InputError(refusal)
+        yield lock
+
+
+def _refusal(lock: RunLock, held: ExitStack) -> str:
+    try:
+        held.enter_context(lock.held(warn))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def describe(work: TrainingWork, run: RunFolder, facts: dict[str, Any]) -> None:
@@ -87,10 +112,11 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
 
 
 def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:
-    work, checkpoint = reopen(run, changes, given)
-    if ranks.is_first() and slurm_facts():
-        write_json(run.provenance, json.loads(run.provenance.read_text(encoding="utf-8")) | slurm_facts())
-    return fit(work, run, str(checkpoint))
+    with written_by_us(run) as lock:
+        work, checkpoint = reopen(run, changes, given)
+        if ranks.is_first() and slurm_facts():
+            write_json(run.provenance, read_json(run.provenance) | slurm_facts())
+        return fit(work, run, str(checkpoint), lock)
 
 
 def _processes(run: RunFolder, changes: TrainConfig, given: Sequence[str]) -> TrainConfig:

@@ -11,12 +11,14 @@ from mrirecon.errors import InputError
 from mrirecon.files import read_json
 from mrirecon.leases import Leases
 
+WRITTEN_IN_TRAINING = ("checkpoints", "figures", "tensorboard", "wandb")  # folders of a run folder
 _LOCK_LIMIT_S = 60.0  # without a sign of life from another host
 # what a run folder may hold; `config.yaml` alone is a common name of other people's folders too
 _CONTENTS = (
     *("config.yaml", "provenance.json", "split.json", "curves.csv", "weights.safetensors", "report.html"),
     *("lr-find.csv", ".lock"),
-    *("checkpoints", "figures", "evaluation", "export", "tensorboard", "wandb", "slurm"),
+    *WRITTEN_IN_TRAINING,
+    *("evaluation", "export", "slurm"),
 )
 
 
@@ -118,6 +120,17 @@ class RunFolder:
     def was_trained_on(self, data: Path) -> bool:
         """Whether a folder holds all volumes of the run's splits under their names, as its own data and copies do."""
         return all((data / name).is_file() for names in self.volumes().values() for name in names)
+
+    def require_inside(self, path: Path) -> None:
+        """Raise an InputError where `path`, below this folder, is or goes through a link: a stranger chose its end."""
+        for part in (path, *path.parents):
+            if part == self.path:
+                return
+            if part.is_symlink():
+                raise InputError(
+                    f"{part} is a link to {part.readlink()}; nothing is written through links in a run folder: put a "
+                    "folder in its place (cp -rL), or give another --output where there is that option"
+                )
 
     def evaluation(self, data: str, split: str, mask: str, times: str, protocol: str = "") -> Path:
         """Folder of one evaluation's tables and figures.

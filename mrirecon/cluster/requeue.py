@@ -1,6 +1,5 @@
 """A stopped run asks SLURM to start its job again; and knows itself when that happens. No torch here."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 from mrirecon import ranks
 from mrirecon.cluster.jobs import find_job, this_job
 from mrirecon.errors import WorkFailedError
+from mrirecon.files import read_json
 from mrirecon.progress import warn
 
 _TIMEOUT_S = 60
@@ -50,7 +50,7 @@ def was_begun_here(provenance: Path, env: Mapping[str, str] = os.environ) -> boo
     if not restarts(env):
         return False
     try:
-        job = json.loads(provenance.read_text(encoding="utf-8"))["slurm"]["job"]
+        job = read_json(provenance)["slurm"]["job"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(job == this_job(env))

@@ -1,6 +1,5 @@
 """Loggers beside curves.csv."""
 
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from mrirecon.errors import unknown_name
-from mrirecon.files import write_json
+from mrirecon.files import read_json, write_json
 from mrirecon.runs import RunFolder
 
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
@@ -98,7 +97,7 @@ def _wandb_logger(run: RunFolder, config: dict[str, Any]) -> Logger:
     prepare_wandb()
     from pytorch_lightning.loggers import WandbLogger
 
-    facts = json.loads(run.provenance.read_text())
+    facts = read_json(run.provenance)
     known = facts.get("wandb", {}).get("id")
     logger = WandbLogger(
         name=run.name, project="mrirecon", save_dir=str(run.path), id=known, resume="allow", config=config

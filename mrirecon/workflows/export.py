@@ -1,6 +1,5 @@
 """A trained network as files that work without its run, each compared with the run, and a model card."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from mrirecon.data.manifest import data_manifest
 from mrirecon.data.transforms import ImageSample
 from mrirecon.data.volume import Volume
 from mrirecon.errors import WorkFailedError
-from mrirecon.files import write_text
+from mrirecon.files import read_json, write_text
 from mrirecon.progress import say
 from mrirecon.report.card import Artefact, CardFacts, model_card
 from mrirecon.runs import RunFolder, open_run
@@ -128,7 +127,7 @@ def _data_facts(run: RunFolder, volumes: tuple[list[Volume], list[Volume]] | Non
     if volumes is None:
         return None
     try:
-        stored = json.loads(run.provenance.read_text(encoding="utf-8"))["data_manifest"]["sha256"]
+        stored = read_json(run.provenance)["data_manifest"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     train, validation = volumes

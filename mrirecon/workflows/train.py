@@ -14,7 +14,7 @@ from mrirecon.config.naming import run_name
 from mrirecon.errors import InputError
 from mrirecon.files import read_json, write_json
 from mrirecon.progress import warn
-from mrirecon.runs import RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
+from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
 from mrirecon.training.keeper import read_settings
 from mrirecon.training.resumable import resumable
 from mrirecon.workflows.announce import announce
@@ -113,6 +113,8 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
 
 def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:
     with written_by_us(run) as lock:
+        for folder in WRITTEN_IN_TRAINING:
+            run.require_inside(run.path / folder)
         work, checkpoint = reopen(run, changes, given)
         if ranks.is_first() and slurm_facts():
             write_json(run.provenance, read_json(run.provenance) | slurm_facts())

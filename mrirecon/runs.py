@@ -218,7 +218,7 @@ class RunLock:
         except (PermissionError, FileNotFoundError) as error:
             raise InputError(
                 f"{self.run.path} cannot be written: {error.strerror}; choose another folder, or go on with a copy of "
-                "your own (cp -r)"
+                "your own (cp -r --no-preserve=mode)"
             ) from None
         with self.leases.held(self.run.lock.name):
             yield

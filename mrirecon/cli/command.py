@@ -16,7 +16,7 @@ from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.limits import limit_slices
 from mrirecon.errors import InputError, ProcessesFailed, Stopped, WorkFailedError
-from mrirecon.refusals import explained
+from mrirecon.refusals import explained, require_room_for_torch
 
 SWITCHES = {
     "--quiet": "no progress, only results and errors",
@@ -53,6 +53,7 @@ class Command:
     defaults: Callable[[list[str], Callable[[dict[str, Any]], Any]], dict[str, Any]] = lambda _words, _parsed: {}
     # how many processes of this machine a call needs, by its configuration and its extra flags; 0: this one
     processes: Callable[[Any, dict[str, str]], int] = lambda config, _extra: processes_to_start(config)
+    loads_torch: bool = False  # in this process, at once
 
     def __call__(self, arguments: Sequence[str]) -> None:
         """Parse and run.
@@ -84,6 +85,8 @@ class Command:
         if n := self.processes(config, extra):
             self._start(n, arguments)
             return
+        if self.loads_torch:
+            require_room_for_torch()
         with _spoken_once():
             self.run(config, *words, **({"given": given, **extra} if extra else {}))
 

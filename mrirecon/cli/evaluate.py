@@ -40,6 +40,7 @@ COMMAND = Command(
     summary="Score a trained run, a file of weights, or the method zero-filled: SSIM, PSNR and NMSE per volume.",
     config=EvaluateConfig,
     run=_run,
+    loads_torch=True,
     defaults=_as_trained,
     positionals=(
         ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),

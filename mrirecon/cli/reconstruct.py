@@ -28,6 +28,7 @@ COMMAND = Command(
     summary="Images from k-space with a trained run, a file of weights, or zero-filled; no reference needed.",
     config=ReconstructConfig,
     run=_run,
+    loads_torch=True,
     positionals=(
         ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),
         ("FILES...", "fastMRI .h5 files, or folders of them; their own masks are applied, nothing else is removed"),

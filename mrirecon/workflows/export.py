@@ -13,7 +13,7 @@ from mrirecon.configfile import load
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.transforms import ImageSample
 from mrirecon.data.volume import Volume
-from mrirecon.errors import WorkFailedError
+from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import read_json, write_text
 from mrirecon.progress import say
 from mrirecon.report.card import Artefact, CardFacts, model_card
@@ -72,7 +72,16 @@ def export(config: ExportConfig, path: str) -> Path:
             made_with=provenance(),
             step=module.trained_steps,
         )
-        write_text(temporary / CARD, model_card(facts))
+        try:
+            card = model_card(facts)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # what stands where, a stranger decided
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{run.provenance}, {run.curves.name} or an evaluation's summary is not what a run writes ({error}); "
+                "restore it, or remove it"
+            ) from None
+        write_text(temporary / CARD, card)
     print(*(_line(artefact, folder) for artefact in artefacts), f"model card: {folder / CARD}", sep="\n", flush=True)
     return folder
 

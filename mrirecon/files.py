@@ -1,12 +1,21 @@
-"""Files appear whole or not at all: write under a temporary name, then rename."""
+"""Files appear whole or not at all: write under a temporary name, then rename. What is read may be a stranger's."""
 
+import csv
 import errno
+import io
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+from mrirecon.errors import InputError
+
+_MOST_JSON, _MOST_TABLE = 2**24, 2**26  # bytes; the split of 10,000 volumes has 1 MB, their scores 3 MB
+_MOST_LEVELS = 50
 
 
 @contextmanager
@@ -51,3 +60,86 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether the file system has no room; h5py and torch wrap the system's error in their own words."""
     said = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     return said or (error.__cause__ is not None and is_disk_full(error.__cause__))
+
+
+@contextmanager
+def open_plain(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
+    """Open a file to read, without waiting for anybody: pipes, devices and sockets never come to an end, or to a begin.
+
+    Raises:
+        InputError: It is such a thing.
+        OSError: It is missing, is a folder, or may not be read.
+    """
+    name = Path(path)
+    number = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(number).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(name))
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{name} is no ordinary file but a pipe, device or socket; it is not read: remove it")
+    except BaseException:
+        os.close(number)
+        raise
+    with os.fdopen(number, "rb") as handle:
+        yield handle
+
+
+def read_plain(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of a file of at most so many bytes, which also a file that grows meanwhile cannot exceed.
+
+    Raises:
+        InputError: It is larger, or no ordinary file.
+        OSError: It is missing or may not be read.
+    """
+    with open_plain(path) as handle:
+        content = handle.read(most + 1)
+    if len(content) > most:
+        raise InputError(f"{path} has more than {most / 2**20:g} MiB; no run writes that much there: remove it")
+    return content
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file of a folder that may be a stranger's.
+
+    Raises:
+        InputError: It is no ordinary file, too large or nested too deeply.
+        OSError: It is missing or may not be read.
+        ValueError: It is no JSON; an InputError is one too.
+    """
+    text = read_plain(path, _MOST_JSON).decode("utf-8")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise _too_deep(path) from None
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [inner for one in level for inner in _inside(one) if isinstance(inner, dict | list)]
+        if not level:
+            return value
+    raise _too_deep(path)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _too_deep(path: str | os.PathLike[str]) -> InputError:
+    return InputError(f"{path} is nested more than {_MOST_LEVELS} levels deep, as no run writes it; remove it")
+
+
+def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and the rows of a CSV file of a folder that may be a stranger's.
+
+    Raises:
+        InputError: It is no ordinary file, too large, or no table.
+        OSError: It is missing or may not be read.
+    """
+    content = read_plain(path, _MOST_TABLE)
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
+        return list(reader.fieldnames or ()), list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no CSV table ({error}); make it anew, or remove it") from None

@@ -44,6 +44,8 @@ _HDF5_ERRNO = re.compile(r"errno = (\d+)")
 _HDF5_NAME = re.compile(r"name = '([^']+)'")
 _WORKER_DIED = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (?P<signal>[^.]+))?")
 _SHARED_MEMORY = re.compile(r"shared memory object|shared memory\(shm\)|</?torch_\d+")
+_AMPLE = 2**33  # bytes of address space; torch alone was seen to take 3.1 GiB
+_NOT_MAPPED = re.compile(r"(?i)failed to map segment|cannot allocate memory|cannot enable executable stack")
 _NO_MEMORY = re.compile(r"(?i)can't allocate memory|cannot allocate memory")
 
 
@@ -51,7 +53,9 @@ def explained(error: BaseException) -> InputError | WorkFailedError | None:
     """What a command says of an error of the system, whoever raised it; None: it is another kind of error."""
     text = str(error)
     if isinstance(error, MemoryError) or (isinstance(error, OSError | RuntimeError) and _NO_MEMORY.search(text)):
-        return WorkFailedError("there is no memory left; free some, or lower --batch-size or --workers")
+        return WorkFailedError(f"there is no memory left{_limited()}; free some, or lower --batch-size or --workers")
+    if isinstance(error, ImportError) and _NOT_MAPPED.search(text):
+        return WorkFailedError(f"there is no memory left to load a library ({text.partition(':')[0]}){_limited()}")
     number = system_number(error)
     if number in (errno.EMFILE, errno.ENFILE):
         return WorkFailedError(few_files())
@@ -101,6 +105,33 @@ def system_number(error: BaseException) -> int | None:
     return None
 
 
+def require_room_for_torch() -> None:
+    """Find out in a child whether torch can be loaded under a tight limit of memory (ulimit -v), where it may abort.
+
+    Raises:
+        WorkFailedError: It cannot.
+    """
+    import resource
+    import subprocess
+    import sys
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY or limit > _AMPLE:
+        return
+    if subprocess.run([sys.executable, "-c", "import torch"], capture_output=True, check=False).returncode:
+        raise WorkFailedError(f"torch cannot be loaded: there is no memory left{_limited()}")
+
+
+def _limited() -> str:
+    """That a process has a limit of its own, where it has."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f"; a process may have {limit / 2**30:.1f} GiB (ulimit -v): raise that limit"
+
+
 def few_files(needed: str = "") -> str:
     """What to say where a process may not open more files; `needed` says for what."""
     import resource
@@ -112,13 +143,18 @@ def few_files(needed: str = "") -> str:
     )
 
 
+def full_shared_memory() -> str:
+    """What to say where processes cannot hand over anything in shared memory."""
+    return (
+        f"/dev/shm, through which worker processes hand over their batches, is full{_size_of('/dev/shm')}; "
+        "enlarge it (docker run --shm-size 8g), or lower --workers or --batch-size"
+    )
+
+
 def _of_workers(text: str) -> WorkFailedError | None:
     died = _WORKER_DIED.match(text)
     if _SHARED_MEMORY.search(text) or (died and died["signal"] == "Bus error"):
-        return WorkFailedError(
-            f"/dev/shm, through which worker processes hand over their batches, is full{_size_of('/dev/shm')}; "
-            "enlarge it (docker run --shm-size 8g), or lower --workers or --batch-size"
-        )
+        return WorkFailedError(full_shared_memory())
     if died:
         how = f"was killed ({died['signal']})" if died["signal"] else "ended by itself"
         return WorkFailedError(

@@ -1,18 +1,24 @@
 """The run folder: the one place that knows its file names. No torch here."""
 
-import json
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrirecon.errors import InputError
+from mrirecon.files import read_json
+from mrirecon.leases import Leases
 
+WRITTEN_IN_TRAINING = ("checkpoints", "figures", "tensorboard", "wandb")  # folders of a run folder
+_LOCK_LIMIT_S = 60.0  # without a sign of life from another host
 # what a run folder may hold; `config.yaml` alone is a common name of other people's folders too
 _CONTENTS = (
     *("config.yaml", "provenance.json", "split.json", "data.csv", "curves.csv", "weights.safetensors", "report.html"),
-    "lr-find.csv",
-    *("checkpoints", "figures", "evaluation", "export", "tensorboard", "wandb", "slurm"),
+    *("lr-find.csv", ".lock"),
+    *WRITTEN_IN_TRAINING,
+    *("evaluation", "export", "slurm"),
 )
 
 
@@ -83,6 +89,11 @@ class RunFolder:
         return self.path / "slurm"
 
     @property
+    def lock(self) -> Path:
+        """Which process writes the run, JSON; there while one does. See `RunLock`."""
+        return self.path / ".lock"
+
+    @property
     def report(self) -> Path:
         """The run's page, HTML."""
         return self.path / "report.html"
@@ -98,16 +109,33 @@ class RunFolder:
         return self.checkpoints / f"{which}.ckpt"
 
     def volumes(self) -> dict[str, list[str]]:
-        """Names of the volumes of each split; empty where they are not recorded."""
+        """Names of the volumes of each split; empty where they are not recorded.
+
+        Raises:
+            InputError: `split.json` is something that no run writes, and that is not read.
+        """
         try:
-            found = json.loads(self.split.read_text(encoding="utf-8"))
+            found = read_json(self.split)
             return {str(split): [str(name) for name in names] for split, names in found.items()}
+        except InputError:
+            raise
         except (OSError, ValueError, AttributeError, TypeError):
             return {}
 
     def was_trained_on(self, data: Path) -> bool:
         """Whether a folder holds all volumes of the run's splits under their names, as its own data and copies do."""
         return all((data / name).is_file() for names in self.volumes().values() for name in names)
+
+    def require_inside(self, path: Path) -> None:
+        """Raise an InputError where `path`, below this folder, is or goes through a link: a stranger chose its end."""
+        for part in (path, *path.parents):
+            if part == self.path:
+                return
+            if part.is_symlink():
+                raise InputError(
+                    f"{part} is a link to {part.readlink()}; nothing is written through links in a run folder: put a "
+                    "folder in its place (cp -rL), or give another --output where there is that option"
+                )
 
     def evaluation(self, data: str, split: str, mask: str, times: str, protocol: str = "") -> Path:
         """Folder of one evaluation's tables and figures.
@@ -158,11 +186,83 @@ def new_run(output: str | Path, default_name: str, overwrite: bool = False) -> R
     require_replaceable(path, overwrite)
     for old in _left_in(run):
         shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the run folder {path}: {error.strerror}; choose another --output") from None
+    _make(run)
     return run
+
+
+def _make(run: RunFolder) -> None:
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the run folder {run.path}: {error.strerror}; choose another --output") from None
+
+
+class RunLock:
+    """One command at a time writes a run: a lease on its folder. Who only reads a run, or evaluates it, needs none.
+
+    Of several processes that train together the first one has it.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.leases = Leases(run.path, _LOCK_LIMIT_S)
+
+    @contextmanager
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Take the lock, and give it back; the folder is made where there is none.
+
+        One that a dead process of this host left is taken over at once. One of another host is watched for a minute,
+        which `say` gets told: its holder may live.
+
+        Raises:
+            InputError: Another command writes the run, or nobody may write there.
+        """
+        _make(self.run)
+        try:
+            self._take(say)
+        except (PermissionError, FileNotFoundError) as error:
+            raise InputError(
+                f"{self.run.path} cannot be written: {error.strerror}; choose another folder, or go on with a copy of "
+                "your own (cp -r --no-preserve=mode)"
+            ) from None
+        with self.leases.held(self.run.lock.name):
+            yield
+
+    def require_unused(self) -> None:
+        """Raise an InputError where a process of this host writes the run; of other hosts nothing is known at once."""
+        name = self.run.lock.name
+        if self.leases.lives_here(name) and self.leases.holder(name)["pid"] != self.leases.me["pid"]:
+            raise InputError(self._in_use())
+
+    @property
+    def is_lost(self) -> bool:
+        """Another command has taken the lock over, as this process had been stalled for long."""
+        return self.leases.lost.is_set()
+
+    def _take(self, say: Callable[[str], None]) -> None:
+        name, waiting = self.run.lock.name, False
+        while not self.leases.take(name):
+            if self.leases.lives_here(name) or self.leases.is_beating(name):
+                raise InputError(self._in_use())
+            if not waiting:
+                say(
+                    f"note: {self._whose()} began to write {self.run.path} and may still; "
+                    f"waiting {_LOCK_LIMIT_S:.0f} s for a sign of life"
+                )
+            waiting = True
+            time.sleep(_LOCK_LIMIT_S / 60)
+
+    def _in_use(self) -> str:
+        return (
+            f"{self.run.path} is in use: {self._whose()} writes it; wait for its end or stop it, "
+            "or choose another --output"
+        )
+
+    def _whose(self) -> str:
+        holder = self.leases.holder(self.run.lock.name)
+        host = str(holder.get("host"))[:64]  # a stranger may have written it
+        known = isinstance(holder.get("pid"), int) and host.isprintable()
+        return f"process {holder['pid']} on {host}" if known else "another process"
 
 
 def default_path(name: str) -> Path:
@@ -175,8 +275,9 @@ def default_path(name: str) -> Path:
 
 
 def _left_in(run: RunFolder) -> list[Path]:
-    """What an earlier run left; the files of the job that is about to begin one are not that."""
-    return [path for path in run.path.iterdir() if path != run.slurm] if run.path.is_dir() else []
+    """What an earlier run left; the files of the job that is about to begin one are not that, nor is its lock."""
+    kept = (run.slurm, run.lock)
+    return [path for path in run.path.iterdir() if path not in kept] if run.path.is_dir() else []
 
 
 def require_replaceable(path: Path, overwrite: bool) -> None:
@@ -190,6 +291,7 @@ def require_replaceable(path: Path, overwrite: bool) -> None:
     run = RunFolder(path)
     if not _left_in(run):
         return
+    RunLock(run).require_unused()
     if not overwrite:
         raise InputError(
             f"{run.path} is not empty; choose another --output, add --overwrite, "

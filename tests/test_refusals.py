@@ -276,3 +276,16 @@ def test_debug_shows_where(tmp_path, capsys):
     assert err.startswith("Traceback (most recent call last):")
     assert "FileNotFoundError" in err
     assert err.endswith(f"mrirecon: {tmp_path / 'nothing'}: does not exist; make it, or give another path\n")
+
+
+@pytest.mark.parametrize("gib", [0.5, 2.9])
+def test_a_limit_of_memory_that_has_no_place_for_torch_is_told_in_one_line(tmp_path, gib):
+    """Between the two, the library aborts while it is loaded, and no Python could say anything."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({int(gib * 2**30)},) * 2); "
+    code = f"{limit}from mrirecon.cli import main; raise SystemExit(main(['train', '--data', {str(tmp_path)!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"mrirecon: torch cannot be loaded: there is no memory left; a process may have {gib} GiB (ulimit -v): "
+        "raise that limit\n"
+    )

@@ -1,6 +1,5 @@
 """The study folder: the one place that knows its file names. No torch here."""
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from mrirecon.ablation.identity import run_id, scale_id
 from mrirecon.ablation.plan import Common, Plan, RunSpec
 from mrirecon.ablation.records import RunResult, read_record
 from mrirecon.errors import InputError, WorkFailedError
-from mrirecon.files import write_json
+from mrirecon.files import read_json, write_json
 
 SCHEMA = 1
 SPLIT_SEED = 0  # all studies train, validate and test on the same split of a folder
@@ -89,7 +88,7 @@ class StudyFolder:
     def jobs(self) -> list[str]:
         """Those ids, the oldest first; none where workers ran here."""
         try:
-            return [str(job) for job in json.loads(self.jobs_file.read_text(encoding="utf-8"))]
+            return [str(job) for job in read_json(self.jobs_file)]
         except (OSError, ValueError, TypeError):
             return []
 
@@ -135,7 +134,7 @@ class StudyFolder:
         found = {}
         for path in sorted(self.failures.glob("*.json")) if self.failures.is_dir() else []:
             try:
-                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+                found[path.stem] = read_json(path)
             except (OSError, ValueError):
                 continue
         return found
@@ -155,7 +154,7 @@ class StudyFolder:
             InputError: There is none, or it is damaged.
         """
         try:
-            content: dict[str, Any] = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(self.manifest_file)
             if content["schema"] != SCHEMA:
                 raise InputError(f"{self.manifest_file} has schema {content['schema']}; this version reads {SCHEMA}")
         except FileNotFoundError:
@@ -217,7 +216,7 @@ class Study:
     def zero_filled(self) -> dict[str, Any] | None:
         """Mean scores of the zero-filled validation images and their mask; None when they are not known yet."""
         try:
-            content: dict[str, Any] = json.loads(self.folder.zero_filled.read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(self.folder.zero_filled)
         except (OSError, ValueError):
             return None
         return content if content.pop("of", "") == self.scale else None

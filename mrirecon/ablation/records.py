@@ -10,7 +10,7 @@ from typing import Any
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import goodness
 from mrirecon.evaluation.summary import METRICS
-from mrirecon.files import write_text
+from mrirecon.files import read_json, write_text
 
 STAGES = ("tune", "sweep", "rerun")
 FINAL, AREA = "final", "area"  # what a winner of the tuning is best at: the loss at the end, or on the way
@@ -134,7 +134,7 @@ def read_record(path: Path) -> RunResult:
         InputError: It is damaged.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         return RunResult(
             **{
                 **raw,
@@ -144,7 +144,7 @@ def read_record(path: Path) -> RunResult:
                 "timing": _rows(Timing, [raw["timing"]])[0],
             }
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a record of a run ({type(error).__name__}: {error}); delete it") from None
 
 

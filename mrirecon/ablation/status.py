@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mrirecon.ablation.folder import Study
-from mrirecon.ablation.leases import Leases
 from mrirecon.ablation.plan import RunSpec
 from mrirecon.ablation.records import STAGES
 from mrirecon.cluster.jobs import GONE, job_states
 from mrirecon.errors import WorkFailedError
+from mrirecon.leases import Leases
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,23 @@ def status_table(study: Study) -> str:
     lines += [f"{name:<{width}}{_row(counts)}  {counts.stage}" for name, counts in cells.items()]
     total = _sum(cells.values())
     lines.append(f"{'all':<{width}}{_row(total)}  {_left(study, total)}")
-    failed = _State(study).failed
-    lines += [f"failed: {entry['label']}: {entry['error'].splitlines()[0]}" for entry in failed.values()]
+    state = _State(study)
+    lines += [f"failed: {entry['label']}: {entry['error'].splitlines()[0]}" for entry in state.failed.values()]
+    lines += _unclear(state)
     return "\n".join(lines + _jobs(study))
+
+
+def _unclear(state: "_State") -> list[str]:
+    """Leases whose dates are no use: a look of some minutes tells whether they change, which workers take."""
+    if not state.unclear:
+        return []
+    ahead = -min(state.unclear.values())
+    dates = f"dated {_duration(ahead)} in the future" if ahead > 0 else "not touched for long"
+    n = len(state.unclear)
+    return [
+        f"leases: {n} {dates}, and not counted as running: the worker is gone or its host's clock is wrong; "
+        f"other workers take over what they see unchanged for {state.limit:.0f} s"
+    ]
 
 
 def _jobs(study: Study) -> list[str]:
@@ -78,7 +92,10 @@ class _State:
         leases = Leases(folder.leases, study.manifest["options"]["lease"])
         names = {path.name for path in folder.leases.iterdir()} if folder.leases.is_dir() else set()
         wanted = {spec.id for spec in self.specs} - set(self.done)
-        self.live = {name for name in names & wanted if leases.is_live(name)}
+        self.live = {name for name in names & wanted if leases.seems_live(name)}
+        # of other hosts, and not seeming to be: whether they are a worker finds out, and a single look cannot
+        self.unclear = {name: leases.age(name) for name in names & wanted - self.live if not leases.is_dead(name)}
+        self.limit = leases.limit
 
 
 def _by_cell(study: Study) -> dict[str, Counts]:

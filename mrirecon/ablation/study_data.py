@@ -13,7 +13,6 @@ from typing import Any
 
 from mrirecon.ablation.folder import SPLIT_SEED, StudyFolder
 from mrirecon.ablation.grid import Grid
-from mrirecon.ablation.leases import Leases
 from mrirecon.config import DataConfig, SimulateConfig, TrainConfig
 from mrirecon.configfile import build, unflatten
 from mrirecon.data.folder import DataFolder, open_folder, select
@@ -22,6 +21,7 @@ from mrirecon.data.record import are_others, samples_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import find_protocol
+from mrirecon.leases import Leases
 from mrirecon.progress import say
 from mrirecon.yamlfile import parse_yaml
 

@@ -11,13 +11,13 @@ from statistics import fmean
 from mrirecon import progress
 from mrirecon.ablation.execute import Setting, execute, score_split, training_config, usable_attempts
 from mrirecon.ablation.folder import Study, StudyFolder, disk_full
-from mrirecon.ablation.leases import Leases
 from mrirecon.ablation.plan import RunSpec
 from mrirecon.ablation.study_data import require_same_contents, signature
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.shared import sharing_volumes
 from mrirecon.errors import DataChangedError, Stopped
 from mrirecon.files import is_disk_full, write_json
+from mrirecon.leases import Leases
 from mrirecon.refusals import explained
 from mrirecon.workflows.device import choose_device
 from mrirecon.workflows.reconstructor import find_reconstructor

@@ -15,7 +15,7 @@ from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.limits import NO_CACHE, limit_slices, switch_cache_off
 from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
-from mrirecon.refusals import explained
+from mrirecon.refusals import explained, require_room_for_torch
 from mrirecon.termination import Terminated, unwound_when_asked
 
 SWITCHES = {
@@ -54,6 +54,7 @@ class Command:
     defaults: Callable[[list[str], Callable[[dict[str, Any]], Any]], dict[str, Any]] = lambda _words, _parsed: {}
     # how many processes of this machine a call needs, by its configuration and its extra flags; 0: this one
     processes: Callable[[Any, dict[str, str]], int] = lambda config, _extra: processes_to_start(config)
+    loads_torch: bool = False  # in this process, at once
 
     def __call__(self, arguments: Sequence[str]) -> None:
         """Parse and run.
@@ -85,6 +86,8 @@ class Command:
         if n := self.processes(config, extra):
             self._start(n, arguments)
             return
+        if self.loads_torch:
+            require_room_for_torch()
         with _spoken_once():
             self.run(config, *words, **({"given": given, **extra} if extra else {}))
 

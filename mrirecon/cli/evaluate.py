@@ -58,6 +58,7 @@ COMMAND = Command(
     summary="Score a trained run, a file of weights, or the method zero-filled: SSIM, PSNR and NMSE per volume.",
     config=EvaluateConfig,
     run=_run,
+    loads_torch=True,
     defaults=_as_trained,
     processes=processes,
     positionals=(

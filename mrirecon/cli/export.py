@@ -15,6 +15,7 @@ COMMAND = Command(
     summary="Write a trained network as safetensors, ONNX or torch.export files, checked, with a model card.",
     config=ExportConfig,
     run=_run,
+    loads_torch=True,
     positionals=(("RUN", "a run folder"),),
     epilog="examples:\n  mrirecon export RUN\n  mrirecon export RUN --format onnx torch-export --output FOLDER",
 )

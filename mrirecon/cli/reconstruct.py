@@ -50,6 +50,7 @@ COMMAND = Command(
     config=ReconstructConfig,
     run=_run,
     processes=processes,
+    loads_torch=True,
     positionals=(
         ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),
         ("FILES...", "fastMRI .h5 files, or folders of them; their own masks are applied, nothing else is removed"),

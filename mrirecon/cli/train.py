@@ -70,6 +70,7 @@ COMMAND = Command(
     summary="Train a normalized U-Net on undersampled k-space.",
     config=TrainConfig,
     run=_run,
+    loads_torch=True,
     processes=_processes,
     extra=(("--resume RUN", "go on with a stopped run, exactly where it was"),),
     epilog=(

@@ -1,6 +1,5 @@
 """A stopped run asks SLURM to start its job again; and knows itself when that happens. No torch here."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from mrirecon.cluster.jobs import find_job, this_job
 from mrirecon.cluster.request import REQUEUES
 from mrirecon.config.slurm import RequeueConfig
 from mrirecon.errors import WorkFailedError
-from mrirecon.files import write_text
+from mrirecon.files import read_json, write_text
 from mrirecon.progress import warn
 
 _TIMEOUT_S = 60
@@ -58,7 +57,7 @@ def was_begun_here(provenance: Path, env: Mapping[str, str] = os.environ) -> boo
     if not restarts(env):
         return False
     try:
-        job = json.loads(provenance.read_text(encoding="utf-8"))["slurm"]["job"]
+        job = read_json(provenance)["slurm"]["job"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(job == this_job(env))

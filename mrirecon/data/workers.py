@@ -1,6 +1,7 @@
 """Batches read by worker processes: a fault of one is told as the main process would, and none outlives its loader."""
 
 import math
+import multiprocessing
 import os
 import pickle
 import resource
@@ -19,12 +20,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from mrirecon.errors import WorkFailedError
-from mrirecon.refusals import few_files
+from mrirecon.files import is_disk_full
+from mrirecon.refusals import few_files, full_shared_memory
 from mrirecon.termination import STOP_SIGNALS
 
 Batches = Generator[Any, None, None]  # closing it ends the workers behind it
 
 _FILES, _FILES_PER_WORKER = 32, 8  # that a process opens while it hands over batches; measured with 1 to 8 workers
+_LOCKS, _LOCKS_PER_WORKER = 8, 3  # of torch's loader: one queue and an event, and a queue per worker
 _LOOK_S = 1.0  # a worker looks so often whether its parent is still there
 
 
@@ -54,6 +57,7 @@ def load_batches(dataset: Dataset, batches: Iterable[Any], workers: int, seed: i
         yield from loader
         return
     _require_files(workers)
+    _require_shared_memory(workers)
     with _signals_wait():
         arriving: Any = iter(loader)
     packed: Any = None
@@ -143,6 +147,17 @@ def _require_files(workers: int) -> None:
     needed = _FILES + _FILES_PER_WORKER * workers
     if (left := _files_left()) < needed:
         raise WorkFailedError(few_files(f" for {workers} worker processes: {left} are left, about {needed} are needed"))
+
+
+def _require_shared_memory(workers: int) -> None:
+    """For the locks of the workers' queues; half of a loader, for want of one, prints a page when it is thrown away."""
+    try:
+        locks = [multiprocessing.Semaphore() for _ in range(_LOCKS + _LOCKS_PER_WORKER * workers)]
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise WorkFailedError(full_shared_memory()) from error
+    del locks
 
 
 def _files_left() -> float:

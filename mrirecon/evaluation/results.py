@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar, get_type_hints
 
 from mrirecon.errors import InputError
-from mrirecon.files import replacing
+from mrirecon.files import read_table, replacing
 
 Key = TypeVar("Key", bound=Hashable)
 UNDECLARED = "undeclared"  # a mask or an acceleration of which foreign images say nothing
@@ -59,15 +59,16 @@ def read_results(path: Path) -> list[VolumeResult]:
         InputError: It cannot be read, or a column is missing or not a number.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            reader = csv.DictReader(handle)
-            missing = [f.name for f in fields(VolumeResult) if f.name not in (reader.fieldnames or ())]
-            if missing:
-                raise KeyError(missing[0])
-            return [_result(row) for row in reader]
+        columns, rows = read_table(path)
+        missing = [f.name for f in fields(VolumeResult) if f.name not in columns]
+        if missing:
+            raise KeyError(missing[0])
+        return [_result(row) for row in rows]
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path} is not a table of `mrirecon evaluate` ({error.strerror}); evaluate again") from None
-    except (csv.Error, KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a table of `mrirecon evaluate` ({error}); evaluate again") from None
 
 

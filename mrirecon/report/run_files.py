@@ -1,28 +1,39 @@
 """The files of a run as a report reads them: what is missing leaves a gap."""
 
-import csv
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mrirecon import files
+from mrirecon.errors import InputError
+
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of the run, empty where it is missing or damaged: a card with a gap is better than none."""
+    """A file of the run, empty where it is missing or damaged: a card with a gap is better than none.
+
+    Raises:
+        InputError: It is something that no run writes: no ordinary file, too large, nested too deeply.
+    """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = files.read_json(path)
+    except InputError:
+        raise
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none where it is missing."""
-    if not path.is_file():
+    """The rows of a CSV file; none where it is missing.
+
+    Raises:
+        InputError: It is no table, or something that no run writes.
+    """
+    try:
+        return files.read_table(path)[1]
+    except FileNotFoundError:
         return []
-    with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
 
 
 def slices_per_step(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import BETTER_IS, goodness
-from mrirecon.files import write_text
+from mrirecon.files import read_plain, write_text
 from mrirecon.report.drawing import NothingToDrawError, as_svg
 from mrirecon.report.example_images import data_uri
 from mrirecon.report.html import render
@@ -20,8 +20,11 @@ from mrirecon.report.run_curves import column, draw_run_curves
 from mrirecon.report.run_files import read_json, read_rows, slices_per_step
 from mrirecon.report.run_tables import evaluation_words, group_table, volume_table
 from mrirecon.runs import RunFolder
+from mrirecon.yamlfile import parse_yaml
 
 _MOST_PICTURES = 6  # of an evaluation; all of them stand in its own folder
+_MOST_BYTES = 2**26  # of the pictures of one folder, which the page holds
+_PNG = b"\x89PNG\r\n\x1a\n"
 _CAPTION = "Training values are means since the row before; validations are dots."
 
 
@@ -109,28 +112,48 @@ def _curves(rows: list[dict[str, str]]) -> Drawn:
 
 
 def _evaluation(folder: Path) -> Evaluation:
-    summary = read_json(folder / "summary.json")
+    summary, rows = read_json(folder / "summary.json"), read_rows(folder / "volumes.csv")
     pictures = sorted(folder.glob("figures/*.png"))
-    protocol = summary.get("protocol") or {}
     keys = ("reconstructor", "checkpoint", "data", "split", "mask", "acceleration", "mask_draws", "precision")
     facts: dict[str, Any] = {key: summary.get(key) for key in keys}
-    return Evaluation(
-        name=folder.name,
-        words=evaluation_words(summary),
-        groups=group_table(summary, f"groups-{folder.name}"),
-        volumes=volume_table(read_rows(folder / "volumes.csv"), f"volumes-{folder.name}"),
-        pictures=_pictures(pictures[:_MOST_PICTURES]),
-        n_pictures=len(pictures),
-        facts=pairs({**facts, "protocol": protocol.get("name"), "what it means": protocol.get("description")}),
-    )
+    try:
+        protocol = summary.get("protocol") or {}
+        return Evaluation(
+            name=folder.name,
+            words=evaluation_words(summary),
+            groups=group_table(summary, f"groups-{folder.name}"),
+            volumes=volume_table(rows, f"volumes-{folder.name}"),
+            pictures=_pictures(pictures[:_MOST_PICTURES]),
+            n_pictures=len(pictures),
+            facts=pairs({**facts, "protocol": protocol.get("name"), "what it means": protocol.get("description")}),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # what stands where, a stranger decided
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder / 'summary.json'} is not of `mrirecon evaluate` ({error}); evaluate again") from None
 
 
 def _pictures(files: list[Path]) -> list[tuple[str, str]]:
-    return [(file.stem, data_uri("image/png", file.read_bytes())) for file in files]
+    """Names and data URIs.
+
+    Raises:
+        InputError: One is no PNG, but a link to something else for example, which the page would give away.
+    """
+    pictures, n_bytes = [], 0
+    for file in files:
+        content = read_plain(file, _MOST_BYTES)
+        n_bytes += len(content)
+        if not content.startswith(_PNG):
+            raise InputError(f"{file} is no PNG picture; remove it")
+        if n_bytes > _MOST_BYTES:
+            raise InputError(f"the pictures in {file.parent} have more than {_MOST_BYTES / 2**20:g} MiB; remove some")
+        pictures.append((file.stem, data_uri("image/png", content)))
+    return pictures
 
 
 def _text(path: Path) -> str:
+    """The configuration as it stands; empty where it is none, but a link to something else for example."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8") if isinstance(parse_yaml(path), dict) else ""
+    except (InputError, OSError, UnicodeDecodeError):
         return ""

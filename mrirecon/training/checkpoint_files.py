@@ -74,7 +74,7 @@ class CheckpointFiles(CheckpointIO):
         self.remove_checkpoint(self.run.checkpoint("previous"))
 
     def _publish(self, write: Writer, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)  # not its parents: a run folder that was deleted does not come back
         for left in self.run.checkpoints.glob(".*.tmp"):  # of a process that was killed
             left.unlink(missing_ok=True)
         publish(write, path, self.run.checkpoint("previous") if path == self.run.checkpoint("last") else None)

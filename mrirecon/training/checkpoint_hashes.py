@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from mrirecon.errors import InputError
-from mrirecon.files import write_text
+from mrirecon.files import open_plain, write_text
 from mrirecon.refusals import why_unread
 from mrirecon.training.checkpoint_content import require_archive, require_sound
 
@@ -35,8 +35,8 @@ def hash_file(checkpoint: Path) -> Path:
 def listed(checkpoint: Path) -> set[str] | None:
     """The hashes that a checkpoint may have; None: it has no hash file, as in runs of earlier versions."""
     try:
-        with hash_file(checkpoint).open(encoding="ascii", errors="replace") as handle:
-            found = map(_LINE.fullmatch, handle.read(_LONGEST).splitlines())
+        with open_plain(hash_file(checkpoint)) as handle:
+            found = map(_LINE.fullmatch, handle.read(_LONGEST).decode("ascii", "replace").splitlines())
     except FileNotFoundError:
         return None
     return {match[1] for match in found if match and match[2] == checkpoint.name}
@@ -60,7 +60,7 @@ def opened(checkpoint: Path) -> Iterator[BufferedReader]:
         ChangedError: It is not.
     """
     accepted = listed(checkpoint)
-    with checkpoint.open("rb") as handle:
+    with open_plain(checkpoint) as handle:
         if accepted is not None:
             # A training may replace both files meanwhile: at any time one of the two readings names what was opened.
             if digest_of(handle) not in accepted | (listed(checkpoint) or set()):
@@ -124,7 +124,7 @@ def sound_digest(checkpoint: Path) -> str | None:
     try:
         if accepted is None:
             load_checkpoint(checkpoint)
-        with checkpoint.open("rb") as handle:
+        with open_plain(checkpoint) as handle:
             found = digest_of(handle)
     except PermissionError:  # it may be sound
         raise

@@ -4,7 +4,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from mrirecon.files import naming, replacing
+from mrirecon.errors import InputError
+from mrirecon.files import naming, read_table, replacing
 
 COLUMNS = (
     "step",
@@ -50,11 +51,22 @@ class Journal:
             writer.writerows(rows)
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows; a row cut short by a crash is left out."""
-        if not self.path.is_file():
+        """All rows; a row cut short by a crash is left out.
+
+        Raises:
+            InputError: The file is no table of a training.
+        """
+        try:
+            rows = [row for row in read_table(self.path)[1] if row["step"] and row["seconds"]]
+            for row in rows:
+                int(row["step"])
+        except FileNotFoundError:
             return []
-        with self.path.open(newline="") as handle:
-            return [row for row in csv.DictReader(handle) if row["step"] and row["seconds"]]
+        except (KeyError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.path} is not a table of a training ({error}); restore it, or delete it") from None
+        return rows
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,5 @@
 """Loggers beside curves.csv."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,7 @@ from typing import Any, Self
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from mrirecon.errors import unknown_name
-from mrirecon.files import write_json
+from mrirecon.files import read_json, write_json
 from mrirecon.progress import warn
 from mrirecon.runs import RunFolder
 
@@ -185,7 +184,7 @@ def _one_line(error: Exception) -> str:
 def _wandb_logger(run: RunFolder, config: dict[str, Any]) -> Logger:
     from pytorch_lightning.loggers import WandbLogger
 
-    facts = json.loads(run.provenance.read_text())
+    facts = read_json(run.provenance)
     known = facts.get("wandb", {}).get("id")
     client = start_wandb(run.path, name=run.name, project="mrirecon", id=known, resume="allow", config=config)
     client.define_metric("trainer/global_step")

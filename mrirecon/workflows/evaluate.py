@@ -159,6 +159,8 @@ def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstruct
     for job in jobs:
         times = "mixed" if job.acceleration is None else f"{job.acceleration:g}x"
         folder = reconstructor.run.evaluation(data, config.split, job.mask, times, protocol)
+        if not config.output:
+            reconstructor.run.require_inside(folder)
         if config.output:
             output = Path(config.output)
             folder = output if len(jobs) == 1 else output / f"{job.mask}-{times}"

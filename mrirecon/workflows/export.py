@@ -1,6 +1,5 @@
 """A trained network as files that work without its run, each compared with the run, and a model card."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from mrirecon.configfile import load
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.transforms import ImageSample
 from mrirecon.data.volume import Volume
-from mrirecon.errors import WorkFailedError
-from mrirecon.files import write_text
+from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.files import read_json, write_text
 from mrirecon.progress import say
 from mrirecon.report.card import Artefact, CardFacts, model_card
 from mrirecon.runs import RunFolder, open_run
@@ -73,7 +72,16 @@ def export(config: ExportConfig, path: str) -> Path:
             made_with=provenance(),
             step=module.trained_steps,
         )
-        write_text(temporary / CARD, model_card(facts))
+        try:
+            card = model_card(facts)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # what stands where, a stranger decided
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{run.provenance}, {run.curves.name} or an evaluation's summary is not what a run writes ({error}); "
+                "restore it, or remove it"
+            ) from None
+        write_text(temporary / CARD, card)
     print(*(_line(artefact, folder) for artefact in artefacts), f"model card: {folder / CARD}", sep="\n", flush=True)
     return folder
 
@@ -128,7 +136,7 @@ def _data_facts(run: RunFolder, volumes: tuple[list[Volume], list[Volume]] | Non
     if volumes is None:
         return None
     try:
-        stored = json.loads(run.provenance.read_text(encoding="utf-8"))["data_manifest"]["sha256"]
+        stored = read_json(run.provenance)["data_manifest"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     train, validation = volumes

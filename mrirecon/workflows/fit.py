@@ -12,12 +12,12 @@ from mrirecon.errors import Stopped
 from mrirecon.files import replacing
 from mrirecon.models.memory import keep_freed_memory
 from mrirecon.progress import say
-from mrirecon.runs import RunFolder
+from mrirecon.runs import RunFolder, RunLock
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.checkpoint_files import CheckpointFiles
 from mrirecon.training.curves import Curves
 from mrirecon.training.ddp import strategy
-from mrirecon.training.full_disk import needing_room
+from mrirecon.training.full_disk import StillOurs, needing_room
 from mrirecon.training.going_on import FirstBatch, going_on
 from mrirecon.training.journal import Journal
 from mrirecon.training.keeper import Keeper
@@ -29,14 +29,14 @@ from mrirecon.workflows.training_work import TrainingWork
 _LIGHTNING_NAMES = {"fp32": "32-true", "bf16-mixed": "bf16-mixed"}
 
 
-def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder:
-    """Train to the end of the plan; from `checkpoint` if given.
+def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, lock: RunLock | None = None) -> RunFolder:
+    """Train to the end of the plan; from `checkpoint` if given. A `lock` is looked at before each step is recorded.
 
     Raises:
         DataChangedError: A file changed; no step that may have seen it is saved.
         DivergedError: Training diverged.
         Stopped: A signal came; the state is saved.
-        WorkFailedError: The disk is full; the last checkpoint is kept.
+        WorkFailedError: The disk is full; the last checkpoint is kept. Or the run folder is gone, or another's.
     """
     config, plan = work.config, work.plan
     with Loggers(config.logger if ranks.is_first() else "none", run, dataclasses.asdict(config)) as loggers:
@@ -55,18 +55,24 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder
             config.monitor,
             work.data.require_unchanged,
         )
-        _fit(work, run, checkpoint, (curves, keeper))
+        _fit(work, run, checkpoint, (curves, keeper), lock)
     return run
 
 
-def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, callbacks: tuple[Curves, Keeper]) -> None:
+def _fit(
+    work: TrainingWork,
+    run: RunFolder,
+    checkpoint: str | None,
+    callbacks: tuple[Curves, Keeper],
+    lock: RunLock | None,
+) -> None:
     keeper = callbacks[1]
     if work.config.sync_batchnorm and ranks.world_size() > 1:
         synchronised(work.module, work.device)
     with warnings.catch_warnings():
         _hush()
         first = FirstBatch()
-        trainer = _trainer(work, run, [*callbacks, first])
+        trainer = _trainer(work, run, [StillOurs(run, lock), *callbacks, first])
     if work.device == "cpu":
         keep_freed_memory()
     loader = work.data.train_dataloader()

@@ -1,8 +1,8 @@
 """Training, from a configuration to a run folder; and going on with a stopped one."""
 
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from mrirecon.config.naming import run_name
 from mrirecon.data.record import write_record
 from mrirecon.data.stage import staging
 from mrirecon.errors import DataChangedError, InputError
-from mrirecon.files import write_json
-from mrirecon.runs import RunFolder, new_run, open_run, require_replaceable
+from mrirecon.files import read_json, write_json
+from mrirecon.progress import warn
+from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
 from mrirecon.training.keeper import read_settings
 from mrirecon.training.resumable import resumable, what_is_kept
 from mrirecon.workflows.announce import announce
@@ -53,26 +54,50 @@ def _train(config: TrainConfig) -> RunFolder:
         facts = work.provenance() | slurm_facts()
     found = find_lr(work) if config.optimizer.lr == "find" else None
     name = run_name(config)
-    run = RunFolder(Path(ranks.from_first(lambda: str(new_run(config.output, name, config.overwrite).path))))
-    if found:
-        write_range_test(found, run)
-        facts["lr_find"] = {
-            "lr": found.lr,
-            "lr_diverged": found.lr_diverged,
-            "lowest": found.lrs[0],
-            "steps": len(found.lrs),
-        }
-    if ranks.is_first():
-        describe(work, run, facts)
-        announce(work, run)
-    return _fit(work, run, None)
+    run = RunFolder(Path(ranks.from_first(lambda: config.output or str(default_path(name)))))
+    with written_by_us(run) as lock:
+        ranks.from_first(lambda: str(new_run(run.path, name, config.overwrite).path))
+        if found:
+            write_range_test(found, run)
+            facts["lr_find"] = {
+                "lr": found.lr,
+                "lr_diverged": found.lr_diverged,
+                "lowest": found.lrs[0],
+                "steps": len(found.lrs),
+            }
+        if ranks.is_first():
+            describe(work, run, facts)
+            announce(work, run)
+        return _fit(work, run, None, lock)
 
 
-def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None) -> RunFolder:
+def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, lock: RunLock) -> RunFolder:
     try:
-        return fit(work, run, checkpoint)
+        return fit(work, run, checkpoint, lock)
     except DataChangedError as error:  # no step that may have seen it was saved
         raise DataChangedError(f"{error}; {what_is_kept(run)}") from error
+
+
+@contextmanager
+def written_by_us(run: RunFolder) -> Iterator[RunLock]:
+    """Keep other commands from writing a run; the first process has the lock, for all.
+
+    Raises:
+        InputError: Another command writes it, on all processes.
+    """
+    lock = RunLock(run)
+    with ExitStack() as held:
+        if refusal := ranks.from_first(lambda: _refusal(lock, held)):
+            raise InputError(refusal)
+        yield lock
+
+
+def _refusal(lock: RunLock, held: ExitStack) -> str:
+    try:
+        held.enter_context(lock.held(warn))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def describe(work: TrainingWork, run: RunFolder, facts: dict[str, Any]) -> None:
@@ -102,11 +127,14 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
 
 
 def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:
-    with ranks.agreeing():
-        work, checkpoint = reopen(run, changes, given)
-    if ranks.is_first() and slurm_facts():
-        write_json(run.provenance, json.loads(run.provenance.read_text(encoding="utf-8")) | slurm_facts())
-    return _fit(work, run, str(checkpoint))
+    with written_by_us(run) as lock:
+        for folder in WRITTEN_IN_TRAINING:
+            run.require_inside(run.path / folder)
+        with ranks.agreeing():
+            work, checkpoint = reopen(run, changes, given)
+        if ranks.is_first() and slurm_facts():
+            write_json(run.provenance, read_json(run.provenance) | slurm_facts())
+        return _fit(work, run, str(checkpoint), lock)
 
 
 def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[RunFolder, TrainConfig, dict[str, Any]]:

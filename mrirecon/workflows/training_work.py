@@ -1,7 +1,6 @@
 """Everything a training needs, made and checked before anything is written."""
 
 import dataclasses
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from mrirecon.data.record import first_difference, half_known, read_record
 from mrirecon.data.transforms import TRANSFORMS
 from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
+from mrirecon.files import read_json
 from mrirecon.models.precision import auto_precision
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
@@ -182,7 +182,7 @@ class TrainingWork:
     def require_same_data(self, run: RunFolder) -> None:
         """Another data set under the same folder would not be a resume."""
         try:
-            stored = json.loads(run.provenance.read_text())["data_manifest"]["sha256"]
+            stored = read_json(run.provenance)["data_manifest"]["sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{run.provenance} does not name the training data ({type(error).__name__}: {error}); "

@@ -19,7 +19,7 @@ def modules_after(code, *arguments):
 
 @pytest.mark.parametrize(
     "module",
-    ["grid_file", "plan", "leases", "folder", "status", "prepare", "launch", "analysis", "claims", "publish", "run"],
+    ["grid_file", "plan", "folder", "status", "prepare", "launch", "analysis", "claims", "publish", "run"],
 )
 def test_modules_load_without_torch(module):
     assert modules_after(f"import mrirecon.ablation.{module}") == "LOADED []"

@@ -318,3 +318,18 @@ def test_too_little_shared_memory():
         "mrirecon: /dev/shm, through which worker processes hand over their batches, is full: it has 8 MiB; "
         "enlarge it (docker run --shm-size 8g), or lower --workers or --batch-size"
     )
+
+
+def test_no_shared_memory_for_the_locks_of_workers_is_told_in_one_line_too():
+    """It is no full disk, and torch prints nothing about the half of a loader that it had made."""
+    script = (
+        "import sys, torch\n"
+        "from mrirecon.cli.command import run_safely\n"
+        "from mrirecon.data.workers import load_batches\n"
+        "images = torch.utils.data.TensorDataset(torch.zeros(4, 2))\n"
+        "sys.exit(run_safely(lambda: list(load_batches(images, [[0, 1]] * 2, 2, 0)), debug=False))\n"
+    )
+    done = small_shared_memory(script, "16k")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mrirecon: /dev/shm, through which worker processes hand over their batches, is full")

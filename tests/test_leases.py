@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from mrirecon.ablation.leases import Leases
+from mrirecon.leases import Leases
 
 NAMES = [f"run{i}" for i in range(20)]
 
@@ -39,14 +40,14 @@ def test_a_lease_is_free_again_when_it_is_given_back(tmp_path):
     assert one.take("a")
     assert not two.take("a")
     with one.held("a"):
-        assert two.is_live("a")
+        assert two.seems_live("a")
     assert two.take("a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_the_lease_of_a_dead_process_of_this_host_is_taken_over_at_once(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from mrirecon.ablation.leases import Leases; "
+        "import sys; from pathlib import Path; from mrirecon.leases import Leases; "
         "Leases(Path(sys.argv[1]), 60).take('a')"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
@@ -65,13 +66,21 @@ def test_a_process_number_used_again_is_not_the_old_process(tmp_path):
     assert leases.is_dead("a")
 
 
+def dies_of_silence(leases, name, seconds):
+    """Whether a lease is taken over within so many seconds of looking."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if leases.take(name):
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def test_a_process_of_this_host_that_hangs_is_taken_over_too(tmp_path):
     assert Leases(tmp_path, 60).take("a")  # this process, which lives, but does not touch the file
-    now = (tmp_path / "a").stat().st_mtime
-    other = Leases(tmp_path, 60)
+    other = Leases(tmp_path, 0.3)
     assert not other.take("a")
-    os.utime(tmp_path / "a", (now - 61, now - 61))
-    assert other.take("a")
+    assert dies_of_silence(other, "a", 5)
 
 
 def test_who_lost_a_lease_does_not_keep_its_successors_alive(tmp_path):
@@ -94,18 +103,75 @@ def foreign(tmp_path, age):
     os.utime(path, (now - age, now - age))
 
 
-@pytest.mark.parametrize(("age", "dead"), [(5, False), (59, False), (61, True), (600, True)])
-def test_the_lease_of_another_host_dies_of_age(tmp_path, age, dead):
+YEAR = 365 * 86400
+
+
+@pytest.mark.parametrize("age", [0, 3600, -3600, -YEAR])
+def test_the_lease_of_another_host_dies_of_silence_whatever_its_date(tmp_path, age):
+    """Clocks of hosts and servers may be wrong by hours, in both directions."""
     foreign(tmp_path, age)
+    leases = Leases(tmp_path, 0.3)
+    assert not leases.is_dead("a")
+    assert not leases.take("a")
+    assert dies_of_silence(leases, "a", 5)
+
+
+@pytest.mark.parametrize("age", [0, 3600, -3600])
+def test_a_lease_that_changes_is_never_taken_over_whatever_its_date(tmp_path, age):
+    foreign(tmp_path, age)
+    leases, path = Leases(tmp_path, 0.3), tmp_path / "a"
+    date = path.stat().st_mtime
+    for beat in range(40):  # of a holder whose clock is wrong, for four times the limit
+        os.utime(path, (date + beat, date + beat))
+        assert not leases.take("a")
+        time.sleep(0.03)
+    assert leases.is_beating("a")
+
+
+def test_a_stall_of_who_looks_is_no_silence_of_the_holder(tmp_path, monkeypatch):
+    """The file server was away for an hour: neither could do anything meanwhile."""
+    foreign(tmp_path, 5)
     leases = Leases(tmp_path, 60)
-    assert leases.is_dead("a") == dead
-    assert leases.take("a") == dead
+    assert not leases.take("a")
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert not leases.take("a")
 
 
-def test_age_is_by_the_clock_of_the_files_not_of_this_machine(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("age", "seems"), [(5, True), (59, True), (61, False), (-5, True), (-3600, False)])
+def test_for_a_table_a_single_look_at_the_date_has_to_do(tmp_path, age, seems):
+    foreign(tmp_path, age)
+    assert Leases(tmp_path, 60).seems_live("a") == seems
+
+
+def test_the_date_is_compared_with_the_clock_of_the_files_not_of_this_machine(tmp_path, monkeypatch):
     foreign(tmp_path, 5)
     monkeypatch.setattr(time, "time", lambda: 4e9)
-    assert not Leases(tmp_path, 60).is_dead("a")
+    assert Leases(tmp_path, 60).seems_live("a")
+
+
+def test_who_lost_a_lease_is_told(tmp_path):
+    old, new = Leases(tmp_path, 0.3), Leases(tmp_path, 60)
+    assert old.take("a")
+    with old.held("a"):
+        time.sleep(0.2)
+        assert not old.lost.is_set()
+        (tmp_path / "a").unlink()
+        assert new.take("a")
+        assert old.lost.wait(5)
+
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    one, two = Leases(tmp_path, 60), Leases(tmp_path, 60)
+    assert one.take("a")
+    assert not two.take("a")
+    one.release("a")
+    assert two.take("a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_held_leases_are_touched(tmp_path):
@@ -118,8 +184,15 @@ def test_held_leases_are_touched(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def gone(tmp_path):
+    """A lease that a dead process of this host left."""
+    assert Leases(tmp_path, 60).take("a")
+    content = json.loads((tmp_path / "a").read_text())
+    (tmp_path / "a").write_text(json.dumps(content | {"born": "1", "token": "t"}))
+
+
 def test_a_dead_lease_is_removed_by_one_worker_only(tmp_path):
-    foreign(tmp_path, 600)
+    gone(tmp_path)
     one, two = Leases(tmp_path, 60), Leases(tmp_path, 60)
     assert one.take("a")
     assert not two.take("a")
@@ -128,7 +201,7 @@ def test_a_dead_lease_is_removed_by_one_worker_only(tmp_path):
 
 def test_a_new_lease_survives_a_worker_that_came_late(tmp_path):
     """Two workers find the same dead lease; the second acts on what it read before the first took over."""
-    foreign(tmp_path, 600)
+    gone(tmp_path)
     late, quick = Leases(tmp_path, 60), Leases(tmp_path, 60)
     real = late._remove
 

@@ -14,6 +14,7 @@ from mrirecon.training.resumable import resumable
 
 def write(folder, *steps):
     run = RunFolder(folder)
+    folder.mkdir(exist_ok=True)
     for step in steps:
         CheckpointFiles(run).save_checkpoint({"global_step": step}, run.checkpoint("last"))
     return run

@@ -12,6 +12,7 @@ from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfi
 from mrirecon.config.slurm import JobConfig
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
+from mrirecon.termination import STOP_SIGNALS
 from mrirecon.training.keeper import read_settings
 from mrirecon.training.stopping import StopRequest
 from mrirecon.workflows import training_work
@@ -109,7 +110,7 @@ def test_processes_share_the_cores(config, processes, monkeypatch, n_cores, n, t
 def test_a_stop_is_agreed_only_when_all_are_asked(monkeypatch):
     """The sums over processes decide, not what came to this one meanwhile."""
     stop = StopRequest()
-    monkeypatch.setattr(ranks, "sum_of", lambda values: [0.0, 0.0, 2.0, 0.0])
+    monkeypatch.setattr(ranks, "sum_of", lambda values: [2.0 * (number is signal.SIGUSR1) for number in STOP_SIGNALS])
     assert stop.agreed is None
     assert stop.agree()
     assert stop.agreed.name == "SIGUSR1"

@@ -114,9 +114,9 @@ def _look(case):
     works = []
     original = training.fit
 
-    def watched(work, run, checkpoint):
+    def watched(work, *others):
         works.append(work)
-        return original(work, run, checkpoint)
+        return original(work, *others)
 
     training.fit = watched
     try:

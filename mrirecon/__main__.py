@@ -6,11 +6,13 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+from mrirecon import ranks
 from mrirecon.cli import main
 
 
 def run() -> NoReturn:
     """Run the command line and end the process."""
+    ranks.is_program = True
     code = main()
     if "LOCAL_RANK" in os.environ:
         # One of several processes, which has said and written all: threads of torch's group that are still there while

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+is_program = False  # this process is one command of the command line, and ends with it
 _PORTION_S = 20.0  # while the first one works on, the others hear of it: a group has limited patience
 
 

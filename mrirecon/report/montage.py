@@ -103,4 +103,5 @@ def one_line(text: str) -> str:
 
 def font(size: int) -> ImageFont.FreeTypeFont:
     """The font of the pictures, letters `size` pixels high."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(str(path), size)  # pillow 10.0 takes no Path

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from mrirecon import configfile
 from mrirecon.cluster.executor import job_folder, program, submit
+from mrirecon.cluster.join import Processes
 from mrirecon.cluster.request import check_request, n_gpus
 from mrirecon.config import EvaluateConfig, ReconstructConfig, TrainConfig
 from mrirecon.config.naming import run_name
@@ -20,20 +21,8 @@ from mrirecon.runs import RunFolder, default_path, require_replaceable
 _ADVICE = "mend --slurm.*, or do the work here"
 
 
-class JobKeys(Protocol):
-    """The keys of a configuration that say what its job is."""
-
-    @property
-    def devices(self) -> int:
-        """Processes on each node."""
-
-    @property
-    def num_nodes(self) -> int:
-        """Nodes, where the job is not asked for here."""
-
-    @property
-    def device(self) -> str:
-        """auto, cpu or cuda."""
+class JobKeys(Processes, Protocol):
+    """The keys of a configuration that say what its job is; `num_nodes` counts where it is not asked for here."""
 
     @property
     def slurm(self) -> OneJobConfig:

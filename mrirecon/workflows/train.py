@@ -87,17 +87,8 @@ def written_by_us(run: RunFolder) -> Iterator[RunLock]:
     """
     lock = RunLock(run)
     with ExitStack() as held:
-        if refusal := ranks.from_first(lambda: _refusal(lock, held)):
-            raise InputError(refusal)
+        ranks.from_first(lambda: bool(held.enter_context(lock.held(warn))))
         yield lock
-
-
-def _refusal(lock: RunLock, held: ExitStack) -> str:
-    try:
-        held.enter_context(lock.held(warn))
-    except InputError as error:
-        return str(error)
-    return ""
 
 
 def describe(work: TrainingWork, run: RunFolder, facts: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 
 from defusedxml.common import DefusedXmlException
@@ -98,22 +99,28 @@ class Header:
 
     def to_xml(self) -> bytes:
         """An ISMRMRD header with these values, valid under the ISMRMRD schema."""
-        root = Element("ismrmrdHeader", xmlns=_NAMESPACE)
-        if self.field_strength_T is not None or self.n_coils is not None:
-            system = SubElement(root, "acquisitionSystemInformation")
-            _add(system, "systemFieldStrength_T", self.field_strength_T)
-            _add(system, "receiverChannels", self.n_coils)
-        frequency = round(_PROTON_HZ_PER_T * (self.field_strength_T or 0.0))
-        _add(SubElement(root, "experimentalConditions"), "H1resonanceFrequency_Hz", frequency)
-        encoding = SubElement(root, "encoding")
-        _add_space(encoding, "encodedSpace", self.encoded_matrix, self.encoded_fov_mm)
-        _add_space(encoding, "reconSpace", self.recon_matrix, self.recon_fov_mm)
-        step = SubElement(SubElement(encoding, "encodingLimits"), "kspace_encoding_step_1")
-        minimum, center, maximum = self.encoding_limits
-        for tag, value in (("minimum", minimum), ("maximum", maximum), ("center", center)):
-            _add(step, tag, value)
-        _add(encoding, "trajectory", "cartesian")
-        return tostring(root, encoding="utf-8", xml_declaration=True)
+        return _to_xml(self, repr(self))
+
+
+@lru_cache(maxsize=256)  # a data set has thousands of files and a few protocols
+def _to_xml(header: Header, _as_written: str) -> bytes:
+    """`_as_written` tells 3 from 3.0, which are equal and make different texts."""
+    root = Element("ismrmrdHeader", xmlns=_NAMESPACE)
+    if header.field_strength_T is not None or header.n_coils is not None:
+        system = SubElement(root, "acquisitionSystemInformation")
+        _add(system, "systemFieldStrength_T", header.field_strength_T)
+        _add(system, "receiverChannels", header.n_coils)
+    frequency = round(_PROTON_HZ_PER_T * (header.field_strength_T or 0.0))
+    _add(SubElement(root, "experimentalConditions"), "H1resonanceFrequency_Hz", frequency)
+    encoding = SubElement(root, "encoding")
+    _add_space(encoding, "encodedSpace", header.encoded_matrix, header.encoded_fov_mm)
+    _add_space(encoding, "reconSpace", header.recon_matrix, header.recon_fov_mm)
+    step = SubElement(SubElement(encoding, "encodingLimits"), "kspace_encoding_step_1")
+    minimum, center, maximum = header.encoding_limits
+    for tag, value in (("minimum", minimum), ("maximum", maximum), ("center", center)):
+        _add(step, tag, value)
+    _add(encoding, "trajectory", "cartesian")
+    return tostring(root, encoding="utf-8", xml_declaration=True)
 
 
 class _Node:

@@ -128,3 +128,10 @@ def test_padding_of_another_width_is_an_error():
 def test_limits_without_a_measured_column_are_an_error():
     with pytest.raises(InputError, match="leave no measured column"):
         dataclasses.replace(HEADER, encoding_limits=(0, 600, 10)).acquired(368)
+
+
+def test_equal_numbers_of_two_types_keep_their_texts():
+    whole, real = (Header((8, 8, 1), (8, 8, 1), (0.0,) * 3, (0.0,) * 3, (0, 4, 7), None, tesla) for tesla in (3, 3.0))
+    assert whole == real
+    assert b"Strength_T>3<" in whole.to_xml()
+    assert b"Strength_T>3.0<" in real.to_xml()

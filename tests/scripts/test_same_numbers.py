@@ -136,3 +136,36 @@ def test_an_intended_difference_is_shown_with_its_reason_and_does_not_count(scri
 def test_a_folder_that_is_neither_environment_nor_checkout_is_refused(script, tmp_path):
     with pytest.raises(SystemExit, match=r"neither an environment \(with bin/python\) nor a checkout"):
         script.Side.of("old", tmp_path, tmp_path / "scratch")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Makes a package that writes one number, by any call, or ends with an error."""
+
+    def make(name, number):
+        package = tmp_path / name / "mrirecon"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        write = f"pathlib.Path('out').mkdir()\npathlib.Path('out/volumes.csv').write_text('ssim\\n{number}\\n')"
+        fail = "sys.exit('first line\\nmrirecon: no such mask')"
+        (package / "__main__.py").write_text(f"import pathlib, sys\n{fail if number is None else write}\n")
+        return str(package.parent)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("number", "more", "code", "line"),
+    [
+        (0.5, [], 0, "1 calls in"),
+        (0.25, [], 1, "DIFFERENT in 1, first write:volumes.csv:ssim (row 0): OLD '0.5', NEW '0.25'"),
+        (0.25, ["--intended", "write:*ssim*"], 0, "1 intended, first write:volumes.csv:ssim (row 0): OLD '0.5'"),
+        (0.5, ["--intended", "write:*ssim*"], 0, "intended, but nothing differs there: write:*ssim*"),
+        (None, [], 1, "write:new failed: exit code 1: mrirecon: no such mask"),
+    ],
+)
+def test_two_packages(script, checkout, monkeypatch, capsys, number, more, code, line):
+    monkeypatch.setattr(script, "calls", lambda real: [script.Call("write", "anything", "out")])
+    monkeypatch.setattr(sys, "argv", ["same_numbers.py", checkout("a", 0.5), checkout("b", number), *more])
+    assert script.main() == code
+    assert line in capsys.readouterr().out

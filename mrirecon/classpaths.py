@@ -13,6 +13,8 @@ from typing import Any
 from mrirecon.errors import InputError, did_you_mean
 
 ALLOWED_PREFIXES = ("mrirecon.", "torch.nn.", "torch.optim.", "timm.optim.", "schedulefree.")
+# What has moved within the package: the dotted path of a class or a module that users' files may name -> its path now.
+MOVED: dict[str, str] = {}
 _KEYS = ("class_path", "init_args")
 # Names without underscores at both ends: importing a __main__ would run a program.
 _PATH = re.compile(r"(?!__)[^\W\d]\w*(\.(?!__)[^\W\d]\w*){1,19}")
@@ -45,7 +47,7 @@ def resolve_class(spec: str | Mapping[str, Any], extra_prefixes: Iterable[str] =
         *(f"{prefix.rstrip('.')}." for prefix in [*extra_prefixes, *_allowed_here]),
     ]
     _check_prefix(path, prefixes)
-    found = _find(path)
+    found = _find(_today(path))
     # A module also shows what it imported: torch.nn.x.os would be someone else's code.
     if not isinstance(found, type) or not f"{found.__module__}.".startswith(tuple(prefixes)):
         raise InputError(f"'{path}' is not a class of its own package; give the path where the class is defined")
@@ -92,6 +94,15 @@ def _check_prefix(path: str, prefixes: list[str]) -> None:
         )
     if not _PATH.fullmatch(path):
         raise InputError(f"class path {path[:100]!r} is none; it is names joined by dots, such as torch.nn.BatchNorm2d")
+
+
+def _today(path: str) -> str:
+    """The path that a class of an earlier version has now; the longest path in `MOVED` that it begins with counts."""
+    parts = path.split(".")
+    for n in range(len(parts), 0, -1):
+        if new := MOVED.get(".".join(parts[:n])):
+            return ".".join([new, *parts[n:]])
+    return path
 
 
 def _find(path: str) -> Any:

@@ -1,11 +1,12 @@
 """Class paths: what may be named in a configuration, and what may not."""
 
+import importlib
 import subprocess
 import sys
 
 import pytest
 
-from mrirecon.classpaths import ALLOWED_PREFIXES, construct, resolve_class
+from mrirecon.classpaths import ALLOWED_PREFIXES, MOVED, construct, resolve_class
 from mrirecon.errors import InputError
 
 
@@ -88,6 +89,31 @@ def test_a_class_that_cannot_be_made_is_one_line(monkeypatch, error):
     monkeypatch.setattr("torch.nn.ReLU.__init__", refusing)
     with pytest.raises(InputError, match="torch.nn.ReLU cannot be made with {}: (too large|MemoryError|no)$"):
         construct("torch.nn.ReLU")
+
+
+def test_a_path_of_an_earlier_version_gives_the_class_that_has_moved(monkeypatch):
+    """A class, and all classes of a module; the path of the class goes before that of its module."""
+    from mrirecon.models import NormUNet, UNet
+    from mrirecon.models.norms import GroupNorm
+
+    monkeypatch.setitem(MOVED, "mrirecon.networks", "mrirecon.models")
+    monkeypatch.setitem(MOVED, "mrirecon.networks.layers.Groups", "mrirecon.models.norms.GroupNorm")
+    assert resolve_class("mrirecon.networks.layers.Groups") is GroupNorm
+    assert resolve_class("mrirecon.networks.unet.UNet") is UNet
+    assert resolve_class("mrirecon.networks.NormUNet") is NormUNet
+    made = construct({"class_path": "mrirecon.networks.layers.Groups", "init_args": {"n_groups": 2}}, 4)
+    assert isinstance(made, GroupNorm)
+    with pytest.raises(InputError, match=r"class path 'mrirecon\.networksx\.UNet': cannot import"):
+        resolve_class("mrirecon.networksx.UNet")
+
+
+def test_what_has_moved_is_there():
+    for old, new in MOVED.items():
+        assert old.startswith("mrirecon."), old
+        try:
+            importlib.import_module(new)
+        except ModuleNotFoundError:
+            resolve_class(new)  # not a module, so a class; else the error names it
 
 
 def test_importing_it_does_not_import_torch():

@@ -13,6 +13,7 @@ from mrirecon.ablation.folder import SCHEMA, SPLIT_SEED, Study, StudyFolder, dis
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.identity import code_hash
+from mrirecon.ablation.status import count
 from mrirecon.ablation.study_data import describe, find_data, require_same_samples
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.data.files import require_folder
@@ -75,30 +76,55 @@ def prepare(name: str, config: AblateConfig) -> Study:
         require_folder(Path(config.data))
     _require_ours(folder)
     old = folder.read_manifest() if folder.manifest_file.is_file() else {}
-    codes = _codes(folder, old, config.accept_code_change)
     before = old.get("data", {}) or _data_of(name)
     data = _data(folder, config.data, grid, before)
     if folder.records():
         require_same_samples(old.get("data", {}), data, folder.path)
-    options = old.get("options", {})
-    manifest = {
+    study = Study(folder, _manifest(old, content, grid, data, config))
+    study.manifest["code"] = _codes(study, config.accept_code_change)
+    if study.manifest != old:
+        write_json(folder.manifest_file, study.manifest)
+        write_text(folder.grid_file, yaml.safe_dump(content, sort_keys=False))
+    return study
+
+
+def standing(name: str, config: AblateConfig) -> Study | None:
+    """The study that is there already, as `prepare` would bring it up to date; nothing is written.
+
+    Raises:
+        InputError: As of `prepare`, but for the package's changes.
+    """
+    content = read_content(name, config)
+    grid = make_grid(content)
+    folder = StudyFolder(study_path(name, config, grid))
+    if not folder.manifest_file.is_file():
+        return None
+    old = folder.read_manifest()
+    path = Path(config.data).resolve() if config.data else Study(folder, old).data
+    if not path.is_dir():
+        return Study(folder, _manifest(old, content, grid, old["data"], config))
+    data = describe(path, grid, old["data"]) | {"own": path == folder.data.resolve()}
+    return Study(folder, _manifest(old, content, grid, data, config))
+
+
+def _manifest(
+    old: Mapping[str, Any], content: dict[str, Any], grid: Grid, data: dict[str, Any], config: AblateConfig
+) -> dict[str, Any]:
+    options, common = old.get("options", {}), old.get("common", {})
+    return {
         "schema": SCHEMA,
         "created": old.get("created", time.strftime("%Y-%m-%d %H:%M:%S")),
         "grid": content,
         "data": data,
         "common": {
-            "threads": config.threads or old.get("common", {}).get("threads", 1),
-            "precision": old.get("common", {}).get("precision") or _precision(grid, config.device or "auto"),
+            "threads": config.threads or common.get("threads", 1),
+            "precision": common.get("precision") or _precision(grid, config.device or "auto"),
             "split_seed": SPLIT_SEED,
         },
         "options": {key: getattr(config, key) or options.get(key) or default for key, default in _OPTIONS.items()},
-        "code": codes,
+        "code": list(old.get("code", [])),
         "targets": old.get("targets"),
     }
-    if manifest != old:
-        write_json(folder.manifest_file, manifest)
-        write_text(folder.grid_file, yaml.safe_dump(content, sort_keys=False))
-    return Study(folder, manifest)
 
 
 def _data_of(name: str) -> dict[str, Any]:
@@ -138,16 +164,32 @@ def _require_ours(folder: StudyFolder) -> None:
         raise InputError(f"cannot write to {path}: {error.strerror}; choose another --output") from None
 
 
-def _codes(folder: StudyFolder, old: Mapping[str, Any], accept: bool) -> list[str]:
-    known, now = list(old.get("code", [])), code_hash()
+def _codes(study: Study, accept: bool) -> list[str]:
+    """Hashes of the packages that did the runs of a study, with this one if it is to do some.
+
+    A study that an earlier package began keeps its runs, as their identities do not hold the package; what is missing
+    is done by this one where the user accepts that (`--accept-code-change`), and the report names both. Where nothing
+    is missing there is nothing to accept.
+
+    Raises:
+        InputError: Runs are missing, those that are there are another package's, and the user has not accepted that.
+    """
+    folder, known, now = study.folder, list(study.manifest["code"]), code_hash()
+    n_done = len(study.plan.results(folder.records()))
     if now in known:
         return known
-    if known and folder.records() and not accept:
+    if not folder.records():
+        return [now]
+    n_left = count(study).expected - n_done
+    if not n_left:
+        return known
+    if known and not accept:
         raise InputError(
-            f"the package has changed since the runs in {folder.path} were done (now {now}, then {known[-1]}); "
-            "go on with --accept-code-change (the report will say so), or choose another --output"
+            f"the package has changed since {n_done} runs in {folder.path} were done (now {now}, then {known[-1]}), "
+            f"and {n_left} are to do; go on with --accept-code-change (the runs that are done stay, and the report "
+            "names both packages), with the package of then, or anew in another --output"
         )
-    return [*known, now] if folder.records() else [now]
+    return [*known, now]
 
 
 def _precision(grid: Grid, device: str) -> str:

@@ -8,7 +8,7 @@ from mrirecon.ablation.folder import Study, StudyFolder
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.grid_file import make_grid
 from mrirecon.ablation.launch import default_workers, run_local
-from mrirecon.ablation.prepare import prepare, read_content, study_path
+from mrirecon.ablation.prepare import prepare, read_content, standing, study_path
 from mrirecon.ablation.status import count, status_table
 from mrirecon.cluster.workers import require_slurm, submit_workers
 from mrirecon.config.ablate import AblateConfig
@@ -93,8 +93,13 @@ def _submit(study: Study, config: AblateConfig, n_workers: int) -> None:
 
 def _try(name: str, config: AblateConfig, n_workers: int) -> None:
     grid = make_grid(read_content(name, config))
-    costs, errors = measure(name, config, grid)
+    study = standing(name, config)
+    counts = count(study) if study else None
+    n_left = counts.expected - counts.done if counts else 1
+    costs, errors = measure(name, config, grid) if n_left or config.smoke else ({}, {})
     print(describe(grid, n_workers, costs))
+    if counts:
+        print(f"left        {n_left} runs to do, {counts.done} are done{' (the estimate is for all)' if costs else ''}")
     if config.smoke:
         for cell in grid.cells:
             print(f"smoke       {cell.name}: {'would fail: ' + errors[cell.name] if cell.name in errors else 'runs'}")

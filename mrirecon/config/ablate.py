@@ -33,7 +33,7 @@ class AblateConfig:
     smoke: bool = False
     """Try two steps and one validation batch of every cell; train nothing else."""
     accept_code_change: bool = False
-    """Go on although the package changed since the first runs; the report says so."""
+    """Do the missing runs although the package changed since the others were done; the report names both."""
     logger: str = ""
     """none (in a new study), or wandb, csv or tensorboard for each run; wandb also gets the tables of the report."""
     keep: str = ""

@@ -40,6 +40,11 @@ class Curves(pl.Callback):
         self.latest: dict[str, float] = {}
         self.lr, self.trace = 0.0, StepTrace()
 
+    @property
+    def state_key(self) -> str:
+        """Under this name checkpoints have the state, of all versions and whatever the class is called."""
+        return "Curves"
+
     def state_dict(self) -> dict[str, Any]:
         """The running sums, so that a resumed run writes the same rows."""
         return {"loss_sum": self.loss_sum, "n_batches": self.n_batches, "seconds": self._elapsed()}

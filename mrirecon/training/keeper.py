@@ -17,12 +17,13 @@ from pytorch_lightning.callbacks import Checkpoint
 from mrirecon import ranks
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation.stats import goodness
-from mrirecon.progress import say
+from mrirecon.progress import say, warn
 from mrirecon.runs import RunFolder
 from mrirecon.training.checkpoint_hashes import load_checkpoint
 from mrirecon.training.stopping import StopRequest
 
 Scores = dict[str, float]
+STATE_KEY = "Keeper"
 
 
 class Keeper(Checkpoint):
@@ -69,6 +70,11 @@ class Keeper(Checkpoint):
         self.average_pending = False
         self._saved_at = -1  # step
 
+    @property
+    def state_key(self) -> str:
+        """Under this name checkpoints have the state, of all versions and whatever the class is called."""
+        return STATE_KEY
+
     def state_dict(self) -> dict[str, Any]:
         """Settings, best score so far, validations since, and whether the saved step was still to be validated."""
         return {
@@ -87,6 +93,18 @@ class Keeper(Checkpoint):
         self.n_worse = state_dict.get("n_worse", 0)
         self.average_pending = state_dict.get("average_pending", False)
         self.owes_validation = state_dict["owes_validation"]
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Warn of states in a checkpoint that nobody here takes up, and of those that it lacks."""
+        held = {str(key) for key in checkpoint["callbacks"]}
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        wanted = {one.state_key for one in callbacks if type(one).state_dict is not pl.Callback.state_dict}
+        if unknown := sorted(held - {one.state_key for one in callbacks}):
+            warn(f"warning: the checkpoint holds a state of {', '.join(unknown)}, which is unknown here and not used")
+        if missing := sorted(wanted - held):
+            warn(f"warning: the checkpoint holds no state of {', '.join(missing)}; what that counts begins anew")
 
     @property
     def monitored(self) -> str:
@@ -194,7 +212,7 @@ def read_settings(checkpoint: Path) -> dict[str, Any]:
     """
     state = load_checkpoint(checkpoint)
     try:
-        settings = dict(state["callbacks"][Keeper.__name__].get("settings", {}))
+        settings = dict(state["callbacks"][STATE_KEY].get("settings", {}))
         json.dumps(settings)  # plain values, as a training writes them
         return settings
     except Exception as error:

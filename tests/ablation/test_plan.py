@@ -4,9 +4,11 @@ from dataclasses import replace
 import pytest
 
 from mrirecon.ablation.grid_file import make_grid
-from mrirecon.ablation.identity import run_id
+from mrirecon.ablation.identity import FIRST, LEFT_OUT, YOUNG, run_id, scale_id
 from mrirecon.ablation.plan import Common, Plan
 from mrirecon.ablation.records import Point, RunResult
+from mrirecon.config import TrainConfig
+from mrirecon.configfile import keys
 
 COMMON = Common("data")
 LR = "optimizer.lr"
@@ -141,15 +143,40 @@ def test_an_identity_is_what_decides_the_numbers(change, same):
     assert (run_id(settings | change, "tune", "data") == run_id(settings, "tune", "data")) == same
 
 
+def test_every_configuration_key_has_its_place_in_an_identity():
+    """A new key in none of the tables would rename the runs of all studies there are: they would be done again."""
+    known = {key.name for key in keys(TrainConfig)}
+    tables = (LEFT_OUT, FIRST, tuple(YOUNG))
+    new = sorted(known - {key for table in tables for key in table})
+    assert not new, (
+        f"new configuration keys {new}: in mrirecon/ablation/identity.py, enter each in YOUNG with the value at which "
+        "a run is what it was before there was the key, or in LEFT_OUT if it never changes a number (never in FIRST)"
+    )
+    gone = sorted({key for table in tables for key in table} - known)
+    assert not gone, (
+        f"keys {gone} of mrirecon/ablation/identity.py are no configuration keys any more: run identities hash them by "
+        "name, so the runs of earlier studies would be done again; keep the key, or hash it under its old name"
+    )
+    assert len({key for table in tables for key in table}) == sum(map(len, tables)), "a key stands in two tables"
+
+
 def test_keys_that_came_later_leave_the_runs_of_earlier_studies_what_they_were():
     """Those were named before there were such keys."""
     settings = Plan(grid_of(), COMMON).runs({})[0].settings
-    young = {"weights": "w.pt", "freeze": ["down*"], "monitor": "psnr"}
-    before = {key: value for key, value in settings.items() if key not in young}
-    assert len(before) == len(settings) - len(young)
-    assert run_id(settings, "tune", "data") == run_id(before, "tune", "data")
-    changed = {run_id(settings | {key: value}, "tune", "data") for key, value in young.items()}
-    assert len(changed | {run_id(before, "tune", "data")}) == 4
+    before = {key: value for key, value in settings.items() if key not in YOUNG}
+    assert set(before) >= set(FIRST)
+    assert run_id(settings | YOUNG, "tune", "data") == run_id(before, "tune", "data")
+    changed = {run_id(settings | {key: "other"}, "tune", "data") for key in YOUNG}
+    assert len(changed | {run_id(before, "tune", "data")}) == 1 + len(YOUNG)
+
+
+def test_a_young_key_of_the_data_leaves_the_scale_what_it_was(monkeypatch):
+    settings = Plan(grid_of(), COMMON).runs({})[0].settings
+    before = scale_id(settings, "data")
+    monkeypatch.setitem(YOUNG, "data.new", 0)
+    assert scale_id(settings | {"data.new": 0}, "data") == before
+    assert scale_id(settings | {"data.new": 1}, "data") != before
+    assert scale_id(settings | {"data.workers": 5, "optimizer.lr": 3.0}, "data") == before
 
 
 def test_other_data_or_another_stage_are_other_runs():

@@ -212,14 +212,18 @@ def test_divergence_is_a_result(run_tiny, tmp_path):
     assert page.is_file()
 
 
-def test_another_package_needs_consent(undisturbed, run_tiny, monkeypatch, tmp_path):
+def test_another_package_needs_consent_to_do_what_is_missing(undisturbed, run_tiny, monkeypatch, tmp_path):
     folder = tmp_path / "study"
     shutil.copytree(undisturbed.folder.path, folder)
+    codes = StudyFolder(folder).read_manifest()["code"]
     monkeypatch.setattr(prepare, "code_hash", lambda: "new")
-    with pytest.raises(InputError, match="--accept-code-change"):
+    run_tiny(folder)  # nothing is
+    assert StudyFolder(folder).read_manifest()["code"] == codes
+    shutil.rmtree(next((folder / "runs").iterdir()))
+    with pytest.raises(InputError, match=r"since 17 runs .* 1 are to do; go on with --accept-code-change"):
         run_tiny(folder)
     run_tiny(folder, config={"accept_code_change": True})
-    assert StudyFolder(folder).read_manifest()["code"][-1] == "new"
+    assert StudyFolder(folder).read_manifest()["code"] == [*codes, "new"]
 
 
 def test_cells_are_paired_by_seed(undisturbed, study_data):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from mrirecon.errors import unknown_name
 
 E = TypeVar("E")
-_PLACEHOLDER = re.compile(r"\{([A-Z]+)(?::([a-z_]+))?\}")
+_PLACEHOLDER = re.compile(r"\{([A-Z]+)(?::([a-z0-9_]+))?\}")
 
 
 def builder(build: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -34,10 +34,11 @@ def named(table: Mapping[str, E], name: object, kind: str, hint: str = "") -> E:
 def fill_in(text: str) -> str:
     """A help text with its placeholders filled in from the tables as they are now.
 
-    `{NORMS}` becomes the names of the table `mrirecon.tables.norms.NORMS`; `{NORMS:n_groups}` those of the entries that
-    have the option `n_groups`, each with its own default where entries give one.
+    `{NORMS}` becomes the names of the table `mrirecon.tables.norms.NORMS`, and `{NORMS:help}` each name with its help.
+    `{NORMS:n_groups}` becomes the names of the entries that have the option `n_groups`, with its value where entries
+    give one; so does the name of a field that is a number (`{OPTIMIZERS:lr}`).
     """
-    return _PLACEHOLDER.sub(lambda found: _names(_table(found[1]), found[2]), text)
+    return _PLACEHOLDER.sub(lambda found: _listed(_table(found[1]), found[2]), text)
 
 
 def _table(name: str) -> Mapping[str, Any]:
@@ -45,17 +46,23 @@ def _table(name: str) -> Mapping[str, Any]:
     return found
 
 
-def _names(table: Mapping[str, Any], option: str | None) -> str:
-    if option is None:
+def _listed(table: Mapping[str, Any], what: str | None) -> str:
+    if what is None:
         return ", ".join(table)
-    having = {name: entry.options for name, entry in table.items() if option in entry.options}
-    by_default: dict[str, list[str]] = {}
-    for name, options in having.items():
-        default = _written(options[option]) if isinstance(options, Mapping) else ""
-        by_default.setdefault(default, []).append(name)
-    return "; ".join(", ".join(names) + (f" ({default})" if default else "") for default, names in by_default.items())
+    if what == "help":
+        return ", ".join(f"{name} ({entry.help})" for name, entry in table.items())
+    by_value: dict[str, list[str]] = {}
+    for name, entry in table.items():
+        options = getattr(entry, "options", ())
+        if what in options:
+            by_value.setdefault(_typed(options[what]) if isinstance(options, Mapping) else "", []).append(name)
+        elif hasattr(entry, what):
+            by_value.setdefault(_typed(getattr(entry, what)), []).append(name)
+    return "; ".join(f"{', '.join(names)} {value}".rstrip() for value, names in by_value.items())
 
 
-def _written(default: Any) -> str:
-    """A default as it is typed after a flag."""
-    return " ".join(map(_written, default)) if isinstance(default, tuple | list) else f"{default:g}"
+def _typed(value: Any) -> str:
+    """A value as it is typed after a flag."""
+    if isinstance(value, tuple | list):
+        return " ".join(map(_typed, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

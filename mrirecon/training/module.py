@@ -210,7 +210,7 @@ class ReconModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer and a schedule that moves every optimizer step."""
-        config = self.optimizer
+        config = self.optimizer.with_lr()
         if isinstance(config.lr, str):
             raise InputError("optimizer.lr is find, which mrirecon train replaces by a number; give a number here")
         optimizer = make_optimizer(
@@ -218,10 +218,7 @@ class ReconModule(pl.LightningModule):
             self.model,
             config.lr,
             config.weight_decay,
-            momentum=config.momentum,
-            betas=config.betas,
-            alpha=config.alpha,
-            eps=config.eps,
+            **config.options,
         )
         if has_modes(optimizer):
             if self.average.name != "none":

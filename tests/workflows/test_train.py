@@ -85,6 +85,17 @@ def test_every_optimizer_trains(quick, name):
     assert last < first
 
 
+def test_without_a_rate_a_method_trains_with_the_recommended_one_and_says_so(quick, capsys):
+    chosen = train(quick("auto", max_steps=3, optimizer=OptimizerConfig("lion")))
+    assert "optimizer   name lion, lr 0.0002, recommended for lion" in capsys.readouterr().err
+    assert configfile.load(TrainConfig, chosen.config).optimizer.lr == 2e-4
+    assert max(float(row["lr"]) for row in rows(chosen) if row["lr"]) == pytest.approx(2e-4)
+    given = train(quick("given", max_steps=3, optimizer=OptimizerConfig("lion", 2e-4)))
+    assert "recommended" not in capsys.readouterr().err
+    for file in ("config", "weights"):
+        assert getattr(chosen, file).read_bytes() == getattr(given, file).read_bytes()
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_trains_and_loads_back(quick, norm):
     run = train(quick(max_steps=2, model=ModelConfig(channels=4, pools=2, norm=norm)))

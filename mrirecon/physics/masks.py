@@ -90,11 +90,14 @@ def draw_mask(
     """A mask of one or two dimensions, bool `shape`: (width,) or (height, width), as the kind of mask has it.
 
     Raises:
-        InputError: Unknown name, or a shape that the mask does not have.
+        InputError: Unknown name, a shape that the mask does not have, or a centre as in `make_mask`.
     """
     n_dims = named(MASKS, name, "mask").n_dims
     if len(shape) != n_dims:
         raise InputError(f"mask {name} has {n_dims} dimension{'s' if n_dims > 1 else ''}, got the shape {shape}")
+    _check_values(center_fraction, acceleration)
+    if n_dims == 1:
+        _check_pair(shape[0], center_fraction, acceleration)
     generator = np.random.RandomState(tuple(seed) if isinstance(seed, Sequence) else int(seed))
     return _draw(name, shape, center_fraction, acceleration, generator)
 
@@ -140,12 +143,16 @@ def _paired(fraction: Any, acceleration: Any) -> tuple[list[float], list[float]]
     return fractions, accelerations
 
 
-def _check_pair(width: int, center_fraction: float, acceleration: float) -> None:
+def _check_values(center_fraction: float, acceleration: float) -> None:
     if not (acceleration >= 1 and 0 < center_fraction <= 1):
         raise InputError(
             f"acceleration {acceleration} with center fraction {center_fraction}: "
             "the acceleration must be at least 1 and the center fraction between 0 and 1"
         )
+
+
+def _check_pair(width: int, center_fraction: float, acceleration: float) -> None:
+    _check_values(center_fraction, acceleration)
     n_center = round(width * center_fraction)
     if n_center == 0:
         raise InputError(

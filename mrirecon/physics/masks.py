@@ -190,6 +190,25 @@ magic = _of_fastmri("MagicMaskFunc")
 magic_fraction = _of_fastmri("MagicMaskFractionFunc")
 
 
+def gaussian(
+    shape: tuple[int, ...], center_fraction: float, acceleration: float, generator: Generator
+) -> NDArray[np.bool_]:
+    """Variable density (Lustig, Donoho & Pauly 2007): `round(width / acceleration)` columns, the centre among them.
+
+    The others are drawn without replacement, with probabilities after a Gaussian around the centre of k-space whose
+    standard deviation is a sixth of the width.
+    """
+    (width,) = shape
+    n_center = round(width * center_fraction)
+    start = (width - n_center + 1) // 2
+    kept = np.zeros(width, bool)
+    kept[start : start + n_center] = True
+    density = np.where(kept, 0.0, np.exp(-0.5 * ((np.arange(width) - width // 2) / (width / 6)) ** 2))
+    n_more = round(width / acceleration) - n_center
+    kept[generator.choice(width, n_more, replace=False, p=density / density.sum())] = True
+    return kept
+
+
 @cache
 def _subsample() -> ModuleType:
     """The module `fastmri.data.subsample` by itself: its package imports pandas and requests, which masks do not need.

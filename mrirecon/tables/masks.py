@@ -32,4 +32,5 @@ MASKS: dict[str, MaskEntry] = {
         "every R-th, offset by symmetry (fastMRI)", "mrirecon.physics.masks:magic", whole_acceleration=True
     ),
     "magic_fraction": MaskEntry("magic, R with the centre (fastMRI)", "mrirecon.physics.masks:magic_fraction"),
+    "gaussian": MaskEntry("columns by chance, denser towards the centre", "mrirecon.physics.masks:gaussian"),
 }

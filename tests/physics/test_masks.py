@@ -8,6 +8,7 @@ import torch
 from fastmri.data import subsample
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
 from mrirecon.errors import InputError
 from mrirecon.physics import MASKS, default_center_fraction, draw_mask, make_mask
@@ -22,7 +23,7 @@ GOLDEN = {  # sha256 of the 368 bytes, and lines sampled; drawn by fastMRI 0.3.0
     "magic": [("9522ccd1e876", 114), ("5b96b3cf8704", 59), ("c970f25d26e9", 59)],
     "magic_fraction": [("be97d9add942", 86), ("17cc8438a736", 45), ("5db836c5eeb6", 45)],
 }
-RULES = {}  # tests of masks that are not fastMRI's, by name
+RULES = {"gaussian"}  # tests of masks that are not fastMRI's, by name
 CASES = [(name, *setting, *golden) for name in GOLDEN for setting, golden in zip(SETTINGS, GOLDEN[name], strict=True)]
 
 
@@ -105,6 +106,27 @@ def test_impossible_values_are_refused(fraction, acceleration):
 def test_lists_must_be_paired():
     with pytest.raises(InputError, match="1 center fractions for 2 accelerations"):
         make_mask("random", 368, [0.08], [4, 8], SEED)
+
+
+@pytest.mark.parametrize(("width", "fraction", "acceleration"), [(368, 0.08, 4), (320, 0.04, 8), (65, 0.1, 3.5)])
+def test_gaussian_keeps_an_exact_number_of_columns_denser_towards_the_centre(width, fraction, acceleration):
+    masks = [make_mask("gaussian", width, fraction, acceleration, seed) for seed in range(2000)]
+    assert {int(mask.columns.sum()) for mask in masks} == {round(width / acceleration)}
+    assert all(mask.acceleration_true == width / round(width / acceleration) for mask in masks)
+    assert len({tuple(mask.columns.tolist()) for mask in masks}) > 1900
+    rate = torch.stack([mask.columns for mask in masks]).double().mean(0).numpy()
+    # Independent source: without replacement, columns come in the order of exponential clocks of their densities
+    # (Efraimidis & Spirakis 2006), so column k is among the first n with probability 1 - exp(-t density_k), t such
+    # that these add up to n; exact for many columns.
+    outside = rate < 1
+    assert (~outside).sum() == round(width * fraction) == masks[0].n_center
+    position = (np.arange(width) - width // 2)[outside]
+    density = np.exp(-18 * (position / width) ** 2)  # a standard deviation of width / 6
+    n = round(width / acceleration) - masks[0].n_center
+    t = brentq(lambda t: (1 - np.exp(-t * density)).sum() - n, 0, 1e3)
+    expected = 1 - np.exp(-t * density)
+    noise = np.sqrt(expected * (1 - expected) / len(masks))
+    assert np.abs(rate[outside] - expected).max() < 5 * noise.max() + 0.01
 
 
 def rows_by_chance(shape, center_fraction, acceleration, generator):

@@ -183,7 +183,8 @@ class ReconModule(pl.LightningModule):
         """Score the slices of a batch."""
         volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
         prediction = predict(self.model, batch)
-        self._val_metrics.update(batch.target, prediction.image, batch.data_range, volumes, batch.slice_idx)
+        data_range, slice_idx = torch.as_tensor(batch.data_range), torch.as_tensor(batch.slice_idx)
+        self._val_metrics.update(batch.target, prediction.image, data_range, volumes, slice_idx)
         self._val_loss.update(self.sample_loss(batch, prediction), len(batch.image))
 
     def on_validation_epoch_end(self) -> None:

@@ -15,8 +15,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mrirecon.tables.norms import NORMS
+from mrirecon.tables.optimizers import OPTIMIZERS
+
 PROGRAM = [sys.executable, "-c", "import sys; from mrirecon.cli import main; sys.exit(main())"]
-NORMS = ("none", "batch", "layer", "instance", "group")
 
 
 def main() -> int:
@@ -26,7 +28,7 @@ def main() -> int:
     if not data.is_dir():
         words = ["data", "simulate", str(data), "--train", "8", "--val", "2", "--test", "1", "--matrix", "96", "96"]
         subprocess.run([*PROGRAM, *words, "--slices", "4", "--quiet"], check=True, stdout=subprocess.DEVNULL)
-    cells = [(name, norm) for name in optimizers() for norm in NORMS]
+    cells = [(name, norm) for name in OPTIMIZERS for norm in NORMS]
     with ThreadPoolExecutor(2) as pool:
         before = dict(zip(NORMS, pool.map(lambda norm: untrained(norm, arguments), NORMS), strict=True))
         after = dict(zip(cells, pool.map(lambda cell: trained(*cell, arguments), cells), strict=True))
@@ -39,12 +41,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path("optimizer-table"))
     return parser.parse_args()
-
-
-def optimizers() -> list[str]:
-    from mrirecon.configfile import shipped_configs
-
-    return [name.removeprefix("optimizer/") for name in shipped_configs() if name.startswith("optimizer/")]
 
 
 def untrained(norm: str, arguments: argparse.Namespace) -> float:

@@ -1,6 +1,7 @@
 """Keys, YAML files and checked values."""
 
 import dataclasses
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mrirecon.config import DemoConfig, EvaluateConfig, SimulateConfig, TrainCon
 from mrirecon.config.ablate import AblateConfig, StudyConfig, WorkerConfig
 from mrirecon.config.compare import CompareConfig
 from mrirecon.errors import InputError
+from mrirecon.tables.optimizers import OPTIMIZERS
 
 CONFIGS = [
     TrainConfig,
@@ -42,7 +44,9 @@ def test_base_yaml_is_complete_and_holds_the_defaults():
 
 
 def test_the_fast_preset_is_the_default_recipe():
-    assert configfile.load(TrainConfig, "preset/fast") == TrainConfig()
+    default = TrainConfig()
+    default = dataclasses.replace(default, optimizer=default.optimizer.with_lr())
+    assert configfile.load(TrainConfig, "preset/fast") == default
 
 
 def test_the_presets_fastmri_and_lecture_differ_in_optimizer_and_norm_only():
@@ -50,6 +54,14 @@ def test_the_presets_fastmri_and_lecture_differ_in_optimizer_and_norm_only():
     differing = {key for key in first if first[key] != second[key]}
     assert {key.split(".")[0] for key in differing} == {"optimizer", "model"}
     assert {key for key in differing if key.startswith("model")} == {"model.norm", "model.channels_per_group"}
+
+
+def test_what_is_made_from_the_tables_is_as_they_are_now():
+    """After a change: python scripts/write_configs.py."""
+    made = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "write_configs.py"))["texts"]()
+    assert {f"optimizer/{name}.yaml" for name in OPTIMIZERS} < made.keys()
+    for path, text in made.items():
+        assert (configfile.configs_folder() / path).read_text(encoding="utf-8") == text, path
 
 
 def test_base_yaml_explains_every_key_with_its_own_help():
@@ -91,7 +103,7 @@ def test_overlay_holds_only_what_differs(tmp_path):
     ("text", "message"),
     [
         ("optimzer:\n  lr: 1\n", "unknown key 'optimzer.lr'; did you mean 'optimizer.lr'?"),
-        ("optimizer:\n  lr: fast\n", "optimizer.lr: Expected a float or 'find'. Got value: fast"),
+        ("optimizer:\n  lr: fast\n", "optimizer.lr: Expected a float or 'auto' or 'find'. Got value: fast"),
         ("data:\n  acceleration: 4\n", "data.acceleration: Expected a list"),
         ("max_steps: 1.5\n", "max_steps: Expected an int. Got value: 1.5"),
         ("optimizer:\n  lr: null\n", "lr is null"),

@@ -1,12 +1,13 @@
 """Finds the cells that a claim is about by their settings, whatever the grid calls them. No torch here."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mrirecon.ablation.grid import Cell, Grid
 from mrirecon.ablation.spaces import tuned_key
+from mrirecon.tables.optimizers import find_optimizer
 
-Needs = Mapping[str, Any]  # dotted key -> its value, or a tuple of allowed ones
+Needs = Mapping[str, Any]  # dotted key -> its value, or a function that says whether it is one
 BETA1 = "optimizer.beta1"  # momentum, or the decay of the first moment: the same idea under two keys
 OPTIMIZER = ("optimizer.",)  # keys that two cells may differ in when optimizers are compared
 NORM = ("model.norm", "model.channels_per_group", "model.n_groups")
@@ -15,7 +16,6 @@ POSITION = ("model.norm_position",)
 BATCH = ("batch_size",)
 
 _RAW = ("optimizer.momentum", "optimizer.betas", "optimizer.lr")
-_DEFAULT_BETA1 = dict.fromkeys(("momentum", "nesterov", "adam", "adamw", "amsgrad", "nadamw", "lamb", "lion"), 0.9)
 
 
 class Pair(NamedTuple):
@@ -60,18 +60,16 @@ def effective(grid: Grid, cell: Cell) -> dict[str, Any]:
 
 
 def _beta1(cell: Cell) -> float | None:
-    name, settings = str(cell.settings.get("optimizer.name")), cell.settings
+    method, settings = find_optimizer(cell.settings.get("optimizer.name")), cell.settings
     given = settings.get("optimizer.momentum")
-    betas = settings.get("optimizer.betas") or [_DEFAULT_BETA1.get(name)]
+    betas = settings.get("optimizer.betas") or [method.beta1 if method else None]
     return given if given is not None else betas[0]
 
 
 def _has(settings: Mapping[str, Any], needs: Needs) -> bool:
     return all(
-        settings.get(key) in wanted if isinstance(wanted, Collection) and not isinstance(wanted, str)
-        else settings.get(key) == wanted
-        for key, wanted in needs.items()
-    )  # fmt: skip
+        wanted(settings.get(key)) if callable(wanted) else settings.get(key) == wanted for key, wanted in needs.items()
+    )
 
 
 def _is_one_of(key: str, names: Sequence[str]) -> bool:

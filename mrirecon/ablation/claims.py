@@ -32,12 +32,13 @@ from mrirecon.ablation.claim_sources import Sources
 from mrirecon.ablation.claim_words import entry
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.records import RunResult
+from mrirecon.tables.norms import normalises
 
 ALPHA = 0.05  # of all claims that a study decides, together
 
 SGD, MOMENTUM, NESTEROV = ({"optimizer.name": name} for name in ("sgd", "momentum", "nesterov"))
 RMSPROP, ADAM = ({"optimizer.name": name} for name in ("rmsprop", "adam"))
-NORMED, PLAIN = {"model.norm": ("batch", "layer", "instance", "group")}, {"model.norm": "none"}
+NORMED, PLAIN = {"model.norm": normalises}, {"model.norm": "none"}
 _NAME, _BETA = ("optimizer.name",), (BETA1,)
 
 _WITHOUT_RULE = {  # claim: what it says, what would decide it

@@ -12,7 +12,7 @@ from mrirecon import progress
 from mrirecon.ablation.grid import Cell, Grid
 from mrirecon.ablation.plan import Common, Plan, RunSpec
 from mrirecon.ablation.study_data import simulate
-from mrirecon.config import SimulateConfig
+from mrirecon.config import OptimizerConfig, SimulateConfig
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
 from mrirecon.data.shared import sharing_volumes
@@ -20,6 +20,7 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import smallest_p
 from mrirecon.evaluation.summary import METRICS
 from mrirecon.progress import say
+from mrirecon.tables.optimizers import find_optimizer
 
 _RECORD_BYTES = 60_000  # of a run's tables, curves and configuration
 _NO_COST = ("optimizer.lr", "optimizer.momentum", "optimizer.betas", "optimizer.weight_decay", "schedule.", "seed")
@@ -135,11 +136,9 @@ def _words(objectives: Sequence[str]) -> str:
 
 def _fixed(cell: Cell) -> str:
     """What is not searched, so that a reader sees it."""
-    from mrirecon.training.optimizers import OPTIMIZERS
-
-    method = OPTIMIZERS.get(str(cell.settings["optimizer.name"]))
-    fixed = {**method.defaults, **method.fixed} if method else {}
-    for name in ("momentum", "betas", "alpha", "eps"):
+    method = find_optimizer(cell.settings["optimizer.name"])
+    fixed = {**method.options, **method.fixed} if method else {}
+    for name in OptimizerConfig().options:
         if cell.settings[f"optimizer.{name}"] not in (None, []):
             fixed[name] = cell.settings[f"optimizer.{name}"]
     fixed |= {"weight decay": cell.settings["optimizer.weight_decay"], "schedule": cell.settings["schedule.name"]}

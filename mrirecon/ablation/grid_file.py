@@ -14,6 +14,8 @@ from mrirecon.config import SimulateConfig, TrainConfig
 from mrirecon.config.slurm import JobConfig
 from mrirecon.configfile import build, find_config, flatten, keys
 from mrirecon.errors import InputError, did_you_mean
+from mrirecon.tables.norms import NORMS, norm_options
+from mrirecon.tables.optimizers import recommended_lr
 from mrirecon.yamlfile import parse_yaml
 
 SHORT = {
@@ -180,6 +182,8 @@ def _cells(factors: Mapping[str, Mapping[str, Mapping[str, Any]]], base: Mapping
         settings = dict(resolved)
         for factor, label in chosen.items():
             settings.update(factors[factor][label])
+        if settings["optimizer.lr"] == "auto":
+            settings["optimizer.lr"] = recommended_lr(settings["optimizer.name"])
         cells.append(Cell("/".join(labels), chosen, _without_foreign_groups(settings)))
     return tuple(cells)
 
@@ -193,9 +197,8 @@ def _build(values: Mapping[str, Any], where: str) -> TrainConfig:
 
 def _without_foreign_groups(settings: dict[str, Any]) -> dict[str, Any]:
     """Group sizes of the base are for the cells that have groups."""
-    if settings["model.norm"] != "group":
-        settings.update({"model.channels_per_group": 0, "model.n_groups": 0})
-    return settings
+    foreign = {key for entry in NORMS.values() for key in entry.options} - set(norm_options(settings["model.norm"]))
+    return settings | {f"model.{key}": 0 for key in foreign}
 
 
 def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from mrirecon.ablation.grid import Cell, Tuning
 from mrirecon.ablation.grid_values import MOST, require_known
 from mrirecon.ablation.records import AREA, FINAL, OBJECTIVES
-from mrirecon.ablation.spaces import apply, tuned_key, tuning_spaces
+from mrirecon.ablation.spaces import DIMENSIONS, apply, tuned_key, tuning_spaces
 from mrirecon.errors import InputError, unknown_name
 
 _TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces")
@@ -26,7 +26,9 @@ def read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tupl
     dimensions = content.get("dimensions", ["lr"])
     dimensions = [dimensions] if isinstance(dimensions, str) else dimensions
     if not isinstance(dimensions, list) or "lr" not in dimensions:
-        raise InputError(f"tuning.dimensions is {dimensions}; it must hold lr (and may hold others of spaces.yaml)")
+        raise InputError(
+            f"tuning.dimensions is {dimensions}; it must hold lr (and may hold {', '.join(DIMENSIONS[1:])})"
+        )
     own = content.get("spaces") or {}
     require_known("tuning.spaces", own, _searched(cells))
     spaces = {cell.name: tuning_spaces(cell, dimensions, own) for cell in cells}

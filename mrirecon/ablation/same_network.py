@@ -6,9 +6,8 @@ from typing import Any
 
 from mrirecon.ablation.grid import Cell
 from mrirecon.errors import InputError
-from mrirecon.models.groups import count_groups, default_channels_per_group, level_widths
-
-_GROUPED = ("group", "layer", "instance")  # one formula with different groups
+from mrirecon.models.groups import default_channels_per_group, level_widths
+from mrirecon.tables.norms import groups_of, norm_options
 
 
 def widths(settings: Mapping[str, Any]) -> list[int]:
@@ -23,14 +22,12 @@ def groups_per_level(settings: Mapping[str, Any]) -> list[int] | None:
         InputError: A group size that does not divide the channels.
     """
     norm = settings["model.norm"]
-    if norm not in _GROUPED:
+    count, options = groups_of(norm), {key: settings[f"model.{key}"] or None for key in norm_options(norm)}
+    if count is None:
         return None
-    if norm != "group":
-        return [1 if norm == "layer" else width for width in widths(settings)]
-    n_groups, per_group = settings["model.n_groups"] or None, settings["model.channels_per_group"] or None
-    if n_groups is None and per_group is None:
-        per_group = default_channels_per_group(settings["model.channels"])
-    return [count_groups(width, per_group, n_groups) for width in widths(settings)]
+    if "channels_per_group" in options and not any(options.values()):
+        options["channels_per_group"] = default_channels_per_group(settings["model.channels"])
+    return [count(width, **options) for width in widths(settings)]
 
 
 def require_different(cells: Sequence[Cell], factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
@@ -54,8 +51,8 @@ def norm_notes(cells: Iterable[Cell]) -> Iterator[str]:
             note = "BatchNorm at batch 1 normalises each image alone in training, and with running statistics after it"
             seen[f"{cell.name}: {note}"] = None
         groups = groups_per_level(settings)
-        if settings["model.norm"] == "group" and groups:
-            label = cell.levels.get("norm", "group")
+        if norm_options(settings["model.norm"]) and groups:
+            label = cell.levels.get("norm", settings["model.norm"])
             counts = "/".join(map(str, groups))
             seen[f"norm {label}: {counts} groups in levels of {'/'.join(map(str, widths(settings)))} channels"] = None
     yield from seen

@@ -1,24 +1,14 @@
-"""Where each optimizer is searched: `spaces.yaml`, one declared range per optimizer and dimension. No torch here."""
+"""Where each optimizer is searched: its entry's range of each dimension, or the grid's own. No torch here."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
-import yaml
-
 from mrirecon.ablation.grid import Cell
-from mrirecon.configfile import configs_folder
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.tables.optimizers import find_optimizer
 
 Ranges = dict[str, tuple[float, float]]
 DIMENSIONS = ("lr", "one_minus_beta1", "weight_decay")
-
-
-@cache
-def shipped_spaces() -> dict[str, dict[str, Any]]:
-    """The ranges of `configs/ablation/spaces.yaml` by optimizer and dimension."""
-    text = (configs_folder() / "ablation" / "spaces.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
 
 
 def tuned_key(dimension: str) -> str:
@@ -32,13 +22,14 @@ def tuning_spaces(cell: Cell, dimensions: Sequence[str], own: Mapping[str, Any])
     Args:
         cell: Its optimizer's ranges are taken.
         dimensions: Names of `DIMENSIONS`; the same for all cells of a grid.
-        own: The grid's ranges by cell, level or optimizer, which go before the shipped ones.
+        own: The grid's ranges by cell, level or optimizer, which go before the optimizer's own.
 
     Raises:
         InputError: An unknown dimension, an optimizer without a declared range, a range that is none.
     """
     optimizer = str(cell.settings["optimizer.name"])
-    declared = dict(shipped_spaces().get(optimizer, {}))
+    method = find_optimizer(optimizer)
+    declared: dict[str, Any] = dict(method.space) if method else {}
     for name in (optimizer, *cell.levels.values(), cell.name):
         if not isinstance(own.get(name) or {}, Mapping):
             raise InputError(f"tuning.spaces.{name} is {own[name]!r}; give {{lr: [low, high]}}")
@@ -69,7 +60,8 @@ def apply(values: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str,
 
 def _with_beta1(beta1: float, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Beta of momentum methods is a key of its own, that of Adam's relatives the first of two."""
-    if settings["optimizer.name"] in ("momentum", "nesterov", "madgrad", "schedulefree_sgd", "muon", "rmsprop"):
+    method = find_optimizer(settings["optimizer.name"])
+    if method and method.beta1_key == "momentum":
         return {"optimizer.momentum": beta1}
     return {"optimizer.betas": [beta1, *(settings["optimizer.betas"] or [0.9, 0.999])[1:]]}
 

@@ -7,8 +7,9 @@ from mrirecon.config.train import TrainConfig
 
 def run_name(config: TrainConfig) -> str:
     """<norm>-<optimizer>."""
-    return f"{_short(config.model.norm)}-{_short(config.optimizer.name)}"
+    return f"{short_name(config.model.norm)}-{short_name(config.optimizer.name)}"
 
 
-def _short(value: Any) -> str:
+def short_name(value: Any) -> str:
+    """Of a norm or an optimizer: its name, or the class of a class path."""
     return value if isinstance(value, str) else str(value.get("class_path", "custom")).rsplit(".")[-1]

@@ -1,9 +1,10 @@
 """The keys of `mrirecon train`; `configs/base.yaml` shows the same ones with the same defaults (tested)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mrirecon.config.slurm import JobConfig
+from mrirecon.tables.optimizers import recommended_lr
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,8 @@ class DataConfig:
     path: str = ""
     """Folder of fastMRI .h5 files, or of train/ val/ test/ (or multicoil_train/ ...) folders."""
     mask: str = "auto"
-    """random, equispaced, equispaced_fraction, magic, magic_fraction: drawn, for full k-space; file: the files' own
-    masks, or the gaps in their k-space; auto: the files' own where there are some, else drawn by anatomy."""
+    """{MASKS}: drawn, for full k-space; file: the files' own masks, or the gaps in their k-space; auto: the files' own
+    where there are some, else drawn by anatomy."""
     acceleration: list[int] = field(default_factory=lambda: [4])
     """Nominal accelerations; several are drawn per sample in training and evaluated each in turn."""
     center_fraction: list[float] = field(default_factory=list)
@@ -48,7 +49,7 @@ class ModelConfig:
     name: str = "unet"
     """unet (gets standardised images), or normunet (gets raw ones and standardises them itself)."""
     input: str = "magnitude"
-    """magnitude (RSS over coils), or complex (coil-combined, as two channels)."""
+    """{TRANSFORMS:help}."""
     normalize: str = "auto"
     """Who standardises: sample (the data do, for unet), network (normunet does), auto: the one that fits."""
     channels: int = 32
@@ -56,13 +57,13 @@ class ModelConfig:
     pools: int = 4
     """Number of 2 x 2 average poolings."""
     norm: dict[str, Any] | str = "instance"
-    """batch, instance, group, layer, none, or {class_path, init_args}; used in every block."""
+    """{NORMS}, or {class_path, init_args}; used in every block."""
     affine: bool = False
     """Learn a scale and a shift in each norm layer."""
     channels_per_group: int = 0
-    """Group norm: channels in each group; 0: 32 from 64 base channels upward, else half the base."""
+    """{NORMS:channels_per_group}: channels in each group; 0: 32 from 64 base channels upward, else half the base."""
     n_groups: int = 0
-    """Group norm: number of groups, in place of channels_per_group."""
+    """{NORMS:n_groups}: number of groups, in place of channels_per_group."""
     norm_position: str = "between"
     """before the convolution, between convolution and activation, or after the activation."""
     residual: bool = False
@@ -76,20 +77,30 @@ class OptimizerConfig:
     """The gradient method; options that a method lacks are refused when set."""
 
     name: dict[str, Any] | str = "adamw"
-    """gd, sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, amsgrad, nadamw, lamb, lion, madgrad, muon,
-    schedulefree_sgd, schedulefree_adamw, or {class_path, init_args}."""
-    lr: float | Literal["find"] = 1e-3
-    """Learning rate at the top of the schedule; find: from a range test before the training."""
+    """{OPTIMIZERS}, or {class_path, init_args}."""
+    lr: float | Literal["auto", "find"] = "auto"
+    """Learning rate at the top of the schedule; auto: recommended for the method ({OPTIMIZERS:lr}; of a class
+    0.001); find: from a range test before the training."""
     momentum: float | None = None
-    """Beta of momentum, nesterov, madgrad, schedulefree_sgd (default 0.9), muon (0.95) and rmsprop (0)."""
+    """Beta of momentum; by method: {OPTIMIZERS:momentum}."""
     betas: list[float] = field(default_factory=list)
-    """Decay of the first and second moment, of Adam's relatives (default 0.9 0.999; lion 0.9 0.99)."""
+    """Decay of the first and second moment; by method: {OPTIMIZERS:betas}."""
     alpha: float | None = None
-    """rmsprop: decay of the second moment (default 0.99)."""
+    """Decay of the second moment; by method: {OPTIMIZERS:alpha}."""
     eps: float | None = None
-    """Added to the denominator, of adaptive methods (default 1e-8; lamb and madgrad 1e-6, adagrad 1e-10)."""
+    """Added to the denominator; by method: {OPTIMIZERS:eps}."""
     weight_decay: float = 0.0
     """Decay of convolution weights; norm and bias parameters are never decayed."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is given to the method besides its rate and weight decay."""
+        others = ("name", "lr", "weight_decay")
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in others}
+
+    def with_lr(self) -> "OptimizerConfig":
+        """With a number in place of `auto`: the rate that is recommended for the method."""
+        return replace(self, lr=recommended_lr(self.name)) if self.lr == "auto" else self
 
 
 @dataclass(frozen=True)
@@ -97,22 +108,22 @@ class ScheduleConfig:
     """How the learning rate moves."""
 
     name: str = "auto"
-    """constant, step, cosine, onecycle, linear, polynomial, wsd (warm-up, stable, decay), plateau; auto: onecycle,
-    and constant after 5 % warm-up for Schedule-Free methods."""
+    """{SCHEDULES:help}; auto: onecycle, and constant after 5 % warm-up for Schedule-Free methods."""
     warmup: float = 0.0
     """Linear warm-up: a share of all steps below 1, a number of steps from 1 on (onecycle: 0 is 0.3)."""
     step_at: float = 0.8
-    """step: share of all steps after which the rate drops."""
+    """{SCHEDULES:step_at}: share of all steps after which the rate drops."""
     factor: float = 0.1
-    """step, plateau: what the rate is multiplied with."""
+    """{SCHEDULES:factor}: what the rate is multiplied with."""
     final: float = 0.0
-    """linear, polynomial, wsd, cosine: share of the rate that is left at the end."""
+    """{SCHEDULES:final}: share of the rate that is left at the end."""
     power: float = 0.9
-    """polynomial: exponent of the decay; 1 is linear."""
+    """{SCHEDULES:power}: exponent of the decay; 1 is linear."""
     decay: float = 0.2
-    """wsd: share of all steps over which the rate decays at the end."""
+    """{SCHEDULES:decay}: share of all steps over which the rate decays at the end."""
     patience: int = 5
-    """plateau: validations in a row without a better score (see monitor) that are borne; the next lowers the rate."""
+    """{SCHEDULES:patience}: validations in a row without a better score (see monitor) that are borne; the next lowers
+    the rate."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +155,9 @@ class TrainConfig:
     freeze: list[str] = field(default_factory=list)
     """Patterns ('down*' 'conv.*') of the names of parameters that stay as they are, and of BatchNorm's statistics."""
     loss: dict[str, Any] | str = "l1"
-    """l1, mse, charbonnier (on normalised, clamped values), ssim (on images), l1_ssim, or {class_path, init_args}."""
+    """{LOSSES:help}, or {class_path, init_args}."""
     l1_weight: float = 0.01
-    """l1_ssim: weight of l1 beside 1 - SSIM."""
+    """{LOSSES:l1_weight}: weight of l1 beside 1 - SSIM."""
     batch_size: int = 2
     """Slices of each process per optimizer step and accumulation part; batches hold images of one shape."""
     accumulate: int = 1

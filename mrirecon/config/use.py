@@ -89,7 +89,7 @@ class ScoreConfig:
     """Everything `mrirecon score` reads besides the two folders."""
 
     mask: str = "undeclared"
-    """A declaration, not checked: the mask they were made from (random, equispaced_fraction, ..., file)."""
+    """A declaration, not checked: the mask they were made from ({MASKS}, or file)."""
     acceleration: float = 0.0
     """A declaration, not checked: their nominal acceleration; 0: undeclared."""
     crop: str = "none"

@@ -37,8 +37,8 @@ class SliceDataset(Dataset[Any]):
 
     Args:
         volumes: A folder of `.h5` files, or volumes.
-        mask: One of `MASK_NAMES` (see `named_masks`) or a `MaskSpec`. None: nothing is undersampled but by a file's own
-            mask.
+        mask: One of `mask_names()` (see `named_masks`) or a `MaskSpec`. None: nothing is undersampled but by a file's
+            own mask.
         acceleration: Nominal acceleration, or several; of a name.
         center_fraction: Share of fully sampled columns for each acceleration; None: 0.32 / R.
         transform: Made of the `KSpaceSample`, for example `to_image`.

@@ -15,13 +15,19 @@ from mrirecon.config import DataConfig
 from mrirecon.data.attributes import acceleration_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.physics import MASKS, Mask, default_center_fraction, make_mask
+from mrirecon.physics import Mask, default_center_fraction, make_mask
 from mrirecon.physics.masks import center_run, true_acceleration
+from mrirecon.tables.entry import named
+from mrirecon.tables.masks import MASKS
 
 # fastmri: seeded by the file's name; algoperf: one mask for each width, centre columns rounded down
 MASK_RULES = ("fastmri", "algoperf")
-MASK_NAMES = ("auto", "file", *MASKS)  # what `--mask` takes
 _FASTMRI_BRAINS = {"AXFLAIR", "AXT1", "AXT1PRE", "AXT1POST", "AXT2"}
+
+
+def mask_names() -> tuple[str, ...]:
+    """What `--mask` takes."""
+    return ("auto", "file", *MASKS)
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,7 @@ class MaskSpec:
         """
         if rule not in MASK_RULES:
             raise unknown_name("mask rule", rule, MASK_RULES)
-        if name not in MASKS:
-            raise unknown_name("mask", name, MASKS)
+        named(MASKS, name, "mask")
         accelerations = _as_tuple(acceleration)
         fractions = _as_tuple(center_fraction) if center_fraction is not None else ()
         fractions = fractions or tuple(default_center_fraction(value) for value in accelerations)
@@ -85,7 +90,7 @@ def named_masks(
     center_fraction: float | Sequence[float] | None = None,
     rule: str = "fastmri",
 ) -> MaskSpec:
-    """The masks that go by one of `MASK_NAMES`.
+    """The masks that go by one of `mask_names()`.
 
     `auto` uses a file's own mask where there is one and draws the others by the anatomy of `volumes`; `file` needs
     every file to have its own; any other name is drawn for all.
@@ -173,7 +178,7 @@ def resolve_mask_name(name: str, volumes: Iterable[Volume]) -> str:
     if name in MASKS:
         return name
     if name != "auto":
-        raise unknown_name("mask", name, MASK_NAMES)
+        raise unknown_name("mask", name, mask_names())
     acquisitions = {volume.acquisition.upper() for volume in volumes}
     return "equispaced_fraction" if acquisitions and acquisitions <= _FASTMRI_BRAINS else "random"
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mrirecon.models.normunet import standardise
 from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
+from mrirecon.tables.transforms import TRANSFORMS  # noqa: F401 - callers find it here
 
 _MAX_CENTER = 32  # columns; more make sensitivity maps no better, only noisier
 CLAMP = 6.0  # fastMRI's U-Net sees values within 6 standard deviations
@@ -101,9 +102,6 @@ def to_complex_image(sample: KSpaceSample) -> ImageSample:
     """`to_image`, with the coil-combined complex image beside the magnitude."""
     combined = combined_image(sample.masked_kspace, sample.n_center, sample.crop_shape)
     return to_image(sample)._replace(combined=combined)
-
-
-TRANSFORMS = {"magnitude": to_image, "complex": to_complex_image}  # by what the network gets to see
 
 
 def to_device(batch: ImageSample, device: torch.device) -> ImageSample:

@@ -4,7 +4,13 @@ Names are loaded when they are first used, so that importing this package costs 
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
+    from mrirecon.models.norms import NORMS, make_norm
+    from mrirecon.models.normunet import NormUNet
+    from mrirecon.models.precision import auto_precision
+    from mrirecon.models.unet import UNet, check_image_size
 
 _HOMES = {
     "NORMS": "norms",

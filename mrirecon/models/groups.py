@@ -27,6 +27,16 @@ def default_channels_per_group(base_channels: int) -> int:
     return 32 if base_channels >= 64 else max(1, base_channels // 2)
 
 
+def one_for_all(_n_channels: int) -> int:
+    """Layer norm: all channels are one group."""
+    return 1
+
+
+def one_per_channel(n_channels: int) -> int:
+    """Instance norm: each channel is a group."""
+    return n_channels
+
+
 def count_groups(n_channels: int, channels_per_group: int | None = None, n_groups: int | None = None) -> int:
     """Number of groups of a layer with `n_channels`; a layer with fewer channels than asked for takes what it has.
 

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrirecon.classpaths import construct
-from mrirecon.errors import InputError, unknown_name
+from mrirecon.errors import InputError
 from mrirecon.models.groups import count_groups
 from mrirecon.models.layout import instance_norm, instance_norm_leaky_relu_, is_channels_last, scale_and_shift
+from mrirecon.tables.entry import builder, named
+from mrirecon.tables.norms import NORMS
 
 Norm = str | Mapping[str, Any] | Callable[[int], nn.Module]
 
@@ -66,35 +68,31 @@ class GroupNorm(nn.GroupNorm):
         return means[:, :, None, None].to(input.dtype)
 
 
-def _batch(n_channels: int, affine: bool, eps: float) -> nn.Module:
+def batch(n_channels: int, affine: bool, eps: float) -> nn.Module:
+    """BatchNorm."""
     return nn.BatchNorm2d(n_channels, affine=affine, eps=eps)
 
 
-def _instance(n_channels: int, affine: bool, eps: float) -> nn.Module:
+def instance(n_channels: int, affine: bool, eps: float) -> nn.Module:
+    """Instance norm."""
     return InstanceNorm(n_channels, affine=affine, eps=eps)
 
 
-def _group(
+def group(
     n_channels: int, affine: bool, eps: float, channels_per_group: int | None = None, n_groups: int | None = None
 ) -> nn.Module:
+    """Group norm; its groups as in `count_groups`."""
     return GroupNorm(n_channels, count_groups(n_channels, channels_per_group, n_groups), affine=affine, eps=eps)
 
 
-def _layer(n_channels: int, affine: bool, eps: float) -> nn.Module:
+def layer(n_channels: int, affine: bool, eps: float) -> nn.Module:
+    """One group over channels, height and width."""
     return GroupNorm(n_channels, 1, affine=affine, eps=eps)
 
 
-def _none(n_channels: int, affine: bool, eps: float) -> nn.Module:
+def none(n_channels: int, affine: bool, eps: float) -> nn.Module:
+    """No normalization."""
     return nn.Identity()
-
-
-NORMS: dict[str, Callable[..., nn.Module]] = {
-    "batch": _batch,
-    "group": _group,
-    "instance": _instance,
-    "layer": _layer,
-    "none": _none,
-}
 
 
 def make_norm(
@@ -121,15 +119,17 @@ def make_norm(
     Raises:
         InputError: An unknown name, or an option that the norm does not have.
     """
-    groups = {"channels_per_group": channels_per_group, "n_groups": n_groups}
-    groups = {key: value for key, value in groups.items() if value is not None}
-    if groups and norm != "group":
-        raise InputError(f"norm '{norm}' has no option {' and '.join(groups)}; that is for norm 'group'")
+    hint = "Or pass a callable n_channels -> nn.Module, or {class_path: torch.nn.BatchNorm2d}."
+    entry = None if callable(norm) or isinstance(norm, Mapping) else named(NORMS, norm, "norm", hint)
+    given = {"channels_per_group": channels_per_group, "n_groups": n_groups}
+    options = {key: value for key, value in given.items() if value is not None}
+    for key in options:
+        if entry is None or key not in entry.options:
+            having = " or ".join(f"'{name}'" for name, other in NORMS.items() if key in other.options)
+            raise InputError(f"norm '{norm}' has no option {' and '.join(options)}; that is for norm {having}")
     if callable(norm) or isinstance(norm, Mapping):
         if affine:
             raise InputError("affine is an option of the named norms; set it in the class or callable instead")
         return norm(n_channels) if callable(norm) else construct(norm, n_channels)
-    if norm not in NORMS:
-        hint = "Or pass a callable n_channels -> nn.Module, or {class_path: torch.nn.BatchNorm2d}."
-        raise unknown_name("norm", norm, NORMS, hint)
-    return NORMS[norm](n_channels, affine=affine, eps=eps, **groups)
+    module: nn.Module = builder(NORMS[norm].build)(n_channels, affine=affine, eps=eps, **options)
+    return module

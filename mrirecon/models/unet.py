@@ -11,6 +11,7 @@ from mrirecon.errors import InputError
 from mrirecon.models.blocks import ConvBlock, TransposeConvBlock
 from mrirecon.models.groups import default_channels_per_group, level_widths
 from mrirecon.models.norms import Norm, make_norm
+from mrirecon.tables.norms import norm_options
 
 
 class UNet(nn.Module):
@@ -57,7 +58,7 @@ class UNet(nn.Module):
             )
         if not 0.0 <= dropout < 1.0:
             raise InputError(f"dropout is {dropout}; it must be at least 0 and below 1")
-        if norm == "group" and channels_per_group is None and n_groups is None:
+        if "channels_per_group" in norm_options(norm) and channels_per_group is None and n_groups is None:
             channels_per_group = default_channels_per_group(channels)
         norm_of = partial(make_norm, norm, affine=affine, channels_per_group=channels_per_group, n_groups=n_groups)
         # torch's own instance norm gives wrong gradients in mixed layouts, and a callable may hold one.

@@ -2,7 +2,7 @@
 
 from mrirecon.physics.coils import center_crop, center_fit, combine_coils, expand_coils, low_resolution_smaps, rss
 from mrirecon.physics.fourier import fft2c, ifft2c
-from mrirecon.physics.masks import MASKS, Mask, default_center_fraction, make_mask
+from mrirecon.physics.masks import MASKS, Mask, default_center_fraction, draw_mask, make_mask
 
 __all__ = [
     "MASKS",
@@ -11,6 +11,7 @@ __all__ = [
     "center_fit",
     "combine_coils",
     "default_center_fraction",
+    "draw_mask",
     "expand_coils",
     "fft2c",
     "ifft2c",

@@ -1,6 +1,6 @@
-"""Column masks by name, drawn by fastMRI's own mask functions.
+"""Undersampling masks by name; fastMRI's are drawn by fastMRI's own functions.
 
-Width is the phase-encoding axis; a mask keeps whole columns and is the same along the readout.
+Width is the phase-encoding axis; a mask of one dimension keeps whole columns and is the same along the readout.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,19 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from mrirecon.errors import InputError, unknown_name
+from mrirecon.errors import InputError
+from mrirecon.tables.entry import builder, named
+from mrirecon.tables.masks import MASKS
 
-_CLASSES = {
-    "random": "RandomMaskFunc",
-    "equispaced": "EquiSpacedMaskFunc",
-    "equispaced_fraction": "EquispacedMaskFractionFunc",
-    "magic": "MagicMaskFunc",
-    "magic_fraction": "MagicMaskFractionFunc",
-}
-MASKS = tuple(_CLASSES)
-_WHOLE = ("equispaced", "magic")
+Generator = np.random.RandomState  # the reference's generator
 
 
 class Mask(NamedTuple):
@@ -76,15 +71,46 @@ def make_mask(
     fractions, accelerations = _paired(center_fraction, acceleration)
     for pair in zip(fractions, accelerations, strict=True):
         _check_pair(width, *pair)
-    seed = tuple(seed) if isinstance(seed, Sequence) else int(seed)
-    function = _mask_function(name, fractions, accelerations)
+    entry = named(MASKS, name, "mask")
+    if entry.n_dims != 1:
+        known = ", ".join(other for other, entry in MASKS.items() if entry.n_dims == 1)
+        raise InputError(f"mask {name} is two-dimensional; k-space is undersampled by whole columns here, use {known}")
+    if entry.whole_acceleration and not all(float(a).is_integer() for a in accelerations):
+        raise InputError(f"mask {name} takes every R-th column: {accelerations} must be whole numbers")
+    generator = np.random.RandomState(tuple(seed) if isinstance(seed, Sequence) else int(seed))
+    choice = int(generator.randint(len(fractions)))  # fastMRI's first draw under a seed
+    fraction, acceleration = fractions[choice], accelerations[choice]
+    columns = _draw(name, (width,), fraction, acceleration, generator)
+    return Mask(columns, round(width * fraction), true_acceleration(columns, acquired), acceleration, fraction)
+
+
+def draw_mask(
+    name: str, shape: tuple[int, ...], center_fraction: float, acceleration: float, seed: int | Sequence[int]
+) -> Tensor:
+    """A mask of one or two dimensions, bool `shape`: (width,) or (height, width), as the kind of mask has it.
+
+    Raises:
+        InputError: Unknown name, a shape that the mask does not have, or a centre as in `make_mask`.
+    """
+    n_dims = named(MASKS, name, "mask").n_dims
+    if len(shape) != n_dims:
+        raise InputError(f"mask {name} has {n_dims} dimension{'s' if n_dims > 1 else ''}, got the shape {shape}")
+    _check_values(center_fraction, acceleration)
+    if n_dims == 1:
+        _check_pair(shape[0], center_fraction, acceleration)
+    generator = np.random.RandomState(tuple(seed) if isinstance(seed, Sequence) else int(seed))
+    return _draw(name, shape, center_fraction, acceleration, generator)
+
+
+def _draw(name: str, shape: tuple[int, ...], fraction: float, acceleration: float, generator: Generator) -> Tensor:
     try:
-        kept, n_center = function((1, width, 2), None, seed)
+        kept = builder(MASKS[name].build)(shape, fraction, acceleration, generator)
     except (ValueError, ZeroDivisionError) as error:  # magic_fraction on a few columns
-        raise InputError(f"mask {name} does not fit {width} columns at {accelerations}x ({error})") from error
-    columns = kept.flatten() > 0
-    choice = _drawn_pair(len(fractions), seed)
-    return Mask(columns, n_center, true_acceleration(columns, acquired), accelerations[choice], fractions[choice])
+        size = f"{shape[-1]} columns" if len(shape) == 1 else f"the shape {shape}"
+        raise InputError(f"mask {name} does not fit {size} at {acceleration:g}x ({error})") from error
+    if np.shape(kept) != shape or np.asarray(kept).dtype != bool:
+        raise InputError(f"mask {name} gave {np.asarray(kept).dtype} {np.shape(kept)}; bool {shape} was asked for")
+    return torch.from_numpy(np.ascontiguousarray(kept))
 
 
 def true_acceleration(columns: Tensor, acquired: slice | None = None) -> float:
@@ -117,12 +143,16 @@ def _paired(fraction: Any, acceleration: Any) -> tuple[list[float], list[float]]
     return fractions, accelerations
 
 
-def _check_pair(width: int, center_fraction: float, acceleration: float) -> None:
+def _check_values(center_fraction: float, acceleration: float) -> None:
     if not (acceleration >= 1 and 0 < center_fraction <= 1):
         raise InputError(
             f"acceleration {acceleration} with center fraction {center_fraction}: "
             "the acceleration must be at least 1 and the center fraction between 0 and 1"
         )
+
+
+def _check_pair(width: int, center_fraction: float, acceleration: float) -> None:
+    _check_values(center_fraction, acceleration)
     n_center = round(width * center_fraction)
     if n_center == 0:
         raise InputError(
@@ -137,13 +167,46 @@ def _check_pair(width: int, center_fraction: float, acceleration: float) -> None
         )
 
 
-def _mask_function(name: str, fractions: list[float], accelerations: list[float]) -> Callable[..., Any]:
-    if name not in _CLASSES:
-        raise unknown_name("mask", name, MASKS)
-    if name in _WHOLE and not all(float(a).is_integer() for a in accelerations):
-        raise InputError(f"mask {name} takes every R-th column: {accelerations} must be whole numbers")
-    whole = [int(a) if float(a).is_integer() else a for a in accelerations]
-    return getattr(_subsample(), _CLASSES[name])(fractions, whole)
+def _of_fastmri(class_name: str) -> Callable[..., NDArray[np.bool_]]:
+    """The mask function of a class of fastMRI, which draws as fastMRI does from a generator in the same state."""
+
+    def draw(
+        shape: tuple[int, ...], center_fraction: float, acceleration: float, generator: Generator
+    ) -> NDArray[np.bool_]:
+        whole = int(acceleration) if float(acceleration).is_integer() else acceleration
+        function = getattr(_subsample(), class_name)([center_fraction], [whole])
+        function.rng = generator
+        kept, _ = function((1, *shape, 2))
+        columns: NDArray[np.bool_] = kept.flatten().numpy() > 0
+        return columns
+
+    return draw
+
+
+random = _of_fastmri("RandomMaskFunc")
+equispaced = _of_fastmri("EquiSpacedMaskFunc")
+equispaced_fraction = _of_fastmri("EquispacedMaskFractionFunc")
+magic = _of_fastmri("MagicMaskFunc")
+magic_fraction = _of_fastmri("MagicMaskFractionFunc")
+
+
+def gaussian(
+    shape: tuple[int, ...], center_fraction: float, acceleration: float, generator: Generator
+) -> NDArray[np.bool_]:
+    """Variable density (Lustig, Donoho & Pauly 2007): `round(width / acceleration)` columns, the centre among them.
+
+    The others are drawn without replacement, with probabilities after a Gaussian around the centre of k-space whose
+    standard deviation is a sixth of the width.
+    """
+    (width,) = shape
+    n_center = round(width * center_fraction)
+    start = (width - n_center + 1) // 2
+    kept = np.zeros(width, bool)
+    kept[start : start + n_center] = True
+    density = np.where(kept, 0.0, np.exp(-0.5 * ((np.arange(width) - width // 2) / (width / 6)) ** 2))
+    n_more = round(width / acceleration) - n_center
+    kept[generator.choice(width, n_more, replace=False, p=density / density.sum())] = True
+    return kept
 
 
 @cache
@@ -160,8 +223,3 @@ def _subsample() -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _drawn_pair(n_pairs: int, seed: int | tuple[int, ...]) -> int:
-    """fastMRI's first draw under a seed is the index of the (center fraction, acceleration) pair."""
-    return int(np.random.RandomState(seed).randint(n_pairs))  # the reference's generator

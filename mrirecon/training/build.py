@@ -13,13 +13,14 @@ from mrirecon.models.norms import make_norm
 from mrirecon.models.normunet import NormUNet
 from mrirecon.models.unet import UNet
 from mrirecon.runs import RunFolder
+from mrirecon.tables.entry import named
+from mrirecon.tables.transforms import TRANSFORMS
 from mrirecon.training.checkpoint_hashes import load_checkpoint
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
 from mrirecon.training.prediction import TrainedNetwork
 
 # name -> class, and who standardises its images
 MODELS: dict[str, tuple[type[UNet | NormUNet], str]] = {"unet": (UNet, "sample"), "normunet": (NormUNet, "network")}
-CHANNELS = {"magnitude": 1, "complex": 2}  # of input and output, by what the network sees
 
 
 def build_model(config: ModelConfig) -> UNet | NormUNet:
@@ -72,8 +73,7 @@ def _norm_options(config: ModelConfig) -> dict[str, Any]:
 def _build(config: ModelConfig) -> UNet | NormUNet:
     if config.name not in MODELS:
         raise unknown_name("model", config.name, MODELS)
-    if config.input not in CHANNELS:
-        raise unknown_name("model input", config.input, CHANNELS)
+    channels = named(TRANSFORMS, config.input, "model input").channels
     build, normalizer = MODELS[config.name]
     if config.normalize not in ("auto", normalizer):
         if config.normalize not in ("sample", "network"):
@@ -83,8 +83,8 @@ def _build(config: ModelConfig) -> UNet | NormUNet:
             f"standardised once, by the {normalizer}; leave it at auto"
         )
     return build(
-        in_channels=CHANNELS[config.input],
-        out_channels=CHANNELS[config.input],
+        in_channels=channels,
+        out_channels=channels,
         channels=config.channels,
         pools=config.pools,
         norm=_norm(config),

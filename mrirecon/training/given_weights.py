@@ -15,7 +15,8 @@ from mrirecon.config import ModelConfig, TrainConfig
 from mrirecon.configfile import load
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
-from mrirecon.training.build import CHANNELS
+from mrirecon.tables.norms import NORMS, norm_options
+from mrirecon.tables.transforms import TRANSFORMS
 from mrirecon.training.checkpoint_content import require_archive, require_sound, require_weights
 from mrirecon.training.checkpoint_hashes import digest_of, listed, opened, why_not
 from mrirecon.training.portable import stored_model
@@ -226,7 +227,8 @@ def _prefix(given: GivenWeights, wanted: Iterable[str]) -> str:
 def _require_same(asked: ModelConfig, known: ModelConfig, file: Path) -> None:
     """Two networks may have the same entries and compute something else."""
     ours = asdict(asked)
-    left_out = _NO_FUNCTION if known.norm == "group" else (*_NO_FUNCTION, "channels_per_group", "n_groups")
+    foreign = {key for entry in NORMS.values() for key in entry.options} - set(norm_options(known.norm))
+    left_out = (*_NO_FUNCTION, *foreign)
     differing = {key: v for key, v in asdict(known).items() if key not in left_out and ours[key] != v}
     if differing:
         said = ", ".join(f"{key} {value} (not {ours[key]})" for key, value in differing.items())
@@ -256,7 +258,8 @@ def _other_network(
     differing = {key: value for key, value in told.items() if getattr(config, key) != value}
     advice = f"add {_flags(differing)}" if differing else "no --model.* flag is known to fit"
     if config.norm == "batch" and "norm" not in told:
-        advice = "it is no network with BatchNorm: add --norm instance (or group, layer, none)"
+        others = ", ".join(name for name in NORMS if name not in (config.norm, "instance"))
+        advice = f"it is no network with BatchNorm: add --norm instance (or {others})"
     has = ", ".join(f"{key} {value}" for key, value in told.items())
     return InputError(f"{given.file} holds another network: {fault}. It has {has}; {advice}")
 
@@ -270,7 +273,7 @@ def _told(tensors: Tensors) -> dict[str, Any]:
     levels = {int(name.split(".")[1]) for name in own if re.match(r"down_sample_layers\.\d+\.", name)}
     width, n_in = tensors[found[0]].shape[:2]
     told: dict[str, Any] = {"channels": width, "pools": max(levels) + 1}
-    told |= {"input": name} if (name := {n: name for name, n in CHANNELS.items()}.get(n_in)) else {}
+    told |= {"input": name} if (name := {t.channels: name for name, t in TRANSFORMS.items()}.get(n_in)) else {}
     if any(name.endswith(".running_mean") for name in own):
         told["norm"] = "batch"
     scales = (t for name, t in own.items() if re.fullmatch(r"down_sample_layers\.0\.layers\.\d+\.weight", name))

@@ -1,6 +1,7 @@
 """Losses of a batch, always in single precision: on normalised, clamped values or on images."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrirecon.classpaths import construct
-from mrirecon.errors import InputError, unknown_name
+from mrirecon.errors import InputError
+from mrirecon.tables.entry import builder, named
+from mrirecon.tables.losses import LOSSES
 
 CHARBONNIER_EPS = 1e-3
 Pairwise = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) -> scalar
@@ -50,18 +53,24 @@ def normalised(loss: Pairwise) -> Loss:
     return lambda batch: loss(batch.prediction, batch.target)
 
 
-def l1_ssim(l1_weight: float) -> Loss:
+def l1(batch: LossInput) -> Tensor:
+    """Mean absolute difference of normalised, clamped values."""
+    return F.l1_loss(batch.prediction, batch.target)
+
+
+def mse(batch: LossInput) -> Tensor:
+    """Mean squared difference of normalised, clamped values."""
+    return F.mse_loss(batch.prediction, batch.target)
+
+
+def charbonnier_loss(batch: LossInput) -> Tensor:
+    """`charbonnier` of normalised, clamped values."""
+    return charbonnier(batch.prediction, batch.target)
+
+
+def l1_ssim(batch: LossInput, l1_weight: float) -> Tensor:
     """`(1 - SSIM) + l1_weight * L1`, SSIM of images and L1 of normalised, clamped values."""
-    return lambda batch: ssim_loss(batch) + l1_weight * F.l1_loss(batch.prediction, batch.target)
-
-
-LOSSES: dict[str, Callable[[float], Loss]] = {  # of the weight of l1
-    "l1": lambda _weight: normalised(F.l1_loss),
-    "mse": lambda _weight: normalised(F.mse_loss),
-    "charbonnier": lambda _weight: normalised(charbonnier),
-    "ssim": lambda _weight: ssim_loss,
-    "l1_ssim": l1_ssim,
-}
+    return ssim_loss(batch) + l1_weight * l1(batch)
 
 
 def make_loss(loss: str | Mapping[str, Any] | Pairwise, l1_weight: float = 0.01) -> Loss:
@@ -79,9 +88,9 @@ def make_loss(loss: str | Mapping[str, Any] | Pairwise, l1_weight: float = 0.01)
     if callable(loss):
         return normalised(loss)
     if isinstance(loss, str) and "." not in loss:
-        if loss not in LOSSES:
-            raise unknown_name("loss", loss, LOSSES, "Or give {class_path: torch.nn.HuberLoss}.")
-        return LOSSES[loss](l1_weight)
+        entry = named(LOSSES, loss, "loss", "Or give {class_path: torch.nn.HuberLoss}.")
+        given = {"l1_weight": l1_weight}
+        return partial(builder(entry.build), **{key: given[key] for key in entry.options})
     made = construct(loss)
     _require_loss(made, loss)
     return normalised(lambda prediction, target: _on(prediction.device, made)(prediction, target))

@@ -118,8 +118,7 @@ def _state_ratios(parameters: list[nn.Parameter], config: OptimizerConfig) -> li
     """Bytes of optimizer state for each element of the parameters, from one step on small ones with as many axes."""
     axes = sorted({p.ndim for p in parameters})
     small = [nn.Parameter(torch.zeros((2,) * n)) for n in axes]
-    options = {key: getattr(config, key) for key in ("momentum", "betas", "alpha", "eps")}
-    optimizer = make_optimizer(config.name, small, 1e-3, config.weight_decay, **options)
+    optimizer = make_optimizer(config.name, small, 1e-3, config.weight_decay, **config.options)
     for p in small:
         p.grad = torch.ones_like(p)
     optimizer.step()

@@ -183,7 +183,8 @@ class ReconModule(pl.LightningModule):
         """Score the slices of a batch."""
         volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
         prediction = predict(self.model, batch)
-        self._val_metrics.update(batch.target, prediction.image, batch.data_range, volumes, batch.slice_idx)
+        data_range, slice_idx = torch.as_tensor(batch.data_range), torch.as_tensor(batch.slice_idx)
+        self._val_metrics.update(batch.target, prediction.image, data_range, volumes, slice_idx)
         self._val_loss.update(self.sample_loss(batch, prediction), len(batch.image))
 
     def on_validation_epoch_end(self) -> None:
@@ -210,7 +211,7 @@ class ReconModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer and a schedule that moves every optimizer step."""
-        config = self.optimizer
+        config = self.optimizer.with_lr()
         if isinstance(config.lr, str):
             raise InputError("optimizer.lr is find, which mrirecon train replaces by a number; give a number here")
         optimizer = make_optimizer(
@@ -218,10 +219,7 @@ class ReconModule(pl.LightningModule):
             self.model,
             config.lr,
             config.weight_decay,
-            momentum=config.momentum,
-            betas=config.betas,
-            alpha=config.alpha,
-            eps=config.eps,
+            **config.options,
         )
         if has_modes(optimizer):
             if self.average.name != "none":

@@ -7,31 +7,21 @@ NAdam is another method). LAMB: You et al. 2020. Lion: Chen et al. 2023. MADGRAD
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from mrirecon.classpaths import resolve_class
-from mrirecon.errors import InputError, unknown_name
+from mrirecon.errors import InputError
+from mrirecon.tables.entry import builder, named
+from mrirecon.tables.optimizers import OPTIMIZERS
 
 Groups = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Method:
-    """An optimizer class with the settings that make it the named method."""
-
-    build: Callable[..., Optimizer] | str  # a class path is imported when it is used: timm takes seconds
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # what a user may change
-    groups: Callable[[Groups], Groups] = lambda groups: groups
-
-
-def _muon_groups(groups: Groups) -> Groups:
+def muon_groups(groups: Groups) -> Groups:
     """Matrices and convolutions, flattened to (out, in x height x width), to Muon; all others to AdamW.
 
     A convolution of 1 x 1 is the network's output layer, where Muon's source advises AdamW.
@@ -48,33 +38,6 @@ def _muon_groups(groups: Groups) -> Groups:
 
 def _is_matrix(parameter: nn.Parameter) -> bool:
     return parameter.ndim == 2 or (parameter.ndim > 2 and parameter[0, 0].numel() > 1)
-
-
-_ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
-_MUON = {"momentum": 0.95, "betas": (0.9, 0.95)}
-OPTIMIZERS: dict[str, Method] = {
-    "gd": Method(torch.optim.SGD),  # the workflow accumulates over the whole training set
-    "sgd": Method(torch.optim.SGD),
-    "momentum": Method(torch.optim.SGD, defaults={"momentum": 0.9}),
-    "nesterov": Method(torch.optim.SGD, fixed={"nesterov": True}, defaults={"momentum": 0.9}),
-    "rmsprop": Method(torch.optim.RMSprop, defaults={"alpha": 0.99, "eps": 1e-8, "momentum": 0.0}),
-    "adagrad": Method(torch.optim.Adagrad, defaults={"eps": 1e-10}),
-    "adam": Method(torch.optim.Adam, defaults=_ADAM),
-    "adamw": Method(torch.optim.AdamW, defaults=_ADAM),
-    "amsgrad": Method(torch.optim.Adam, fixed={"amsgrad": True}, defaults=_ADAM),
-    "nadamw": Method("timm.optim.NAdamW", defaults=_ADAM),
-    # as published: no clipping of the gradient, and every layer adapted, with weight decay or without
-    "lamb": Method(
-        "timm.optim.Lamb",
-        fixed={"max_grad_norm": None, "always_adapt": True},
-        defaults={"betas": (0.9, 0.999), "eps": 1e-6},
-    ),
-    "lion": Method("timm.optim.Lion", defaults={"betas": (0.9, 0.99)}),
-    "madgrad": Method("timm.optim.MADGRAD", defaults={"momentum": 0.9, "eps": 1e-6}),
-    "muon": Method("timm.optim.Muon", defaults=_MUON, groups=_muon_groups),
-    "schedulefree_sgd": Method("schedulefree.SGDScheduleFree", defaults={"momentum": 0.9}),
-    "schedulefree_adamw": Method("schedulefree.AdamWScheduleFree", defaults=_ADAM),
-}
 
 
 def make_optimizer(
@@ -135,17 +98,14 @@ def parameter_groups(parameters: nn.Module | Iterable[nn.Parameter], weight_deca
 
 
 def _method(name: str, groups: Groups, options: dict[str, Any]) -> tuple[Callable[..., Optimizer], Groups]:
-    if name not in OPTIMIZERS:
-        hint = "Or give {class_path: torch.optim.NAdam, init_args: {...}}."
-        raise unknown_name("optimizer", name, OPTIMIZERS, hint)
-    method = OPTIMIZERS[name]
+    method = named(OPTIMIZERS, name, "optimizer", "Or give {class_path: torch.optim.NAdam, init_args: {...}}.")
     for key in options:
-        if key not in method.defaults:
-            allowed = ", ".join(method.defaults) or "none besides lr and weight_decay"
+        if key not in method.options:
+            allowed = ", ".join(method.options) or "none besides lr and weight_decay"
             raise InputError(f"optimizer '{name}' has no option '{key}'; its options: {allowed}")
     if len(options.get("betas", (0, 0))) != 2:
         raise InputError(f"betas {options['betas']}: give two numbers (--optimizer.betas 0.9 0.999)")
     if not all(0 <= beta < 1 for beta in options.get("betas", ())):
         raise InputError(f"betas {options['betas']}: each must be at least 0 and below 1")
-    build = resolve_class(method.build) if isinstance(method.build, str) else method.build
-    return partial(build, **{**method.fixed, **method.defaults, **options}), method.groups(groups)
+    build = partial(builder(method.build), **{**method.fixed, **method.options, **options})
+    return build, builder(method.groups)(groups) if method.groups else groups

@@ -7,6 +7,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.stats import BETTER_IS
+from mrirecon.tables.optimizers import find_optimizer
 
 CHECKPOINTS = ("all", "end")
 _DEFAULT_EPOCHS = 50
@@ -45,7 +46,7 @@ def check_numbers(config: TrainConfig) -> None:
         if name in ("threads", "data.workers") and value > _MOST_OF_A_MACHINE:
             raise InputError(f"{name} is {value}; at most {_MOST_OF_A_MACHINE}")
     if not isinstance(config.optimizer.lr, str) and not config.optimizer.lr > 0:
-        raise InputError(f"--lr {config.optimizer.lr:g}; it must be above 0 (or find)")
+        raise InputError(f"--lr {config.optimizer.lr:g}; it must be above 0 (or auto, or find)")
     if config.accumulate < 1 or config.batch_size < 1:
         raise InputError(f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1")
     if config.max_steps and config.max_epochs:
@@ -54,12 +55,18 @@ def check_numbers(config: TrainConfig) -> None:
         raise unknown_name("checkpoints", config.checkpoints, CHECKPOINTS)
     if config.monitor not in BETTER_IS:
         raise unknown_name("monitor", config.monitor, BETTER_IS)
-    if config.optimizer.name == "gd" and config.optimizer.lr == "find":
+    method = config.optimizer.name
+    if _takes_whole_set(config) and config.optimizer.lr == "find":
         raise InputError(
-            "--lr find with gd would pass 140 times over the training set; find the rate with sgd, or give it"
+            f"--lr find with {method} would pass 140 times over the training set; find the rate with sgd, or give it"
         )
-    if config.optimizer.name == "gd" and config.accumulate != 1:
-        raise InputError("gd uses all training slices in each step; leave accumulate at 1 (or use sgd)")
+    if _takes_whole_set(config) and config.accumulate != 1:
+        raise InputError(f"{method} uses all training slices in each step; leave accumulate at 1 (or use sgd)")
+
+
+def _takes_whole_set(config: TrainConfig) -> bool:
+    method = find_optimizer(config.optimizer.name)
+    return method is not None and method.whole_set
 
 
 def _require_possible(config: TrainConfig) -> None:
@@ -74,14 +81,14 @@ def _require_possible(config: TrainConfig) -> None:
 def make_plan(config: TrainConfig, batches_per_epoch: int) -> Plan:
     """Resolve `max_steps`, `max_epochs`, `accumulate` and `val_every` for a training set.
 
-    `gd` accumulates over the whole training set.
+    A method that takes the whole training set in each step (`gd`) accumulates over it.
 
     Raises:
         InputError: The training set is empty.
     """
     if batches_per_epoch < 1:
         raise InputError("the training set has no batch; it needs at least one slice")
-    accumulate = batches_per_epoch if config.optimizer.name == "gd" else config.accumulate
+    accumulate = batches_per_epoch if _takes_whole_set(config) else config.accumulate
     steps_per_epoch = batches_per_epoch / accumulate
     n_steps = config.max_steps or math.ceil((config.max_epochs or _DEFAULT_EPOCHS) * steps_per_epoch)
     val_every = config.val_every or max(1, round(steps_per_epoch))

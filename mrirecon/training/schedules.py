@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mrirecon.config import ScheduleConfig
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.tables.entry import builder
+from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.training.optimizers import has_modes
 
 _ONECYCLE_START, _ONECYCLE_END, _ONECYCLE_WARMUP = 1 / 25, 1 / 25e4, 0.3
@@ -24,7 +26,39 @@ class Moment(NamedTuple):
     to_last: float  # the same, 1 at the last step
 
 
-Shape = Callable[[Moment, ScheduleConfig], float]  # -> factor of the learning rate
+def constant(_at: Moment, _config: ScheduleConfig) -> float:
+    """The rate stays."""
+    return 1.0
+
+
+def step(at: Moment, config: ScheduleConfig) -> float:
+    """One drop to `factor` of the rate."""
+    return config.factor if at.of_run >= config.step_at else 1.0
+
+
+def cosine(at: Moment, config: ScheduleConfig) -> float:
+    """Half a cosine down to `final`."""
+    return _down_to(config.final, _cosine(at.to_last))
+
+
+def onecycle(at: Moment, _config: ScheduleConfig) -> float:
+    """The second part of torch's OneCycleLR."""
+    return _down_to(_ONECYCLE_END, _cosine(at.to_last))
+
+
+def linear(at: Moment, config: ScheduleConfig) -> float:
+    """A straight line down to `final`."""
+    return _down_to(config.final, 1 - at.to_end)
+
+
+def polynomial(at: Moment, config: ScheduleConfig) -> float:
+    """The share that is left to the power of `power`, down to `final`."""
+    return _down_to(config.final, (1 - at.to_end) ** config.power)
+
+
+def wsd(at: Moment, config: ScheduleConfig) -> float:
+    """Stable, then a straight line over the last `decay` of the run (Hu et al. 2024)."""
+    return _down_to(config.final, min(1.0, (1 - at.of_run) / config.decay))
 
 
 def _cosine(progress: float) -> float:
@@ -33,18 +67,6 @@ def _cosine(progress: float) -> float:
 
 def _down_to(final: float, left: float) -> float:
     return final + (1 - final) * left
-
-
-SCHEDULES: dict[str, Shape] = {
-    "constant": lambda _at, _config: 1.0,
-    "step": lambda at, config: config.factor if at.of_run >= config.step_at else 1.0,
-    "cosine": lambda at, config: _down_to(config.final, _cosine(at.to_last)),
-    "onecycle": lambda at, _config: _down_to(_ONECYCLE_END, _cosine(at.to_last)),
-    "linear": lambda at, config: _down_to(config.final, 1 - at.to_end),
-    "polynomial": lambda at, config: _down_to(config.final, (1 - at.to_end) ** config.power),
-    "wsd": lambda at, config: _down_to(config.final, min(1.0, (1 - at.of_run) / config.decay)),
-    "plateau": lambda _at, _config: 1.0,
-}
 
 
 class PlateauLR(LambdaLR):
@@ -97,19 +119,20 @@ def schedule_factor(config: ScheduleConfig, n_steps: int) -> Callable[[int], flo
     """Step number (from 0) to the factor of the learning rate."""
     if config.name not in SCHEDULES:
         raise unknown_name("schedule", config.name, ("auto", *SCHEDULES))
+    entry = SCHEDULES[config.name]
     _check(config)
     warmup = _warmup_steps(config, n_steps)
-    drop = {"wsd": (1 - config.decay) * n_steps, "step": config.step_at * n_steps}.get(config.name, n_steps)
+    drop = entry.falls_at(config) * n_steps
     if warmup and warmup > drop:
         raise InputError(
             f"schedule.warmup takes {warmup:g} of {n_steps} steps; {config.name} lowers the rate at {drop:g}"
         )
-    shape, onecycle = SCHEDULES[config.name], config.name == "onecycle"
+    shape, is_onecycle = builder(entry.build), config.name == "onecycle"
     last = max(n_steps - 1, 1)
 
     def factor(step: int) -> float:
         if step < warmup:
-            return 1 + (_ONECYCLE_START - 1) * _cosine(step / warmup) if onecycle else (step + 1) / warmup
+            return 1 + (_ONECYCLE_START - 1) * _cosine(step / warmup) if is_onecycle else (step + 1) / warmup
         to_last = (step - warmup) / (last - warmup) if last > warmup else 0.0
         to_end = (step - warmup) / (n_steps - warmup)
         return shape(Moment(min(step / n_steps, 1.0), min(to_end, 1.0), min(to_last, 1.0)), config)

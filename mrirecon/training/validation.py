@@ -102,7 +102,8 @@ class Validation:
             for (name, index), acceleration in zip(of_batch, accelerations, strict=True)
         ]
         target = scored_target(sample, self.protocol.clamps_target)
-        score.metrics.update(target, images, sample.data_range, sample.volume, sample.slice_idx)
+        data_range, slice_idx = torch.as_tensor(sample.data_range), torch.as_tensor(sample.slice_idx)
+        score.metrics.update(target, images, data_range, sample.volume, slice_idx)
 
     def _table(
         self, computed: Sequence[dict[str | int, VolumeScore]], rows: Sequence[Sequence[Row]]

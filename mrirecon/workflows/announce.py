@@ -6,15 +6,15 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
+from mrirecon.config.naming import short_name
 from mrirecon.data.masking import masks_used
 from mrirecon.progress import say
 from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import RunFolder
+from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.training.averages import OptimizerAverage
 from mrirecon.training.batchnorm import batch_norms
 from mrirecon.workflows.training_work import TrainingWork
-
-_DECAYING = ("step", "cosine", "onecycle", "linear", "polynomial", "wsd", "plateau")
 
 
 def announce(work: TrainingWork, run: RunFolder) -> None:
@@ -46,7 +46,10 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
     if config.average.name != "none":
         groups["average"] = config.average
     for name, values in groups.items():
-        say(f"{name:<11} {_listed(dataclasses.asdict(values))}")
+        shown = dataclasses.asdict(values)
+        if name == "optimizer" and work.lr_is_recommended:
+            shown["lr"] = f"{shown['lr']:g}, recommended for {short_name(config.optimizer.name)}"
+        say(f"{name:<11} {_listed(shown)}")
     by = "" if config.monitor == "ssim" else f", best by {config.monitor}"
     say(f"loss        {config.loss}, clip {config.clip or 'off'}, seed {config.seed}{by}")
 
@@ -55,7 +58,7 @@ def _advice(work: TrainingWork) -> list[str]:
     """What was asked for and is done, but is seldom what one wants."""
     advice = []
     schedule_free = isinstance(work.module.evaluated.average, OptimizerAverage)
-    if schedule_free and work.schedule.name in _DECAYING:
+    if schedule_free and SCHEDULES[work.schedule.name].is_falling:
         advice.append(
             f"Schedule-Free methods want a constant rate; {work.schedule.name} lets it fall (--schedule auto)"
         )

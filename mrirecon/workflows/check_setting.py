@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mrirecon.config import TrainConfig
-from mrirecon.data.masking import MASK_NAMES
+from mrirecon.data.masking import mask_names
 from mrirecon.errors import unknown_name
 from mrirecon.evaluation import find_protocol
 from mrirecon.training.build import build_model
@@ -22,12 +22,13 @@ def check_setting(config: TrainConfig) -> None:
     for kind, name, known in (
         ("device", config.device, DEVICES),
         ("precision", config.precision, ("auto", *PRECISIONS)),
-        ("mask", config.data.mask, MASK_NAMES),
+        ("mask", config.data.mask, mask_names()),
     ):
         if name not in known:
             raise unknown_name(kind, name, known)
     check_logger(config.logger)
-    optimizer = replace(config.optimizer, lr=LOW) if config.optimizer.lr == "find" else config.optimizer
+    optimizer = config.optimizer.with_lr()
+    optimizer = replace(optimizer, lr=LOW) if optimizer.lr == "find" else optimizer
     network = build_model(config.model)
     if config.weights:
         put_weights(network, config.model, read_weights(config.weights))

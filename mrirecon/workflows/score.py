@@ -14,10 +14,10 @@ from mrirecon.evaluation.protocol import Protocol, crop_protocol
 from mrirecon.evaluation.results import UNDECLARED, VolumeResult, write_results
 from mrirecon.evaluation.summary import fastmri_line, summarize
 from mrirecon.files import write_json
-from mrirecon.physics import MASKS
 from mrirecon.progress import say
 from mrirecon.report.table import evaluation_table
 from mrirecon.runs import RunFolder
+from mrirecon.tables.masks import MASKS
 from mrirecon.workflows.image_notes import notes_of_images
 from mrirecon.workflows.new_folder import new_folder, require_free
 from mrirecon.workflows.pair_scores import score_pairs

@@ -75,6 +75,7 @@ def _free_or_begun(first: Path, config: TrainConfig) -> str:
 
 
 def _is_begun(run: RunFolder, config: TrainConfig) -> bool:
+    config = dataclasses.replace(config, optimizer=config.optimizer.with_lr())
     found, wanted = configfile.flatten(configfile.load(TrainConfig, run.config)), configfile.flatten(config)
     if wanted["optimizer.lr"] == "find":  # the folder has the one that was found
         found["optimizer.lr"] = "find"

@@ -54,6 +54,8 @@ class TrainingWork:
 
     def __init__(self, config: TrainConfig, goes_on: bool = False) -> None:
         config = dataclasses.replace(config, weights=config.weights and str(Path(config.weights).absolute()))
+        self.lr_is_recommended = config.optimizer.lr == "auto"
+        config = dataclasses.replace(config, optimizer=config.optimizer.with_lr())
         self.config = config
         check_numbers(config)
         _check_processes(config)

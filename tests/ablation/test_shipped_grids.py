@@ -4,21 +4,18 @@ import math
 from functools import cache
 
 import pytest
-import yaml
 
 from mrirecon.ablation.claim import NOT_TESTED
 from mrirecon.ablation.claims import CLAIMS, decide_claims
 from mrirecon.ablation.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.same_network import groups_per_level
-from mrirecon.ablation.spaces import shipped_spaces
 from mrirecon.ablation.tune import edge
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import configs_folder, load, shipped_configs
 from mrirecon.evaluation.stats import smallest_p
 from mrirecon.training.optimizers import OPTIMIZERS
 
-NAMES = [key.removeprefix("ablation/") for key in shipped_configs() if key.startswith("ablation/")]
-GRIDS = [name for name in NAMES if name != "spaces"]
+GRIDS = [key.removeprefix("ablation/") for key in shipped_configs() if key.startswith("ablation/")]
 ASKED_FOR = (
     "mission",
     "optimizer_x_norm",
@@ -120,24 +117,18 @@ def read_text(name):
     return (configs_folder() / "ablation" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def test_every_optimizer_has_a_space():
-    assert set(shipped_spaces()) == set(OPTIMIZERS)
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_spaces_are_declared_alike(name):
-    space, method = shipped_spaces()[name], OPTIMIZERS[name]
-    has_beta1 = bool({"momentum", "betas"} & set(method.defaults))
-    assert set(space) == {"lr", "weight_decay"} | ({"one_minus_beta1"} if has_beta1 else set())
+    space, method = OPTIMIZERS[name].space, OPTIMIZERS[name]
+    assert set(space) == {"lr", "weight_decay"} | ({"one_minus_beta1"} if method.beta1_key else set())
     assert all(0 < low < high for low, high in space.values())
     assert math.log10(space["lr"][1] / space["lr"][0]) == pytest.approx(3)  # the same fineness for all
     assert space.get("one_minus_beta1", [0, 1])[1] <= 1
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_spaces_hold_the_rates_that_are_shipped(name):
+def test_spaces_hold_the_recommended_rates(name):
     """Well inside, so that a run like those the defaults are made for is not at an edge."""
-    shipped = yaml.safe_load((configs_folder() / "optimizer" / f"{name}.yaml").read_text(encoding="utf-8"))
-    bounds = shipped_spaces()[name]["lr"]
-    assert bounds[0] < shipped["optimizer"]["lr"] < bounds[1]
-    assert edge(shipped["optimizer"]["lr"], bounds) == ""
+    rate, bounds = OPTIMIZERS[name].lr, OPTIMIZERS[name].space["lr"]
+    assert bounds[0] < rate < bounds[1]
+    assert edge(rate, bounds) == ""

@@ -8,9 +8,11 @@ import torch
 from fastmri.data import subsample
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
 from mrirecon.errors import InputError
-from mrirecon.physics import MASKS, default_center_fraction, make_mask
+from mrirecon.physics import MASKS, default_center_fraction, draw_mask, make_mask
+from mrirecon.tables.masks import MaskEntry
 
 SEED = tuple(map(ord, "file1000000.h5"))
 SETTINGS = [(0.08, 4), (0.04, 8), ([0.08, 0.04], [4, 8])]
@@ -21,6 +23,7 @@ GOLDEN = {  # sha256 of the 368 bytes, and lines sampled; drawn by fastMRI 0.3.0
     "magic": [("9522ccd1e876", 114), ("5b96b3cf8704", 59), ("c970f25d26e9", 59)],
     "magic_fraction": [("be97d9add942", 86), ("17cc8438a736", 45), ("5db836c5eeb6", 45)],
 }
+RULES = {"gaussian"}  # tests of masks that are not fastMRI's, by name
 CASES = [(name, *setting, *golden) for name in GOLDEN for setting, golden in zip(SETTINGS, GOLDEN[name], strict=True)]
 
 
@@ -33,11 +36,11 @@ def test_golden_masks(name, fraction, acceleration, digest, lines):
     assert mask.acceleration_true == 368 / lines
 
 
-def test_every_mask_has_golden_values():
-    assert set(MASKS) == set(GOLDEN)
+def test_every_mask_has_golden_values_or_a_rule_of_its_own():
+    assert set(MASKS) == set(GOLDEN) | set(RULES)
 
 
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("name", GOLDEN)
 def test_equals_fastmri_at_other_widths_and_seeds(name):
     for width, seed in [(320, 3), (213, 17), (64, (1, 2, 3)), (372, 2**32 - 1)]:
         function = subsample.create_mask_for_mask_type(name, [0.08, 0.04], [4, 8])
@@ -103,6 +106,57 @@ def test_impossible_values_are_refused(fraction, acceleration):
 def test_lists_must_be_paired():
     with pytest.raises(InputError, match="1 center fractions for 2 accelerations"):
         make_mask("random", 368, [0.08], [4, 8], SEED)
+
+
+@pytest.mark.parametrize(("width", "fraction", "acceleration"), [(368, 0.08, 4), (320, 0.04, 8), (65, 0.1, 3.5)])
+def test_gaussian_keeps_an_exact_number_of_columns_denser_towards_the_centre(width, fraction, acceleration):
+    masks = [make_mask("gaussian", width, fraction, acceleration, seed) for seed in range(2000)]
+    assert {int(mask.columns.sum()) for mask in masks} == {round(width / acceleration)}
+    assert all(mask.acceleration_true == width / round(width / acceleration) for mask in masks)
+    assert len({tuple(mask.columns.tolist()) for mask in masks}) > 1900
+    rate = torch.stack([mask.columns for mask in masks]).double().mean(0).numpy()
+    # Independent source: without replacement, columns come in the order of exponential clocks of their densities
+    # (Efraimidis & Spirakis 2006), so column k is among the first n with probability 1 - exp(-t density_k), t such
+    # that these add up to n; exact for many columns.
+    outside = rate < 1
+    assert (~outside).sum() == round(width * fraction) == masks[0].n_center
+    position = (np.arange(width) - width // 2)[outside]
+    density = np.exp(-18 * (position / width) ** 2)  # a standard deviation of width / 6
+    n = round(width / acceleration) - masks[0].n_center
+    t = brentq(lambda t: (1 - np.exp(-t * density)).sum() - n, 0, 1e3)
+    expected = 1 - np.exp(-t * density)
+    noise = np.sqrt(expected * (1 - expected) / len(masks))
+    assert np.abs(rate[outside] - expected).max() < 5 * noise.max() + 0.01
+
+
+def rows_by_chance(shape, center_fraction, acceleration, generator):
+    kept = generator.random_sample(shape) < 1 / acceleration
+    kept[shape[0] // 2, shape[1] // 2] = True
+    return kept
+
+
+def test_a_mask_of_two_dimensions_is_drawn_and_refused_where_columns_are_needed(monkeypatch):
+    monkeypatch.setitem(MASKS, "toy", MaskEntry("points by chance", rows_by_chance, n_dims=2))
+    kept = draw_mask("toy", (64, 48), 0.08, 4, SEED)
+    assert (kept.dtype, kept.shape) == (torch.bool, (64, 48))
+    assert torch.equal(kept, draw_mask("toy", (64, 48), 0.08, 4, SEED))
+    assert not torch.equal(kept, draw_mask("toy", (64, 48), 0.08, 4, 1))
+    with pytest.raises(InputError, match="toy is two-dimensional.*whole columns here, use random, "):
+        make_mask("toy", 48, 0.08, 4, SEED)
+    with pytest.raises(InputError, match=r"toy has 2 dimensions, got the shape \(48,\)"):
+        draw_mask("toy", (48,), 0.08, 4, SEED)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_of_columns_is_the_same_by_either_way(name):
+    seed = 3  # drawing one of one (fraction, acceleration) pair takes nothing from the generator
+    assert torch.equal(draw_mask(name, (368,), 0.08, 4, seed), make_mask(name, 368, 0.08, 4, seed).columns)
+
+
+def test_what_a_mask_function_gives_is_checked(monkeypatch):
+    monkeypatch.setitem(MASKS, "toy", MaskEntry("floats", lambda shape, *_: np.ones(shape)))
+    with pytest.raises(InputError, match=r"mask toy gave float64 \(48,\); bool \(48,\) was asked for"):
+        make_mask("toy", 48, 0.08, 4, SEED)
 
 
 def test_a_misspelt_name_gets_a_suggestion():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mrirecon import configfile
 from mrirecon.cli import main
-from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.data import SliceDataset, to_image
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
@@ -83,6 +83,18 @@ def test_every_optimizer_trains(quick, name):
     run = train(quick(max_steps=20, val_every=20, model=model, optimizer=OptimizerConfig(name, lr)))
     first, last = losses(run)
     assert last < first
+
+
+def test_without_a_rate_a_method_trains_with_the_recommended_one_and_says_so(quick, capsys):
+    schedule = ScheduleConfig("constant")
+    chosen = train(quick("auto", max_steps=3, optimizer=OptimizerConfig("lion"), schedule=schedule))
+    assert "optimizer   name lion, lr 0.0002, recommended for lion" in capsys.readouterr().err
+    assert configfile.load(TrainConfig, chosen.config).optimizer.lr == 2e-4
+    assert {float(row["lr"]) for row in rows(chosen) if row["lr"]} == {2e-4}
+    given = train(quick("given", max_steps=3, optimizer=OptimizerConfig("lion", 2e-4), schedule=schedule))
+    assert "recommended" not in capsys.readouterr().err
+    for file in ("config", "weights"):
+        assert getattr(chosen, file).read_bytes() == getattr(given, file).read_bytes()
 
 
 @pytest.mark.parametrize("norm", NORMS)

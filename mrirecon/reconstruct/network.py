@@ -19,7 +19,7 @@ from mrirecon.progress import progress, say, warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import RunFolder
 from mrirecon.training.batchnorm import batch_norms, recalibrate
-from mrirecon.training.build import build_model, check_image_size, load_reconstructor, predictor, seen, training_needs
+from mrirecon.training.build import build_model, check_image_size, load_reconstructor, predictor, sample_needs
 from mrirecon.training.given_weights import put_weights, read_weights
 from mrirecon.training.prediction import TrainedNetwork
 
@@ -80,7 +80,7 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
         config.precision,
         checkpoint,
         partial(check_image_size, trained.model),
-        seen(trained.model).needs,
+        sample_needs(trained.model),
         digest,
         options=_set_keys(trained.model),
     )
@@ -116,7 +116,7 @@ def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructo
         config.precision,
         "given",
         partial(check_image_size, model),
-        seen(model).needs,
+        sample_needs(model),
         weights_sha256(network),
         match.facts(),
         options=_set_keys(model),
@@ -194,7 +194,7 @@ def _training_batches(trained: TrainConfig, data: str) -> Iterable[Sample]:
         config = replace(config, path=data)
     together = trained.batch_size * (trained.devices * trained.num_nodes if trained.sync_batchnorm else 1)
     module = ReconDataModule(
-        config, trained.batch_size, seed=trained.seed, normalised_together=together, needs=training_needs(trained.model)
+        config, trained.batch_size, seed=trained.seed, normalised_together=together, needs=sample_needs(trained.model)
     )
     return progress(module.recalibration_batches(N_BATCHES), "recalibrating BatchNorm", unit="batches")
 

@@ -67,8 +67,8 @@ def seen(config: ModelConfig) -> Seen:
     return named(inputs, config.input, "model input", f"That is what {config.name} takes.")
 
 
-def training_needs(config: ModelConfig) -> tuple[str, ...]:
-    """What a sample carries for the training of a network: what it sees, and the image that losses are scaled by."""
+def sample_needs(config: ModelConfig) -> tuple[str, ...]:
+    """What a sample carries for a network: what it sees, and the image whose mean and deviation predictions refer to."""
     return (*seen(config).needs, "image")
 
 

@@ -18,7 +18,7 @@ from mrirecon.data.transforms import image_statistics
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.progress import say
-from mrirecon.training.build import training_needs
+from mrirecon.training.build import sample_needs
 
 _PER_SIZE = 3  # images of each size
 _N_SIZES = 3
@@ -83,7 +83,7 @@ def _slices(trained: TrainConfig, volumes: Sequence[Volume]) -> list[Sample]:
     dataset = SliceDataset(
         volumes,
         spec,
-        needs=training_needs(trained.model),
+        needs=sample_needs(trained.model),
         slices=trained.data.slices or None,
     )
     by_shape: dict[tuple[int, ...], list[int]] = {}

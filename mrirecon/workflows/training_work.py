@@ -31,7 +31,7 @@ from mrirecon.training.build import (
     outline,
     predictor,
     require_weights,
-    training_needs,
+    sample_needs,
 )
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
 from mrirecon.training.given_weights import Match, put_weights, read_weights
@@ -80,7 +80,7 @@ class TrainingWork:
             config.seed,
             protocol=self.protocol,
             normalised_together=config.batch_size * (ranks.world_size() if config.sync_batchnorm else 1),
-            needs=training_needs(config.model),
+            needs=sample_needs(config.model),
         )
         for shape in set(self.data.train_set.image_shapes):
             check_image_size(config.model, shape)

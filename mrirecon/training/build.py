@@ -68,7 +68,7 @@ def seen(config: ModelConfig) -> Seen:
 
 
 def sample_needs(config: ModelConfig) -> tuple[str, ...]:
-    """What a sample carries for a network: what it sees, and the image whose mean and deviation predictions refer to."""
+    """What a sample carries for a network: what it sees, and the image whose statistics predictions refer to."""
     return (*seen(config).needs, "image")
 
 

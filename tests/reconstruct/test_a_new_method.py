@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -11,9 +12,12 @@ import torch
 from toy_method import LANDWEBER
 
 from mrirecon.cli import main
+from mrirecon.config import EvaluateConfig
 from mrirecon.data import SliceDataset
+from mrirecon.errors import InputError
 from mrirecon.physics import low_resolution_smaps
-from mrirecon.tables.methods import METHODS
+from mrirecon.reconstruct import find_reconstructor
+from mrirecon.tables.methods import METHODS, Method
 
 COLUMNS = np.zeros(40, np.uint8)
 COLUMNS[::3] = COLUMNS[16:24] = 1
@@ -164,3 +168,31 @@ def test_the_help_shows_it_and_its_options(capsys):
         assert "--method.iterations      Gradient steps from an image of zeros. [2]" in text
     assert main(["evaluate", "landweber", "--method.iterations", "7", "--print-config"]) == 0
     assert "method:\n  iterations: 7\n" in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class RegularisedOptions:
+    lambda_: float = 0.01
+    """Weight of the penalty."""
+    levels: list[int] = field(default_factory=lambda: [1, 2])
+    """Of the wavelets."""
+    positive: bool = False
+    """Whether it is."""
+
+
+def test_options_of_every_kind_and_one_that_is_a_word_of_python(monkeypatch, capsys):
+    monkeypatch.setitem(METHODS, "regularised", Method("", dict, RegularisedOptions))
+    words = ["--method.lambda", "1e-3", "--method.levels", "3", "4", "--method.positive", "--split", "val"]
+    assert main(["evaluate", "regularised", *words, "--print-config"]) == 0
+    assert "method:\n  lambda: 0.001\n  levels: [3, 4]\n  positive: true\nsplit: val" in capsys.readouterr().out
+    found = find_reconstructor("regularised", EvaluateConfig(method={"lambda": 0.5}), torch.device("cpu"))
+    assert found.reconstruct == {
+        "lambda_": 0.5,
+        "levels": [1, 2],
+        "positive": False,
+    }  # the builder
+    assert found.options == {"lambda": 0.5}
+    assert found.method_options == {"lambda": 0.5, "levels": [1, 2], "positive": False}
+    for wrong in ({"lambda": "much"}, {"lambda": None}, {"levels": 3}):
+        with pytest.raises(InputError, match="^regularised: .*"):
+            find_reconstructor("regularised", EvaluateConfig(method=wrong), torch.device("cpu"))

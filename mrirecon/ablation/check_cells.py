@@ -5,8 +5,8 @@ from dataclasses import replace
 from mrirecon.ablation.execute import Setting, training_config
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.plan import Common, Plan
+from mrirecon.models.device import choose_device
 from mrirecon.workflows.check_setting import check_setting
-from mrirecon.workflows.device import choose_device
 
 
 def check_cells(grid: Grid, device: str) -> dict[str, str]:

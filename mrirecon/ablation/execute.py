@@ -22,12 +22,13 @@ from mrirecon.data.masking import mask_spec, scored_passes
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
+from mrirecon.models.device import choose_device, inference
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes
 from mrirecon.training.journal import Journal
-from mrirecon.workflows.device import choose_device, inference
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor
 from mrirecon.workflows.scoring import score_dataset
 from mrirecon.workflows.train import describe, reopen
 from mrirecon.workflows.training_work import TrainingWork
@@ -133,7 +134,7 @@ def score_split(
             scored,
             mask=one,
             protocol=protocol,
-            transform=reconstructor.transform,
+            needs=(*reconstructor.needs, "image"),
             slices=config.data.slices or None,
         )
         watcher = Examples(dataset) if examples and i == 0 else None

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from mrirecon.config import TrainConfig
-from mrirecon.data.transforms import to_device
+from mrirecon.data.samples import to_device
+from mrirecon.models.device import autocast
 from mrirecon.models.memory import keep_freed_memory
-from mrirecon.training.prediction import predict
-from mrirecon.workflows.device import autocast
 from mrirecon.workflows.training_work import TrainingWork
 
 
@@ -54,7 +53,7 @@ def probe(config: TrainConfig, n_steps: int = 2) -> Cost:
     began = time.perf_counter()
     module.eval()
     with torch.inference_mode(), autocast(device, work.precision):
-        n = len(predict(module.model, to_device(next(iter(loader)), device)).image)
+        n = len(module.predict(module.model, to_device(next(iter(loader)), device)).image)
     took = time.perf_counter() - began
     return Cost(
         min(seconds) * work.plan.accumulate / min(work.plan.accumulate, 2),

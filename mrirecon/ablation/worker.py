@@ -18,9 +18,9 @@ from mrirecon.data.shared import sharing_volumes
 from mrirecon.errors import DataChangedError, Stopped
 from mrirecon.files import is_disk_full, write_json
 from mrirecon.leases import Leases
+from mrirecon.models.device import choose_device
+from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.refusals import explained
-from mrirecon.workflows.device import choose_device
-from mrirecon.workflows.reconstructor import find_reconstructor
 
 _WAIT_S = (0.1, 5.0)  # between looks, when all that is left is with others
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
+from mrirecon.cli.methods import described, take_options, with_options
 from mrirecon.cli.remedies import call, require_kind, right_place
 from mrirecon.cli.spelling import ONE_LETTER, SHORT, UnexpectedWord, is_flag, spell
 from mrirecon.cluster.launch import launch, rank_command, report_error
@@ -16,6 +17,7 @@ from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.limits import NO_CACHE, limit_slices, switch_cache_off
 from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
 from mrirecon.refusals import explained, require_room_for_torch
+from mrirecon.tables.entry import fill_in
 from mrirecon.termination import Terminated, unwound_when_asked
 
 SWITCHES = {
@@ -55,6 +57,7 @@ class Command:
     # how many processes of this machine a call needs, by its configuration and its extra flags; 0: this one
     processes: Callable[[Any, dict[str, str]], int] = lambda config, _extra: processes_to_start(config)
     loads_torch: bool = False  # in this process, at once
+    takes_method: bool = False  # its first word may name a method, whose options then are options of the call
 
     def __call__(self, arguments: Sequence[str]) -> None:
         """Parse and run.
@@ -74,9 +77,12 @@ class Command:
         if gib := extra.pop("max_slice_gib", ""):
             limit_slices(gib)
         require_kind(self.name, words, typed)
+        of_method, rest = take_options(rest) if self.takes_method else ([], rest)
         try:
             implied = self.defaults(words, lambda values: self.parse(rest, values)[0])
             config, given = self.parse(rest, implied)
+            if self.takes_method:
+                config = with_options(config, words, of_method)
         except UnexpectedWord as error:
             raise self._misplaced(words, typed, error.word) from None
         if "--print-config" in switches:
@@ -114,7 +120,7 @@ class Command:
         """The help page: usage, words, every key with its default."""
         words = " ".join(name for name, _ in self.positionals)
         lines = [f"usage: mrirecon {self.name} {words}{' ' if words else ''}[options]", "", self.summary, ""]
-        lines += [f"  {name:<24} {text}" for name, text in self.positionals]
+        lines += [f"  {name:<24} {fill_in(text)}" for name, text in self.positionals]
         lines += [f"  {name:<24} {text}" for name, text in self.extra]
         lines += [f"  {name:<24} {text}" for name, text in _EVERYWHERE]
         lines += [f"  {'-c FILE':<24} overlay of YAML keys, a file or a shipped name; flags win", ""]
@@ -122,6 +128,10 @@ class Command:
         for key in configfile.keys(self.config):
             flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in _own(self.config) else key.name
             lines += _help_lines(_with_letter(f"--{flag}".replace("_", "-")), key)
+        if self.takes_method:
+            lines += ["", "methods:"]
+            for name, text, options in described():
+                lines += [f"  {name:<24} {text}", *(line for flag, key in options for line in _help_lines(flag, key))]
         lines += ["", *(f"  {name:<24} {text}" for name, text in SWITCHES.items())]
         return "\n".join([*lines, "", self.epilog]).rstrip()
 

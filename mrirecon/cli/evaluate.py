@@ -55,14 +55,15 @@ def _as_trained(words: list[str], parsed: Callable[[dict[str, Any]], EvaluateCon
 
 COMMAND = Command(
     name="evaluate",
-    summary="Score a trained run, a file of weights, or the method zero-filled: SSIM, PSNR and NMSE per volume.",
+    summary="Score a trained run, a file of weights, or a method without training: SSIM, PSNR and NMSE per volume.",
     config=EvaluateConfig,
     run=_run,
     loads_torch=True,
+    takes_method=True,
     defaults=_as_trained,
     processes=processes,
     positionals=(
-        ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),
+        ("RUN|METHOD|FILE", "a run folder, a method ({METHODS}), or weights of the network that --model, ... describe"),
     ),
     epilog=(
         "examples:\n"

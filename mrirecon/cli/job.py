@@ -32,7 +32,7 @@ def place_of(reconstructor: str) -> RunFolder:
     Raises:
         InputError: It is none of these.
     """
-    from mrirecon.classical import METHODS
+    from mrirecon.tables.methods import METHODS
 
     if run := run_of(reconstructor):
         return RunFolder(run.path.resolve())

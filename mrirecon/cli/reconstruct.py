@@ -46,13 +46,14 @@ def _count(n: int, what: str) -> str:
 
 COMMAND = Command(
     name="reconstruct",
-    summary="Images from k-space with a trained run, a file of weights, or zero-filled; no reference needed.",
+    summary="Images from k-space with a trained run, a file of weights, or a method; no reference needed.",
     config=ReconstructConfig,
     run=_run,
     processes=processes,
     loads_torch=True,
+    takes_method=True,
     positionals=(
-        ("RUN|METHOD|FILE", "a run folder, zero-filled, or weights of the network that --model, ... describe"),
+        ("RUN|METHOD|FILE", "a run folder, a method ({METHODS}), or weights of the network that --model, ... describe"),
         ("FILES...", "fastMRI .h5 files, or folders of them; their own masks are applied, nothing else is removed"),
     ),
     epilog=(

@@ -1,6 +1,7 @@
 """The keys of the commands that use what `mrirecon train` left, or anybody's images."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mrirecon.config.slurm import JobConfig, OneJobConfig
 from mrirecon.config.train import DataConfig, ModelConfig
@@ -12,6 +13,8 @@ class EvaluateConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)  # of a file of weights
+    method: dict[str, Any] = field(default_factory=dict)
+    """Options of a method, each as --method.OPTION VALUE; see below."""
     split: str = "auto"
     """train, val, test, or all for every file of the folder; auto: val, but all of a flat folder that the run was not
     trained on."""
@@ -55,6 +58,8 @@ class ReconstructConfig:
     """Everything `mrirecon reconstruct` reads besides the run, the method or the file, and the volumes."""
 
     model: ModelConfig = field(default_factory=ModelConfig)  # of a file of weights
+    method: dict[str, Any] = field(default_factory=dict)
+    """Options of a method, each as --method.OPTION VALUE; see below."""
     output: str = ""
     """Folder for the reconstructions, one file per volume under the volume's name (-o)."""
     format: list[str] = field(default_factory=lambda: ["h5"])

@@ -24,6 +24,7 @@ _HOMES = {
     "KSpaceSample": "transforms",
     "MaskSpec": "masking",
     "ReconDataModule": "datamodule",
+    "Sample": "samples",
     "SliceDataset": "dataset",
     "Volume": "volume",
     "check_volumes": "check",

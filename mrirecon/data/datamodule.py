@@ -1,6 +1,7 @@
 """Training and validation data for the Lightning module."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -11,9 +12,9 @@ from mrirecon.data.folder import open_folder, select
 from mrirecon.data.loaders import StreamLoader, UnitLoader
 from mrirecon.data.masking import MaskSpec, check_masks, mask_spec, scored_passes
 from mrirecon.data.record import require_unchanged
+from mrirecon.data.samples import Sample
 from mrirecon.data.shares import unit_costs
 from mrirecon.data.stream import BatchStream
-from mrirecon.data.transforms import ImageSample, KSpaceSample, to_image
 from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
 from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
@@ -26,13 +27,14 @@ class ReconDataModule(pl.LightningDataModule):
 
     Args:
         config: Folder, masks, selection, workers.
-        batch_size: Slices per batch of one process; a batch holds images of one shape.
+        batch_size: Slices per batch of one process; a batch holds samples of one shape.
         val_volumes: Number of validation volumes, drawn by seed; 0: all.
         seed: Seed of order and masks; of split and selection too, unless `config` has a `split_seed`.
-        transform: Makes each sample of its k-space.
+        transform: Makes each sample of its k-space and mask, in place of `needs`.
         protocol: Decides the validation masks, and whether val is halved.
         normalised_together: Slices that BatchNorm saw as one batch in training; 0: `batch_size`. See
             `recalibration_batches`.
+        needs: What samples carry, names of `NEEDS`.
 
     Raises:
         InputError: From `open_split`, before any work: see there.
@@ -44,13 +46,15 @@ class ReconDataModule(pl.LightningDataModule):
         batch_size: int = 2,
         val_volumes: int = 0,
         seed: int = 0,
-        transform: Callable[[KSpaceSample], ImageSample] = to_image,
+        transform: Callable[[Sample], Any] | None = None,
         protocol: Protocol = FASTMRI_V1,
         normalised_together: int = 0,
+        needs: Sequence[str] = ("image",),
     ) -> None:
         super().__init__()
         self.normalised_together = normalised_together or batch_size
-        self.config, self.batch_size, self.seed, self.transform = config, batch_size, seed, transform
+        self.config, self.batch_size, self.seed = config, batch_size, seed
+        self.transform, self.needs = transform, needs if transform is None else ("kspace", "mask")
         self.protocol = protocol
         folder = open_folder(config, seed, protocol.halves_val)
         self.train_volumes, train_notes = select(folder, config, "train", seed)
@@ -92,7 +96,7 @@ class ReconDataModule(pl.LightningDataModule):
         self.stream.share(ranks.rank(), ranks.world_size())
         return StreamLoader(self.train_set, self.stream, self.config.workers)
 
-    def recalibration_batches(self, n: int) -> Iterable[ImageSample]:
+    def recalibration_batches(self, n: int) -> Iterable[Sample]:
         """The first `n` training batches of the first epoch (all, if there are fewer), the same each time.
 
         They are those of one process alone, on every process.
@@ -108,7 +112,7 @@ class ReconDataModule(pl.LightningDataModule):
         return StreamLoader(self.train_set, stream)
 
     def _stream(self, batch_size: int = 0) -> BatchStream:
-        shapes, fixed = self.train_set.image_shapes, self.config.fixed_masks
+        shapes, fixed = self.train_set.batch_shapes, self.config.fixed_masks
         return BatchStream(shapes, batch_size or self.batch_size, seed=self.seed, fixed_masks=fixed)
 
     def val_dataloader(self) -> Sequence[UnitLoader]:
@@ -126,6 +130,7 @@ class ReconDataModule(pl.LightningDataModule):
             volumes,
             mask=spec,
             protocol=self.protocol,
+            needs=self.needs,
             transform=self.transform,
             slices=self.config.slices or None,
         )

@@ -21,7 +21,8 @@ from mrirecon.data.masking import (
     training_mask,
     uses_own,
 )
-from mrirecon.data.transforms import KSpaceSample, apply_mask
+from mrirecon.data.samples import ON_THE_KSPACE_GRID, Sample, check_needs
+from mrirecon.data.transforms import apply_mask, reduced
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
@@ -41,7 +42,8 @@ class SliceDataset(Dataset[Any]):
             own mask.
         acceleration: Nominal acceleration, or several; of a name.
         center_fraction: Share of fully sampled columns for each acceleration; None: 0.32 / R.
-        transform: Made of the `KSpaceSample`, for example `to_image`.
+        needs: What samples carry, names of `NEEDS`: `("image",)`, `("kspace", "mask", "smaps")`, ...
+        transform: Made of the sample, for example `to_image`.
         slices: First and last slice used of each volume, counted from 0, both included; None: all.
         draw: Which evaluation mask; 0 is fastMRI's.
         targets: Off: references are never read, as if the files had none.
@@ -58,7 +60,8 @@ class SliceDataset(Dataset[Any]):
         acceleration: float | Sequence[float] = 4,
         center_fraction: float | Sequence[float] | None = None,
         *,
-        transform: Callable[[KSpaceSample], Any] | None = None,
+        needs: Sequence[str] = ("kspace", "mask"),
+        transform: Callable[[Sample], Any] | None = None,
         slices: Sequence[int] | None = None,
         draw: int = 0,
         targets: bool = True,
@@ -73,7 +76,7 @@ class SliceDataset(Dataset[Any]):
         elif mask is not None:
             self.spec = named_masks(mask, self.volumes, acceleration, center_fraction, protocol.mask_rule)
         self.range_attribute = protocol.range_attribute
-        self.transform = transform
+        self.needs, self.transform = check_needs(needs), transform
         self.draw, self.targets = draw, targets
         if self.range_attribute:
             for volume in self.volumes:
@@ -86,6 +89,16 @@ class SliceDataset(Dataset[Any]):
         """`(height, width)` of each item's image, known without reading k-space."""
         return [self.volumes[v].image_shape for v, _ in self.items]
 
+    @property
+    def batch_shapes(self) -> list[tuple[int, ...]]:
+        """What items of a batch have in common: their image's shape and, where they carry more than images, k-space's.
+
+        Of a `transform`, which may make anything, an image is taken to be what is left.
+        """
+        if self.transform is not None or ON_THE_KSPACE_GRID.isdisjoint(self.needs):
+            return list(self.image_shapes)
+        return [(*self.volumes[v].image_shape, *self.volumes[v].shape[1:]) for v, _ in self.items]
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -93,7 +106,7 @@ class SliceDataset(Dataset[Any]):
         i, seed = index if isinstance(index, tuple) else (index, None)
         v, slice_idx = self.items[i]
         volume = self.volumes[v]
-        sample = self._sample(volume, slice_idx, self._mask(volume, seed))
+        sample = reduced(self._sample(volume, slice_idx, self._mask(volume, seed)), self.needs)
         return sample if self.transform is None else self.transform(sample)
 
     def scoring_mask(self, volume: Volume) -> Mask:
@@ -109,24 +122,28 @@ class SliceDataset(Dataset[Any]):
             return stored_mask(volume)
         return evaluation_mask(volume, self.spec, self.draw) if seed is None else training_mask(volume, self.spec, seed)
 
-    def _sample(self, volume: Volume, slice_idx: int, mask: Mask) -> KSpaceSample:
+    def _sample(self, volume: Volume, slice_idx: int, mask: Mask) -> Sample:
         target, data_range = torch.empty(0), 0.0
         if self.targets and volume.has_target:
             target = torch.from_numpy(volume.target(slice_idx))
             stored = _stored_range(volume, self.range_attribute)
             data_range = volume.data_range if stored is None else stored
-        return KSpaceSample(
-            apply_mask(torch.from_numpy(volume.kspace(slice_idx)), mask.columns),
-            mask.columns,
-            target,
-            data_range,
-            volume.image_shape,
-            volume.name,
-            slice_idx,
-            float(mask.acceleration),
-            mask.acceleration_true,
-            mask_id(mask),
-            sampled_center(volume, mask),
+        nothing = torch.empty(0)
+        return Sample(
+            image=nothing,
+            target=target,
+            mean=nothing,
+            std=nothing,
+            data_range=data_range,
+            volume=volume.name,
+            slice_idx=slice_idx,
+            acceleration=float(mask.acceleration),
+            acceleration_true=mask.acceleration_true,
+            mask_id=mask_id(mask),
+            masked_kspace=apply_mask(torch.from_numpy(volume.kspace(slice_idx)), mask.columns),
+            mask=mask.columns,
+            n_center=sampled_center(volume, mask),
+            crop_shape=volume.image_shape,
         )
 
 

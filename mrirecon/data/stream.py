@@ -17,10 +17,10 @@ Batch = list[tuple[int, int]]  # (index of the slice, seed of its mask)
 
 
 class BatchStream:
-    """Batch sampler over slices; a batch holds images of one shape.
+    """Batch sampler over slices; a batch holds samples of one shape.
 
     Args:
-        image_shapes: `(height, width)` of each slice's image.
+        shapes: Of each slice what those of a batch must share (`SliceDataset.batch_shapes`).
         batch_size: Slices per batch of one process; the last batch of a shape may be smaller, no slice is left out.
         n_batches: Length of the stream; `None`: one epoch.
         seed: Seed of order and masks.
@@ -30,7 +30,7 @@ class BatchStream:
 
     def __init__(
         self,
-        image_shapes: Sequence[tuple[int, int]],
+        shapes: Sequence[tuple[int, ...]],
         batch_size: int,
         n_batches: int | None = None,
         seed: int = 0,
@@ -38,11 +38,11 @@ class BatchStream:
         world_size: int = 1,
         fixed_masks: bool = False,
     ) -> None:
-        self._of_shape: dict[tuple[int, int], list[int]] = {}
-        for index, shape in enumerate(image_shapes):
-            self._of_shape.setdefault((shape[0], shape[1]), []).append(index)
+        self._of_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, shape in enumerate(shapes):
+            self._of_shape.setdefault(tuple(shape), []).append(index)
         self.batch_size, self.seed, self.fixed_masks = batch_size, seed, fixed_masks
-        self.n_slices = len(image_shapes)
+        self.n_slices = len(shapes)
         self._n_batches = n_batches
         self.start = 0
         self.first_epoch = 0

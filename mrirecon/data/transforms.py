@@ -1,10 +1,12 @@
-"""From undersampled k-space to the network's input, and the samples a loader collates."""
+"""From undersampled k-space to what reconstructions begin with: images, statistics, coil sensitivity maps."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mrirecon.data.samples import Sample
 from mrirecon.models.normunet import standardise
 from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
 from mrirecon.tables.transforms import TRANSFORMS  # noqa: F401 - callers find it here
@@ -13,36 +15,8 @@ _MAX_CENTER = 32  # columns; more make sensitivity maps no better, only noisier
 CLAMP = 6.0  # fastMRI's U-Net sees values within 6 standard deviations
 
 
-class KSpaceSample(NamedTuple):
-    """One slice of undersampled k-space."""
-
-    masked_kspace: Tensor  # complex64 (coils, height, width); exactly +0 where not sampled
-    mask: Tensor  # bool (width,)
-    target: Tensor  # float32 (h, w) as stored; empty where the file has none
-    data_range: float  # maximum of the target over the whole volume; 0 without target
-    crop_shape: tuple[int, int]  # (h, w) of the image
-    volume: str
-    slice_idx: int
-    acceleration: float  # nominal
-    acceleration_true: float  # over the measured columns
-    mask_id: str
-    n_center: int  # fully sampled central columns
-
-
-class ImageSample(NamedTuple):
-    """One zero-filled slice, in the units of the target; `normalize` makes the network's input of it."""
-
-    image: Tensor  # float32 (h, w), neither normalised nor clamped
-    target: Tensor  # float32 (h, w) as stored; empty where the file has none
-    mean: Tensor  # of `image`
-    std: Tensor  # of `image`, unbiased
-    data_range: float
-    volume: str
-    slice_idx: int
-    acceleration: float
-    acceleration_true: float
-    mask_id: str
-    combined: Tensor = torch.empty(0)  # complex64 (h, w), coils combined, where the network asks for it; else empty
+# One type under the names of its two main uses: what `SliceDataset` gives as it is, and what `to_image` makes of that.
+KSpaceSample = ImageSample = Sample
 
 
 def apply_mask(kspace: Tensor, columns: Tensor) -> Tensor:
@@ -66,9 +40,18 @@ def combined_image(masked_kspace: Tensor, n_center: int, shape: tuple[int, int])
     """
     images = ifft2c(masked_kspace)
     if len(images) > 1:
-        smaps = low_resolution_smaps(masked_kspace, min(n_center, _MAX_CENTER))
-        images = combine_coils(images, smaps).unsqueeze(0)
+        images = combine_coils(images, estimated_smaps(masked_kspace, n_center)).unsqueeze(0)
     return center_fit(images, shape).squeeze(0)
+
+
+def estimated_smaps(masked_kspace: Tensor, n_center: int) -> Tensor:
+    """Coil sensitivity maps of k-space `(coils, height, width)` from its centre; a single coil's is 1 everywhere.
+
+    Of several coils, see `low_resolution_smaps`.
+    """
+    if len(masked_kspace) == 1:
+        return torch.ones_like(masked_kspace)
+    return low_resolution_smaps(masked_kspace, min(n_center, _MAX_CENTER))
 
 
 def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,33 +63,37 @@ def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(image.dtype), std.to(image.dtype)
 
 
-def to_image(sample: KSpaceSample) -> ImageSample:
+def reduced(sample: Sample, needs: Sequence[str]) -> Sample:
+    """What `needs` (names of `NEEDS`) asks for, made of a sample that has k-space and mask, and nothing else of these.
+
+    Args:
+        sample: Not collated.
+        needs: What is kept or made.
+    """
+    kspace, shape = sample.masked_kspace, (sample.crop_shape[0], sample.crop_shape[1])
+    made: dict[str, Any] = {}
+    if "combined" in needs:
+        made["combined"] = combined_image(kspace, sample.n_center, shape)
+    if "image" in needs:
+        image = zero_filled(kspace, shape)
+        made["image"], (made["mean"], made["std"]) = image, image_statistics(image)
+    if "smaps" in needs:
+        made["smaps"] = estimated_smaps(kspace, sample.n_center)
+    if "kspace" not in needs:
+        made |= {"masked_kspace": torch.empty(0), "n_center": 0, "crop_shape": ()}
+    if "mask" not in needs:
+        made["mask"] = torch.empty(0)
+    return sample._replace(**made)
+
+
+def to_image(sample: Sample) -> Sample:
     """The zero-filled image of an (uncollated) k-space sample, with the statistics that normalise it."""
-    image = zero_filled(sample.masked_kspace, sample.crop_shape)
-    mean, std = image_statistics(image)
-    return ImageSample(
-        image,
-        sample.target,
-        mean,
-        std,
-        sample.data_range,
-        sample.volume,
-        sample.slice_idx,
-        sample.acceleration,
-        sample.acceleration_true,
-        sample.mask_id,
-    )
+    return reduced(sample, ("image",))
 
 
-def to_complex_image(sample: KSpaceSample) -> ImageSample:
+def to_complex_image(sample: Sample) -> Sample:
     """`to_image`, with the coil-combined complex image beside the magnitude."""
-    combined = combined_image(sample.masked_kspace, sample.n_center, sample.crop_shape)
-    return to_image(sample)._replace(combined=combined)
-
-
-def to_device(batch: ImageSample, device: torch.device) -> ImageSample:
-    """The tensors of a batch on `device`."""
-    return ImageSample._make(v.to(device) if isinstance(v, Tensor) else v for v in batch)
+    return reduced(sample, ("image", "combined"))
 
 
 def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
@@ -119,12 +106,12 @@ def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tenso
     return standardise(image, _per_image(mean, image), _per_image(std, image)).clamp(-CLAMP, CLAMP)
 
 
-def scored_target(sample: ImageSample, clamped: bool) -> Tensor:
+def scored_target(sample: Sample, clamped: bool) -> Tensor:
     """What reconstructions are held against: the stored target, or the clamped one."""
     return clamped_target(sample) if clamped else sample.target
 
 
-def clamped_target(sample: ImageSample) -> Tensor:
+def clamped_target(sample: Sample) -> Tensor:
     """The target as a network that is trained on clamped values could give it at best, in its own units."""
     mean, limit = _per_image(sample.mean, sample.target), CLAMP * _per_image(sample.std, sample.target)
     return torch.clamp(sample.target, mean - limit, mean + limit)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def cut_units(items: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
     """Cut `(volume, slice)` items into lists of at most `batch_size` positions, each of one volume, in order.
 
-    The slices of a volume have one shape, so a unit is a batch.
+    The slices of a volume have one shape, of image, k-space and mask, so a unit is a batch whatever it carries.
     """
     units: list[list[int]] = []
     for position, (volume, _) in enumerate(items):

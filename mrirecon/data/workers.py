@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from mrirecon.data.samples import collate
 from mrirecon.errors import WorkFailedError
 from mrirecon.files import is_disk_full
 from mrirecon.refusals import few_files, full_shared_memory
@@ -108,9 +109,9 @@ class _Batches(Dataset[Any]):
 
     def __getitem__(self, batch: Any) -> Any:
         if get_worker_info() is None:
-            return default_collate([self.dataset[i] for i in batch])
+            return collate([self.dataset[i] for i in batch])
         try:
-            return bytes(ForkingPickler.dumps(default_collate([self.dataset[i] for i in batch])))
+            return bytes(ForkingPickler.dumps(collate([self.dataset[i] for i in batch])))
         except Exception as error:
             return _Failure(_picklable(error), traceback.format_exc())
 

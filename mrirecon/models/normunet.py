@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrirecon.errors import InputError
-from mrirecon.models.unet import UNet, check_image_size
+from mrirecon.models.unet import HasPools, UNet, check_image_size
+from mrirecon.models.unet import smallest_size as unpadded
 
 _MULTIPLE = 16  # images are padded to a multiple of this on both sides, whatever the number of poolings
 
@@ -71,6 +72,11 @@ class NormUNet(nn.Module):
         output = self.unet(F.pad(normalised, (left, right, top, bottom))).float()
         output = output[..., top : top + height, left : left + width]
         return (output.unflatten(1, (n_parts, -1)) * std + mean).flatten(1, 2)
+
+
+def smallest_size(network: HasPools) -> int:
+    """Height and width in pixels from which on a `NormUNet` takes an image, which it pads."""
+    return max(2, unpadded(network) - _MULTIPLE + 1)
 
 
 def standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def plain_norms(model: Network) -> Network:
 
 
 def run_unet(unet: UNet, image: Tensor) -> Tensor:
-    """`unet(image)`; an image smaller than `smallest_size` is not noticed."""
+    """`unet(image)`; an image that is too small is not noticed."""
     output, skips = image, list[Tensor]()
     for down in unet.down_sample_layers:
         skips.append(down(output))
@@ -71,12 +71,6 @@ def magnitude(parts: Tensor) -> Tensor:
     In double, where the square of no single-precision number over- or underflows.
     """
     return parts.double().square().sum(1).sqrt().to(parts.dtype)
-
-
-def smallest_size(model: UNet | NormUNet) -> int:
-    """Height and width in pixels from which on `model` takes an image."""
-    limit = 2 * 2**model.pools
-    return max(2, limit - _MULTIPLE + 1) if isinstance(model, NormUNet) else limit
 
 
 def _plain(layer: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -98,6 +98,19 @@ class UNet(nn.Module):
             skip = skips.pop()
             output = conv((_match(transpose_conv(output), skip), skip))
         return output + image if self.residual else output
+
+
+class HasPools(Protocol):
+    """A U-Net, or the keys of one."""
+
+    @property
+    def pools(self) -> int:
+        """Number of poolings."""
+
+
+def smallest_size(network: HasPools) -> int:
+    """Height and width in pixels from which on a `UNet` takes an image."""
+    return 2 * 2**network.pools
 
 
 def check_image_size(shape: Sequence[int], pools: int) -> None:

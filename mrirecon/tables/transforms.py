@@ -13,7 +13,6 @@ class TransformEntry:
 
     help: str
     build: str | Callable[..., Any]
-    channels: int  # of the network's input and output
 
     def __call__(self, sample: Any) -> Any:
         """The image sample of a k-space sample."""
@@ -21,8 +20,6 @@ class TransformEntry:
 
 
 TRANSFORMS: dict[str, TransformEntry] = {
-    "magnitude": TransformEntry("RSS over coils", "mrirecon.data.transforms:to_image", channels=1),
-    "complex": TransformEntry(
-        "coil-combined, as two channels", "mrirecon.data.transforms:to_complex_image", channels=2
-    ),
+    "magnitude": TransformEntry("RSS over coils", "mrirecon.data.transforms:to_image"),
+    "complex": TransformEntry("coil-combined, as two channels", "mrirecon.data.transforms:to_complex_image"),
 }

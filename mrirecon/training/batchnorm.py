@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mrirecon import ranks
-from mrirecon.data.transforms import ImageSample, to_device
+from mrirecon.data.samples import Sample, to_device
 from mrirecon.training.sync_batchnorm import SyncBatchNorm
 
 
@@ -17,7 +17,7 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     return [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
 
 
-def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterable[ImageSample]) -> None:
+def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterable[Sample]) -> None:
     """Replace running statistics by their mean over `batches` (as `torch.optim.swa_utils.update_bn`).
 
     Unlike there, only BatchNorm is in training mode, so that dropout stays off. `module` is left in eval mode. Each

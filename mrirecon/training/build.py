@@ -1,6 +1,7 @@
 """From configuration to network, and from run folder back to a trained network."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -10,20 +11,15 @@ from mrirecon.config import ModelConfig, TrainConfig
 from mrirecon.configfile import load
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.models.norms import make_norm
-from mrirecon.models.normunet import NormUNet
-from mrirecon.models.unet import UNet
 from mrirecon.runs import RunFolder
-from mrirecon.tables.entry import named
-from mrirecon.tables.transforms import TRANSFORMS
+from mrirecon.tables.entry import builder, named
+from mrirecon.tables.models import MODELS, Model, Seen
 from mrirecon.training.checkpoint_hashes import load_checkpoint
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
-from mrirecon.training.prediction import TrainedNetwork
-
-# name -> class, and who standardises its images
-MODELS: dict[str, tuple[type[UNet | NormUNet], str]] = {"unet": (UNet, "sample"), "normunet": (NormUNet, "network")}
+from mrirecon.training.prediction import Predict, TrainedNetwork
 
 
-def build_model(config: ModelConfig) -> UNet | NormUNet:
+def build_model(config: ModelConfig) -> nn.Module:
     """The network of a configuration.
 
     Raises:
@@ -33,12 +29,13 @@ def build_model(config: ModelConfig) -> UNet | NormUNet:
     return _build(config)
 
 
-def outline(config: ModelConfig) -> UNet | NormUNet:
+def outline(config: ModelConfig) -> nn.Module:
     """The network of a configuration without the values of its weights, which takes no memory: it knows its sizes.
 
     Raises:
         InputError: A name or a combination that does not exist.
     """
+    _checked(config)
     if isinstance(_norm(config), dict):  # may compute while it is made, and has few weights
         with torch.random.fork_rng(devices=[]):
             make_norm(_norm(config), config.channels, **_norm_options(config))
@@ -58,6 +55,47 @@ def require_weights(network: nn.Module, config: ModelConfig, copies: int = 1, de
         )
 
 
+def seen(config: ModelConfig) -> Seen:
+    """What the network of a configuration gets to see.
+
+    Raises:
+        InputError: There is no such network, or it does not see that.
+    """
+    inputs = named(MODELS, config.name, "model").inputs
+    if len(inputs) == 1 and config.input == ModelConfig.input:
+        return next(iter(inputs.values()))
+    return named(inputs, config.input, "model input", f"That is what {config.name} takes.")
+
+
+def sample_needs(config: ModelConfig) -> tuple[str, ...]:
+    """What a sample carries for a network: what it sees, and the image whose statistics predictions refer to."""
+    return (*seen(config).needs, "image")
+
+
+def predictor(config: ModelConfig) -> Predict:
+    """What the network of a configuration makes of a sample; errors as of `seen`."""
+    predict: Predict = builder(seen(config).predict)
+    return predict
+
+
+def smallest_image(config: ModelConfig) -> int:
+    """Height and width in pixels from which on the network of a configuration takes images."""
+    smallest = named(MODELS, config.name, "model").smallest
+    return smallest if isinstance(smallest, int) else int(builder(smallest)(config))
+
+
+def check_image_size(config: ModelConfig, shape: Sequence[int]) -> None:
+    """Raise an InputError for images `(height, width)` that the network of a configuration does not take."""
+    smallest, side = smallest_image(config), int(min(shape))
+    if side >= smallest:
+        return
+    fitting = [n for n in range(1, config.pools) if smallest_image(replace(config, pools=n)) <= side]
+    advice = f"use {fitting[-1]} pools or larger images" if fitting else "use larger images"
+    what = f"{config.pools} pools need" if "pools" in MODELS[config.name].keys else f"{config.name} needs"
+    size = " x ".join(str(int(n)) for n in shape)
+    raise InputError(f"images of {size} pixels are too small: {what} {smallest} x {smallest}; {advice}")
+
+
 def _norm(config: ModelConfig) -> dict[str, Any] | str:
     return {"class_path": config.norm} if "." in config.norm else config.norm
 
@@ -70,33 +108,38 @@ def _norm_options(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _build(config: ModelConfig) -> UNet | NormUNet:
-    if config.name not in MODELS:
-        raise unknown_name("model", config.name, MODELS)
-    channels = named(TRANSFORMS, config.input, "model input").channels
-    build, normalizer = MODELS[config.name]
-    if config.normalize not in ("auto", normalizer):
+def _build(config: ModelConfig) -> nn.Module:
+    entry, channels = _checked(config), seen(config).channels
+    values = {**{key: getattr(config, key) for key in entry.keys}, "norm": _norm(config), **_norm_options(config)}
+    arguments = {key: values[key] for key in entry.keys}
+    if channels:
+        arguments |= {"in_channels": channels, "out_channels": channels}
+    network: nn.Module = builder(entry.build)(**arguments)
+    return network
+
+
+def _checked(config: ModelConfig) -> Model:
+    """The entry of a configuration, all of whose keys it takes."""
+    entry, standardiser = named(MODELS, config.name, "model"), MODELS[config.name].standardised_by
+    if config.normalize not in ("auto", standardiser):
         if config.normalize not in ("sample", "network"):
             raise unknown_name("normalize", config.normalize, ("auto", "sample", "network"))
         raise InputError(
             f"model.normalize {config.normalize} does not go with model.name {config.name}, whose images are "
-            f"standardised once, by the {normalizer}; leave it at auto"
+            f"standardised once, by the {standardiser}; leave it at auto"
         )
-    return build(
-        in_channels=channels,
-        out_channels=channels,
-        channels=config.channels,
-        pools=config.pools,
-        norm=_norm(config),
-        **_norm_options(config),
-        norm_position=config.norm_position,
-        residual=config.residual,
-        dropout=config.dropout,
-    )
+    for key in fields(config):
+        value = getattr(config, key.name)
+        if key.name not in ("name", "input", "normalize", *entry.keys) and value != key.default:
+            raise InputError(
+                f"model.{key.name} is {value}, but {config.name} has no such key, only {', '.join(entry.keys)}; "
+                "leave it out"
+            )
+    return entry
 
 
 def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | torch.device = "cpu") -> TrainedNetwork:
-    """The network of a run, ready to reconstruct: called on an `ImageSample` batch it returns images.
+    """The network of a run, ready to reconstruct: called on an `Sample` batch it returns images.
 
     Args:
         run: A run folder.
@@ -113,7 +156,8 @@ def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | t
             f"{run.path} has no {path.name}; its training has not validated yet, or kept `last` alone "
             "(--checkpoint last?)"
         )
-    network = TrainedNetwork(build_model(load(TrainConfig, run.config).model))
+    config = load(TrainConfig, run.config).model
+    network = TrainedNetwork(build_model(config), predictor(config))
     state = load_checkpoint(path)
     try:
         network.load_state_dict(state["state_dict"])

@@ -1,16 +1,19 @@
 """A trained network for use without the rest of this package: images in, images out, standardisation inside.
 
-Each class here is `predict` for one kind of network, in real numbers, statistics included.
+Each class here is a function of `prediction` for one kind of network, in real numbers, statistics included.
 """
 
 import torch
 from torch import Tensor, nn
 
+from mrirecon.config import ModelConfig
 from mrirecon.data.transforms import CLAMP
+from mrirecon.errors import InputError
 from mrirecon.models.normunet import NormUNet, standardise
-from mrirecon.models.traceable import magnitude, plain_norms, run_normunet, run_unet, smallest_size, statistics
+from mrirecon.models.traceable import magnitude, plain_norms, run_normunet, run_unet, statistics
 from mrirecon.models.unet import UNet
-from mrirecon.training.prediction import sees_complex
+from mrirecon.tables.entry import builder
+from mrirecon.training.build import seen, smallest_image
 
 INPUTS = {
     "image": "(batch, height, width), RSS magnitude of the zero-filled image",
@@ -22,16 +25,17 @@ class Deployable(nn.Module):
     """Maps images to reconstructions `(batch, height, width)`, all of them float32, in one unit, whichever.
 
     Args:
-        model: A `UNet` or a `NormUNet`, of which a copy is kept.
+        model: A network, of which a copy is kept.
+        smallest_size: Height and width in pixels from which on it takes images.
     """
 
     inputs: tuple[str, ...] = ("image",)  # of `forward`, in order; see INPUTS
-    model: UNet | NormUNet
+    model: nn.Module
 
-    def __init__(self, model: UNet | NormUNet) -> None:
+    def __init__(self, model: nn.Module, smallest_size: int) -> None:
         super().__init__()
         self.model = plain_norms(model)
-        self.smallest_size = smallest_size(model)  # pixels, of height and width
+        self.smallest_size = smallest_size
         self.eval()
 
 
@@ -85,8 +89,17 @@ class ComplexNormUNet(Deployable):
         return magnitude(run_normunet(self.model, combined))
 
 
-def deployable(model: UNet | NormUNet) -> Deployable:
-    """`model` with all that `predict` does around it."""
-    if isinstance(model, NormUNet):
-        return ComplexNormUNet(model) if sees_complex(model) else MagnitudeNormUNet(model)
-    return ComplexUNet(model) if sees_complex(model) else MagnitudeUNet(model)
+def deployable(model: nn.Module, config: ModelConfig) -> Deployable:
+    """`model`, the network of `config`, with all that its prediction does around it.
+
+    Raises:
+        InputError: It sees more than images, or is not known in a form that can be exported.
+    """
+    build = seen(config).deployable
+    if not build:
+        raise InputError(
+            f"a network {config.name} cannot be exported: no form of it is known that works without this package; "
+            "use its run"
+        )
+    made: Deployable = builder(build)(model, smallest_image(config))
+    return made

@@ -15,8 +15,8 @@ from mrirecon.config import ModelConfig, TrainConfig
 from mrirecon.configfile import load
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
+from mrirecon.tables.models import MODELS
 from mrirecon.tables.norms import NORMS, norm_options
-from mrirecon.tables.transforms import TRANSFORMS
 from mrirecon.training.checkpoint_content import require_archive, require_sound, require_weights
 from mrirecon.training.checkpoint_hashes import digest_of, listed, opened, why_not
 from mrirecon.training.portable import stored_model
@@ -251,7 +251,7 @@ def _other_network(
         fault = f"it lacks {len(missing)} of {len(wanted)} entries, such as {missing[0]}"
     else:
         fault = f"this network has no {foreign[0]} ({len(foreign)} such entries)"
-    told = _told(given.tensors)
+    told = _told(given.tensors, config)
     if not told:
         names = ", ".join(list(given.tensors)[:3])
         return InputError(f"{given.file} holds no U-Net: {fault}; its entries are {names}, ...")
@@ -264,7 +264,7 @@ def _other_network(
     return InputError(f"{given.file} holds another network: {fault}. It has {has}; {advice}")
 
 
-def _told(tensors: Tensors) -> dict[str, Any]:
+def _told(tensors: Tensors, config: ModelConfig) -> dict[str, Any]:
     """What names and shapes tell of a U-Net; empty where there is none."""
     found = next((m for name, t in tensors.items() if t.ndim == 4 and (m := _FIRST.fullmatch(name))), None)
     if found is None:
@@ -273,7 +273,8 @@ def _told(tensors: Tensors) -> dict[str, Any]:
     levels = {int(name.split(".")[1]) for name in own if re.match(r"down_sample_layers\.\d+\.", name)}
     width, n_in = tensors[found[0]].shape[:2]
     told: dict[str, Any] = {"channels": width, "pools": max(levels) + 1}
-    told |= {"input": name} if (name := {t.channels: name for name, t in TRANSFORMS.items()}.get(n_in)) else {}
+    of_channels = {one.channels: name for name, one in MODELS[config.name].inputs.items()}
+    told |= {"input": of_channels[n_in]} if n_in in of_channels else {}
     if any(name.endswith(".running_mean") for name in own):
         told["norm"] = "batch"
     scales = (t for name, t in own.items() if re.fullmatch(r"down_sample_layers\.0\.layers\.\d+\.weight", name))

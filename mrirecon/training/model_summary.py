@@ -11,9 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from mrirecon.config import OptimizerConfig
-from mrirecon.data.transforms import ImageSample, to_device
+from mrirecon.data.samples import Sample, to_device
 from mrirecon.training.optimizers import make_optimizer
-from mrirecon.training.prediction import predict
+from mrirecon.training.prediction import Predict, predict_by_class
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,12 @@ class ModelSummary:
 
 def summarize(
     model: nn.Module,
-    sample: ImageSample,
+    sample: Sample,
     batch_size: int,
     optimizer: OptimizerConfig,
     device: torch.device | str = "cpu",
     precision: AbstractContextManager | None = None,
+    predict: Predict | None = None,
 ) -> ModelSummary:
     """Measure one forward pass, in evaluation mode, of a copy of `model`; nothing of the caller's changes.
 
@@ -68,11 +69,14 @@ def summarize(
         optimizer: Its method; the state is measured on small parameters.
         device: Where the training runs.
         precision: The context that it runs in.
+        predict: What the network makes of a sample; None: what `predict_by_class` finds.
     """
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         network = copy.deepcopy(model).to(device).eval()
-        flop, fixed, per_slice = _forward(network, to_device(sample, device), precision or nullcontext())
+        flop, fixed, per_slice = _forward(
+            network, predict or predict_by_class(model), to_device(sample, device), precision or nullcontext()
+        )
         trained = [p for p in network.parameters() if p.requires_grad]
         state = sum(p.numel() * ratio for p, ratio in zip(trained, _state_ratios(trained, optimizer), strict=True))
     return ModelSummary(
@@ -87,7 +91,9 @@ def summarize(
     )
 
 
-def _forward(network: nn.Module, sample: ImageSample, precision: AbstractContextManager) -> tuple[int, int, int]:
+def _forward(
+    network: nn.Module, predict: Predict, sample: Sample, precision: AbstractContextManager
+) -> tuple[int, int, int]:
     """FLOP, and bytes kept for the backward pass: weights in another precision, and what there is for each slice."""
     own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
     shapes = {p.shape for p in network.parameters()}

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from mrirecon import ranks
 from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
+from mrirecon.data.samples import Sample
 from mrirecon.data.stream import BatchStream
-from mrirecon.data.transforms import ImageSample, normalize
+from mrirecon.data.transforms import normalize
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.evaluation.stats import goodness
@@ -23,7 +24,7 @@ from mrirecon.training.evaluated import EvaluatedWeights
 from mrirecon.training.freezing import freeze as freeze_parts
 from mrirecon.training.losses import LossInput, Pairwise, make_loss
 from mrirecon.training.optimizers import has_modes, make_optimizer
-from mrirecon.training.prediction import Prediction, predict
+from mrirecon.training.prediction import Predict, Prediction, predict_by_class
 from mrirecon.training.schedules import PlateauLR, make_schedule
 from mrirecon.training.sync_batchnorm import count_batches_of
 
@@ -38,7 +39,7 @@ class BatchNote(NamedTuple):
 class ReconModule(pl.LightningModule):
     """Trains `model` to map zero-filled images to fully sampled magnitudes.
 
-    What the network sees is in `predict`. Losses see values normalised with the input's mean and standard deviation,
+    What the network sees is up to `predict`. Losses see values normalised with the input's mean and standard deviation,
     the target clamped to +-6, or images; scores are taken on images against the stored, unclamped target (fastMRI
     scores against the clamped one).
 
@@ -57,6 +58,7 @@ class ReconModule(pl.LightningModule):
         l1_weight: Weight of l1 in the loss l1_ssim.
         freeze: Patterns of the names of parameters that stay as they are; see `freezing.freeze`.
         monitor: The score of a validation that the schedule `plateau` acts on: ssim, psnr, nmse or loss.
+        predict: What the network makes of a sample; None: what `predict_by_class` finds.
     """
 
     def __init__(
@@ -73,13 +75,14 @@ class ReconModule(pl.LightningModule):
         l1_weight: float = 0.01,
         monitor: str = "ssim",
         freeze: Sequence[str] = (),
+        predict: Predict | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.predict = model, predict or predict_by_class(model)
         self.frozen = freeze_parts(model, freeze)
         self.average = average or AverageConfig()
         self.evaluated = EvaluatedWeights(self, make_average(self.average, n_steps), self._recalibrate)
-        self.recalibration_batches: Callable[[int], Iterable[ImageSample]] | None = None
+        self.recalibration_batches: Callable[[int], Iterable[Sample]] | None = None
         self.optimizer, self.schedule = optimizer or OptimizerConfig(), schedule or ScheduleConfig()
         self.n_steps, self.seed, self.monitor = n_steps, seed, monitor
         self.loss = make_loss(loss, l1_weight)
@@ -96,18 +99,18 @@ class ReconModule(pl.LightningModule):
             self.model.get_submodule(name).eval()
         return self
 
-    def forward(self, sample: ImageSample) -> Tensor:
+    def forward(self, sample: Sample) -> Tensor:
         """Reconstructions `(batch, height, width)` in the units of the target."""
-        return predict(self.model, sample).image
+        return self.predict(self.model, sample).image
 
-    def predict_normalized(self, sample: ImageSample) -> Tensor:
+    def predict_normalized(self, sample: Sample) -> Tensor:
         """The same minus the input's mean, over its standard deviation."""
-        return predict(self.model, sample).normalized
+        return self.predict(self.model, sample).normalized
 
-    def sample_loss(self, sample: ImageSample, prediction: Prediction | None = None) -> Tensor:
+    def sample_loss(self, sample: Sample, prediction: Prediction | None = None) -> Tensor:
         """Mean loss of a batch, whose `prediction` need not be made again."""
         target = normalize(sample.target, sample.mean, sample.std)
-        image, normalized = prediction or predict(self.model, sample)
+        image, normalized = prediction or self.predict(self.model, sample)
         data_range = torch.as_tensor(sample.data_range, device=image.device)
         with torch.autocast(image.device.type, enabled=False):
             return self.loss(LossInput(normalized, target, image, sample.target, data_range))
@@ -120,13 +123,13 @@ class ReconModule(pl.LightningModule):
         if self.stream is None and isinstance(stream, BatchStream):
             self.stream = stream
 
-    def on_train_batch_start(self, batch: ImageSample, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         """Dropout of batch k does not depend on what ran before it."""
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
         if self.stream is not None:
             count_batches_of(self, self.stream.size(batch_idx))
 
-    def training_step(self, batch: ImageSample, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Weighted mean loss of the batch.
 
         Raises:
@@ -179,10 +182,10 @@ class ReconModule(pl.LightningModule):
         if self.device.type == "cuda":  # a Trainer's own group of processes has no way for CPU tensors there
             self._val_metrics = self._val_metrics.to(self.device)
 
-    def validation_step(self, batch: ImageSample, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score the slices of a batch."""
         volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
-        prediction = predict(self.model, batch)
+        prediction = self.predict(self.model, batch)
         data_range, slice_idx = torch.as_tensor(batch.data_range), torch.as_tensor(batch.slice_idx)
         self._val_metrics.update(batch.target, prediction.image, data_range, volumes, slice_idx)
         self._val_loss.update(self.sample_loss(batch, prediction), len(batch.image))

@@ -5,20 +5,20 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import nn
+
 import mrirecon
 from mrirecon.config import ModelConfig
 from mrirecon.configfile import build
 from mrirecon.errors import InputError
 from mrirecon.files import replacing
-from mrirecon.models.normunet import NormUNet
-from mrirecon.models.unet import UNet
 from mrirecon.training.build import build_model
 from mrirecon.training.deployable import Deployable, deployable
 
 VERSION = "1"  # of the header's keys
 
 
-def save_portable(model: UNet | NormUNet, config: ModelConfig, path: str | os.PathLike[str]) -> None:
+def save_portable(model: nn.Module, config: ModelConfig, path: str | os.PathLike[str]) -> None:
     """Write the weights of `model`, under the names of its state dict, with `config` as JSON in the header."""
     from safetensors.torch import save
 
@@ -46,11 +46,12 @@ def load_portable(path: str | os.PathLike[str]) -> Deployable:
         raise InputError(f"no file at {path}; give the .safetensors file of `mrirecon export`")
     try:
         with safe_open(str(path), "pt") as file:
-            model = build_model(stored_model(file.metadata() or {}, path))
+            config = stored_model(file.metadata() or {}, path)
+            model = build_model(config)
         model.load_state_dict(load_file(str(path)))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise InputError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
-    return deployable(model)
+    return deployable(model, config)
 
 
 def stored_model(header: dict[str, str], path: str | os.PathLike[str]) -> ModelConfig:

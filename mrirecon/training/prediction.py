@@ -1,12 +1,19 @@
-"""How a network sees a sample, and what its output means: real or complex, standardised by the data or by itself."""
+"""What a network makes of a sample, and what its output means: real or complex, standardised by the data or by itself.
 
+An entry of `MODELS` says which of these functions `(network, collated sample) -> Prediction` is a network's.
+"""
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mrirecon.data.transforms import CLAMP, ImageSample, normalize, unnormalize
+from mrirecon.data.samples import Sample
+from mrirecon.data.transforms import CLAMP, normalize, unnormalize
 from mrirecon.models.normunet import standardise
+from mrirecon.tables.entry import builder
+from mrirecon.tables.models import MODELS
 
 
 class Prediction(NamedTuple):
@@ -16,49 +23,60 @@ class Prediction(NamedTuple):
     normalized: Tensor  # minus the input's mean, over its standard deviation; not clamped
 
 
-class TrainedNetwork(nn.Module):
-    """A network as it reconstructs, without what trained it: the `model` of a `ReconModule`, under the same names."""
+Predict = Callable[[nn.Module, Sample], Prediction]
 
-    def __init__(self, model: nn.Module) -> None:
+
+class TrainedNetwork(nn.Module):
+    """A network as it reconstructs, without what trained it: the `model` of a `ReconModule`, under the same names.
+
+    Args:
+        model: The network.
+        predict: What it makes of a sample; None: what `predict_by_class` finds.
+    """
+
+    def __init__(self, model: nn.Module, predict: Predict | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.predict = model, predict or predict_by_class(model)
         self.trained_steps: int | None = None  # behind the weights, where a checkpoint says it
 
-    def forward(self, sample: ImageSample) -> Tensor:
+    def forward(self, sample: Sample) -> Tensor:
         """Reconstructions `(batch, height, width)` in the units of the target."""
-        return predict(self.model, sample).image
+        return self.predict(self.model, sample).image
 
 
-def predict(model: nn.Module, sample: ImageSample) -> Prediction:
-    """Apply a network to a batch.
+def predict_by_class(model: nn.Module) -> Predict:
+    """What a network without a configuration makes of a sample.
 
-    A network with the attribute `standardises` gets images as they are; any other one gets them standardised by the
-    sample's mean and standard deviation and clamped to 6 of the latter. One with two `in_channels` gets the
-    coil-combined complex image, the magnitude of its output is the reconstruction; any other one the RSS magnitude.
+    That of the entry of `MODELS` which builds networks of its class, by its `in_channels`; of others `of_magnitude`.
     """
-    if getattr(model, "standardises", False):
-        return _raw(model, sample)
-    if sees_complex(model):
-        return _complex(model, sample)
+    for entry in MODELS.values():
+        if type(model) is builder(entry.build):
+            fitting = [one for one in entry.inputs.values() if one.channels in (0, model.in_channels)]
+            return builder((fitting or list(entry.inputs.values()))[0].predict)
+    return of_magnitude
+
+
+def of_magnitude(model: nn.Module, sample: Sample) -> Prediction:
+    """The network sees the magnitude, standardised by the sample's mean and deviation, clamped to 6 of the latter."""
     normalized = model(normalize(sample.image, sample.mean, sample.std).unsqueeze(1)).squeeze(1).float()
     return Prediction(unnormalize(normalized, sample.mean, sample.std), normalized)
 
 
-def sees_complex(model: nn.Module) -> bool:
-    """Whether the network's input is the coil-combined complex image."""
-    return getattr(model, "in_channels", 1) == 2
+def of_raw_magnitude(model: nn.Module, sample: Sample) -> Prediction:
+    """The network sees the magnitude as it is."""
+    return of_image(model(sample.image.unsqueeze(1)).squeeze(1).float(), sample)
 
 
-def _raw(model: nn.Module, sample: ImageSample) -> Prediction:
-    if sees_complex(model):
-        image = model(sample.combined.unsqueeze(1)).squeeze(1).abs()
-    else:
-        image = model(sample.image.unsqueeze(1)).squeeze(1).float()
-    return Prediction(image, standardise(image, _per_image(sample.mean), _per_image(sample.std)))
+def of_raw_complex(model: nn.Module, sample: Sample) -> Prediction:
+    """The network sees the coil-combined complex image as it is; the magnitude of its output counts."""
+    return of_image(model(sample.combined.unsqueeze(1)).squeeze(1).abs(), sample)
 
 
-def _complex(model: nn.Module, sample: ImageSample) -> Prediction:
-    """Scaled, not shifted: a mean is nothing that a phase could keep; too bright pixels keep their phase."""
+def of_complex(model: nn.Module, sample: Sample) -> Prediction:
+    """The network sees real and imaginary part of the coil-combined image in units of the magnitude's deviation.
+
+    Scaled, not shifted: a mean is nothing that a phase could keep; too bright pixels keep their phase.
+    """
     mean, std = _per_image(sample.mean), _per_image(sample.std)
     nothing = torch.zeros_like(mean)
     image = standardise(sample.combined, nothing, std)
@@ -68,6 +86,11 @@ def _complex(model: nn.Module, sample: ImageSample) -> Prediction:
     output = model(torch.view_as_real(image).movedim(-1, 1)).float()
     magnitude = torch.view_as_complex(output.movedim(1, -1).contiguous()).abs()
     return Prediction(torch.where(std > 0, magnitude * std, mean), magnitude - shift)
+
+
+def of_image(image: Tensor, sample: Sample) -> Prediction:
+    """The prediction of a network that gives images `(batch, height, width)` in the units of the target."""
+    return Prediction(image, standardise(image, _per_image(sample.mean), _per_image(sample.std)))
 
 
 def _per_image(value: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from mrirecon.data.transforms import ImageSample, to_device
+from mrirecon.data.samples import Sample, to_device
 from mrirecon.errors import WorkFailedError
 from mrirecon.training.module import ReconModule
 
@@ -34,7 +34,7 @@ def lr_of_step(step: int) -> float:
 
 def range_test(
     module: ReconModule,
-    batches: Iterable[ImageSample],
+    batches: Iterable[Sample],
     accumulate: int,
     clip: float,
     autocast: Callable[[], AbstractContextManager],

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.data.loaders import UnitLoader
-from mrirecon.data.transforms import ImageSample, scored_target, to_device
+from mrirecon.data.samples import Sample, to_device
+from mrirecon.data.transforms import scored_target
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.training.batchnorm import take_buffers_of_the_first
 from mrirecon.training.curves import Curves
 from mrirecon.training.module import ReconModule
-from mrirecon.training.prediction import predict
 from mrirecon.training.stopping import StopRequest
 
 Row = tuple[int, int, float, float]  # volume, slice, loss of its batch, nominal acceleration
@@ -31,7 +31,7 @@ class Validation:
     that the scores are the same on all processes, and for any number of them.
 
     Args:
-        loaders: One loader of `ImageSample` units per acceleration.
+        loaders: One loader of `Sample` units per acceleration.
         curves: Gets the scores.
         protocol: How they are taken.
         require_data: Raises an error, on all processes, where the data changed; asked before scores are reported.
@@ -88,9 +88,9 @@ class Validation:
                         self._score_batch(score, module, batch, shown)
         return scored
 
-    def _score_batch(self, score: "_Scored", module: ReconModule, batch: ImageSample, shown: tuple[str, int]) -> None:
+    def _score_batch(self, score: "_Scored", module: ReconModule, batch: Sample, shown: tuple[str, int]) -> None:
         sample = to_device(batch, module.device)
-        prediction = predict(module.model, sample)
+        prediction = module.predict(module.model, sample)
         images = prediction.image
         of_batch = list(zip(sample.volume, torch.as_tensor(sample.slice_idx).tolist(), strict=True))
         if self._panel is None and shown in of_batch:
@@ -149,7 +149,7 @@ def _shown(loader: UnitLoader) -> tuple[str, int]:
     return dataset.volumes[0].name, of_first[len(of_first) // 2]
 
 
-def _side_by_side(sample: ImageSample, images: Tensor, k: int) -> Tensor:
+def _side_by_side(sample: Sample, images: Tensor, k: int) -> Tensor:
     """Target, zero-filled and reconstruction of a batch's slice `k`, from 0 to the target's maximum as 0 to 1."""
     target = sample.target[k]
     shown = torch.cat([target, sample.image[k], images[k].to(target.dtype)], dim=1)

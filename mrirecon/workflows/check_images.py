@@ -12,11 +12,13 @@ from mrirecon.config import TrainConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folder import open_folder
 from mrirecon.data.masking import mask_spec
+from mrirecon.data.samples import Sample
 from mrirecon.data.selection import select_volumes
-from mrirecon.data.transforms import TRANSFORMS, ImageSample, image_statistics
+from mrirecon.data.transforms import image_statistics
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.progress import say
+from mrirecon.training.build import sample_needs
 
 _PER_SIZE = 3  # images of each size
 _N_SIZES = 3
@@ -27,7 +29,7 @@ AT_LEAST = 3
 class CheckImages:
     """Batches of images, each of one size, and where they come from in words."""
 
-    batches: list[ImageSample]
+    batches: list[Sample]
     source: str
 
     @property
@@ -76,16 +78,16 @@ def find_images(trained: TrainConfig, data: str, validation: Sequence[Volume] | 
     return CheckImages(batches, source)
 
 
-def _slices(trained: TrainConfig, volumes: Sequence[Volume]) -> list[ImageSample]:
+def _slices(trained: TrainConfig, volumes: Sequence[Volume]) -> list[Sample]:
     spec = mask_spec(trained.data, volumes)
     dataset = SliceDataset(
         volumes,
         spec,
-        transform=TRANSFORMS[trained.model.input],
+        needs=sample_needs(trained.model),
         slices=trained.data.slices or None,
     )
-    by_shape: dict[tuple[int, int], list[int]] = {}
-    for i, shape in enumerate(dataset.image_shapes):
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for i, shape in enumerate(dataset.batch_shapes):
         by_shape.setdefault(shape, []).append(i)
     return [default_collate([dataset[i] for i in _spread(items)]) for items in list(by_shape.values())[:_N_SIZES]]
 
@@ -95,18 +97,18 @@ def _spread(items: list[int]) -> list[int]:
     return sorted({items[len(items) * k // (_PER_SIZE + 1)] for k in range(1, _PER_SIZE + 1)})
 
 
-def _made_up(size: int) -> list[ImageSample]:
+def _made_up(size: int) -> list[Sample]:
     """Three images of two sizes: a few smooth bumps with a smooth phase."""
     generator = torch.Generator().manual_seed(0)
     sizes = [[(size + 8, size)] * 2, [(size + 3, size + 13)]]
     return [default_collate([_made_up_sample(shape, generator) for shape in shapes]) for shapes in sizes]
 
 
-def _made_up_sample(shape: tuple[int, int], generator: torch.Generator) -> ImageSample:
+def _made_up_sample(shape: tuple[int, int], generator: torch.Generator) -> Sample:
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")
     image = torch.zeros(shape)
     for cy, cx, width, height in (torch.rand(6, 4, generator=generator)).tolist():
         image += (0.2 + height) * torch.exp(-((y - cy + 0.5) ** 2 + (x - cx + 0.5) ** 2) / (0.05 + width / 4))
     phase: Tensor = 2 * x * y + torch.rand(1, generator=generator)
     combined = torch.polar(image, phase)
-    return ImageSample(image, torch.empty(0), *image_statistics(image), 0.0, "made-up", 0, 1.0, 1.0, "", combined)
+    return Sample(image, torch.empty(0), *image_statistics(image), 0.0, "made-up", 0, 1.0, 1.0, "", combined)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
-from mrirecon.classical import METHODS
 from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
@@ -24,16 +23,19 @@ from mrirecon.evaluation import FASTMRI_V1, find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.files import write_json
+from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import warn
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.report.table import evaluation_table
 from mrirecon.runs import run_of
-from mrirecon.workflows.device import autocast, choose_device, inference
+from mrirecon.tables.methods import METHODS
 from mrirecon.workflows.load import Load
 from mrirecon.workflows.new_folder import require_free, shared_folder
 from mrirecon.workflows.output_files import Facts, facts_of, sampling_facts
 from mrirecon.workflows.provenance import provenance
-from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
 from mrirecon.workflows.scoring import Watcher, score_dataset
+from mrirecon.workflows.source_files import other_sampling
 from mrirecon.workflows.watchers import Figures, PredictionFiles, figure_slices, named_volumes
 
 _SUMMARY = "summary.json"
@@ -59,7 +61,7 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
 
     Args:
         config: Data, masks, what to draw, where to write.
-        method_or_run: `zero-filled`, a run folder, or a file of weights.
+        method_or_run: A name of `METHODS`, a run folder, or a file of weights.
 
     Returns:
         The folders, in the order of the accelerations.
@@ -238,7 +240,7 @@ def _dataset(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, dr
     return SliceDataset(
         job.volumes,
         mask=job.spec,
-        transform=reconstructor.transform,
+        needs=(*reconstructor.needs, "image"),
         slices=config.data.slices or None,
         draw=draw,
         protocol=find_protocol(config.protocol),
@@ -254,6 +256,7 @@ def _summary(
         "checkpoint": reconstructor.checkpoint or None,
         "bn_stats": config.bn_stats if reconstructor.checkpoint else None,
         **({"weights": reconstructor.given} if reconstructor.given else {}),
+        **({"options": dict(reconstructor.method_options)} if reconstructor.method_options else {}),
         "data": str(config.data.path),
         "split": config.split,
         "slices": config.data.slices or None,

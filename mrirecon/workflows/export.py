@@ -11,10 +11,11 @@ from torch import Tensor
 from mrirecon.config import ExportConfig, ModelConfig, TrainConfig
 from mrirecon.configfile import load
 from mrirecon.data.manifest import data_manifest
-from mrirecon.data.transforms import ImageSample
+from mrirecon.data.samples import Sample
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import read_json, write_text
+from mrirecon.models.device import inference
 from mrirecon.progress import say
 from mrirecon.report.card import Artefact, CardFacts, model_card
 from mrirecon.runs import RunFolder, open_run
@@ -23,7 +24,6 @@ from mrirecon.training.deployable import INPUTS, Deployable, deployable
 from mrirecon.training.prediction import TrainedNetwork
 from mrirecon.workflows.artefacts import FORMATS, Runs, Size, quiet_libraries, require_formats, write_any_size
 from mrirecon.workflows.check_images import CheckImages, find_images, training_volumes
-from mrirecon.workflows.device import inference
 from mrirecon.workflows.new_folder import new_folder, require_free
 from mrirecon.workflows.provenance import provenance
 
@@ -53,7 +53,7 @@ def export(config: ExportConfig, path: str) -> Path:
     require_free(folder, CARD, config.overwrite)
     trained = load(TrainConfig, run.config)
     module = load_reconstructor(run, config.checkpoint)
-    network = deployable(module.model)  # type: ignore[arg-type]
+    network = deployable(module.model, trained.model)
     volumes = training_volumes(trained)
     images = find_images(trained, config.data, volumes[1] if volumes else None, network.smallest_size)
     say(f"check images: {images.n_images} {images.source}")
@@ -106,7 +106,7 @@ def _make(
 
 
 def largest_difference(
-    exported: Runs, inputs: Sequence[str], module: TrainedNetwork, batches: Sequence[ImageSample], size: Size | None
+    exported: Runs, inputs: Sequence[str], module: TrainedNetwork, batches: Sequence[Sample], size: Size | None
 ) -> float:
     """The largest relative difference of an exported network from its run over images of `size`; None: of all."""
     found = []
@@ -117,7 +117,7 @@ def largest_difference(
     return float(torch.cat(found).max())  # NaN wins
 
 
-def network_inputs(batch: ImageSample, names: Sequence[str]) -> list[Tensor]:
+def network_inputs(batch: Sample, names: Sequence[str]) -> list[Tensor]:
     """What an exported network takes, of a collated sample, by the names of `INPUTS`."""
     make = {
         "image": lambda: batch.image,

@@ -6,12 +6,12 @@ import csv
 import torch
 
 from mrirecon.files import replacing
+from mrirecon.models.device import autocast
 from mrirecon.progress import progress, say
 from mrirecon.report.figures import draw_range_test
 from mrirecon.runs import RunFolder
 from mrirecon.training.module import ReconModule
 from mrirecon.training.range_test import N_STEPS, RangeTest, range_test
-from mrirecon.workflows.device import autocast
 from mrirecon.workflows.training_work import TrainingWork
 
 
@@ -25,7 +25,12 @@ def find_lr(work: TrainingWork) -> RangeTest:
     device = torch.device(work.device)
     model = copy.deepcopy(work.model)
     module = ReconModule(
-        model, work.module.optimizer, loss=config.loss, l1_weight=config.l1_weight, freeze=config.freeze
+        model,
+        work.module.optimizer,
+        loss=config.loss,
+        l1_weight=config.l1_weight,
+        freeze=config.freeze,
+        predict=work.module.predict,
     ).to(device)
     batches = progress(work.data.first_batches(N_STEPS * accumulate), "learning rate range test", unit="batches")
     with torch.random.fork_rng(devices=[]):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mrirecon import ranks
-from mrirecon.data.transforms import ImageSample
+from mrirecon.data.samples import Sample
 
 
 class Load:
@@ -18,7 +18,7 @@ class Load:
         self.n_slices, self._began = 0, time.perf_counter()
         self.seconds = 0.0
 
-    def __call__(self, _sample: ImageSample, images: Tensor) -> None:
+    def __call__(self, _sample: Sample, images: Tensor) -> None:
         """A batch was reconstructed and scored."""
         self.n_slices += len(images)
         self.seconds = time.perf_counter() - self._began

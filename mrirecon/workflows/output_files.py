@@ -14,10 +14,11 @@ from mrirecon.data.masking import mask_id
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.physics import Mask
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.reconstruct.network import NetworkUse
 from mrirecon.refusals import explained
 from mrirecon.workflows.files_there import FileThere, describe_files
 from mrirecon.workflows.prediction_file import write_prediction
-from mrirecon.workflows.reconstructor import NetworkUse, Reconstructor
 from mrirecon.workflows.source_files import samples_sha256
 
 FORMATS = ("h5", "png")

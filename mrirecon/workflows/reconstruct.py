@@ -20,17 +20,18 @@ from mrirecon.data.handles import close
 from mrirecon.data.loaders import load_units
 from mrirecon.data.manifest import require_same_contents, require_same_files
 from mrirecon.data.masking import stored_mask
+from mrirecon.data.samples import to_device
 from mrirecon.data.shares import share_whole
-from mrirecon.data.transforms import to_device
 from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, Stopped, unknown_name
+from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import progress, say
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.training.stopping import StopRequest, listening
-from mrirecon.workflows.device import autocast, choose_device, inference
 from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, facts_of, require_writable, sampling_facts
-from mrirecon.workflows.reconstructor import Reconstructor, find_reconstructor, other_sampling
-from mrirecon.workflows.source_files import list_sources
+from mrirecon.workflows.source_files import list_sources, other_sampling
 from mrirecon.workflows.started_again import coming_back
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
 from mrirecon.workflows.whole_volumes import WholeVolumes
@@ -58,7 +59,7 @@ def reconstruct(
 
     Args:
         config: Where to write, what, and how the network is used.
-        method_or_run: `zero-filled`, a run folder, or a file of weights.
+        method_or_run: A name of `METHODS`, a run folder, or a file of weights.
         files: `.h5` files, or folders of them, flat or split.
 
     Raises:
@@ -178,7 +179,7 @@ def _work(
     n_done = 0
     if not volumes:
         return n_done
-    dataset = SliceDataset(volumes, mask=None, transform=reconstructor.transform, targets=False)
+    dataset = SliceDataset(volumes, mask=None, needs=reconstructor.needs, targets=False)
 
     def finish(volume: Volume, images: np.ndarray) -> None:
         nonlocal n_done

@@ -12,17 +12,18 @@ from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.loaders import load_units
 from mrirecon.data.masking import mask_id
+from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.shares import share_neighbours, share_whole, unit_costs
-from mrirecon.data.transforms import ImageSample, scored_target, to_device
+from mrirecon.data.transforms import scored_target
 from mrirecon.data.units import cut_units
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeScore
 from mrirecon.evaluation.results import VolumeResult
 from mrirecon.evaluation.volume import COLUMNS, SliceRows
 from mrirecon.progress import progress
-from mrirecon.workflows.reconstructor import Reconstructor
+from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
 
-Watcher = Callable[[ImageSample, Tensor], None]  # sees each batch and its reconstructions
+Watcher = Callable[[Sample, Tensor], None]  # sees each batch and its reconstructions
 
 
 def score_dataset(
@@ -36,7 +37,7 @@ def score_dataset(
     watchers: Sequence[Watcher] = (),
     whole: bool = False,
 ) -> list[VolumeResult]:
-    """Reconstruct every slice of `dataset` (of `ImageSample`) and score its volumes.
+    """Reconstruct every slice of `dataset` (of `Sample`) and score its volumes.
 
     One plain loop over units of one volume, in order; only scalars are kept, and what a volume has freed is given back,
     so memory does not grow with the number of volumes but by some bytes. Several processes share the units, and all
@@ -99,7 +100,7 @@ def own_units(dataset: SliceDataset, batch_size: int, whole: bool = False) -> li
     return [unit for unit, owner in zip(units, owners, strict=True) if owner == ranks.rank()]
 
 
-def _reconstruct(reconstructor: Reconstructor, sample: ImageSample) -> tuple[Tensor, float]:
+def _reconstruct(reconstructor: Reconstructor, sample: Sample) -> tuple[Tensor, float]:
     start = time.perf_counter()
     images = reconstructor(sample)
     if images.is_cuda:

@@ -10,8 +10,13 @@ from pathlib import Path
 from mrirecon.data.facts import Facts
 from mrirecon.data.files import h5_files
 from mrirecon.data.folder import split_folders
+from mrirecon.data.masking import stored_mask
 from mrirecon.data.volume import Volume
 from mrirecon.errors import DataChangedError, InputError
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.report.run_files import read_json
+
+_LIKE = 1.5  # nine of ten random masks of 96 columns have a true acceleration within this factor of the nominal one
 
 
 class KSpaceVolume(Volume):
@@ -80,3 +85,27 @@ def samples_sha256(volume: Volume) -> str:
     except InputError:
         return ""
     return digest.hexdigest()
+
+
+def other_sampling(volumes: Sequence[Volume], reconstructor: Reconstructor) -> str:
+    """Says which files are not undersampled like the data that a network was trained on.
+
+    Returns:
+        A note; empty where all are, or where it is not known what the network was trained on.
+    """
+    masks = read_json(reconstructor.run.provenance).get("masks") or {}
+    trained = [*masks.get("accelerations", ()), *(masks.get("own") or {}).get("acceleration_true", ())]
+    if not trained:
+        return ""
+    low, high = min(trained), max(trained)
+    true = {volume.name: stored_mask(volume).acceleration_true for volume in volumes}
+    others = [v for v in volumes if v.sampling.is_2d or not low / _LIKE <= true[v.name] <= high * _LIKE]
+    if not others:
+        return ""
+    first = others[0]
+    how = f"{'rows and columns' if first.sampling.is_2d else 'columns'}, true acceleration {true[first.name]:.2f}"
+    seen = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+    return (
+        f"{len(others)} of {len(volumes)} files are sampled otherwise than the training data of {reconstructor.name} "
+        f"(columns, acceleration {seen}); {first.name}: {'full k-space' if true[first.name] == 1 else how}"
+    )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import default_collate
 
 from mrirecon import ranks
 from mrirecon.config import TrainConfig
@@ -18,14 +17,22 @@ from mrirecon.data.datamodule import ReconDataModule
 from mrirecon.data.manifest import data_manifest
 from mrirecon.data.masking import masks_used
 from mrirecon.data.record import first_difference, half_known, read_record
-from mrirecon.data.transforms import TRANSFORMS
+from mrirecon.data.samples import collate
 from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
 from mrirecon.files import read_json
+from mrirecon.models.device import PRECISIONS, autocast, choose_device
 from mrirecon.models.precision import auto_precision
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
-from mrirecon.training.build import build_model, outline, require_weights
+from mrirecon.training.build import (
+    build_model,
+    check_image_size,
+    outline,
+    predictor,
+    require_weights,
+    sample_needs,
+)
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
 from mrirecon.training.given_weights import Match, put_weights, read_weights
 from mrirecon.training.loggers import check_logger
@@ -34,7 +41,6 @@ from mrirecon.training.module import ReconModule
 from mrirecon.training.plan import Plan, check_numbers, make_plan
 from mrirecon.training.range_test import LOW
 from mrirecon.training.schedules import resolve_auto
-from mrirecon.workflows.device import PRECISIONS, autocast, choose_device
 from mrirecon.workflows.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.
@@ -68,19 +74,18 @@ class TrainingWork:
         network = outline(config.model)
         self._n_local = config.devices if self.device == "cpu" else 1  # processes that share a memory
         require_weights(network, config.model, 2 * self._n_local, self.device)
-        transform = TRANSFORMS[config.model.input]
         self.protocol = find_protocol(config.protocol)
         self.data = ReconDataModule(
             config.data,
             config.batch_size,
             config.val_volumes,
             config.seed,
-            transform,
-            self.protocol,
-            config.batch_size * (ranks.world_size() if config.sync_batchnorm else 1),
+            protocol=self.protocol,
+            normalised_together=config.batch_size * (ranks.world_size() if config.sync_batchnorm else 1),
+            needs=sample_needs(config.model),
         )
         for shape in set(self.data.train_set.image_shapes):
-            network.check_image_size(shape)
+            check_image_size(config.model, shape)
         torch.manual_seed(config.seed)
         self.model = build_model(config.model)
         self.given: Match | None = None
@@ -100,6 +105,7 @@ class TrainingWork:
             l1_weight=config.l1_weight,
             monitor=config.monitor,
             freeze=config.freeze,
+            predict=predictor(config.model),
         )
         self.module.recalibration_batches = self.data.recalibration_batches
         made = self.module.configure_optimizers()  # a wrong name fails here, not after the start
@@ -129,11 +135,11 @@ class TrainingWork:
         """The network's size and a training step's, measured on the largest training image."""
         shapes = self.data.train_set.image_shapes
         largest = max(range(len(shapes)), key=lambda i: shapes[i][0] * shapes[i][1])
-        sample = default_collate([self.data.train_set[largest]])
+        sample = collate([self.data.train_set[largest]])
         device = torch.device(self.device)
         precision = autocast(device, self.precision)
-        n = min(self.config.batch_size, max(Counter(shapes).values()))
-        found = summarize(self.model, sample, n, self.config.optimizer, device, precision)
+        n = min(self.config.batch_size, max(Counter(self.data.train_set.batch_shapes).values()))
+        found = summarize(self.model, sample, n, self.config.optimizer, device, precision, self.module.predict)
         if self._n_local * found.step_bytes > machine_memory(self.device):
             of = f" on each of {self._n_local} processes" if self._n_local > 1 else ""
             raise InputError(

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mrirecon.data.transforms import ImageSample, scored_target
+from mrirecon.data.samples import Sample, uncollated
+from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.evaluation import FASTMRI_V1, Protocol, nmse, psnr, ssim
@@ -86,14 +86,14 @@ class Figures:
         self._numbers = {key: f"{number:0{max(2, len(str(len(wanted) - 1)))}d}" for number, key in enumerate(wanted)}
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, sample: ImageSample, images: Tensor) -> None:
+    def __call__(self, sample: Sample, images: Tensor) -> None:
         """Draw what is wanted of a batch."""
         indices = torch.as_tensor(sample.slice_idx).tolist()
         for k, key in enumerate(zip(sample.volume, indices, strict=True)):
             if key in self._numbers:
-                self._draw(_uncollated(sample, k), _array(images[k]))
+                self._draw(uncollated(sample, k), _array(images[k]))
 
-    def _draw(self, sample: ImageSample, image: np.ndarray) -> None:
+    def _draw(self, sample: Sample, image: np.ndarray) -> None:
         volume, index = sample.volume, sample.slice_idx
         target = _array(scored_target(sample, self.protocol.clamps_target))
         panels = [_panel("zero-filled", _array(sample.image), target, sample.data_range)]
@@ -138,26 +138,13 @@ def _panel(name: str, image: np.ndarray, target: np.ndarray, data_range: float) 
     return Panel(name, image, "SSIM {:.3f}   PSNR {:.1f} dB   NMSE {:.4f}".format(*scores))
 
 
-def _notes(sample: ImageSample, mask: str) -> list[str]:
+def _notes(sample: Sample, mask: str) -> list[str]:
     return [
         f"{mask} mask {sample.mask_id}",
         f"{sample.acceleration:g}x (true {sample.acceleration_true:.2f}x)",
         "numbers: of this slice alone,",
         "data range of its volume",
     ]
-
-
-def _uncollated(batch: ImageSample, k: int) -> ImageSample:
-    """Sample `k` of a batch, on the CPU."""
-    values = (field[k] for field in batch)  # type: ignore[index]
-    return ImageSample._make(_plain(v) for v in values)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as numbers, images as tensors of their own."""
-    if not isinstance(value, Tensor):
-        return value
-    return value.cpu().clone() if value.ndim else value.item()
 
 
 def _array(image: Tensor) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrirecon.data.transforms import ImageSample
+from mrirecon.data.samples import Sample
 from mrirecon.data.volume import Volume
 
 
@@ -32,7 +32,7 @@ class WholeVolumes:
             self._slices[volumes[v].name].append(i)
         self._images: dict[int, np.ndarray] = {}
 
-    def __call__(self, sample: ImageSample, images: Tensor) -> None:
+    def __call__(self, sample: Sample, images: Tensor) -> None:
         """Take the images of a batch, which are of one volume."""
         name = sample.volume[0]
         for i, image in zip(torch.as_tensor(sample.slice_idx).tolist(), images, strict=True):

@@ -10,7 +10,7 @@ import torch
 
 from mrirecon import progress, ranks
 from mrirecon.config import AverageConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from mrirecon.data.transforms import to_device
+from mrirecon.data.samples import to_device
 from mrirecon.training import batchnorm, validation
 from mrirecon.training.keeper import Keeper
 from mrirecon.workflows import fit

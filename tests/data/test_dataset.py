@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from mrirecon.data import SliceDataset, Volume, to_image
+from mrirecon.data.loaders import load_units
+from mrirecon.data.samples import NEEDS, uncollated
 from mrirecon.errors import InputError
+from mrirecon.physics import Sense, center_fit
+
+FIELDS = ("image", "mean", "std", "combined", "masked_kspace", "mask", "smaps")  # tensors that somebody may ask for
 
 
 @pytest.fixture
@@ -172,3 +177,43 @@ def test_memory_is_flat_over_epochs(volume_writer, tmp_path):
 def resident(pid):
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_samples_carry_what_is_asked_for_and_nothing_else(folder):
+    whole = SliceDataset(folder)[0]
+    for needs in (("image",), ("combined",), ("kspace",), ("mask",), ("smaps",), ("smaps", "image", "mask"), ()):
+        sample = SliceDataset(folder, needs=needs)[0]
+        filled = {name for name in FIELDS if torch.as_tensor(getattr(sample, name)).numel()}
+        assert filled == {field for need in needs for field in NEEDS[need] if field in FIELDS}
+        assert torch.equal(sample.target, whole.target)
+        assert sample.mask_id == whole.mask_id
+    with pytest.raises(InputError, match="unknown part of a sample 'kspac'; did you mean 'kspace'"):
+        SliceDataset(folder, needs=("kspac",))
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("needs", [(), ("image",), ("image", "combined", "kspace", "mask", "smaps")])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_those_of_torchs_collate(folder, needs, workers):
+    """And a sample of a batch is the sample that went into it."""
+    dataset = SliceDataset(folder, needs=needs)
+    (batch,) = load_units(dataset, [[0, 1]], workers)
+    expected = default_collate([dataset[0], dataset[1]])
+    assert same(batch, expected)
+    assert same(uncollated(batch, 1), dataset[1])
+
+
+def test_smaps_have_unit_energy_and_combine_to_the_complex_image(folder):
+    sample = SliceDataset(folder, needs=("kspace", "smaps", "combined", "image"))[0]
+    energy = sample.smaps.abs().square().sum(0)
+    torch.testing.assert_close(energy, torch.ones_like(energy))
+    full = torch.ones(sample.smaps.shape[-1], dtype=torch.bool)
+    combined = center_fit(Sense(sample.smaps, full).adjoint(sample.masked_kspace), sample.crop_shape)
+    torch.testing.assert_close(combined, sample.combined)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from mrirecon.config import ModelConfig
 from mrirecon.errors import InputError
 from mrirecon.models import NORMS, NormUNet, UNet
-from mrirecon.models.traceable import magnitude, plain_norms, run_normunet, run_unet, smallest_size, statistics
+from mrirecon.models.traceable import magnitude, plain_norms, run_normunet, run_unet, statistics
+from mrirecon.training.build import build_model, smallest_image
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -31,11 +33,11 @@ def test_normunet_real_and_complex(norm):
         torch.testing.assert_close(run_normunet(plain_norms(one), real), one(real), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [lambda n: UNet(1, 1, 2, n), lambda n: NormUNet(2, n, 1, 1)])
+@pytest.mark.parametrize("name", ["unet", "normunet"])
 @pytest.mark.parametrize("pools", [1, 4, 5])
-def test_the_smallest_size_is_the_networks_own(make, pools):
-    model = make(pools).eval()
-    size = smallest_size(model)
+def test_the_smallest_size_is_the_networks_own(name, pools):
+    config = ModelConfig(name, channels=2, pools=pools)
+    model, size = build_model(config).eval(), smallest_image(config)
     with torch.no_grad():
         assert model(torch.rand(1, 1, size, size)).shape[-1] == size
         if size > 2:

@@ -11,8 +11,9 @@ from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleCo
 from mrirecon.errors import InputError
 from mrirecon.models import NORMS
 from mrirecon.models.groups import level_widths
+from mrirecon.tables.models import MODELS
 from mrirecon.training import build, footprint
-from mrirecon.training.build import MODELS, build_model, outline, require_weights
+from mrirecon.training.build import build_model, outline, require_weights
 from mrirecon.training.plan import check_numbers
 
 

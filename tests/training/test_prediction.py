@@ -17,10 +17,11 @@ from mrirecon.data.transforms import TRANSFORMS, combined_image, image_statistic
 from mrirecon.errors import InputError
 from mrirecon.models import NormUNet, UNet
 from mrirecon.physics import combine_coils, expand_coils, fft2c, ifft2c, low_resolution_smaps, rss
+from mrirecon.tables.models import MODELS
 from mrirecon.training import ReconModule
-from mrirecon.training.build import MODELS, build_model
+from mrirecon.training.build import build_model, predictor
 from mrirecon.training.losses import LOSSES
-from mrirecon.training.prediction import predict
+from mrirecon.training.prediction import of_complex, of_magnitude, of_raw_complex, of_raw_magnitude
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.train import train
 
@@ -38,21 +39,17 @@ def batch(tmp_path_factory, volume_writer):
 class Identity(nn.Module):
     """Gives back what it is shown, and remembers it."""
 
-    def __init__(self, in_channels, standardises=False):
-        super().__init__()
-        self.in_channels, self.standardises = in_channels, standardises
-
     def forward(self, image):
         self.seen = image
         return image
 
 
-@pytest.mark.parametrize("standardises", [False, True])
-def test_an_identity_gives_the_zero_filled_image(batch, standardises):
+@pytest.mark.parametrize(("real", "both"), [(of_magnitude, of_complex), (of_raw_magnitude, of_raw_complex)])
+def test_an_identity_gives_the_zero_filled_image(batch, real, both):
     """Standardising and undoing it loses nothing but what is clamped (nothing here)."""
-    magnitude = predict(Identity(1, standardises), batch)
+    magnitude = real(Identity(), batch)
     torch.testing.assert_close(magnitude.image, batch.image, rtol=1e-5, atol=1e-6)
-    combined = predict(Identity(2, standardises), batch)
+    combined = both(Identity(), batch)
     torch.testing.assert_close(combined.image, batch.combined.abs(), rtol=1e-5, atol=1e-6)
     for prediction in (magnitude, combined):
         mean, std = batch.mean[:, None, None], batch.std[:, None, None]
@@ -60,14 +57,14 @@ def test_an_identity_gives_the_zero_filled_image(batch, standardises):
 
 
 def test_the_complex_image_reaches_the_network_as_two_channels_with_its_phase(batch):
-    network = Identity(2)
-    predict(network, batch)
+    network = Identity()
+    of_complex(network, batch)
     assert network.seen.shape == (2, 2, 40, 36)
     seen = torch.complex(network.seen[:, 0], network.seen[:, 1])
     torch.testing.assert_close(seen * batch.std[:, None, None], batch.combined, rtol=1e-5, atol=1e-6)
     bright = batch._replace(combined=batch.combined.clone())
     bright.combined[0, 5, 5] *= 1e4
-    predict(network, bright)
+    of_complex(network, bright)
     spot, limit = torch.complex(*network.seen[0, :, 5, 5]), batch.mean[0] / batch.std[0] + 6
     torch.testing.assert_close(spot.abs(), limit)
     torch.testing.assert_close(spot.angle(), batch.combined[0, 5, 5].angle())
@@ -77,7 +74,7 @@ def test_the_complex_image_reaches_the_network_as_two_channels_with_its_phase(ba
 @pytest.mark.parametrize("scale", [2.0**-70, 2.0**40])
 def test_any_unit_of_kspace_is_reconstructed_alike(batch, config, scale):
     torch.manual_seed(0)
-    model = build_model(config).eval()
+    model, predict = build_model(config).eval(), predictor(config)
     scaled = batch._replace(**{k: getattr(batch, k) * scale for k in ("image", "combined", "mean", "std", "target")})
     with torch.no_grad():
         torch.testing.assert_close(
@@ -89,7 +86,7 @@ def test_any_unit_of_kspace_is_reconstructed_alike(batch, config, scale):
 @pytest.mark.parametrize("value", [0.0, 2.0**-17])
 def test_a_constant_slice_comes_back_as_it_is_and_leaves_its_neighbour_alone(batch, config, value):
     torch.manual_seed(0)
-    model = build_model(config).eval()
+    model, predict = build_model(config).eval(), predictor(config)
     image, combined = batch.image.clone(), batch.combined.clone()
     image[0], combined[0] = value, torch.polar(torch.tensor(value), torch.tensor(0.0))
     mean, std = (torch.stack(values) for values in zip(*map(image_statistics, image), strict=True))
@@ -110,7 +107,7 @@ def test_an_empty_slice_in_the_units_of_fastmri_gives_what_fastmris_chain_gives(
     image[0] = 0
     mean, std = (torch.stack(values) for values in zip(*map(image_statistics, image), strict=True))
     with torch.no_grad():
-        ours = predict(model, batch._replace(image=image, mean=mean, std=std)).image
+        ours = of_magnitude(model, batch._replace(image=image, mean=mean, std=std)).image
         for k in range(2):
             normalised, mean, std = normalize_instance(image[k], eps=1e-11)
             expected = theirs(normalised.clamp(-6, 6)[None, None])[0, 0] * std + mean

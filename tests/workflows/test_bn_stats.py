@@ -15,9 +15,9 @@ from mrirecon.data import SliceDataset, normalize, to_image
 from mrirecon.errors import InputError
 from mrirecon.evaluation import nmse, psnr, ssim
 from mrirecon.evaluation.results import read_results
+from mrirecon.reconstruct.network import set_bn_stats
 from mrirecon.training.batchnorm import recalibrate
 from mrirecon.training.build import load_reconstructor
-from mrirecon.workflows.bn_stats import set_bn_stats
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.train import train
 

@@ -16,6 +16,7 @@ from reconstructions import images, write_files
 
 from mrirecon.config import DataConfig, EvaluateConfig, ScoreConfig
 from mrirecon.errors import DataChangedError, InputError, Stopped
+from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import open_run
 from mrirecon.training.journal import Journal
 from mrirecon.training.module import ReconModule
@@ -23,7 +24,6 @@ from mrirecon.training.validation import Validation
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.pair_scores import score_pairs
 from mrirecon.workflows.reconstruct import reconstruct
-from mrirecon.workflows.reconstructor import Reconstructor
 from mrirecon.workflows.score import score
 from mrirecon.workflows.train import resume_training, train
 

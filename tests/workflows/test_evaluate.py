@@ -20,10 +20,10 @@ from mrirecon.config import DataConfig, EvaluateConfig
 from mrirecon.data.handles import close
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import VolumeResult, read_results
+from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import RunFolder
 from mrirecon.workflows import evaluate as workflow
 from mrirecon.workflows.evaluate import evaluate
-from mrirecon.workflows.reconstructor import Reconstructor
 
 MASKS = {
     "random": subsample.RandomMaskFunc,

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from reconstructions import by_numpy, config, images, left_over, train_runs, write_files
 
-from mrirecon.classical import METHODS, ZeroFilled
 from mrirecon.config import DataConfig, EvaluateConfig
 from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.reconstruct import METHODS, ZeroFilled
+from mrirecon.tables.methods import Method
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
 
@@ -126,30 +127,40 @@ def test_statistics_of_the_batch_belong_to_its_size(runs, folder):
 
 
 @dataclass(frozen=True)
+class DimmedOptions:
+    strength: float = 0.5
+    """Factor."""
+    iterations: int = 10
+    """Of nothing."""
+
+
 class Dimmed:
     """A method with options."""
 
-    strength: float = 0.5
-    iterations: int = 10
+    def __init__(self, strength, iterations):
+        self.strength = strength
 
     def __call__(self, sample):
         return sample.image * self.strength
 
 
+DIMMED = Method("darker", Dimmed, DimmedOptions)
+
+
 @pytest.mark.parametrize("ending", ["h5", "png"])
 def test_options_of_a_method_decide_its_images(folder, monkeypatch, ending):
     use = config(folder, format=[ending])
-    monkeypatch.setitem(METHODS, "dimmed", Dimmed)
+    monkeypatch.setitem(METHODS, "dimmed", DIMMED)
     done = reconstruct(use, "dimmed", [folder])
-    assert reconstruct(use, "dimmed", [folder]).n_left == 3
+    assert reconstruct(replace(use, method={"iterations": 10}), "dimmed", [folder]).n_left == 3
     before = {path.name: path.read_bytes() for path in done.folder.iterdir()}
-    monkeypatch.setitem(METHODS, "dimmed", lambda: Dimmed(strength=0.25))
+    use = replace(use, method={"strength": 0.25})
     with pytest.raises(InputError, match=r'made with options none, now {"strength": 0.25}.*--overwrite'):
         reconstruct(use, "dimmed", [folder])
     assert {path.name: path.read_bytes() for path in done.folder.iterdir()} == before
     assert reconstruct(replace(use, overwrite=True), "dimmed", [folder]).n_volumes == 3
     assert reconstruct(use, "dimmed", [folder]).n_left == 3
-    monkeypatch.setitem(METHODS, "dimmed", lambda: Dimmed(strength=0.25, iterations=20))
+    use = replace(use, method={"strength": 0.25, "iterations": 20})
     with pytest.raises(InputError, match=r'made with options {"strength": 0.25}, now {"iterations": 20, "strength"'):
         reconstruct(use, "dimmed", [folder])
 
@@ -161,15 +172,14 @@ def _without_options(path):
 
 
 def test_files_of_a_version_without_options_are_known_again(runs, folder, monkeypatch):
-    monkeypatch.setitem(METHODS, "dimmed", Dimmed)
+    monkeypatch.setitem(METHODS, "dimmed", DIMMED)
     for name in ("zero-filled", "dimmed", runs["unet"], runs["complex-normunet"]):
         use = config(folder, output=str(folder.parent / "of" / name.replace("/", "-")))
         done = reconstruct(use, name, [folder])
         for path in done.folder.iterdir():
             _without_options(path)
         assert reconstruct(use, name, [folder]).n_left == 3
-    use = config(folder, output=str(folder.parent / "of" / "dimmed"))
-    monkeypatch.setitem(METHODS, "dimmed", lambda: Dimmed(iterations=20))
+    use = config(folder, output=str(folder.parent / "of" / "dimmed"), method={"iterations": 20})
     with pytest.raises(InputError, match=r'made with options none, now {"iterations": 20}'):
         reconstruct(use, "dimmed", [folder])
 

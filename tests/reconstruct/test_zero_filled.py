@@ -7,8 +7,9 @@ import torch
 from fastmri.data import transforms as fastmri_transforms
 from torch.utils.data import DataLoader
 
-from mrirecon.classical import METHODS, ZeroFilled
 from mrirecon.data import SliceDataset, to_image
+from mrirecon.reconstruct import METHODS, ZeroFilled
+from mrirecon.tables.entry import builder
 
 
 @pytest.mark.parametrize("n_coils", [1, 4])
@@ -27,5 +28,12 @@ def test_equals_fastmri(tmp_path, volume_writer, n_coils):
 
 
 def test_it_is_found_by_its_name():
-    assert METHODS[ZeroFilled.name] is ZeroFilled
+    assert builder(METHODS[ZeroFilled.name].build) is ZeroFilled
     assert ZeroFilled.name == "zero-filled"
+
+
+def test_it_has_the_name_that_it_had():
+    from mrirecon import classical
+
+    assert classical.METHODS is METHODS
+    assert classical.ZeroFilled is ZeroFilled

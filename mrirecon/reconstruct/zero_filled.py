@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from mrirecon.data.transforms import ImageSample
+from mrirecon.data.samples import Sample
 
 
 class ZeroFilled:
     """Inverse FFT and root sum of squares of the undersampled k-space: the image every method starts from."""
 
-    name = "zero-filled"
+    name = "zero-filled"  # in `METHODS`
 
-    def __call__(self, sample: ImageSample) -> Tensor:
+    def __call__(self, sample: Sample) -> Tensor:
         """The zero-filled images of a batch, `(batch, height, width)`, in the units of the target."""
         return sample.image

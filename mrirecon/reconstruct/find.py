@@ -1,0 +1,70 @@
+"""What the word after `mrirecon evaluate` or `reconstruct` means: a method, a trained run or a file of weights."""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrirecon.config import ModelConfig
+from mrirecon.errors import InputError, unknown_name
+from mrirecon.reconstruct.base import Reconstructor, require_size
+from mrirecon.reconstruct.network import NetworkUse, differing_keys, of_file, of_run
+from mrirecon.reconstruct.options import method_options, option_keys, require_method, set_options
+from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
+from mrirecon.tables.entry import builder
+from mrirecon.tables.methods import METHODS
+from mrirecon.training.given_weights import ENDINGS
+
+
+def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data: str = "") -> Reconstructor:
+    """The method called `name`, else the run or the weights at `name`, with BatchNorm statistics as configured.
+
+    Args:
+        name: A name of `METHODS`, a run folder, a checkpoint in one (in place of `checkpoint`), or a file of weights.
+        config: How a network is used, and what a method is set to.
+        device: Where it computes.
+        data: Data folder to recalibrate BatchNorm with, where that of the training is gone.
+
+    Raises:
+        InputError: None of them, options that it has not, or weights that cannot be loaded.
+    """
+    own = checkpoint_in_run(name)
+    if Path(name).exists():
+        require_method(name, list(config.method))
+    if Path(name).is_file() and own is None and name not in METHODS:
+        return of_file(name, config, device)
+    if differing := differing_keys(config.model, ModelConfig()):
+        raise InputError(f"model.{differing[0]} describes a file of weights; {name} is none: leave it out")
+    if name in METHODS:
+        return _of_method(name, config, device)
+    if not Path(name).exists():
+        hint = f"Or give a run folder or a file of weights ({' '.join(ENDINGS)}); there is none at {Path(name)}."
+        raise unknown_name("method", name, METHODS, hint)
+    run, checkpoint = own or (open_run(name), config.checkpoint)
+    return of_run(run, checkpoint, config, device, data)
+
+
+def _of_method(name: str, config: NetworkUse, device: torch.device) -> Reconstructor:
+    method, options = METHODS[name], method_options(name, config.method)
+    keys = option_keys(method)
+    identifying = set_options(name, options)
+    return Reconstructor(
+        name,
+        builder(method.build)(**{keys[option].name: value for option, value in options.items()}),
+        RunFolder(Path("runs") / _place(name, identifying)),
+        device,
+        config.precision,
+        check_image_size=partial(require_size, name, method.smallest),
+        needs=method.needs,
+        options=identifying,
+        method_options=options,
+    )
+
+
+def _place(name: str, identifying: Mapping[str, Any]) -> str:
+    """A folder's name for each set of options, so that tables of one folder are of one thing."""
+    words = [f"{option}-{value}" for option, value in identifying.items()]
+    return re.sub(r"[^\w.+-]+", "_", "-".join([name, *words]))

@@ -1,0 +1,207 @@
+"""A trained network as a reconstructor: its weights, and which statistics BatchNorm normalises with."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mrirecon.config import ModelConfig, TrainConfig
+from mrirecon.configfile import flatten, load
+from mrirecon.data.samples import Sample
+from mrirecon.errors import InputError, unknown_name
+from mrirecon.progress import progress, say, warn
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.runs import RunFolder
+from mrirecon.training.batchnorm import batch_norms, recalibrate
+from mrirecon.training.build import build_model, check_image_size, load_reconstructor, predictor, sample_needs
+from mrirecon.training.given_weights import put_weights, read_weights
+from mrirecon.training.prediction import TrainedNetwork
+
+BN_STATS = ("running", "batch", "recalibrated")
+N_BATCHES = 200  # enough for a mean over batches; a smaller training set gives fewer
+_UNTOLD = ("norm", "norm_position", "residual")  # what a state dict does not show
+
+
+class NetworkUse(Protocol):
+    """The keys of a configuration that say how a method or a network is used."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The network of a file of weights."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Best or last."""
+
+    @property
+    def bn_stats(self) -> str:
+        """Which statistics BatchNorm normalises with."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in."""
+
+    @property
+    def method(self) -> Mapping[str, Any]:
+        """Options of a method."""
+
+
+def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.device, data: str) -> Reconstructor:
+    """The network of a run.
+
+    Args:
+        run: Its folder.
+        checkpoint: Which one.
+        config: How it is used.
+        device: Where it computes.
+        data: Data folder to recalibrate BatchNorm with, where that of the training is gone.
+
+    Raises:
+        InputError: Weights that cannot be loaded, or nothing to recalibrate with.
+    """
+    trained = load(TrainConfig, run.config)
+    module = load_reconstructor(run, checkpoint, device)
+    digest = weights_sha256(module.model)
+    if config.bn_stats == "recalibrated" and batch_norms(module):
+        _require_training_data(trained, data)
+    set_bn_stats(module, config.bn_stats, trained, data)
+    module.eval()
+    return Reconstructor(
+        run.path.resolve().name,
+        module,
+        run,
+        device,
+        config.precision,
+        checkpoint,
+        partial(check_image_size, trained.model),
+        sample_needs(trained.model),
+        digest,
+        options=_set_keys(trained.model),
+    )
+
+
+def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructor:
+    """The network of a file of weights; its evaluations go to runs/<name of the file>."""
+    given = read_weights(path)
+    model = config.model if given.model is None else given.model
+    asked_for = differing_keys(config.model, ModelConfig())
+    if wrong := [key for key in asked_for if key in differing_keys(config.model, model)]:
+        asked, known = (flatten(of)[wrong[0]] for of in (config.model, model))
+        raise InputError(
+            f"model.{wrong[0]} is {asked}, but {path} says that it is of a network with {known}; leave it out"
+        )
+    network = build_model(model)
+    match = put_weights(network, model, given)
+    say(f"weights     {match}")
+    if given.model is None:
+        said = ", ".join(f"{key} {getattr(model, key)}" for key in _UNTOLD)
+        say(f"network     {model.name} with {said}: as the call says, for the file does not tell")
+    if config.bn_stats == "recalibrated":
+        raise InputError(f"--bn-stats recalibrated needs the run that trained {path}; use running (or batch)")
+    module = TrainedNetwork(network, predictor(model)).to(device)
+    set_bn_stats(module, config.bn_stats, TrainConfig(model=model))
+    module.eval()
+    run = RunFolder(Path("runs") / Path(path).stem)
+    return Reconstructor(
+        run.name,
+        module,
+        run,
+        device,
+        config.precision,
+        "given",
+        partial(check_image_size, model),
+        sample_needs(model),
+        weights_sha256(network),
+        match.facts(),
+        options=_set_keys(model),
+    )
+
+
+def differing_keys(one: ModelConfig, other: ModelConfig) -> list[str]:
+    """The keys in which two networks differ."""
+    theirs = flatten(other)
+    return [key for key, value in flatten(one).items() if theirs[key] != value]
+
+
+def _set_keys(model: ModelConfig) -> dict[str, Any]:
+    """The keys of a network that are not at their default."""
+    return {key.name: getattr(model, key.name) for key in fields(model) if getattr(model, key.name) != key.default}
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over the state dict, sorted by name: of each entry its name, type and shape as a line, then its bytes.
+
+    The same for a checkpoint and for the `weights.safetensors` made of it; 64 hex digits.
+    """
+    digest = sha256()
+    for name, value in sorted(model.state_dict().items()):
+        stored = value.detach().cpu().contiguous()
+        digest.update(f"{name} {str(stored.dtype).removeprefix('torch.')} {tuple(stored.shape)}\n".encode())
+        digest.update(stored.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def set_bn_stats(module: nn.Module, kind: str, trained: TrainConfig, data: str = "") -> None:
+    """Set the BatchNorm layers of a trained network to `running`, `batch` or `recalibrated` statistics.
+
+    - running: the moving average that training left.
+    - batch: of the batch being reconstructed; results then depend on the batch size.
+    - recalibrated: the mean over up to 200 training batches with training masks, the first epoch's, of the
+      size that was normalised together in training; dropout off. Deterministic.
+
+    Networks without BatchNorm stay as they are.
+
+    Args:
+        module: Called with a collated `Sample`.
+        kind: One of `BN_STATS`.
+        trained: The configuration it was trained with: the source of the training batches.
+        data: Data folder to use where that of the training is gone.
+
+    Raises:
+        InputError: Unknown kind, or no training data to recalibrate with.
+    """
+    if kind not in BN_STATS:
+        raise unknown_name("BatchNorm statistics", kind, BN_STATS)
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    if kind == "running":
+        return
+    if not layers:
+        warn(f"note: --bn-stats {kind} has no effect, the network has no BatchNorm")
+    elif kind == "batch":
+        warn("note: --bn-stats batch: the results depend on the batch size")
+        _use_batch(layers)
+    else:
+        recalibrate(module, layers, _training_batches(trained, data))
+
+
+def _use_batch(layers: Iterable[_BatchNorm]) -> None:
+    for layer in layers:
+        layer.track_running_stats = False  # without buffers, torch normalises by the batch in eval mode too
+        layer.running_mean = layer.running_var = None
+
+
+def _training_batches(trained: TrainConfig, data: str) -> Iterable[Sample]:
+    from mrirecon.data.datamodule import ReconDataModule  # which needs Lightning
+
+    config = trained.data
+    if data and not Path(config.path).is_dir():
+        config = replace(config, path=data)
+    together = trained.batch_size * (trained.devices * trained.num_nodes if trained.sync_batchnorm else 1)
+    module = ReconDataModule(
+        config, trained.batch_size, seed=trained.seed, normalised_together=together, needs=sample_needs(trained.model)
+    )
+    return progress(module.recalibration_batches(N_BATCHES), "recalibrating BatchNorm", unit="batches")
+
+
+def _require_training_data(trained: TrainConfig, data: str) -> None:
+    if not data and not Path(trained.data.path).is_dir():
+        raise InputError(
+            f"--bn-stats recalibrated needs the training data, which are not at {trained.data.path} any more; "
+            "put them back, or use --bn-stats running"
+        )

@@ -1,0 +1,64 @@
+"""The options of methods: from what a call gives to checked values. No torch here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mrirecon import configfile
+from mrirecon.errors import InputError, did_you_mean
+from mrirecon.tables.methods import METHODS, Method
+
+
+def option_keys(method: Method) -> dict[str, configfile.Key]:
+    """What a method can be set to: name, type, default and help of each option."""
+    keys = configfile.keys(method.options) if method.options else ()
+    return {key.name.rstrip("_"): key for key in keys}
+
+
+def require_options(name: str, given: Sequence[str]) -> None:
+    """Raise an InputError where one of the options `given` is none of the method `name`."""
+    known = option_keys(METHODS[name])
+    for option in given:
+        if option not in known:
+            has = f"its options are {', '.join(known)}" if known else "it has none: leave it out"
+            raise InputError(f"{name} has no option '{option}'{did_you_mean(option, known) or ';'} {has}")
+
+
+def require_method(name: str, given: Sequence[str]) -> None:
+    """Raise an InputError where options are `given` for something that is no method, but a run or a file."""
+    if given and name not in METHODS:
+        raise InputError(
+            f"--method.{given[0]} is for methods ({', '.join(METHODS)}); {name} is a run or a file of weights, whose "
+            "settings came with its training: leave it out"
+        )
+
+
+def method_options(name: str, given: Mapping[str, Any], flags: Sequence[str] = ()) -> dict[str, Any]:
+    """All options of a method by name, those that are not given at their defaults.
+
+    Args:
+        name: Of the method.
+        given: Values by the options' names.
+        flags: `--name=value` of a command line, by the names of the fields; they win.
+
+    Raises:
+        InputError: An option that it has not, or a value of the wrong type.
+    """
+    names = [flag[2:].partition("=")[0].rstrip("_") for flag in flags]
+    require_options(name, [*given, *names])
+    method, known = METHODS[name], option_keys(METHODS[name])
+    if method.options is None:
+        return {}
+    try:
+        parser = configfile.make_parser(method.options)
+        with configfile.parse_errors(method.options):
+            values = parser.parse_object({known[key].name: value for key, value in given.items()})
+            parsed: Any = configfile.from_namespace(method.options, parser.parse_args(list(flags), namespace=values))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    return {option: getattr(parsed, key.name) for option, key in known.items()}
+
+
+def set_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a method's options that are not at their default: what identifies its images besides its name."""
+    defaults = {option: key.default for option, key in option_keys(METHODS[name]).items()}
+    return {option: value for option, value in options.items() if value != defaults[option]}

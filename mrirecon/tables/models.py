@@ -1,0 +1,62 @@
+"""The networks: which keys of a configuration each takes, what it gets to see, and the smallest image it takes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Path = str | Callable[..., Any]  # of a function or class, "package.module:name", or itself
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One thing that a network can get to see: a value of `model.input`."""
+
+    needs: tuple[str, ...]  # what it is given of a slice; see mrirecon/data/samples.py
+    predict: Path  # (network, collated sample) -> Prediction
+    channels: int = 0  # of the network's input and output, for its builder; 0: it does not ask
+    deployable: Path = ""  # what makes a network for export of it; empty: it cannot be exported
+
+
+@dataclass(frozen=True)
+class Model:
+    """One network."""
+
+    help: str  # one line
+    build: Path  # called with the `keys` by name, and with in_channels and out_channels where it sees channels
+    keys: tuple[str, ...]  # of `ModelConfig`, besides name, input and normalize
+    inputs: Mapping[str, Seen]  # by `model.input`; where there is but one, that key need not be set
+    smallest: int | Path = 1  # height and width from which on it takes images, or a function of what has the `keys`
+    standardised_by: str = "network"  # who standardises images: the network, or the sample (with its mean and std)
+
+
+_UNET_KEYS = (
+    *("channels", "pools", "norm", "affine", "channels_per_group", "n_groups"),
+    *("norm_position", "residual", "dropout"),
+)
+_PREDICTION, _DEPLOYABLE = "mrirecon.training.prediction", "mrirecon.training.deployable"
+
+MODELS = {
+    "unet": Model(
+        help="gets standardised images",
+        build="mrirecon.models.unet:UNet",
+        keys=_UNET_KEYS,
+        inputs={
+            "magnitude": Seen(("image",), f"{_PREDICTION}:of_magnitude", 1, f"{_DEPLOYABLE}:MagnitudeUNet"),
+            "complex": Seen(("image", "combined"), f"{_PREDICTION}:of_complex", 2, f"{_DEPLOYABLE}:ComplexUNet"),
+        },
+        smallest="mrirecon.models.unet:smallest_size",
+        standardised_by="sample",
+    ),
+    "normunet": Model(
+        help="gets raw images and standardises them itself",
+        build="mrirecon.models.normunet:NormUNet",
+        keys=_UNET_KEYS,
+        inputs={
+            "magnitude": Seen(("image",), f"{_PREDICTION}:of_raw_magnitude", 1, f"{_DEPLOYABLE}:MagnitudeNormUNet"),
+            "complex": Seen(
+                ("image", "combined"), f"{_PREDICTION}:of_raw_complex", 2, f"{_DEPLOYABLE}:ComplexNormUNet"
+            ),
+        },
+        smallest="mrirecon.models.normunet:smallest_size",
+    ),
+}

@@ -18,6 +18,7 @@ import yaml
 import mrirecon
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.files import write_text
+from mrirecon.tables.entry import fill_in
 from mrirecon.yamlfile import parse_yaml
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def keys(cls: type, prefix: str = "") -> Iterator[Key]:
 def _help_of(cls: type, field: str) -> str:
     """The help of a field, which may be inherited."""
     texts = (_help(base.__module__).get((base.__name__, field)) for base in cls.__mro__[:-1])
-    return next((text for text in texts if text), "")
+    return fill_in(next((text for text in texts if text), ""))
 
 
 @cache

@@ -18,8 +18,8 @@ from mrirecon.configfile import build
 from mrirecon.data.shared import sharing_volumes
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import smallest_p
-from mrirecon.evaluation.summary import METRICS
 from mrirecon.progress import say
+from mrirecon.tables.metrics import METRICS, label_of
 
 _RECORD_BYTES = 60_000  # of a run's tables, curves and configuration
 _NO_COST = ("optimizer.lr", "optimizer.momentum", "optimizer.betas", "optimizer.weight_decay", "schedule.", "seed")
@@ -129,7 +129,7 @@ def _quietly() -> Iterator[None]:
 
 def _words(objectives: Sequence[str]) -> str:
     if objectives[0] in METRICS:
-        return f"{objectives[0].upper()} at the end"
+        return f"{label_of(objectives[0])} at the end"
     return f"{' and '.join(objectives)} loss"
 
 

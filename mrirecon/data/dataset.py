@@ -46,6 +46,7 @@ class SliceDataset(Dataset[Any]):
         draw: Which evaluation mask; 0 is fastMRI's.
         targets: Off: references are never read, as if the files had none.
         protocol: Decides the evaluation masks and what the data range is.
+        object_masks: On: samples have the object masks that files hold, for metrics that ask.
 
     Raises:
         InputError: A file, a name or a range that does not fit.
@@ -63,6 +64,7 @@ class SliceDataset(Dataset[Any]):
         draw: int = 0,
         targets: bool = True,
         protocol: Protocol = FASTMRI_V1,
+        object_masks: bool = False,
     ) -> None:
         if isinstance(volumes, str | os.PathLike):
             volumes = list_volumes(Path(volumes))
@@ -75,6 +77,7 @@ class SliceDataset(Dataset[Any]):
         self.range_attribute = protocol.range_attribute
         self.transform = transform
         self.draw, self.targets = draw, targets
+        self.with_object_mask = {volume.name for volume in self.volumes if object_masks and volume.has_object_mask}
         if self.range_attribute:
             for volume in self.volumes:
                 _stored_range(volume, self.range_attribute)
@@ -127,7 +130,13 @@ class SliceDataset(Dataset[Any]):
             mask.acceleration_true,
             mask_id(mask),
             sampled_center(volume, mask),
+            self._object_mask(volume, slice_idx),
         )
+
+    def _object_mask(self, volume: Volume, slice_idx: int) -> torch.Tensor:
+        if volume.name not in self.with_object_mask:
+            return torch.empty(0)
+        return torch.from_numpy(volume.object_mask(slice_idx))
 
 
 def _stored_range(volume: Volume, attribute: str) -> float | None:

@@ -26,6 +26,7 @@ class KSpaceSample(NamedTuple):
     acceleration_true: float  # over the measured columns
     mask_id: str
     n_center: int  # fully sampled central columns
+    object_mask: Tensor = torch.empty(0)  # bool (h, w), where a metric asks and the file has one; else empty
 
 
 class ImageSample(NamedTuple):
@@ -42,6 +43,7 @@ class ImageSample(NamedTuple):
     acceleration_true: float
     mask_id: str
     combined: Tensor = torch.empty(0)  # complex64 (h, w), coils combined, where the network asks for it; else empty
+    object_mask: Tensor = torch.empty(0)  # bool (h, w), where a metric asks and the file has one; else empty
 
 
 def apply_mask(kspace: Tensor, columns: Tensor) -> Tensor:
@@ -94,6 +96,7 @@ def to_image(sample: KSpaceSample) -> ImageSample:
         sample.acceleration,
         sample.acceleration_true,
         sample.mask_id,
+        object_mask=sample.object_mask,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.evaluation.stats import BETTER_IS
+from mrirecon.evaluation.stats import monitors
 
 CHECKPOINTS = ("all", "end")
 _DEFAULT_EPOCHS = 50
@@ -52,8 +52,8 @@ def check_numbers(config: TrainConfig) -> None:
         raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
     if config.checkpoints not in CHECKPOINTS:
         raise unknown_name("checkpoints", config.checkpoints, CHECKPOINTS)
-    if config.monitor not in BETTER_IS:
-        raise unknown_name("monitor", config.monitor, BETTER_IS)
+    if config.monitor not in monitors():
+        raise unknown_name("monitor", config.monitor, monitors())
     if config.optimizer.name == "gd" and config.optimizer.lr == "find":
         raise InputError(
             "--lr find with gd would pass 140 times over the training set; find the rate with sgd, or give it"

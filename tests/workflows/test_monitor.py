@@ -19,9 +19,10 @@ SCORES = {
     "ssim_object": [0.4, 0.5, 0.3, 0.2, 0.1, 0.6],
     "psnr": [20.0, 30.0, 21.0, 22.0, 23.0, 24.0],
     "nmse": [0.5, 0.4, 0.3, 0.2, 0.6, 0.7],
+    "hfen": [0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
     "loss": [0.9, 0.8, 0.7, 0.6, 0.1, 0.5],
 }
-BEST = {"ssim": 3, "ssim_object": 6, "psnr": 2, "nmse": 4, "loss": 5}
+BEST = {"ssim": 3, "ssim_object": 6, "psnr": 2, "nmse": 4, "hfen": 1, "loss": 5}
 
 
 @pytest.fixture

@@ -208,7 +208,7 @@ def ssim_object_of_slice(pair: SlicePair) -> tuple[float, int]:
     """Mean of the SSIM map over the windows whose centre lies inside the object, and 1; two zeros where none does."""
     edge = WINDOW // 2
     inside = pair.target.object_mask[edge:-edge, edge:-edge]
-    n_windows = np.count_nonzero(inside)
+    n_windows = int(np.count_nonzero(inside))
     if n_windows == 0:
         return 0.0, 0
     if pair.target.data_range == 0:

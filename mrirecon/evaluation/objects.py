@@ -5,7 +5,7 @@ import numpy as np
 STORED, RULE = "object_mask", "threshold-v1"
 DESCRIPTION = (
     f"{STORED}: the data set of the file; {RULE}: blocks of 2 x 2 pixels around which the mean of 6 x 6 pixels of "
-    "the target is above 15 % of the 99th percentile of these means in the slice, without parts smaller than a tenth of "
+    "the target is above 15 % of their 99th percentile in the slice, without parts smaller than a tenth of "
     "the largest, holes filled; no object in a slice of which that percentile is below a tenth of the data range"
 )
 _WINDOW = 3  # blocks on a side

@@ -45,9 +45,7 @@ def test_closed_forms():
     spike = np.zeros((1, 41, 61))
     spike[0, 20, 20] = 3.0  # answers with the kernel itself
     assert hfen(spike, np.zeros_like(spike)) == pytest.approx(1, rel=1e-12)
-    assert hfen(spike, np.roll(spike, 15, axis=2)) == pytest.approx(
-        math.sqrt(2), rel=1e-12
-    )  # two kernels, side by side
+    assert hfen(spike, np.roll(spike, 15, axis=2)) == pytest.approx(math.sqrt(2), rel=1e-12)
     assert hfen(np.zeros((1, 9, 9)), np.ones((1, 9, 9))) == math.inf
 
 

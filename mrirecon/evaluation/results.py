@@ -21,7 +21,7 @@ class VolumeResult:
     """Scores of one volume under one mask, with what a reader needs to judge them; a row of volumes.csv.
 
     Of foreign images (`mrirecon score`) accelerations, zero-filled scores and seconds may be NaN: not known. Scores can
-    also be read as attributes named as the columns of the table (`row.psnr`, `row.zf_psnr`).
+    also be read as attributes named as the columns of the table (`row.ssim`, `row.zf_ssim`).
     """
 
     volume: str  # path relative to the data folder

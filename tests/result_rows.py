@@ -1,6 +1,14 @@
 """Made-up rows of volumes.csv for tests."""
 
+from dataclasses import replace
+
 from mrirecon.evaluation.results import VolumeResult
+from mrirecon.tables.metrics import METRICS
+
+
+def three(ssim, psnr, nmse):
+    """Scores of one image, or a validation's."""
+    return {"ssim": ssim, "psnr": psnr, "nmse": nmse}
 
 
 def row(volume="v0.h5", **changes):
@@ -26,7 +34,25 @@ def row(volume="v0.h5", **changes):
         "zf_nmse": 0.05,
         "seconds": 1.25,
     }
-    return VolumeResult(**values | changes)
+    values |= changes
+    columns = {key for key in values if key.removeprefix("zf_") in METRICS}
+    scores = {key: values[key] for key in columns if not key.startswith("zf_")}
+    zero_filled = {key.removeprefix("zf_"): values[key] for key in columns if key.startswith("zf_")}
+    about = {key: value for key, value in values.items() if key not in columns}
+    in_order = [name for name in METRICS if name in scores]
+    return VolumeResult(
+        **about,
+        scores={name: scores[name] for name in in_order},
+        zero_filled={name: zero_filled[name] for name in in_order},
+    )
+
+
+def changed_row(result, **changes):
+    """A row with other scores, given by column (`ssim`, `zf_psnr`), or other facts."""
+    columns = {key: changes.pop(key) for key in list(changes) if key.removeprefix("zf_") in METRICS}
+    own = {key: value for key, value in columns.items() if not key.startswith("zf_")}
+    theirs = {key.removeprefix("zf_"): value for key, value in columns.items() if key.startswith("zf_")}
+    return replace(result, scores={**result.scores, **own}, zero_filled={**result.zero_filled, **theirs}, **changes)
 
 
 def rows(n=7, draws=1):

@@ -14,11 +14,10 @@ from mrirecon.ablation.leaderboard import final_scores, validation_scores, volum
 from mrirecon.ablation.learning_curves import learning_curves
 from mrirecon.ablation.plain import without_nan
 from mrirecon.ablation.records import RunResult
-from mrirecon.ablation.rerun_scores import RerunScores, by_cell, rerun_scores, reruns_of
+from mrirecon.ablation.rerun_scores import RerunScores, by_cell, metrics_of, rerun_scores, reruns_of
 from mrirecon.ablation.speed import decide_steps
 from mrirecon.ablation.tuning_summary import summarize_tuning, worst_loss
 from mrirecon.ablation.verdict import verdict
-from mrirecon.evaluation.summary import METRICS
 
 __all__ = ["analyse", "make_targets"]
 
@@ -48,7 +47,7 @@ def _of_objective(
     grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any], study: Mapping[str, Any], objective: str
 ) -> dict[str, Any]:
     """Cells, families, margin and verdict of the winners for one objective."""
-    scores = {metric: rerun_scores(grid, results, metric, objective) for metric in METRICS}
+    scores = {metric: rerun_scores(grid, results, metric, objective) for metric in metrics_of(results)}
     conditional, targets = study["conditional"], study["targets"]
     margin = _margin(grid, scores["ssim"], study["zero_filled"]["ssim"])
     of_scores = [decide(family, scores["ssim"], margin, conditional) for family in families(grid)]

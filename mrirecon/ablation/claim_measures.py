@@ -28,7 +28,7 @@ def bounce(run: RunResult) -> float:
     Root mean square of the second differences / sqrt(6): the noise without the trend (Gasser, Sroka and
     Jennen-Steinmetz 1986, Biometrika 73:625). NaN where the half has fewer than 4 validations.
     """
-    late = [point.ssim for point in run.points if 2 * point.step >= run.n_steps]
+    late = [point.scores["ssim"] for point in run.points if 2 * point.step >= run.n_steps]
     if len(late) < _LEAST_VALIDATIONS:
         return math.nan
     return float(np.sqrt(np.mean(np.diff(late, 2) ** 2) / 6))

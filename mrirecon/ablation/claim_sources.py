@@ -98,7 +98,7 @@ class Sources:
 
     def has_failed(self, run: RunResult) -> bool:
         """Whether a run diverged, or ended below the zero-filled images: a rate of no use."""
-        end = run.points[-1].ssim if run.points else math.nan
+        end = run.points[-1].scores["ssim"] if run.points else math.nan
         return not math.isfinite(run.final_loss) or not math.isfinite(end) or end < self.zero_filled
 
     def rows(self, cells: Sequence[str]) -> np.ndarray:

@@ -26,7 +26,11 @@ def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim:
     """
     own = [r for r in results if r.cell == grid.reference]
     reruns = reruns_of(own, grid.tuning.objectives[0])
-    ends = [r.points[-1].ssim for r in reruns if math.isfinite(r.final_loss) and math.isfinite(r.points[-1].ssim)]
+    ends = [
+        r.points[-1].scores["ssim"]
+        for r in reruns
+        if math.isfinite(r.final_loss) and math.isfinite(r.points[-1].scores["ssim"])
+    ]
     if {r.seed for r in reruns} < set(grid.seeds) or not ends:
         return []
     gap = median(ends) - zero_filled_val_ssim
@@ -41,7 +45,7 @@ def crossing(points: Sequence[Point], ssim: float) -> int | None:
     The first one at which the running median of three validations (its neighbours and itself; the first and the last
     stand for themselves) is at least `ssim`, so that one lucky validation between two others does not count.
     """
-    values = [p.ssim if math.isfinite(p.ssim) else -math.inf for p in points]
+    values = [p.scores["ssim"] if math.isfinite(p.scores["ssim"]) else -math.inf for p in points]
     for point, smooth in zip(points, running_median(values), strict=True):
         if smooth >= ssim:
             return point.step

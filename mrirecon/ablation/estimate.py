@@ -18,8 +18,8 @@ from mrirecon.configfile import build
 from mrirecon.data.shared import sharing_volumes
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import smallest_p
-from mrirecon.evaluation.summary import METRICS
 from mrirecon.progress import say
+from mrirecon.tables.metrics import METRICS, label_of
 from mrirecon.tables.optimizers import find_optimizer
 
 _RECORD_BYTES = 60_000  # of a run's tables, curves and configuration
@@ -130,7 +130,7 @@ def _quietly() -> Iterator[None]:
 
 def _words(objectives: Sequence[str]) -> str:
     if objectives[0] in METRICS:
-        return f"{objectives[0].upper()} at the end"
+        return f"{label_of(objectives[0])} at the end"
     return f"{' and '.join(objectives)} loss"
 
 

@@ -1,6 +1,5 @@
 """One run of a study: train, score reruns on the test volumes, leave a record. The only room here that knows torch."""
 
-import dataclasses
 import shutil
 import socket
 import time
@@ -26,6 +25,7 @@ from mrirecon.models.device import choose_device, inference
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.runs import RunFolder, open_run
+from mrirecon.tables.metrics import METRICS
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes
 from mrirecon.training.journal import Journal
 from mrirecon.workflows.fit import fit
@@ -170,7 +170,11 @@ def _begin(
 def _points(run: RunFolder) -> list[Point]:
     rows = [row for row in Journal(run.curves).rows() if row["val_ssim"]]
     return [
-        Point(int(row["step"]), *(float(row[f"val_{name}"]) for name in ("loss", "ssim", "psnr", "nmse")))
+        Point(
+            int(row["step"]),
+            float(row["val_loss"]),
+            {name: float(row[f"val_{name}"]) for name in METRICS if row.get(f"val_{name}")},
+        )
         for row in rows
     ]
 
@@ -191,8 +195,7 @@ def _step_seconds(run: RunFolder, config: TrainConfig) -> float:
 
 
 def _score(row: VolumeResult) -> Score:
-    names = [item.name for item in dataclasses.fields(Score)]
-    return Score(**{name: getattr(row, name) for name in names})
+    return Score(row.volume, row.patient, row.acceleration, row.scores, row.zero_filled)
 
 
 def _remove_bulk(run: RunFolder, keep: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mrirecon.ablation.contrasts import Contrast, Family
 from mrirecon.evaluation.stats import Comparison, in_words
-from mrirecon.evaluation.summary import METRICS
+from mrirecon.tables.metrics import METRICS
 
 _Part = tuple[Sequence[Contrast], int, float, str]  # contrasts, number of seeds, smallest p, refusal
 

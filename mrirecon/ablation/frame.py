@@ -7,8 +7,7 @@ from typing import Any
 from mrirecon.ablation.crossings import make_targets
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.records import RunResult
-from mrirecon.ablation.rerun_scores import by_cell, left_out, rerun_scores, reruns_of, zero_filled
-from mrirecon.evaluation.summary import METRICS
+from mrirecon.ablation.rerun_scores import by_cell, left_out, metrics_of, rerun_scores, reruns_of, zero_filled
 
 SCHEMA = 1
 ONE_DRAW = "conditional on one tuning draw"
@@ -40,7 +39,7 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
         "reference": grid.reference,
         "seeds": list(grid.seeds),
         "tuning": _tuning(grid, results),
-        "zero_filled": zero_filled(results, grid.reference) or dict.fromkeys(METRICS, math.nan),
+        "zero_filled": zero_filled(results, grid.reference) or dict.fromkeys(metrics_of(results), math.nan),
         "zero_filled_val": {"ssim": zero_filled_val(facts)},
         "targets": _targets(grid, results, facts),
         "claims": [],

@@ -5,7 +5,7 @@ from typing import Any
 
 from mrirecon.ablation.grid import Cell, Tuning
 from mrirecon.ablation.grid_values import MOST, require_known
-from mrirecon.ablation.records import AREA, FINAL, OBJECTIVES
+from mrirecon.ablation.records import AREA, FINAL, objectives
 from mrirecon.ablation.spaces import DIMENSIONS, apply, tuned_key, tuning_spaces
 from mrirecon.errors import InputError, unknown_name
 
@@ -64,7 +64,7 @@ def _require_untuned(cells: tuple[Cell, ...], dimensions: list[str]) -> None:
 
 
 def _objectives(name: Any) -> tuple[str, ...]:
-    known = {name: (name,) for name in OBJECTIVES} | {"loss": (FINAL,), "both": (FINAL, AREA)}
+    known = {name: (name,) for name in objectives()} | {"loss": (FINAL,), "both": (FINAL, AREA)}
     if not isinstance(name, str) or name not in known:
         raise unknown_name("objective", name, known)
     return known[name]

@@ -24,9 +24,8 @@ def final_scores(scores: Mapping[str, RerunScores], cell: str) -> dict[str, dict
         scores: By metric.
         cell: Its name.
     """
-    if any(cell not in of_metric.values for of_metric in scores.values()):
-        return None
-    return {metric: _final(of_metric, cell) for metric, of_metric in scores.items()}
+    known = {metric: _final(of_metric, cell) for metric, of_metric in scores.items() if cell in of_metric.values}
+    return known or None
 
 
 def validation_scores(reruns: Sequence[RunResult]) -> dict[str, dict[str, float]]:
@@ -39,7 +38,7 @@ def validation_scores(reruns: Sequence[RunResult]) -> dict[str, dict[str, float]
 
 
 def _best_ssim(run: RunResult) -> float:
-    return max((p.ssim for p in run.points if math.isfinite(p.ssim)), default=math.nan)
+    return max((p.scores["ssim"] for p in run.points if math.isfinite(p.scores["ssim"])), default=math.nan)
 
 
 def volumes_of(scores: RerunScores, cell: str) -> dict[str, Any] | None:

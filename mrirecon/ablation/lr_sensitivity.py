@@ -61,7 +61,10 @@ def _good_rates(points: Sequence[RunResult], lr_best: float, zero_filled: float)
     """The tried rates around the best, without a gap, that keep most of what the best one gains over zero-filled."""
     if math.isnan(zero_filled):
         return [math.nan]
-    ends = [-math.inf if _failed(r) or math.isnan(r.points[-1].ssim) else r.points[-1].ssim for r in points]
+    ends = [
+        -math.inf if _failed(r) or math.isnan(r.points[-1].scores["ssim"]) else r.points[-1].scores["ssim"]
+        for r in points
+    ]
     gains = [(r.values[_LR], end - zero_filled) for r, end in zip(points, ends, strict=True)]
     wanted = GOOD_SHARE * max(gain for _, gain in gains)
     run: list[float] = []

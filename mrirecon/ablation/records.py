@@ -2,25 +2,23 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation.stats import goodness
-from mrirecon.evaluation.summary import METRICS
+from mrirecon.evaluation.results import ZERO_FILLED
 from mrirecon.files import read_json, write_text
+from mrirecon.tables.metrics import METRICS, default_metrics, in_files, shortfall
 
 STAGES = ("tune", "sweep", "rerun")
 FINAL, AREA = "final", "area"  # what a winner of the tuning is best at: the loss at the end, or on the way
-OBJECTIVES = (FINAL, AREA, *METRICS)  # or a score at the end
-# how far a score is from perfect, by its goodness: above 0 as a loss is (1 - SSIM, RMSE over the peak, NMSE)
-_SHORTFALL: dict[str, Callable[[float], float]] = {
-    "ssim": lambda goodness: 1 - goodness,
-    "psnr": lambda goodness: 10 ** (-goodness / 20),
-    "nmse": lambda goodness: -goodness,
-}
+
+
+def objectives() -> list[str]:
+    """What the tuning can be for: a loss, or a score at the end that every validation takes."""
+    return [FINAL, AREA, *default_metrics()]
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,7 @@ class Point:
 
     step: int
     val_loss: float
-    ssim: float
-    psnr: float
-    nmse: float
+    scores: Mapping[str, float]  # by metric
 
 
 @dataclass(frozen=True)
@@ -51,12 +47,8 @@ class Score:
     volume: str
     patient: str
     acceleration: float
-    ssim: float
-    psnr: float
-    nmse: float
-    zf_ssim: float
-    zf_psnr: float
-    zf_nmse: float
+    scores: Mapping[str, float]  # by metric
+    zero_filled: Mapping[str, float]  # of the same metrics
 
 
 @dataclass(frozen=True)
@@ -117,14 +109,15 @@ class RunResult:
         """What the tuning minimises: a loss, or what the last validation's score lacks; infinite when it diverged."""
         if objective in METRICS:
             diverged = self.diverged_at is not None or not self.points
-            score = math.nan if diverged else getattr(self.points[-1], objective)
-            return _SHORTFALL[objective](goodness(objective, score))
+            return shortfall(objective, math.nan if diverged else self.points[-1].scores.get(objective, math.nan))
         return self.area if objective == AREA else self.final_loss
 
 
 def write_record(path: Path, result: RunResult) -> None:
     """Write a record, whole or not at all; values that are not finite become null."""
-    write_text(path, json.dumps(_without_nan(asdict(result)), indent=1, allow_nan=False) + "\n")
+    plain = asdict(result)
+    plain |= {"points": list(map(_flat, plain["points"])), "scores": list(map(_flat, plain["scores"]))}
+    write_text(path, json.dumps(_without_nan(plain), indent=1, allow_nan=False) + "\n")
 
 
 def read_record(path: Path) -> RunResult:
@@ -138,14 +131,41 @@ def read_record(path: Path) -> RunResult:
         return RunResult(
             **{
                 **raw,
-                "points": _rows(Point, raw["points"]),
+                "points": [Point(**_nested(row, ("step", "val_loss"))) for row in raw["points"]],
                 "traces": _rows(Trace, raw["traces"]),
-                "scores": _rows(Score, raw["scores"]),
+                "scores": [
+                    Score(**_nested(row, ("volume", "patient", "acceleration"), ZERO_FILLED)) for row in raw["scores"]
+                ],
                 "timing": _rows(Timing, [raw["timing"]])[0],
             }
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a record of a run ({type(error).__name__}: {error}); delete it") from None
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A point or a score with a key for each metric, as the first records had it, and before them nothing else."""
+    own, zero_filled = row.pop("scores"), row.pop("zero_filled", {})
+    names = in_files(own)
+    return row | {name: own[name] for name in names} | {ZERO_FILLED + m: zero_filled[m] for m in names if zero_filled}
+
+
+def _nested(row: dict[str, Any], about: Sequence[str], zero_filled: str = "") -> dict[str, Any]:
+    """What `_flat` made flat; the metrics of the first records must be there, others need not.
+
+    Raises:
+        KeyError: A key is missing.
+    """
+    metrics = [name for name in METRICS if name in row or not METRICS[name].appended]
+    found: dict[str, Any] = {name: row[name] for name in about}
+    found["scores"] = {name: _number(row[name]) for name in metrics}
+    if zero_filled:
+        found["zero_filled"] = {name: _number(row[zero_filled + name]) for name in metrics}
+    return found | ({"val_loss": _number(row["val_loss"])} if "val_loss" in about else {})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _rows(cls: type, rows: Sequence[dict[str, Any]]) -> list[Any]:

@@ -1,6 +1,7 @@
 """Test scores of the reruns as arrays: cells, seeds, volumes. No torch here."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -8,8 +9,8 @@ import numpy as np
 
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.records import RunResult, Score
-from mrirecon.evaluation.stats import BETTER_IS
-from mrirecon.evaluation.summary import METRICS
+from mrirecon.evaluation.stats import better_is
+from mrirecon.tables.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def rerun_scores(grid: Grid, results: Sequence[RunResult], metric: str, objectiv
     """A metric of the test volumes, the mean over accelerations; cells without a scored rerun are left out."""
     runs = {cell: reruns_of(of_cell, objective) for cell, of_cell in by_cell(results).items()}
     tables = {
-        (cell, run.seed): _by_volume(run.scores, metric)
+        (cell, run.seed): _by_volume(run.scores, lambda score: score.scores.get(metric, math.nan))
         for cell, of_cell in runs.items()
         for run in of_cell
         if run.diverged_at is None and run.scores
@@ -56,7 +57,7 @@ def rerun_scores(grid: Grid, results: Sequence[RunResult], metric: str, objectiv
     patients = {score.volume: score.patient for result in results for score in result.scores}
     return RerunScores(
         metric=metric,
-        better=BETTER_IS[metric],
+        better=better_is(metric),
         seeds=grid.seeds,
         volumes=tuple(volumes),
         patients=tuple(patients[v] for v in volumes),
@@ -85,13 +86,32 @@ def zero_filled(results: Sequence[RunResult], reference: str) -> dict[str, float
     scored = min((r for r in results if r.scores), key=lambda r: (r.cell != reference, r.run), default=None)
     if scored is None:
         return None
-    return {metric: fmean(_by_volume(scored.scores, f"zf_{metric}").values()) for metric in METRICS}
+    return {
+        metric: fmean(_by_volume(scored.scores, _of_zero_filled(metric)).values()) for metric in metrics_of(results)
+    }
 
 
-def _by_volume(scores: Sequence[Score], name: str) -> dict[str, float]:
+def metrics_of(results: Sequence[RunResult]) -> list[str]:
+    """The metrics that every scored test volume of every rerun has; before there is one, those of the first studies.
+
+    A study that began before a metric came, and went on after it, goes on without it.
+    """
+    scores = [score for result in results for score in result.scores]
+    return [
+        name
+        for name, metric in METRICS.items()
+        if (all(name in score.scores for score in scores) if scores else not metric.appended)
+    ]
+
+
+def _of_zero_filled(metric: str) -> Callable[[Score], float]:
+    return lambda score: score.zero_filled[metric]
+
+
+def _by_volume(scores: Sequence[Score], value: Callable[[Score], float]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
     for score in sorted(scores, key=lambda s: (s.volume, s.acceleration)):
-        values.setdefault(score.volume, []).append(getattr(score, name))
+        values.setdefault(score.volume, []).append(value(score))
     return {volume: fmean(of_volume) for volume, of_volume in values.items()}
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from mrirecon.ablation.grid import Grid
 from mrirecon.ablation.plain import without_nan
-from mrirecon.ablation.records import STAGES, RunResult
+from mrirecon.ablation.records import STAGES, RunResult, Score
+from mrirecon.evaluation.results import ZERO_FILLED
 from mrirecon.files import replacing, write_json
+from mrirecon.tables.metrics import METRICS, in_files
 
 _WHICH = ("stage", "objective", "repeat", "widened", "trial", "seed")
-_SCORES = ("ssim", "psnr", "nmse")
-_ZERO_FILLED = tuple(f"zf_{name}" for name in _SCORES)
 _TIMES = ("seconds", "step_seconds", "peak_memory", "host", "device")
 Row = dict[str, Any]
 
@@ -33,7 +33,13 @@ def write_results_csv(path: Path, grid: Grid, results: Sequence[RunResult]) -> N
     tuned = sorted({key for run in ordered for key in run.values})
     factors = [f"factor.{factor}" for factor in grid.factors]
     columns = ["run", "cell", *factors, *_WHICH, *tuned, "diverged_at", "split", "step", "volume", "patient"]
-    columns += ["acceleration", "val_loss", *_SCORES, *_ZERO_FILLED]
+    scored = {name for run in ordered for point in run.points for name in point.scores}
+    scored |= {name for run in ordered for score in run.scores for name in score.scores}
+    metrics = in_files({name for name in METRICS if name in scored or not METRICS[name].appended})
+    columns += ["acceleration", "val_loss"]
+    for appended in (False, True):  # what came after the first version of the table stands at its end
+        names = [name for name in metrics if METRICS[name].appended == appended]
+        columns += [*names, *(ZERO_FILLED + name for name in names)]
     _write_csv(path, columns, (row for run in ordered for row in _evaluations(run)))
 
 
@@ -59,12 +65,16 @@ def _evaluations(run: RunResult) -> Iterator[Row]:
     levels = {f"factor.{factor}": label for factor, label in run.levels.items()}
     shared = _identity(run) | levels | run.values | {"diverged_at": run.diverged_at}
     for point in sorted(run.points, key=lambda p: p.step):
-        scores = {name: getattr(point, name) for name in ("val_loss", *_SCORES)}
-        yield shared | {"split": "val", "step": point.step} | scores
+        yield shared | {"split": "val", "step": point.step, "val_loss": point.val_loss, **point.scores}
     for score in sorted(run.scores, key=lambda s: (s.volume, s.acceleration)):
-        yield shared | {"split": "test", "step": run.n_steps} | vars(score)
+        yield shared | {"split": "test", "step": run.n_steps} | _plain(score)
     if not run.points and not run.scores:  # diverged before the first validation; it is a result too
         yield shared
+
+
+def _plain(score: Score) -> Row:
+    about = {"volume": score.volume, "patient": score.patient, "acceleration": score.acceleration}
+    return about | dict(score.scores) | {ZERO_FILLED + name: value for name, value in score.zero_filled.items()}
 
 
 def _timing(run: RunResult) -> Row:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mrirecon.tables.metrics import in_files
+
 _LEADERBOARD = ("cell", "n_seeds", "n_diverged", "edge")
 _COMPARISON = ("name", "metric", "effect", "low_family", "high_family", "p_family", "verdict", "words")
 _CLAIM = ("claim", "text", "verdict", "effect", "low", "high", "margin", "unit", "words")
@@ -29,7 +31,7 @@ def log_study(name: str, folder: Path, study: Mapping[str, Any]) -> None:
 
 def tables(study: Mapping[str, Any]) -> dict[str, tuple[list[str | int], list[list[Any]]]]:
     """Columns and rows by title."""
-    metrics = ("ssim", "psnr", "nmse")
+    metrics = in_files({name for cell in study["cells"] for name in cell["final"] or ()})
     leaders = [
         [*(cell[key] for key in _LEADERBOARD), *((cell["final"] or {}).get(m, {}).get("mean") for m in metrics)]
         for cell in study["cells"]

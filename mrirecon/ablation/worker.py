@@ -1,6 +1,7 @@
 """The loop of a worker: take a run that nobody has, do it, publish it; until nothing is left to do."""
 
 import gc
+import math
 import os
 import shutil
 import time
@@ -153,5 +154,6 @@ def zero_filled_scores(spec: RunSpec, setting: Setting) -> dict[str, float | str
     config = training_config(spec, setting)
     reconstructor = find_reconstructor("zero-filled", EvaluateConfig(), choose_device(config.device))
     rows = score_split(reconstructor, config, spec, "val")
-    means = {name: fmean(getattr(row, name) for row in rows) for name in ("ssim", "psnr", "nmse")}
+    means = {name: fmean(row.scores[name] for row in rows) for name in rows[0].scores}
+    means = {name: mean for name, mean in means.items() if math.isfinite(mean)}  # a volume may have no object
     return {"mask": " and ".join(sorted({row.mask for row in rows})), **means}

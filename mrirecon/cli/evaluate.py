@@ -55,7 +55,7 @@ def _as_trained(words: list[str], parsed: Callable[[dict[str, Any]], EvaluateCon
 
 COMMAND = Command(
     name="evaluate",
-    summary="Score a trained run, a file of weights, or a method without training: SSIM, PSNR and NMSE per volume.",
+    summary="Score a trained run, a file of weights, or a method: SSIM, PSNR, NMSE and more per volume.",
     config=EvaluateConfig,
     run=_run,
     loads_torch=True,
@@ -69,6 +69,7 @@ COMMAND = Command(
         "examples:\n"
         "  mrirecon evaluate RUN --data DIR --split val --acceleration 4 8\n"
         "  mrirecon evaluate zero-filled --data DIR --mask-draws 5\n"
+        "  mrirecon evaluate RUN --metrics ssim ssim_object hfen\n"
         "  mrirecon evaluate RUN --split test --slurm.nodes 1 --slurm.gpus 1 --slurm.follow\n"
         "  mrirecon evaluate knee_mc_leaderboard_state_dict.pt --model unet --channels 256 --data DIR"
     ),

@@ -12,7 +12,7 @@ def _run(config: ScoreConfig, predictions: str, targets: str) -> None:
 
 COMMAND = Command(
     name="score",
-    summary="Score anyone's reconstructions (fastMRI prediction files): SSIM, PSNR and NMSE per volume.",
+    summary="Score anyone's reconstructions (fastMRI prediction files) against their references, per volume.",
     config=ScoreConfig,
     run=_run,
     positionals=(

@@ -25,7 +25,7 @@ class AblateConfig:
     """Number of paired seeds, in place of the grid's; 0: the grid's."""
     objectives: str = ""
     """What the tuning is for: final (or loss: validation loss at the end), area (under its curve), both (the area as
-    a second table), or ssim, psnr, nmse at the end; empty: the grid's."""
+    a second table), or a metric that validations score (ssim, ...) at the end; empty: the grid's."""
     tuning_repeats: int = 0
     """Independent tuning draws, in place of the grid's; 0: the grid's."""
     dry_run: bool = False

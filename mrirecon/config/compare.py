@@ -8,7 +8,7 @@ class CompareConfig:
     """Everything `mrirecon compare` reads besides the runs and tables."""
 
     metric: str = "ssim"
-    """ssim, psnr or nmse: what the verdict is about; all three are shown."""
+    """What the verdict is about, one of {METRICS}; all that the tables share are shown."""
     margin: str = "1%"
     """Differences this small are no difference: a share of the zero-filled-to-reference gap, such as 1%, or a number in
     units of the metric, such as 0.001."""

@@ -181,7 +181,7 @@ class TrainConfig:
     early_stop: int = 0
     """Stop after so many validations without a better score (see monitor), once an average has begun; 0: never."""
     monitor: str = "ssim"
-    """Validation score by which `best` is chosen, training stops early and plateau acts: ssim, psnr, nmse or loss."""
+    """Score by which `best` is chosen, training stops early and plateau acts: {METRICS} or loss."""
     protocol: str = "fastmri-v1"
     """How validation scores: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
     logger: str = "csv"

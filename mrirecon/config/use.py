@@ -24,6 +24,8 @@ class EvaluateConfig:
     """best or last."""
     protocol: str = "fastmri-v1"
     """How scores are taken: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
+    metrics: list[str] = field(default_factory=list)
+    """What is scored, some of {METRICS}; empty: all that take little time."""
     bn_stats: str = "running"
     """BatchNorm: running, batch (depends on the batch), or recalibrated with training batches."""
     batch_size: int = 1
@@ -103,6 +105,8 @@ class ScoreConfig:
     """Only targets of these `acquisition` attributes (CORPD_FBK, AXT2, ...); empty: all."""
     name: str = ""
     """What the reconstructions are called in the table; empty: the folder's name."""
+    metrics: list[str] = field(default_factory=list)
+    """What is scored, some of {METRICS}; empty: all that take little time."""
     seed: int = 0
     """Seed of the interval."""
     output: str = ""

@@ -18,6 +18,7 @@ from mrirecon.data.stream import BatchStream
 from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
 from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
+from mrirecon.tables.metrics import METRICS, OBJECT_MASK, needed
 
 
 class ReconDataModule(pl.LightningDataModule):
@@ -65,7 +66,7 @@ class ReconDataModule(pl.LightningDataModule):
         check_masks(
             [*self.train_volumes, *self.val_volumes], self.spec
         )  # what does not fit must not show in the middle
-        self.train_set = self._dataset(self.train_volumes, self.spec)
+        self.train_set = self._dataset(self.train_volumes, self.spec, scored=False)
         self._dataset(self.val_volumes, self.spec.only(0))  # says what is wrong with the files before any work
         self.stream = self._stream()
         self.stream.share(ranks.rank(), ranks.world_size())
@@ -125,9 +126,10 @@ class ReconDataModule(pl.LightningDataModule):
         costs = unit_costs(units, dataset.items, volumes)
         return UnitLoader(dataset, units, self.config.workers, costs, ranks.rank(), ranks.world_size())
 
-    def _dataset(self, volumes: list[Volume], spec: MaskSpec) -> SliceDataset:
+    def _dataset(self, volumes: list[Volume], spec: MaskSpec, scored: bool = True) -> SliceDataset:
         return SliceDataset(
             volumes,
+            object_masks=scored and needed(list(METRICS), OBJECT_MASK),
             mask=spec,
             protocol=self.protocol,
             needs=self.needs,

@@ -48,6 +48,7 @@ class SliceDataset(Dataset[Any]):
         draw: Which evaluation mask; 0 is fastMRI's.
         targets: Off: references are never read, as if the files had none.
         protocol: Decides the evaluation masks and what the data range is.
+        object_masks: On: samples have the object masks that files hold, for metrics that ask.
 
     Raises:
         InputError: A file, a name or a range that does not fit.
@@ -66,6 +67,7 @@ class SliceDataset(Dataset[Any]):
         draw: int = 0,
         targets: bool = True,
         protocol: Protocol = FASTMRI_V1,
+        object_masks: bool = False,
     ) -> None:
         if isinstance(volumes, str | os.PathLike):
             volumes = list_volumes(Path(volumes))
@@ -78,6 +80,7 @@ class SliceDataset(Dataset[Any]):
         self.range_attribute = protocol.range_attribute
         self.needs, self.transform = check_needs(needs), transform
         self.draw, self.targets = draw, targets
+        self.with_object_mask = {volume.name for volume in self.volumes if object_masks and volume.has_object_mask}
         if self.range_attribute:
             for volume in self.volumes:
                 _stored_range(volume, self.range_attribute)
@@ -144,7 +147,13 @@ class SliceDataset(Dataset[Any]):
             mask=mask.columns,
             n_center=sampled_center(volume, mask),
             crop_shape=volume.image_shape,
+            object_mask=self._object_mask(volume, slice_idx),
         )
+
+    def _object_mask(self, volume: Volume, slice_idx: int) -> torch.Tensor:
+        if volume.name not in self.with_object_mask:
+            return torch.empty(0)
+        return torch.from_numpy(volume.object_mask(slice_idx))
 
 
 def _stored_range(volume: Volume, attribute: str) -> float | None:

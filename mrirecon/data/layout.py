@@ -17,6 +17,7 @@ from mrirecon.data.limits import HEADER_BYTES, MOST_COILS, require_room, require
 from mrirecon.data.links import find_dataset
 from mrirecon.data.opening import opened
 from mrirecon.errors import InputError
+from mrirecon.tables.metrics import OBJECT_MASK
 
 
 def read_facts(path: Path, name: str) -> Facts:
@@ -27,6 +28,24 @@ def read_facts(path: Path, name: str) -> Facts:
     """
     with opened(path, name) as file:
         return _facts(file)
+
+
+def find_object_mask(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset | None:
+    """The data set `object_mask`, which says where the object is in images of `shape` (slices, h, w); None: none.
+
+    Raises:
+        InputError: It is of another shape, or neither of whole numbers nor of truth values.
+    """
+    found = find_dataset(file, OBJECT_MASK)
+    if found is None:
+        return None
+    if found.shape != shape or found.dtype.kind not in "biu":
+        raise InputError(
+            f"'{OBJECT_MASK}' is {found.dtype} of shape {found.shape}; whole numbers or truth values of shape {shape} "
+            "(slices, h, w) are needed: write it anew, or remove it (a rule finds the object then)"
+        )
+    require_slices(OBJECT_MASK, found.shape, found.dtype.itemsize, found.chunks)
+    return found
 
 
 def _facts(file: h5py.File) -> Facts:

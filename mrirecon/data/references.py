@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -15,13 +15,14 @@ from mrirecon.data.faults import examine_all
 from mrirecon.data.files import h5_files
 from mrirecon.data.folder import split_folders
 from mrirecon.data.handles import FileState, handle, require_unchanged
-from mrirecon.data.layout import complex_parts
+from mrirecon.data.layout import complex_parts, find_object_mask
 from mrirecon.data.limits import GIB, n_bytes, require_slices
 from mrirecon.data.links import find_dataset
 from mrirecon.data.opening import opened, reading
 from mrirecon.data.quarantine import SAMPLES, Alive, Found, Job
 from mrirecon.data.values import require_sound
 from mrirecon.errors import InputError
+from mrirecon.tables.metrics import OBJECT_MASK
 
 AnyImages = TypeVar("AnyImages", bound="Images")
 _MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
@@ -71,6 +72,19 @@ class Reference(Images):
     origin: str  # measured, also where the file does not say
     acceleration: float  # nominal; NaN where the file does not say
     was_chosen: bool  # both kinds of reference are there, and no k-space that tells which one is meant
+    has_object_mask: bool = False
+    object_fault: str = ""  # what is wrong with its object mask, for those who want it
+
+    @property
+    def object_masks(self) -> Images | None:
+        """Where the object is, of the same shape; None: the file does not say.
+
+        Raises:
+            InputError: What the file says cannot be used.
+        """
+        if self.object_fault:
+            raise InputError(f"{self.label}: {self.object_fault}")
+        return Images(self.path, self.label, OBJECT_MASK, self.shape, self.state) if self.has_object_mask else None
 
 
 def list_references(root: Path) -> list[Reference]:
@@ -177,7 +191,15 @@ def _reference(path: Path, name: str) -> Reference:
             origin=str(attrs.get("origin", "measured")),
             acceleration=acceleration_of(attrs, otherwise=math.nan),
             was_chosen=kspace is None and {_RSS, _ESC} <= set(file),
+            **_object(file, stored.shape),
         )
+
+
+def _object(file: h5py.File, shape: tuple[int, ...]) -> dict[str, Any]:
+    try:
+        return {"has_object_mask": find_object_mask(file, shape) is not None}
+    except InputError as error:
+        return {"object_fault": str(error)}
 
 
 def _keys(kspace: h5py.Dataset | None) -> tuple[str, ...]:

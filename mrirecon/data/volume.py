@@ -14,12 +14,13 @@ from mrirecon.data.agreement import Disagreement
 from mrirecon.data.facts import Facts
 from mrirecon.data.handles import FileState, handle, require_unchanged
 from mrirecon.data.header import Header
-from mrirecon.data.layout import complex_parts, read_facts
+from mrirecon.data.layout import complex_parts, find_object_mask, read_facts
 from mrirecon.data.links import find_dataset
 from mrirecon.data.opening import reading
 from mrirecon.data.sampling import Sampling, measured_positions
 from mrirecon.data.values import require_sound, samples_sha256, slice_hash
 from mrirecon.errors import InputError
+from mrirecon.tables.metrics import OBJECT_MASK
 
 Seen = Callable[[int, np.ndarray], None]  # gets the number of a slice and its values
 
@@ -269,6 +270,26 @@ class Volume:
         with reading(self.name):
             require_sound(values, key, i)
         return values
+
+    @cached_property
+    def has_object_mask(self) -> bool:
+        """The file says where the object is, in a data set `object_mask` (slices, h, w).
+
+        Raises:
+            InputError: It is not of the image's shape, or not of whole numbers or truth values.
+        """
+        with reading(self.name):
+            return find_object_mask(handle(self.path), (self.n_slices, *self.image_shape)) is not None
+
+    def object_mask(self, i: int) -> np.ndarray:
+        """Where slice `i` has the object, bool `(h, w)`, as the file says.
+
+        Raises:
+            IndexError: There is no slice `i`.
+            InputError: It has no such mask, or it cannot be read.
+        """
+        inside: np.ndarray = self._read(OBJECT_MASK, i) != 0
+        return inside
 
     def _read(self, key: str, i: int) -> np.ndarray:
         if not 0 <= i < self.n_slices:

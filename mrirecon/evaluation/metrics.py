@@ -1,4 +1,4 @@
-"""SSIM, PSNR and NMSE of one volume, computed in double precision.
+"""Scores of images against their targets, computed in double precision: SSIM, PSNR, NMSE and the others of `METRICS`.
 
 Definitions as in fastMRI: the error sums run over the whole volume, SSIM is the mean over its slices, and
 the data range (the target's maximum over the volume) is always given, never guessed. Values that have no
@@ -6,8 +6,9 @@ definition (a target of zeros) come out as NaN or infinity, so one bad volume do
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor
 
 from mrirecon.errors import InputError
+from mrirecon.evaluation.objects import find_object
+from mrirecon.tables.entry import builder
+from mrirecon.tables.metrics import METRICS, chosen_metrics
 
 WINDOW = 7  # pixels on a side, uniform weights
 K1, K2 = 0.01, 0.03
@@ -23,22 +27,71 @@ _ROWS = 48
 Value = TypeVar("Value")
 
 
-class SliceScore(NamedTuple):
-    """What one slice adds to the score of its volume."""
+class Target:
+    """The target `(height, width)` of a slice, and what metrics make of it, once for all images held against it.
 
-    ssim: float
-    squared_error: float  # sum over pixels of (target - image)^2
-    target_energy: float  # sum over pixels of target^2
-    n_pixels: int
+    Args:
+        values: float64.
+        data_range: Maximum of the target over the whole volume.
+        object_mask: Where the object is, bool `(height, width)`; None: found by a rule (see `evaluation.objects`).
+    """
+
+    def __init__(self, values: np.ndarray, data_range: float, object_mask: np.ndarray | None = None) -> None:
+        self.values, self.data_range, self._object_mask = values, data_range, object_mask
+        self._made: dict[Callable[[Target], Any], Any] = {}
+
+    @cached_property
+    def object_mask(self) -> np.ndarray:
+        """Where the object is, bool `(height, width)`."""
+        return find_object(self.values, self.data_range) if self._object_mask is None else self._object_mask
+
+    def once(self, make: Callable[["Target"], Value]) -> Value:
+        """What `make` makes of this target."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: Value = self._made[make]
+        return made
+
+
+class SlicePair:
+    """A slice as metrics see it: its target, and an image `(height, width)` in float64."""
+
+    def __init__(self, target: Target, image: np.ndarray) -> None:
+        self.target, self.image = target, image
+
+    @cached_property
+    def similarity(self) -> list[np.ndarray]:
+        """The map of SSIM `(height - 6, width - 6)` over the centres of all windows, in strips of rows."""
+        x, y, data_range = self.target.values, self.image, self.target.data_range
+        height = x.shape[0] - WINDOW + 1
+        strips = [slice(top, min(top + _ROWS, height) + WINDOW - 1) for top in range(0, height, _ROWS)]
+        return [_similarity(x[strip], y[strip], data_range) for strip in strips]  # which stay in the cache
+
+
+class SliceScore(NamedTuple):
+    """What one slice adds to the scores of its volume; each of `columns` is an attribute, too."""
+
+    metrics: tuple[str, ...]
+    columns: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> float:
+        return _found(self, self.columns, name)
 
 
 class VolumeScore(NamedTuple):
-    """Score of one volume."""
+    """The scores of one volume by metric; each is an attribute, too (`score.ssim`)."""
 
-    ssim: float
-    psnr: float  # dB
-    nmse: float
+    scores: Mapping[str, float]
     n_slices: int
+
+    def __getattr__(self, name: str) -> float:
+        return _found(self, self.scores, name)
+
+
+def _found(record: object, values: Mapping[str, float], name: str) -> float:
+    if name not in values:
+        raise AttributeError(f"{type(record).__name__} has no {name}, but {', '.join(values) or 'nothing'}")
+    return values[name]
 
 
 def ssim(target: Any, reconstruction: Any, data_range: float) -> float:
@@ -55,7 +108,7 @@ def ssim(target: Any, reconstruction: Any, data_range: float) -> float:
     Raises:
         InputError: Different shapes, complex values, images below 7 pixels, or a negative data range.
     """
-    slices = [score.ssim for score in _score_slices(target, reconstruction, data_range)]
+    slices = [score.columns["ssim"] for score in _score_slices(target, reconstruction, data_range, ["ssim"])]
     return sum(slices) / len(slices)
 
 
@@ -78,34 +131,183 @@ def nmse(target: Any, reconstruction: Any, data_range: float | None = None) -> f
     return _ratio(error, energy)
 
 
-def score_slice(target: Any, image: Any, data_range: float) -> SliceScore:
-    """Score one slice `(height, width)` against its target; errors as for `ssim`."""
-    (score,) = _score_slices(target, image, data_range)
+def score_slice(
+    target: Any,
+    image: Any,
+    data_range: float,
+    metrics: Sequence[str] | None = None,
+    object_mask: Any = None,
+) -> SliceScore:
+    """Score one slice `(height, width)` against its target; errors as for `ssim`.
+
+    Args:
+        target, image, data_range: As for `ssim`.
+        metrics: Names of `METRICS`; None: the default ones.
+        object_mask: Where the object is, `(height, width)`, for metrics that ask; None: found by a rule.
+    """
+    (score,) = _score_slices(target, image, data_range, chosen_metrics(metrics), object_mask)
     return score
 
 
-def combine_slices(slices: list[SliceScore], data_range: float) -> VolumeScore:
+def score_images(
+    target: Any, images: Iterable[Any], data_range: float, metrics: Sequence[str], object_mask: Any = None
+) -> Iterator[SliceScore]:
+    """`score_slice` of several images of one slice, with less work than one by one."""
+    shared: Target | None = None
+    for image in images:
+        x, y = _pair(target, image, data_range)
+        _require_size(x.shape[-2:], metrics)
+        if shared is None:
+            shared = Target(x[0].astype(np.float64), float(data_range), _mask(object_mask, x.shape[-2:]))
+        yield _score(SlicePair(shared, y[0].astype(np.float64)), metrics)
+
+
+def combine_slices(slices: Sequence[SliceScore], data_range: float) -> VolumeScore:
     """Score of a volume from those of its slices, summed in the order given."""
-    error = sum(s.squared_error for s in slices)
-    energy = sum(s.target_energy for s in slices)
-    n_pixels = sum(s.n_pixels for s in slices)
-    mean_ssim = sum(s.ssim for s in slices) / len(slices)
-    return VolumeScore(mean_ssim, _psnr(error, n_pixels, data_range), _ratio(error, energy), len(slices))
+    sums = {name: sum(s.columns[name] for s in slices) for name in slices[0].columns}
+    return volume_score(slices[0].metrics, sums, len(slices), data_range)
 
 
-def _score_slices(target: Any, image: Any, data_range: float) -> list[SliceScore]:
+def volume_score(metrics: Sequence[str], sums: Mapping[str, float], n_slices: int, data_range: float) -> VolumeScore:
+    """Score of a volume from the sums of its columns over `n_slices` slices."""
+    scores = {name: builder(METRICS[name].of_volume)(sums, n_slices, data_range) for name in metrics}
+    return VolumeScore(scores, n_slices)
+
+
+def columns_of(metrics: Sequence[str]) -> list[str]:
+    """The columns that the metrics are combined from, each once."""
+    return list(dict.fromkeys(column for name in metrics for column in METRICS[name].columns))
+
+
+def too_small(shape: Sequence[int], metrics: Sequence[str]) -> str:
+    """Why an image of `shape` cannot be scored; empty where it can."""
+    for metric in (METRICS[name] for name in metrics):
+        if min(shape) < metric.smallest:
+            n = metric.smallest
+            return f"{shape[0]} x {shape[1]} pixels are too small for {metric.label}, whose window has {n} x {n}"
+    return ""
+
+
+def ssim_of_slice(pair: SlicePair) -> tuple[float]:
+    """Mean of the SSIM map; NaN where the data range is 0."""
+    if pair.target.data_range == 0:
+        return (math.nan,)
+    total, n_windows = 0.0, 0
+    for strip in pair.similarity:
+        total += float(strip.sum())
+        n_windows += strip.size
+    return (total / n_windows,)
+
+
+def ssim_of_volume(sums: Mapping[str, float], n_slices: int, _data_range: float) -> float:
+    """Mean over slices."""
+    return sums["ssim"] / n_slices
+
+
+def ssim_object_of_slice(pair: SlicePair) -> tuple[float, int]:
+    """Mean of the SSIM map over the windows whose centre lies inside the object, and 1; two zeros where none does."""
+    edge = WINDOW // 2
+    inside = pair.target.object_mask[edge:-edge, edge:-edge]
+    n_windows = int(np.count_nonzero(inside))
+    if n_windows == 0:
+        return 0.0, 0
+    if pair.target.data_range == 0:
+        return math.nan, 1
+    total, top = 0.0, 0
+    for strip in pair.similarity:
+        total += float(strip[inside[top : top + len(strip)]].sum())
+        top += len(strip)
+    return total / n_windows, 1
+
+
+def ssim_object_of_volume(sums: Mapping[str, float], _n_slices: int, _data_range: float) -> float:
+    """Mean over the slices that have an object; NaN where none has."""
+    return sums["ssim_object"] / sums["n_object_slices"] if sums["n_object_slices"] else math.nan
+
+
+def error_sums(pair: SlicePair) -> tuple[float, float, int]:
+    """Squared error, energy of the target, number of pixels."""
+    return _squared_error(pair.target.values, pair.image), pair.target.once(_energy), pair.image.size
+
+
+def psnr_of_volume(sums: Mapping[str, float], _n_slices: int, data_range: float) -> float:
+    """In dB, see `psnr`."""
+    return _psnr(sums["squared_error"], sums["n_pixels"], data_range)
+
+
+def nmse_of_volume(sums: Mapping[str, float], _n_slices: int, _data_range: float) -> float:
+    """See `nmse`."""
+    return _ratio(sums["squared_error"], sums["target_energy"])
+
+
+def edge_sums(pair: SlicePair) -> tuple[float, float]:
+    """Energies of the difference and of the target, both after the filter of `_edges`."""
+    return float((_edges(pair.target.values - pair.image) ** 2).sum()), pair.target.once(_edge_energy)
+
+
+def hfen_of_volume(sums: Mapping[str, float], _n_slices: int, _data_range: float) -> float:
+    """High-frequency error norm (Ravishankar and Bresler 2011): norm of the filtered difference over the target's."""
+    return math.sqrt(_ratio(sums["edge_error"], sums["edge_energy"]))
+
+
+def _edge_energy(target: Target) -> float:
+    return float((_edges(target.values) ** 2).sum())
+
+
+def _edges(image: np.ndarray) -> np.ndarray:
+    """An image `(height, width)` filtered with a Laplacian of Gaussian, 15 x 15, standard deviation 1.5 pixels.
+
+    Equals MATLAB's `imfilter(image, fspecial('log', 15, 1.5))`, with which the authors' code computes HFEN: a kernel
+    `g(x, y) (x^2 + y^2 - 2 s^2) / s^4`, g of sum 1, whose mean is subtracted; zeros around the image. The kernel is the
+    sum of three products of a row and a column.
+    """
+    from scipy.ndimage import correlate1d
+
+    x, variance = np.arange(-7.0, 8.0), 1.5**2
+    gauss = np.exp(-(x**2) / (2 * variance))
+    gauss /= gauss.sum()
+    curved = gauss * (x**2 - variance) / variance**2
+    mean = 2 * curved.sum() / len(x) ** 2
+    filtered = np.zeros_like(image)
+    for rows, columns in ((gauss, curved), (curved, gauss), (np.full_like(x, -mean), np.ones_like(x))):
+        filtered += correlate1d(correlate1d(image, rows, axis=0, mode="constant"), columns, axis=1, mode="constant")
+    return filtered
+
+
+def _score(pair: SlicePair, metrics: Sequence[str]) -> SliceScore:
+    columns: dict[str, float] = {}
+    for names, of_slice in {(METRICS[name].columns, METRICS[name].of_slice): None for name in metrics}:
+        columns |= zip(names, builder(of_slice)(pair), strict=True)
+    return SliceScore(tuple(metrics), columns)
+
+
+def _score_slices(
+    target: Any, image: Any, data_range: float, metrics: Sequence[str], object_mask: Any = None
+) -> list[SliceScore]:
     target, image = _pair(target, image, data_range)
-    if min(target.shape[-2:]) < WINDOW:
-        raise InputError(
-            f"images of {target.shape[-2]} x {target.shape[-1]} pixels are too small for SSIM: "
-            f"its window has {WINDOW} x {WINDOW}"
-        )
+    _require_size(target.shape[-2:], metrics)
+    inside = _mask(object_mask, target.shape[-2:])
 
     def score(k: int) -> SliceScore:
         x, y = target[k].astype(np.float64), image[k].astype(np.float64)
-        return SliceScore(_ssim_slice(x, y, float(data_range)), *_sums(x, y))
+        return _score(SlicePair(Target(x, float(data_range), inside), y), metrics)
 
     return _each(score, len(target))
+
+
+def _require_size(shape: Sequence[int], metrics: Sequence[str]) -> None:
+    if reason := too_small(shape, metrics):
+        raise InputError(f"images of {reason}")
+
+
+def _mask(object_mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """As a bool array; None where there is none (also an empty tensor, as samples hold it)."""
+    if object_mask is None or not len(object_mask):
+        return None
+    mask = np.asarray(object_mask.cpu() if isinstance(object_mask, Tensor) else object_mask)
+    if mask.shape != shape:
+        raise InputError(f"an object mask of {mask.shape} for images of {shape}; give one of the images' shape")
+    return mask.astype(bool)
 
 
 def _each(work: Callable[[int], Value], n: int) -> list[Value]:
@@ -148,30 +350,26 @@ def _array(values: Any, name: str) -> np.ndarray:
 
 def _volume_sums(target: Any, image: Any, data_range: float) -> tuple[float, float, int]:
     x, y = _pair(target, image, data_range)
-    parts = _each(lambda k: _sums(x[k].astype(np.float64), y[k].astype(np.float64)), len(x))
+
+    def sums(k: int) -> tuple[float, float, int]:
+        return error_sums(SlicePair(Target(x[k].astype(np.float64), data_range), y[k].astype(np.float64)))
+
+    parts = _each(sums, len(x))
     return sum(p[0] for p in parts), sum(p[1] for p in parts), sum(p[2] for p in parts)
 
 
-def _sums(target: np.ndarray, image: np.ndarray) -> tuple[float, float, int]:
-    """Squared error, energy of the target, number of pixels."""
+def _squared_error(target: np.ndarray, image: np.ndarray) -> float:
     difference = target - image
     difference *= difference
-    return float(difference.sum()), float((target * target).sum()), target.size  # not BLAS: its threads spin
+    return float(difference.sum())  # not BLAS: its threads spin
 
 
-def _ssim_slice(target: np.ndarray, image: np.ndarray, data_range: float) -> float:
-    if data_range == 0:
-        return math.nan
-    height, width = (size - WINDOW + 1 for size in target.shape)
-    total = 0.0
-    for top in range(0, height, _ROWS):  # in strips, which stay in the cache
-        strip = slice(top, min(top + _ROWS, height) + WINDOW - 1)
-        total += _similarity_sum(target[strip], image[strip], data_range)
-    return total / (height * width)
+def _energy(target: Target) -> float:
+    return float((target.values * target.values).sum())
 
 
-def _similarity_sum(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
-    """Sum of `(2 mx my + c1) (2 sxy + c2) / ((mx^2 + my^2 + c1) (sx^2 + sy^2 + c2))` over all windows."""
+def _similarity(x: np.ndarray, y: np.ndarray, data_range: float) -> np.ndarray:
+    """`(2 mx my + c1) (2 sxy + c2) / ((mx^2 + my^2 + c1) (sx^2 + sy^2 + c2))` of every window."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     # The variances enter only as their sum, so four window means are enough.
     maps = np.empty((4, *x.shape))
@@ -183,7 +381,8 @@ def _similarity_sum(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
     of_means, squares_of_means = 2 * mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance = _SAMPLE_COVARIANCE * (2 * product - of_means) + c2
     variances = _SAMPLE_COVARIANCE * (squares - squares_of_means) + c2
-    return float(((of_means + c1) * covariance / ((squares_of_means + c1) * variances)).sum())
+    similarity: np.ndarray = (of_means + c1) * covariance / ((squares_of_means + c1) * variances)
+    return similarity
 
 
 def _window_means(maps: np.ndarray) -> np.ndarray:
@@ -204,7 +403,7 @@ def _window_means(maps: np.ndarray) -> np.ndarray:
     return means
 
 
-def _psnr(squared_error: float, n_pixels: int, data_range: float) -> float:
+def _psnr(squared_error: float, n_pixels: float, data_range: float) -> float:
     mse = squared_error / n_pixels
     if data_range == 0 or math.isnan(mse):
         return math.nan

@@ -5,7 +5,7 @@ refused with the difference in words: a mean over other volumes or other masks s
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -15,7 +15,7 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.comparable import Table, require_comparable
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.results import VolumeResult
-from mrirecon.evaluation.summary import METRICS
+from mrirecon.tables.metrics import METRICS, OBJECT_MASK, label_of
 
 # what differences are over besides the patients: seeds that all have, each one's mean over its own, or one run of each
 PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS = "paired seeds", "seed means", "single runs"
@@ -47,6 +47,7 @@ class Pairs:
     unchecked: tuple[str, ...]  # tables that declare a mask by name, without the columns
     scores: Mapping[str, np.ndarray]  # metric -> (n_tables, n_units)
     zero_filled: Mapping[str, np.ndarray]  # metric -> (n_units,); NaN where no table knows it
+    left_out: Mapping[str, str]  # metric that some tables have -> why it cannot be compared
 
     @property
     def weights(self) -> np.ndarray:
@@ -71,7 +72,12 @@ def pair(tables: Sequence[Table], allow_undeclared: bool = False) -> Pairs:
     for table, rows in zip(tables[1:], keyed[1:], strict=True):
         _require_same_keys(tables[0], keyed[0], table, rows)
         _require_same_fields(tables[0], keyed[0], table, rows)
-    zero_filled = _zero_filled(tables, keyed)
+    left_out = _left_out(tables, keyed)
+    metrics = [name for name in tables[0].rows[0].scores if name not in left_out]
+    if not metrics:
+        reasons = "; ".join(left_out.values())
+        raise InputError(f"no metric that all tables have ({reasons}); evaluate all with the same --metrics")
+    zero_filled = _zero_filled(tables, keyed, metrics)
     of_unit = {key[:2]: keyed[0][key] for key in sorted(keyed[0], reverse=True)}  # its first draw
     units = sorted(of_unit)
     first = [of_unit[unit] for unit in units]
@@ -89,8 +95,9 @@ def pair(tables: Sequence[Table], allow_undeclared: bool = False) -> Pairs:
         split=next((table.split for table in tables if table.split), ""),
         undeclared=tuple(table.name for table in tables if table.undeclared),
         unchecked=tuple(t.name for t in tables if not t.undeclared and not all(row.mask_id for row in t.rows)),
-        scores={m: np.array([_over_draws(units, rows, m) for rows in keyed]) for m in METRICS},
-        zero_filled={m: _over_draws(units, zero_filled, f"zf_{m}") for m in METRICS},
+        scores={m: np.array([_over_draws(units, keyed_rows, _own(m)) for keyed_rows in keyed]) for m in metrics},
+        zero_filled={m: _over_draws(units, zero_filled, _reference(m)) for m in metrics},
+        left_out=left_out,
     )
 
 
@@ -170,25 +177,49 @@ def _require_same_fields(first: Table, mine: Rows, second: Table, theirs: Rows) 
             )
 
 
-def _zero_filled(tables: Sequence[Table], keyed: Sequence[Rows]) -> Rows:
+def _left_out(tables: Sequence[Table], keyed: Sequence[Rows]) -> dict[str, str]:
+    """The metrics that some tables have and not all, or that look at other objects, each with the reason."""
+    left_out: dict[str, str] = {}
+    for name in METRICS:
+        lacking = [table.name for table in tables if not all(name in row.scores for row in table.rows)]
+        if lacking and len(lacking) < len(tables):
+            left_out[name] = f"{', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no {label_of(name)}"
+        elif not lacking and OBJECT_MASK in METRICS[name].needs:
+            others = [(t.name, _other_object(keyed[0], rows)) for t, rows in zip(tables[1:], keyed[1:], strict=True)]
+            if found := next(((other, key) for other, key in others if key), None):
+                key = found[1]
+                left_out[name] = (
+                    f"no {label_of(name)}, as the object of {key[0]} is from {keyed[0][key].object or 'nowhere'} in "
+                    f"{tables[0].name} and from elsewhere in {found[0]}"
+                )
+    return left_out
+
+
+def _other_object(mine: Rows, theirs: Rows) -> Key | None:
+    return next((key for key in sorted(mine) if mine[key].object != theirs[key].object), None)
+
+
+def _zero_filled(tables: Sequence[Table], keyed: Sequence[Rows], metrics: Sequence[str]) -> Rows:
     """The rows of the first table that knows the zero-filled scores; all that do must agree."""
     known = [(t, rows) for t, rows in zip(tables, keyed, strict=True) if all(map(_has_zero_filled, rows.values()))]
     if not known:
         return keyed[0]
     first, mine = known[0]
+    error = next((m for m in metrics if not METRICS[m].higher_is_better), metrics[0])  # small changes move it most
     for table, rows in known[1:]:
         for key, row in mine.items():
-            a, b = row.zf_nmse, rows[key].zf_nmse
+            a, b = row.zero_filled[error], rows[key].zero_filled[error]
             if not math.isclose(a, b, rel_tol=_SAME_ZERO_FILLED):
                 raise InputError(
-                    f"different samples of {key[0]}: its zero-filled image has an NMSE of {a:.5g} in {first.name}, of "
-                    f"{b:.5g} in {table.name}; the files changed in between, evaluate all on the same data"
+                    f"different samples of {key[0]}: its zero-filled image has an {label_of(error)} of {a:.5g} in "
+                    f"{first.name}, of {b:.5g} in {table.name}; the files changed in between, evaluate all on the "
+                    "same data"
                 )
     return mine
 
 
 def _has_zero_filled(row: VolumeResult) -> bool:
-    return not any(math.isnan(getattr(row, f"zf_{metric}")) for metric in METRICS)
+    return not all(map(math.isnan, row.zero_filled.values()))  # a volume without an object has no score of one
 
 
 def _true_acceleration(tables: Sequence[Table]) -> float:
@@ -199,9 +230,17 @@ def _true_acceleration(tables: Sequence[Table]) -> float:
     return math.nan
 
 
-def _over_draws(units: Iterable[tuple[str, float]], rows: Rows, field: str) -> np.ndarray:
+def _own(metric: str) -> Callable[[VolumeResult], float]:
+    return lambda row: row.scores[metric]
+
+
+def _reference(metric: str) -> Callable[[VolumeResult], float]:
+    return lambda row: row.zero_filled[metric]
+
+
+def _over_draws(units: Iterable[tuple[str, float]], rows: Rows, value: Callable[[VolumeResult], float]) -> np.ndarray:
     """Mean over the draws of each unit."""
     values: dict[tuple[str, float], list[float]] = {}
     for key in sorted(rows):
-        values.setdefault(key[:2], []).append(getattr(rows[key], field))
+        values.setdefault(key[:2], []).append(value(rows[key]))
     return np.array([np.mean(values[unit]) for unit in units])

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from statistics import fmean, stdev, variance
 from typing import Any
 
+from mrirecon.evaluation.objects import DESCRIPTION
 from mrirecon.evaluation.protocol import PROTOCOLS
-from mrirecon.evaluation.results import VolumeResult, acceleration_label, by_volume, group_by
-from mrirecon.evaluation.stats import BETTER_IS, bootstrap_ci
+from mrirecon.evaluation.results import ZERO_FILLED, VolumeResult, acceleration_label, by_volume, group_by
+from mrirecon.evaluation.stats import bootstrap_ci
+from mrirecon.tables.metrics import METRICS, OBJECT_MASK, label_of
 
 Value = Callable[[VolumeResult], float]
-METRICS = tuple(name for name in BETTER_IS if name != "loss")
 LEVEL = 0.95
+_OF_FASTMRI = ("nmse", "psnr", "ssim")  # what its command prints besides the MSE
 _GROUPS: dict[str, Callable[[VolumeResult], str]] = {
     "by_acquisition": lambda r: r.acquisition,
     "by_acceleration": lambda r: acceleration_label(round(r.acceleration) if r.mask == "file" else r.acceleration),
@@ -24,7 +25,7 @@ def summarize(results: Sequence[VolumeResult], seed: int = 0) -> dict[str, Any]:
     """Everything of summary.json that follows from the table, ready for JSON.
 
     `overall` and each group hold the numbers of volumes, patients and mask draws, the mean true acceleration, and for
-    SSIM, PSNR and NMSE of the reconstruction, of the zero-filled image (`zf_...`) and of their paired difference
+    each metric of the reconstruction, of the zero-filled image (`zf_...`) and of their paired difference
     (`difference_...`): `mean` and `sd` over volumes (a volume counts with the mean over its draws; under a protocol
     per slice the mean is over slices), `sd_draws` (within volumes, between draws) and the 95 % interval of the mean
     over patients `low`, `high`. What cannot be computed is null.
@@ -36,17 +37,36 @@ def summarize(results: Sequence[VolumeResult], seed: int = 0) -> dict[str, Any]:
     return {"level": LEVEL, "overall": _describe(results, seed), **grouped}
 
 
+def about_metrics(results: Sequence[VolumeResult]) -> dict[str, Any]:
+    """What was scored, in words, and where objects were looked for; ready for JSON."""
+    sources = sorted({result.object for result in results} - {""})
+    where = {"object": {"from": sources, "what it means": DESCRIPTION}} if sources else {}
+    return {"metrics": {name: METRICS[name].help for name in results[0].scores}, **where}
+
+
+def notes_on_objects(results: Sequence[VolumeResult]) -> list[str]:
+    """One line where volumes have no object, and so no score inside of it."""
+    metrics = [name for name in results[0].scores if OBJECT_MASK in METRICS[name].needs]
+    empty = [r.volume for r in results if any(math.isnan(r.scores[name]) for name in metrics)]
+    if not empty:
+        return []
+    labels, first = " and ".join(map(label_of, metrics)), f"{empty[0]}{', ...' * (len(empty) > 1)}"
+    return [f"{len(empty)} of {len(results)} volumes ({first}) have no object: no {labels} of them, and no mean of it"]
+
+
 def fastmri_line(results: Sequence[VolumeResult], mse: Sequence[float]) -> str:
     """Mean and twice the standard deviation over volumes, in the words of `python -m fastmri.evaluate`.
 
     `MSE = 1.2e-05 +/- 3e-06 NMSE = ... PSNR = ... SSIM = ...`, four significant digits; `-` for a deviation
-    that does not exist (one volume, an infinite score).
+    that does not exist (one volume, an infinite score). Empty where one of its metrics was not scored.
 
     Args:
         results: One row per volume.
         mse: Mean squared error of each, in squared units of the target.
     """
-    columns = {"MSE": list(mse)} | {name.upper(): [getattr(r, name) for r in results] for name in METRICS}
+    if not all(name in r.scores for r in results for name in _OF_FASTMRI):
+        return ""
+    columns = {"MSE": list(mse)} | {name.upper(): [r.scores[name] for r in results] for name in _OF_FASTMRI}
     return " ".join(f"{name} = {_plus_minus(columns[name])}" for name in sorted(columns))
 
 
@@ -62,16 +82,18 @@ def _describe(results: Sequence[VolumeResult], seed: int) -> dict[str, Any]:
         "n_draws": len({r.mask_draw for r in results}),
         "acceleration_true": _finite(fmean(r.acceleration_true for r in results)),
     }
-    for metric in METRICS:
-        scores, zero_filled = attrgetter(metric), attrgetter(f"zf_{metric}")
-        described[metric] = _statistics(results, scores, seed)
-        described[f"zf_{metric}"] = _statistics(results, zero_filled, seed)
-        described[f"difference_{metric}"] = _statistics(results, _difference(metric), seed)
+    for metric in results[0].scores:
+        described |= _of_metric(results, metric, seed)
     return described
 
 
-def _difference(metric: str) -> Value:
-    return lambda r: getattr(r, metric) - getattr(r, f"zf_{metric}")
+def _of_metric(results: Sequence[VolumeResult], metric: str, seed: int) -> dict[str, dict[str, float | None]]:
+    values: dict[str, Value] = {
+        metric: lambda r: r.scores[metric],
+        ZERO_FILLED + metric: lambda r: r.zero_filled[metric],
+        f"difference_{metric}": lambda r: r.scores[metric] - r.zero_filled[metric],
+    }
+    return {name: _statistics(results, value, seed) for name, value in values.items()}
 
 
 def _statistics(results: Sequence[VolumeResult], value: Value, seed: int) -> dict[str, float | None]:

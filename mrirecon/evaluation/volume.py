@@ -6,43 +6,61 @@ import torch
 from torch import Tensor
 
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, score_slice
+from mrirecon.evaluation.metrics import VolumeScore, columns_of, score_images, volume_score
+from mrirecon.tables.metrics import chosen_metrics
 
-COLUMNS = 7  # volume, slice, ssim, squared error, target energy, pixels, data range
+_ABOUT = 3  # volume, slice, data range: they stand before the columns of the metrics
 
 
 class SliceRows:
-    """Slices of volumes as rows of 7 numbers, which travel between processes, and volumes from such rows.
+    """Slices of volumes as rows of numbers, which travel between processes, and volumes from such rows.
 
     Args:
         volumes: Names of all volumes, the same on every process; then `of_batch` takes names and `volume_scores`
             returns them. Without it volumes are whole numbers.
+        metrics: Names of `METRICS`; None: the default ones.
     """
 
-    def __init__(self, volumes: Sequence[str] | None = None) -> None:
+    def __init__(self, volumes: Sequence[str] | None = None, metrics: Sequence[str] | None = None) -> None:
         self.names = None if volumes is None else list(volumes)
         self._ids = {name: i for i, name in enumerate(self.names or [])}
+        self.metrics = chosen_metrics(metrics)
+        self.columns = columns_of(self.metrics)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row: volume, slice, data range, and the columns of the metrics."""
+        return _ABOUT + len(self.columns)
 
     def of_batch(
         self,
         target: Tensor,
-        image: Tensor,
+        images: Sequence[Tensor],
         data_range: Tensor | Sequence[float],
         volume: Sequence[str] | Sequence[int] | Tensor,
         slice_idx: Tensor | Sequence[int],
+        object_mask: Tensor | None = None,
     ) -> Tensor:
-        """Score a batch; arguments and errors as for `VolumeMetrics.update`.
+        """Score reconstructions of a batch of slices; arguments and errors as for `VolumeMetrics.update`.
+
+        Args:
+            target: `(batch, height, width)`.
+            images: One or more reconstructions of the batch, each of the target's shape.
+            data_range, volume, slice_idx, object_mask: One for each slice.
 
         Returns:
-            A row for each slice, float64 `(batch, 7)`, on the CPU.
+            A row for each slice, float64 `(batch, n * width)`: those of the n images side by side, on the CPU.
         """
         ranges, indices = torch.as_tensor(data_range).tolist(), torch.as_tensor(slice_idx).tolist()
         names: list[str | int] = volume.tolist() if isinstance(volume, Tensor) else list(volume)
-        rows = [
-            (self._id(name), index, *score_slice(x, y, span), span)
-            for x, y, span, name, index in zip(target, image, ranges, names, indices, strict=True)
-        ]
-        return torch.tensor(rows, dtype=torch.float64).reshape(-1, COLUMNS)
+        masks = [None] * len(names) if object_mask is None else object_mask
+        rows: list[list[float]] = []
+        for x, span, name, index, mask, *ys in zip(target, ranges, names, indices, masks, *images, strict=True):
+            row: list[float] = []
+            for score in score_images(x, ys, span, self.metrics, mask):
+                row += [self._id(name), index, span, *(score.columns[column] for column in self.columns)]
+            rows.append(row)
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(images) * self.width)
 
     def volume_scores(self, rows: Tensor) -> dict[str | int, VolumeScore]:
         """Score of each volume from the rows of all processes, in any order and shape, possibly twice.
@@ -50,15 +68,16 @@ class SliceRows:
         Every slice counts once, and is summed in the order of the slices; volumes come in the order of their names
         (of their numbers without them), those without a row not at all.
         """
-        unique = {(int(row[0]), int(row[1])): row for row in rows.double().cpu().reshape(-1, COLUMNS).tolist()}
+        unique = {(int(row[0]), int(row[1])): row for row in rows.double().cpu().reshape(-1, self.width).tolist()}
         by_volume: dict[int, list[list[float]]] = {}
         for volume, index in sorted(unique):
             by_volume.setdefault(volume, []).append(unique[volume, index])
         scores: dict[str | int, VolumeScore] = {}
         for volume, slices in by_volume.items():
-            data_range = max(row[6] for row in slices)
-            parts = [SliceScore(row[2], row[3], row[4], int(row[5])) for row in slices]
-            scores[volume if self.names is None else self.names[volume]] = combine_slices(parts, data_range)
+            sums = {name: sum(row[k] for row in slices) for k, name in enumerate(self.columns, _ABOUT)}
+            data_range = max(row[2] for row in slices)
+            name = volume if self.names is None else self.names[volume]
+            scores[name] = volume_score(self.metrics, sums, len(slices), data_range)
         return scores
 
     def _id(self, volume: str | int) -> int:
@@ -81,8 +100,8 @@ def mean_score(scores: Iterable[VolumeScore], per_slice: bool = False) -> Volume
     if not scores:
         raise InputError("no volume was scored; nothing to average")
     weights = [s.n_slices if per_slice else 1 for s in scores]
-    ssim, psnr, nmse = (
-        sum(w * getattr(s, key) for w, s in zip(weights, scores, strict=True)) / sum(weights)
-        for key in ("ssim", "psnr", "nmse")
-    )
-    return VolumeScore(ssim, psnr, nmse, sum(s.n_slices for s in scores))
+    means = {
+        name: sum(w * s.scores[name] for w, s in zip(weights, scores, strict=True)) / sum(weights)
+        for name in scores[0].scores
+    }
+    return VolumeScore(means, sum(s.n_slices for s in scores))

@@ -12,25 +12,26 @@ from mrirecon.evaluation.volume import SliceRows
 
 
 class VolumeMetrics(Metric):
-    """SSIM, PSNR and NMSE of volumes whose slices come in any order, on any process, possibly twice.
+    """Scores of volumes whose slices come in any order, on any process, possibly twice.
 
-    Slices are scored as they come and kept as rows of 7 numbers; `compute` drops duplicates (a distributed
+    Slices are scored as they come and kept as rows of numbers; `compute` drops duplicates (a distributed
     sampler pads with them) and sums in slice order in double precision. So the result does not depend on
     the number of processes, and a process without slices takes part like any other.
 
     Args:
         volumes: Names of all volumes, the same on every process; then `update` takes names and `compute`
             returns them. Without it volumes are whole numbers.
+        metrics: Names of `mrirecon.tables.metrics.METRICS`; None: the default ones.
     """
 
     full_state_update = False
     higher_is_better = True
 
-    def __init__(self, volumes: Sequence[str] | None = None) -> None:
+    def __init__(self, volumes: Sequence[str] | None = None, metrics: Sequence[str] | None = None) -> None:
         super().__init__()
         # torchmetrics fills in for a process without data with this type; another one breaks the gather.
         self.set_dtype(torch.float64)
-        self._slices = SliceRows(volumes)
+        self._slices = SliceRows(volumes, metrics)
         # One flat state: placeholders are one-dimensional, and one gather is enough.
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.rows: list[Tensor]
@@ -42,6 +43,7 @@ class VolumeMetrics(Metric):
         data_range: Tensor | Sequence[float],
         volume: Sequence[str] | Sequence[int] | Tensor,
         slice_idx: Tensor | Sequence[int],
+        object_mask: Tensor | None = None,
     ) -> None:
         """Score a batch.
 
@@ -50,11 +52,12 @@ class VolumeMetrics(Metric):
             data_range: Of each slice's volume: the maximum of the target over all stored slices.
             volume: Name or number of each slice's volume.
             slice_idx: Index of each slice in its volume.
+            object_mask: Where the object is, bool `(batch, height, width)`, if a metric asks; None: found by a rule.
 
         Raises:
             InputError: A volume that was not announced, or images that cannot be scored.
         """
-        rows = self._slices.of_batch(target, image, data_range, volume, slice_idx)
+        rows = self._slices.of_batch(target, [image], data_range, volume, slice_idx, object_mask)
         self.rows.append(rows.to(self.device).flatten())
 
     def compute(self) -> dict[str | int, VolumeScore]:

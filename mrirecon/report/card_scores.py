@@ -7,8 +7,7 @@ from mrirecon.evaluation.stats import goodness
 from mrirecon.report.markdown import escaped, table
 from mrirecon.report.run_files import read_json, read_rows
 from mrirecon.runs import RunFolder
-
-_METRICS = {"ssim": ".4f", "psnr": ".2f", "nmse": ".4f"}
+from mrirecon.tables.metrics import METRICS, digits_of, heading_of, sentence
 
 
 def scores(run: RunFolder, checkpoint: str, protocol: str, monitor: str, step: int | None) -> str:
@@ -34,27 +33,28 @@ def _validation(
         return "No validation is recorded."
     is_best = checkpoint == "best"
     row = max(rows, key=lambda r: goodness(monitor, float(r[f"val_{monitor}"]))) if is_best else rows[-1]
-    scores = ", ".join(f"{m.upper()} {float(row[f'val_{m}']):{digits}}" for m, digits in _METRICS.items())
-    return f"Validation in training, {checkpoint} (step {escaped(row['step'])}), {protocol}: {scores}."
+    scores = {name: float(row[f"val_{name}"]) for name in METRICS if row.get(f"val_{name}")}
+    return f"Validation in training, {checkpoint} (step {escaped(row['step'])}), {protocol}: {sentence(scores)}."
 
 
 def _evaluations(run: RunFolder) -> str:
-    rows: list[list[str]] = []
-    for path in sorted(run.path.glob("evaluation/*/summary.json")):
-        rows += _evaluation_rows(escaped(path.parent.name), escaped(read_json(path)))
-    if not rows:
+    paths = sorted(run.path.glob("evaluation/*/summary.json"))
+    summaries = {escaped(path.parent.name): escaped(read_json(path)) for path in paths}
+    if not summaries:
         return "The run has not been evaluated (`mrirecon evaluate RUN`)."
-    header = ["evaluation", "protocol", "image", "volumes (patients)", "SSIM", "PSNR", "NMSE"]
+    metrics = [name for name in METRICS if any(name in s.get("overall", {}) for s in summaries.values())]
+    rows = [row for name, summary in summaries.items() for row in _evaluation_rows(name, summary, metrics)]
+    header = ["evaluation", "protocol", "image", "volumes (patients)", *map(heading_of, metrics)]
     return f"{table(header, rows)}\n\nMean over volumes [95 % interval over patients, from 5 patients on]."
 
 
-def _evaluation_rows(name: str, summary: Mapping[str, Any]) -> list[list[str]]:
+def _evaluation_rows(name: str, summary: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
     overall = summary.get("overall", {})
     protocol = summary.get("protocol", {}).get("name", "not recorded")
     count = f"{overall.get('n_volumes', '-')} ({overall.get('n_patients', '-')})"
     kinds = {f"{summary.get('checkpoint') or 'network'}": "", "zero-filled": "zf_"}
     return [
-        [name, protocol, kind, count, *(_mean(overall.get(prefix + m), digits) for m, digits in _METRICS.items())]
+        [name, protocol, kind, count, *(_mean(overall.get(prefix + m), digits_of(m)) for m in metrics)]
         for kind, prefix in kinds.items()
     ]
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrirecon.evaluation.pairing import PAIRED_SEEDS
-from mrirecon.report.numbers import DIGITS, p_value
+from mrirecon.report.numbers import p_value
 from mrirecon.report.table import align
+from mrirecon.tables.metrics import digits_of, label_of, unit_of
 
-NAMES = {"ssim": "SSIM", "psnr": "PSNR", "nmse": "NMSE"}
-UNITS = {"psnr": " dB"}
 _NONE = "-"
 
 
@@ -55,13 +54,14 @@ def times(values: float | Sequence[float | None] | None, digits: str = "g") -> s
 
 
 def _scores(result: Mapping[str, Any]) -> str:
-    rows = [["", "seeds", *NAMES.values(), "runs or tables"]]
+    metrics = list(result["better"])
+    rows = [["", "seeds", *map(label_of, metrics), "runs or tables"]]
     for i, item in enumerate(result["items"]):
         name = item["name"] + " (reference)" * (i == 0)
         seeds = ", ".join(map(str, item["seeds"])) or _NONE
-        rows.append([name, seeds, *(score(item[metric], metric) for metric in NAMES), ", ".join(item["paths"])])
+        rows.append([name, seeds, *(score(item[metric], metric) for metric in metrics), ", ".join(item["paths"])])
     if result["zero_filled"]:
-        rows.append(["zero-filled", _NONE, *(score(result["zero_filled"][m], m) for m in NAMES), ""])
+        rows.append(["zero-filled", _NONE, *(score(result["zero_filled"][m], m) for m in metrics), ""])
     over = "slices" if result["per_slice"] else "volumes"
     note = f"mean over {over}" + (" and seeds ± SD between seeds" if _has_seeds(result) else "")
     settings = [_settings(item) for item in result["items"] if item["settings"]]
@@ -86,11 +86,11 @@ def score(values: Mapping[str, float | None], metric: str) -> str:
     if values["mean"] is None:
         return _NONE
     sd = values.get("sd_seeds")
-    return f"{values['mean']:{DIGITS[metric]}}" + (f" ± {sd:{DIGITS[metric]}}" if sd is not None else "")
+    return f"{values['mean']:{digits_of(metric)}}" + (f" ± {sd:{digits_of(metric)}}" if sd is not None else "")
 
 
 def _differences(result: Mapping[str, Any], metric: str) -> str:
-    title = f"{NAMES[metric]} minus that of {result['reference']} ({result['better'][metric]} is better)"
+    title = f"{label_of(metric)} minus that of {result['reference']} ({result['better'][metric]} is better)"
     found = result["comparisons"][metric]
     if not found:
         return f"{title}: not tested, {result['not_tested'][metric]}"
@@ -99,7 +99,7 @@ def _differences(result: Mapping[str, Any], metric: str) -> str:
     header += [*(["p in the family"] * in_family), "superiority", "p equivalent", "detectable", "verdict"]
     rows = [_difference_row(c, in_family) for c in found]
     margin = result["margins"][metric]
-    note = f"equivalent: within {margin['value']:.3g}{UNITS.get(metric, '')}" if margin["value"] else "no margin"
+    note = f"equivalent: within {margin['value']:.3g}{unit_of(metric)}" if margin["value"] else "no margin"
     return "\n".join([f"{title}; {note}", align(_last_to_the_left([header, *rows]), left=1)])
 
 

@@ -1,10 +1,11 @@
 """A comparison as a paragraph that can stand in a paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mrirecon.evaluation.pairing import PAIRED_SEEDS
-from mrirecon.report.comparison import NAMES, UNITS, score, times
+from mrirecon.report.comparison import score, times
+from mrirecon.tables.metrics import label_of, unit_of
 
 _MANY = 4  # differing keys that a sentence can name
 _ORIGINS = {
@@ -77,12 +78,12 @@ def _means(result: Mapping[str, Any]) -> str:
     rows = [(item["name"], item) for item in result["items"]]
     rows += [("zero-filled", result["zero_filled"])] if result["zero_filled"] else []
     has_seeds = any(len(item["seeds"]) > 1 for item in result["items"])
-    what = f"Mean {' / '.join(NAMES.values())}{' (± SD between seeds)' * has_seeds}"
-    return f"{what}: " + "; ".join(f"{name} {_three(row)}" for name, row in rows) + "."
+    what = f"Mean {' / '.join(map(label_of, result['better']))}{' (± SD between seeds)' * has_seeds}"
+    return f"{what}: " + "; ".join(f"{name} {_all(row, result['better'])}" for name, row in rows) + "."
 
 
-def _three(row: Mapping[str, Any]) -> str:
-    return " / ".join(score(row[metric], metric) + UNITS.get(metric, "") for metric in NAMES)
+def _all(row: Mapping[str, Any], metrics: Iterable[str]) -> str:
+    return " / ".join(score(row[metric], metric) + unit_of(metric) for metric in metrics)
 
 
 def _inference(result: Mapping[str, Any]) -> str:
@@ -99,10 +100,10 @@ def _inference(result: Mapping[str, Any]) -> str:
 
 
 def _margin(result: Mapping[str, Any]) -> str:
-    margin, unit = result["margins"][result["metric"]], UNITS.get(result["metric"], "")
+    margin = result["margins"][result["metric"]]
     if margin["value"] is None:
         return f"Equivalence was not tested, since {margin['reason']}."
-    return f"Differences within {margin['value']:.3g}{unit} ({margin['reason']}) count as none."
+    return f"Differences within {margin['value']:.3g}{unit_of(result['metric'])} ({margin['reason']}) count as none."
 
 
 def _untested(result: Mapping[str, Any]) -> str:

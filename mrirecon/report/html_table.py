@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mrirecon.report.numbers import DIGITS, NONE, interval, number
+from mrirecon.report.numbers import NONE, interval, number
+from mrirecon.tables.metrics import digits_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def measured(values: Mapping[str, Any] | None, digits: str, bar: Bar | None = No
 
 def scored(values: Mapping[str, Any] | None, metric: str) -> Entry:
     """A mean score with its interval."""
-    return measured(values, DIGITS[metric])
+    return measured(values, digits_of(metric))
 
 
 def bars(column: Sequence[Mapping[str, Any] | None]) -> list[Bar | None]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from mrirecon.report.family_names import comparison_names, verdict_of
 from mrirecon.report.html_table import Column, Entry, Table, counted
-from mrirecon.report.numbers import DIGITS, NONE, interval, number, p_value
+from mrirecon.report.numbers import NONE, interval, number, p_value
+from mrirecon.tables.metrics import digits_of, label_of
 
 NOT_TESTED = "NOT TESTED"
 _COMPARISONS = (
@@ -43,7 +44,7 @@ def family_table(family: Mapping[str, Any], name: str) -> Table:
 
 
 def _comparison(item: Mapping[str, Any], title: str, base: str) -> list[Entry]:
-    digits = DIGITS.get(item.get("metric", ""), ".1f")
+    digits = digits_of(item.get("metric", ""), ".1f")
     own = {"low": item.get("low"), "high": item.get("high")}
     adjusted = {"low": item.get("low_family"), "high": item.get("high_family")}
     needed = item.get("seeds_needed")
@@ -66,8 +67,7 @@ def _base(item: Mapping[str, Any]) -> str:
     counts = [f"{item[key]} {word}" for key, word in _COUNTS.items() if item.get(key)]
     generalizes = f"speaks about {item['generalizes']}" if item.get("generalizes") else ""
     metric = str(item.get("metric", ""))
-    name = metric.upper() if metric in DIGITS else metric
-    return "; ".join(text for text in (name, ", ".join(counts), generalizes) if text)
+    return "; ".join(text for text in (label_of(metric), ", ".join(counts), generalizes) if text)
 
 
 _COUNTS = {"n_seeds": "seeds", "n_volumes": "volumes", "n_patients": "patients"}

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 NONE = "–"  # what is not there
-DIGITS = {"ssim": ".4f", "psnr": ".2f", "nmse": ".4f"}
 
 
 def number(value: float | None, digits: str) -> str:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from mrirecon.report.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
 from mrirecon.report.family_names import NO_VERDICT, comparison_names, verdict_of
-from mrirecon.report.numbers import DIGITS
+from mrirecon.tables.metrics import label_of
 
 VERDICTS = {
     "BETTER": "#0072B2",
@@ -43,8 +43,7 @@ def draw_effects(family: Mapping[str, Any]) -> Figure:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     metric = str(first["metric"])
-    name = metric.upper() if metric in DIGITS else metric
-    axes.set_xlabel(f"difference in {label(name)} ({first.get('better', 'higher')} is better)")
+    axes.set_xlabel(f"difference in {label(label_of(metric))} ({first.get('better', 'higher')} is better)")
     _legend(figure, first.get("margin") is not None)
     return figure
 

@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from mrirecon.report.cell_styles import CellStyle
 from mrirecon.report.drawing import INK, spread_axis
 from mrirecon.report.panel_grid import draw_panels
+from mrirecon.tables.metrics import METRICS, shortfall_label
 
-_OF_OBJECTIVE = {"ssim": "1 − SSIM", "psnr": "RMSE / peak (PSNR)", "nmse": "NMSE"}
 _DIVERGED_AT = 0.97  # height in the axes, since the loss has no number
 _MARKS = (
     ("trial", {"color": INK, "marker": "o", "markerfacecolor": "none", "linestyle": "", "markersize": 4}),
@@ -59,6 +59,7 @@ def draw_best_of_k(study: Mapping[str, Any]) -> Figure:
         NothingToDrawError: No cell has it.
     """
     cells = [cell for cell in study["cells"] if _best_of_k(cell)]
+    objective = study.get("objective", "")
 
     def draw(axes: Axes, cell: Mapping[str, Any], style: CellStyle) -> None:
         ks, losses = zip(*_best_of_k(cell), strict=True)
@@ -70,7 +71,7 @@ def draw_best_of_k(study: Mapping[str, Any]) -> Figure:
         cells,
         draw,
         xlabel="tuning trials k",
-        ylabel=f"expected best {_OF_OBJECTIVE.get(study.get('objective', ''), 'loss')}",
+        ylabel=f"expected best {shortfall_label(objective) if objective in METRICS else 'loss'}",
         why_not="No expected best of k: no cell has finished tuning.",
         finish=lambda axes: spread_axis(axes.yaxis, [loss for cell in cells for _, loss in _best_of_k(cell)]),
     )

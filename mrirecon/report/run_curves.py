@@ -7,18 +7,9 @@ from matplotlib.figure import Figure
 
 from mrirecon.report.cell_styles import COLOURS
 from mrirecon.report.drawing import WIDTH, NothingToDrawError, laid_out, spread_axis, styled
+from mrirecon.tables.metrics import METRICS, heading_of
 
 Rows = Sequence[Mapping[str, str]]
-# title of the panel, and its columns with what they are called
-_PANELS: tuple[tuple[str, dict[str, str]], ...] = (
-    ("loss", {"train_loss": "training", "val_loss": "validation"}),
-    ("validation SSIM", {"val_ssim": ""}),
-    ("validation PSNR (dB)", {"val_psnr": ""}),
-    ("learning rate", {"lr": ""}),
-    ("gradient norm", {"grad_norm": ""}),
-    ("update / weights", {"update_ratio": ""}),
-)
-_LINEAR = ("val_ssim", "val_psnr", "lr")  # a rate that falls to nothing would fill a logarithmic axis
 _HEIGHT = 2.5  # inches of a row of panels
 
 
@@ -28,7 +19,7 @@ def draw_run_curves(rows: Rows) -> Figure:
     Raises:
         NothingToDrawError: No row holds any of them.
     """
-    shown = [(title, columns) for title, columns in _PANELS if any(column(rows, name)[0] for name in columns)]
+    shown = [(title, columns) for title, columns in _panels() if any(column(rows, name)[0] for name in columns)]
     if not shown:
         raise NothingToDrawError("No curves: the run has not written any row of curves.csv.")
     n_rows, n_columns = -(-len(shown) // 3), min(3, len(shown))
@@ -55,6 +46,23 @@ def column(rows: Rows, name: str) -> tuple[list[float], list[float]]:
     return steps, values
 
 
+def _panels() -> list[tuple[str, dict[str, str]]]:
+    """The title of each panel, and its columns with what they are called."""
+    return [
+        ("loss", {"train_loss": "training", "val_loss": "validation"}),
+        *((f"validation {heading_of(name)}", {f"val_{name}": ""}) for name in METRICS),
+        ("learning rate", {"lr": ""}),
+        ("gradient norm", {"grad_norm": ""}),
+        ("update / weights", {"update_ratio": ""}),
+    ]
+
+
+def _is_linear(column: str) -> bool:
+    """Scores that rise to a limit; a rate that falls to nothing would fill a logarithmic axis."""
+    metric = METRICS.get(column.removeprefix("val_"))
+    return column == "lr" or (metric is not None and metric.higher_is_better)
+
+
 def _draw(axes: Axes, rows: Rows, title: str, columns: Mapping[str, str]) -> None:
     axes.set_title(title, loc="left")
     axes.set_xlabel("optimizer step")
@@ -62,7 +70,7 @@ def _draw(axes: Axes, rows: Rows, title: str, columns: Mapping[str, str]) -> Non
         steps, values = column(rows, name)
         few = len(steps) <= 40
         axes.plot(steps, values, color=colour, marker="." if few else "", markersize=4, linewidth=1.2, label=words)
-        if name not in _LINEAR:
+        if not _is_linear(name):
             spread_axis(axes.yaxis, values)
     if len(columns) > 1:
         axes.legend(loc="upper right")

@@ -7,19 +7,19 @@ from typing import Any
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
-from mrirecon.evaluation.stats import BETTER_IS, goodness
+from mrirecon.evaluation.stats import goodness, monitors
 from mrirecon.files import read_plain, write_text
 from mrirecon.report.drawing import NothingToDrawError, as_svg
 from mrirecon.report.example_images import data_uri
 from mrirecon.report.html import render
 from mrirecon.report.html_table import Table, pairs
 from mrirecon.report.markdown import name_of
-from mrirecon.report.numbers import DIGITS
 from mrirecon.report.page import Drawn
 from mrirecon.report.run_curves import column, draw_run_curves
 from mrirecon.report.run_files import read_json, read_rows, slices_per_step
 from mrirecon.report.run_tables import evaluation_words, group_table, volume_table
 from mrirecon.runs import RunFolder
+from mrirecon.tables.metrics import digits_of, label_of
 from mrirecon.yamlfile import parse_yaml
 
 _MOST_PICTURES = 6  # of an evaluation; all of them stand in its own folder
@@ -91,16 +91,16 @@ def _validation(rows: list[dict[str, str]], run: RunFolder) -> str:
         monitor = load(TrainConfig, run.config).monitor
     except InputError:
         monitor = "ssim"
-    monitor = monitor if monitor in BETTER_IS else "ssim"
+    monitor = monitor if monitor in monitors() else "ssim"
     steps, values = column(rows, f"val_{monitor}")
     if not values:
         return "No validation is recorded."
-    name, digits = ("loss" if monitor == "loss" else monitor.upper()), DIGITS.get(monitor, ".4g")
+    name, form = label_of(monitor), digits_of(monitor)
     best = max(range(len(values)), key=lambda i: goodness(monitor, values[i]))
     if best == len(values) - 1:
-        return f"Validation {name}: {values[best]:{digits}}, at its best at the last validation, step {steps[best]:g}."
-    last = f"{values[-1]:{digits}} at the last, step {steps[-1]:g}"
-    return f"Validation {name}: {values[best]:{digits}} at best, step {steps[best]:g}; {last}."
+        return f"Validation {name}: {values[best]:{form}}, at its best at the last validation, step {steps[best]:g}."
+    last = f"{values[-1]:{form}} at the last, step {steps[-1]:g}"
+    return f"Validation {name}: {values[best]:{form}} at best, step {steps[best]:g}; {last}."
 
 
 def _curves(rows: list[dict[str, str]]) -> Drawn:

@@ -5,16 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mrirecon.report.html_table import Column, Entry, Table, measured
-from mrirecon.report.numbers import DIGITS, NONE, interval, number
+from mrirecon.report.numbers import NONE, interval, number
+from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of, similarities
 
 _GROUPS = (
     Column("volumes of"),
     Column("n", True, "volumes, and their patients"),
     Column("image"),
-    Column("SSIM", True, "mean over volumes, 95 % interval over patients, from 5 patients on"),
-    Column("PSNR (dB)", True),
-    Column("NMSE", True),
 )
+_MEAN = "mean over volumes, 95 % interval over patients, from 5 patients on"
 _VOLUMES = (
     Column("volume"),
     Column("acquisition"),
@@ -22,11 +21,8 @@ _VOLUMES = (
     Column("R", True, "nominal acceleration"),
     Column("true R", True),
     Column("draw", True, "mask draw; 0 is fastMRI's"),
-    Column("SSIM", True),
-    Column("PSNR (dB)", True),
-    Column("NMSE", True),
-    Column("gain in SSIM", True, "over the zero-filled image of the same mask"),
 )
+_GAIN = "over the zero-filled image of the same mask"
 _KINDS = {"": "reconstruction", "zf_": "zero-filled", "difference_": "paired difference"}
 
 
@@ -38,30 +34,38 @@ def group_table(summary: Mapping[str, Any], name: str) -> Table:
         groups |= {
             f"{label}x" if key == "by_acceleration" else label: g for label, g in found.items() if len(found) > 1
         }
-    return Table(name, _GROUPS, [row for label, group in groups.items() for row in _group_rows(label, group)])
+    metrics = [metric for metric in METRICS if metric in groups["all"]]
+    columns = [*_GROUPS, *(Column(heading_of(metric), True, _MEAN) for metric in metrics)]
+    return Table(name, columns, [row for label, group in groups.items() for row in _group_rows(label, group, metrics)])
 
 
-def _group_rows(label: str, group: Mapping[str, Any]) -> Iterator[list[Entry]]:
+def _group_rows(label: str, group: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[Entry]]:
     n = group.get("n_volumes")
     for prefix, kind in _KINDS.items():
-        means = [group.get(prefix + metric) for metric in DIGITS]
+        means = [group.get(prefix + metric) for metric in metrics]
         if all((mean or {}).get("mean") is None for mean in means):
             continue
         sign = "+" if prefix == "difference_" else ""
         count = Entry(NONE if n is None else str(n), n, _patients(group))
-        scores = [measured(mean, sign + digits) for mean, digits in zip(means, DIGITS.values(), strict=True)]
+        scores = [measured(mean, sign + digits_of(metric)) for mean, metric in zip(means, metrics, strict=True)]
         yield [Entry(label, kind="name"), count, Entry(kind), *scores]
 
 
 def volume_table(rows: Sequence[Mapping[str, str]], name: str) -> Table:
     """Every row of an evaluation's volumes.csv."""
-    return Table(name, _VOLUMES, [_volume(row) for row in rows])
+    metrics = [metric for metric in METRICS if any(metric in row for row in rows)]
+    columns = [
+        *_VOLUMES,
+        *(Column(heading_of(metric), True) for metric in metrics),
+        *(Column(f"gain in {label_of(metric)}", True, _GAIN) for metric in similarities(metrics)),
+    ]
+    return Table(name, columns, [_volume(row, metrics) for row in rows])
 
 
-def _volume(row: Mapping[str, str]) -> list[Entry]:
-    values = {key: _float(row.get(key)) for key in (*DIGITS, "zf_ssim", "n_slices", "acceleration", "mask_draw")}
-    true, ssim, zero_filled = _float(row.get("acceleration_true")), values["ssim"], values["zf_ssim"]
-    gain = None if ssim is None or zero_filled is None else ssim - zero_filled
+def _volume(row: Mapping[str, str], metrics: Sequence[str]) -> list[Entry]:
+    values = {key: _float(row.get(key)) for key in (*metrics, "n_slices", "acceleration", "mask_draw")}
+    true = _float(row.get("acceleration_true"))
+    gains = {metric: _gain(row, metric) for metric in similarities(metrics)}
     plain = [Entry(number(values[key], "g"), values[key]) for key in ("n_slices", "acceleration")]
     return [
         Entry(row.get("volume") or NONE, kind="name"),
@@ -69,25 +73,35 @@ def _volume(row: Mapping[str, str]) -> list[Entry]:
         *plain,
         Entry(number(true, ".2f"), true),
         Entry(number(values["mask_draw"], "g"), values["mask_draw"]),
-        *(Entry(number(values[key], digits), values[key]) for key, digits in DIGITS.items()),
-        Entry(number(gain, "+.4f"), gain),
+        *(Entry(number(values[key], digits_of(key)), values[key]) for key in metrics),
+        *(Entry(number(gain, f"+{digits_of(metric)}"), gain) for metric, gain in gains.items()),
     ]
+
+
+def _gain(row: Mapping[str, str], metric: str) -> float | None:
+    own, zero_filled = _float(row.get(metric)), _float(row.get(f"zf_{metric}"))
+    return None if own is None or zero_filled is None else own - zero_filled
 
 
 def evaluation_words(summary: Mapping[str, Any]) -> str:
     """The result of an evaluation in one sentence."""
     overall = summary.get("overall") or {}
-    ssim = overall.get("ssim") or {}
-    if ssim.get("mean") is None:
-        return "no SSIM is recorded."
-    limits = interval(ssim, ".4f")
-    zero_filled = (overall.get("zf_ssim") or {}).get("mean")
-    beside = "" if zero_filled is None else f", zero-filled {number(zero_filled, '.4f')}"
+    metrics = [metric for metric in METRICS if (overall.get(metric) or {}).get("mean") is not None]
+    if not metrics:
+        return "no score is recorded."
+    shown = "; ".join(_in_words(overall, metric) for metric in similarities(metrics) or metrics[:1])
     n = overall.get("n_volumes", "?")
     count = f"{n} volume{'s' * (n != 1)} of {_patients(overall)}"
     checkpoint = f", {summary['checkpoint']} checkpoint" if summary.get("checkpoint") else ""
-    score = f"{ssim['mean']:.4f}{' ' * bool(limits)}{limits}"
-    return f"SSIM {score}{beside} ({count}{checkpoint})."
+    return f"{shown} ({count}{checkpoint})."
+
+
+def _in_words(overall: Mapping[str, Any], metric: str) -> str:
+    digits = digits_of(metric)
+    limits = interval(overall[metric], digits)
+    zero_filled = (overall.get(f"zf_{metric}") or {}).get("mean")
+    beside = "" if zero_filled is None else f", zero-filled {number(zero_filled, digits)}"
+    return f"{label_of(metric)} {overall[metric]['mean']:{digits}}{' ' * bool(limits)}{limits}{beside}"
 
 
 def _patients(group: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ class Panel:
 
     name: str
     image: np.ndarray  # (height, width)
-    caption: str = ""
+    caption: str = ""  # lines
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def draw_slice(path: Path, figure: SliceFigure) -> None:
     scale = error_scale([(panel.name, error) for panel, error in zip(figure.panels, errors, strict=True)], target)
     white = next((float(w) for w in (np.percentile(target, _WHITE_PERCENTILE), target.max()) if w > 0), 1.0)
     notes = _notes(figure, scale)
-    sheet = _Sheet(target.shape, len(images) + 1, _LINE * len(notes) + BAR_SIZE[1])
+    n_lines = max(panel.caption.count("\n") + 1 for panel in figure.panels)
+    sheet = _Sheet(target.shape, len(images) + 1, _LINE * len(notes) + BAR_SIZE[1], n_lines)
     sheet.text((sheet.size[0] / 2, 5), figure.title, _TEXT, sheet.size[0] - 2 * _GAP)
     sheet.show(0, 0, _grey(target, white), "target", "")
     for column, (panel, image, error) in enumerate(zip(figure.panels, images, errors, strict=True), 1):
@@ -80,24 +81,26 @@ def _grey(image: np.ndarray, white: float) -> np.ndarray:
 class _Sheet:
     """Two rows of panels, placed by the pixel, with room for words and a colour bar in the lower left."""
 
-    def __init__(self, shape: tuple[int, ...], columns: int, words_h: int) -> None:
+    def __init__(self, shape: tuple[int, ...], columns: int, words_h: int, caption_lines: int) -> None:
         height, width = shape
         self.zoom = max(1, min(math.ceil(_NARROWEST / width), _TALLEST // height))
         self.panel_h, self.panel_w = self.zoom * height, self.zoom * width
         self.cell_w = max(self.panel_w, _COLUMN)
-        self.tops = (_TITLE + _NAME, _TITLE + _NAME + self.panel_h + _CAPTION)
+        captions = _CAPTION + _LINE * (caption_lines - 1)
+        self.tops = (_TITLE + _NAME, _TITLE + _NAME + self.panel_h + captions)
         self.size = (columns * (self.cell_w + _GAP) + _GAP, self.tops[1] + max(self.panel_h, words_h) + _CAPTION)
         self.picture = Image.new("RGB", self.size, (255, 255, 255))
         self._draw = ImageDraw.Draw(self.picture)
 
     def show(self, row: int, column: int, pixels: np.ndarray, name: str, caption: str) -> None:
-        """An image in the middle of its cell, its name above and a line of words below."""
+        """An image in the middle of its cell, its name above and lines of words below."""
         zoomed = pixels.repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)
         left, top = _GAP + column * (self.cell_w + _GAP), self.tops[row]
         self.picture.paste(Image.fromarray(zoomed), (left + (self.cell_w - self.panel_w) // 2, top))
         middle = left + self.cell_w / 2
         self.text((middle, top - _NAME + 3), name, _TEXT, self.cell_w)
-        self.text((middle, top + self.panel_h + 4), caption, _SMALL, self.cell_w)
+        for i, line in enumerate(caption.split("\n")):
+            self.text((middle, top + self.panel_h + 4 + i * _LINE), line, _SMALL, self.cell_w)
 
     def explain(self, notes: Sequence[str], scale: ErrorScale) -> None:
         """The notes, and the colours with their numbers below them."""

@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrirecon.report.html_table import Bar, Column, Entry, Table, bars, counted, measured, scored
-from mrirecon.report.numbers import DIGITS, NONE, duration, interval, number, percent, size, tuned
+from mrirecon.report.numbers import NONE, duration, interval, number, percent, size, tuned
 from mrirecon.report.plot_profile import time_to
 from mrirecon.report.plot_tuning import lr_of
+from mrirecon.tables.metrics import METRICS, digits_of, heading_of
 
 Cells = Sequence[Mapping[str, Any]]
 _LEADERS = (
     Column("cell"),
     Column("test SSIM", True, "mean over seeds and volumes, 95 % interval"),
     Column("interval", True, "the same interval on one scale; the tick is the mean"),
-    Column("PSNR (dB)", True),
-    Column("NMSE", True),
+)
+_BEHIND = (  # the other metrics
     Column("best SSIM", True, "highest validation SSIM of a run, mean over seeds"),
     Column("area", True, "mean validation loss over the steps: lower is faster and better"),
     Column("tuned", True, "values of the first tuning draw's winner"),
@@ -27,16 +28,17 @@ def leaderboard(study: Mapping[str, Any], cells: Cells, name: str = "leaderboard
     """All cells, the highest test SSIM first, and the zero-filled image below."""
     order = sorted(cells, key=_by_ssim)
     found = [(cell.get("final") or {}).get("ssim") for cell in order]
-    rows = [_leader(study, cell, bar) for cell, bar in zip(order, bars(found), strict=True)]
     zero_filled = study.get("zero_filled") or {}
+    scored_by = {key for cell in cells for key in cell.get("final") or ()} | set(zero_filled)
+    others = [metric for metric in METRICS if metric in scored_by and metric != "ssim"]
+    rows = [_leader(study, cell, bar, others) for cell, bar in zip(order, bars(found), strict=True)]
     if zero_filled:
-        scores = {metric: counted(zero_filled.get(metric), digits) for metric, digits in DIGITS.items()}
-        gap = [Entry("")] * (len(_LEADERS) - 5)
-        rows.append(
-            [Entry("zero-filled", kind="plain"), scores["ssim"], Entry(""), scores["psnr"], scores["nmse"], *gap]
-        )
+        first, *behind = (counted(zero_filled.get(metric), digits_of(metric)) for metric in ("ssim", *others))
+        gap = [Entry("")] * len(_BEHIND)
+        rows.append([Entry("zero-filled", kind="plain"), first, Entry(""), *behind, *gap])
     marked = [i for i, cell in enumerate(order) if cell["cell"] == study["reference"]]
-    return Table(name, _LEADERS, rows, marked=marked)
+    columns = [*_LEADERS, *(Column(heading_of(metric), True) for metric in others), *_BEHIND]
+    return Table(name, columns, rows, marked=marked)
 
 
 def _by_ssim(cell: Mapping[str, Any]) -> tuple[bool, float]:
@@ -44,7 +46,7 @@ def _by_ssim(cell: Mapping[str, Any]) -> tuple[bool, float]:
     return mean is None, -(mean or 0.0)
 
 
-def _leader(study: Mapping[str, Any], cell: Mapping[str, Any], bar: Bar | None) -> list[Entry]:
+def _leader(study: Mapping[str, Any], cell: Mapping[str, Any], bar: Bar | None, others: Sequence[str]) -> list[Entry]:
     final, tuning = cell.get("final") or {}, cell.get("tuning") or {}
     notes = ["reference"] if cell["cell"] == study["reference"] else []
     notes += ["failed"] if cell.get("error") else []
@@ -53,8 +55,7 @@ def _leader(study: Mapping[str, Any], cell: Mapping[str, Any], bar: Bar | None) 
         Entry(cell["cell"], note=", ".join(notes), kind="name"),
         scored(ssim, "ssim"),
         Entry("", (ssim or {}).get("mean"), bar=bar),
-        scored(final.get("psnr"), "psnr"),
-        scored(final.get("nmse"), "nmse"),
+        *(scored(final.get(metric), metric) for metric in others),
         scored(cell.get("best_ssim"), "ssim"),
         measured(cell.get("area"), ".4f"),
         Entry(tuned(cell.get("values") or {}), lr_of(cell.get("values") or {}), _range_note(cell)),

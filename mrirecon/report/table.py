@@ -6,12 +6,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mrirecon.evaluation.protocol import PROTOCOLS
-from mrirecon.evaluation.results import UNDECLARED, VolumeResult, acceleration_label, by_volume
+from mrirecon.evaluation.results import UNDECLARED, ZERO_FILLED, VolumeResult, acceleration_label, by_volume
+from mrirecon.evaluation.stats import goodness
+from mrirecon.tables.metrics import METRICS, digits_of, label_of
 
 MAX_ROWS = 20  # more volumes than this: the worst and the best
 _WORST, _BEST = 6, 4
-_DIGITS = {"ssim": ".4f", "psnr": ".2f", "nmse": ".4f"}
-_METRICS = tuple(_DIGITS)
 
 
 def evaluation_table(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
@@ -23,12 +23,13 @@ def evaluation_table(results: Sequence[VolumeResult], summary: dict[str, Any]) -
         summary: Of the same rows, from `summarize`.
     """
     compared = results[0].reconstructor != "zero-filled" and _has_zero_filled(results)
-    parts = [_caption(results, summary), _volumes(results, compared), _groups(summary, compared)]
+    metrics = [name for name in METRICS if name in results[0].scores]
+    parts = [_caption(results, summary), _volumes(results, metrics, compared), _groups(summary, metrics, compared)]
     return "\n\n".join(parts)
 
 
 def _has_zero_filled(results: Sequence[VolumeResult]) -> bool:
-    return not all(math.isnan(getattr(r, f"zf_{metric}")) for r in results for metric in _METRICS)
+    return not all(math.isnan(value) for r in results for value in r.zero_filled.values())
 
 
 def _caption(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
@@ -52,57 +53,58 @@ def _means_over(protocol: str) -> str:
     return "means over slices" if per_slice else "per volume"
 
 
-def _volumes(results: Sequence[VolumeResult], compared: bool) -> str:
+def _volumes(results: Sequence[VolumeResult], metrics: Sequence[str], compared: bool) -> str:
     groups = list(by_volume(results).values())
-    header = ["volume", "acquisition", "slices", "R", "true R", "SSIM", "PSNR", "NMSE"]
-    header += ["zf SSIM", "zf PSNR", "zf NMSE"] if compared else []
-    rows = [_volume_row(rows, compared) for rows in groups]
+    header = ["volume", "acquisition", "slices", "R", "true R", *map(label_of, metrics)]
+    header += [f"zf {label_of(name)}" for name in metrics if compared]
+    rows = [_volume_row(rows, metrics, compared) for rows in groups]
     note = ""
     if len(rows) > MAX_ROWS:
-        order = sorted(range(len(rows)), key=lambda i: fmean(r.ssim for r in groups[i]))
+        first = metrics[0]
+        order = sorted(range(len(rows)), key=lambda i: goodness(first, fmean(r.scores[first] for r in groups[i])))
         rows = [rows[i] for i in [*order[:_WORST], *order[-_BEST:]]]
-        note = f"\n(the {_WORST} worst and {_BEST} best of {len(order)} by SSIM; all are in volumes.csv)"
+        note = f"\n(the {_WORST} worst and {_BEST} best of {len(order)} by {label_of(first)}; all are in volumes.csv)"
     draws = max(len(rows) for rows in groups)
     note += f"\n(mean ± SD over {draws} mask draws)" if draws > 1 else ""
     note += "\n(zf: the zero-filled image of the same masks)" if compared else ""
     return align([header, *rows], left=2) + note
 
 
-def _volume_row(rows: Sequence[VolumeResult], compared: bool) -> list[str]:
+def _volume_row(rows: Sequence[VolumeResult], metrics: Sequence[str], compared: bool) -> list[str]:
     first = rows[0]
     true = fmean(r.acceleration_true for r in rows)
     cells = [first.volume, first.acquisition, str(first.n_slices), acceleration_label(first.acceleration)]
     cells.append("-" if math.isnan(true) else f"{true:.2f}")
-    names = [*_METRICS, *(f"zf_{m}" for m in _METRICS if compared)]
-    return cells + [_over_draws([getattr(r, name) for r in rows], name) for name in names]
+    cells += [_over_draws([r.scores[name] for r in rows], name) for name in metrics]
+    return cells + [_over_draws([r.zero_filled[name] for r in rows], name) for name in metrics if compared]
 
 
 def _over_draws(values: list[float], name: str) -> str:
-    digits = _DIGITS[name.removeprefix("zf_")]
+    digits = digits_of(name)
     text = _number(fmean(values), digits)
     return f"{text} ± {stdev(values):{digits}}" if len(values) > 1 else text
 
 
-def _groups(summary: dict[str, Any], compared: bool) -> str:
+def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool) -> str:
     named = {"all": summary["overall"]}
     for group in ("by_acquisition", "by_acceleration", "by_origin"):
         if 1 < len(summary[group]) < summary["overall"]["n_volumes"]:  # not each volume once more
             spell = _times if group == "by_acceleration" else str
             named |= {spell(name): values for name, values in summary[group].items()}
     percent = f"{100 * summary['level']:g} %"
-    lines = [["mean ± SD [interval]", "volumes", "patients", "SSIM", "PSNR", "NMSE"]]
+    lines = [["mean ± SD [interval]", "volumes", "patients", *map(label_of, metrics)]]
     for name, values in named.items():
         counts = [str(values["n_volumes"]), str(values["n_patients"])]
-        lines.append([name, *counts, *(_statistics(values[m], m) for m in _METRICS)])
+        lines.append([name, *counts, *(_statistics(values[m], m) for m in metrics)])
         if compared:
-            lines.append(["  zero-filled", "", "", *(_statistics(values[f"zf_{m}"], m) for m in _METRICS)])
-            paired = (_statistics(values[f"difference_{m}"], m, "+") for m in _METRICS)
+            lines.append(["  zero-filled", "", "", *(_statistics(values[ZERO_FILLED + m], m) for m in metrics)])
+            paired = (_statistics(values[f"difference_{m}"], m, "+") for m in metrics)
             lines.append(["  paired difference", "", "", *paired])
     return align(lines, left=1) + f"\nSD over volumes; {percent} interval of the mean over patients (needs at least 5)"
 
 
 def _statistics(values: dict[str, float | None], metric: str, sign: str = "") -> str:
-    digits = _DIGITS[metric]
+    digits = digits_of(metric)
     text = _number(values["mean"], sign + digits)
     if values["sd"] is not None:
         text += f" ± {_number(values['sd'], digits)}"

@@ -10,12 +10,13 @@ import torch
 from torch.optim import Optimizer
 
 from mrirecon import progress, ranks
+from mrirecon.tables.metrics import METRICS, in_files, sentence
 from mrirecon.training.journal import Journal
 from mrirecon.training.loggers import Loggers
 from mrirecon.training.traces import StepTrace
 
 LOG_EVERY = 10  # optimizer steps
-TABLE = ("step", "volume", "acceleration", "n_slices", "ssim", "psnr", "nmse")  # columns of val_volumes
+_TABLE = ("step", "volume", "acceleration", "n_slices")  # first columns of val_volumes; then the metrics
 _PLAIN_EVERY_S = 15.0
 
 
@@ -107,9 +108,11 @@ class Curves(pl.Callback):
             trainer: Its step counts.
             scores: Means by name.
             panel: `(height, width)`, 0 to 1, for loggers that show images.
-            volumes: A row for each volume and acceleration, for loggers that show tables; see `TABLE`.
+            volumes: A row for each volume and acceleration, for loggers that show tables: name, nominal acceleration,
+                number of slices, and the scores in the order of the columns in files.
         """
         step = trainer.global_step
+        of_metrics = {name: scores[f"val_{name}"] for name in METRICS if f"val_{name}" in scores}
         self.latest.update(scores)
         self._add(step, **scores)
         self.loggers.call("log_metrics", scores, step=step)
@@ -117,11 +120,9 @@ class Curves(pl.Callback):
             caption = "target, zero-filled, reconstruction"
             self.loggers.call("log_image", "panel", [panel.mul(255).byte().numpy()], step=step, caption=[caption])
         if volumes:
-            self.loggers.call("log_table", "val_volumes", list(TABLE), [[step, *row] for row in volumes], step=step)
-        self._say(
-            f"step {step}/{self.n_steps}: validation SSIM {scores['val_ssim']:.4f}, "
-            f"PSNR {scores['val_psnr']:.2f} dB, NMSE {scores['val_nmse']:.4f}"
-        )
+            columns = [*_TABLE, *in_files(of_metrics)]
+            self.loggers.call("log_table", "val_volumes", columns, [[step, *row] for row in volumes], step=step)
+        self._say(f"step {step}/{self.n_steps}: validation {sentence(of_metrics)}")
 
     def leave_out(self, seconds: float) -> None:
         """Time that was no training, such as a validation, does not count in slices/s."""

@@ -1,33 +1,37 @@
 """curves.csv: loss, learning rate and validation scores over steps; rows of a repeated step are replaced."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mrirecon.errors import InputError
 from mrirecon.files import naming, read_table, replacing
+from mrirecon.tables.metrics import METRICS, chosen_metrics, in_files
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "lr",
-    "train_loss",
-    "val_loss",
-    "val_ssim",
-    "val_psnr",
-    "val_nmse",
-    "grad_norm",
-    "update_ratio",
-    "slices_per_s",
-    "seconds",
+_FIRST, _LAST = (
+    ("step", "epoch", "lr", "train_loss", "val_loss"),
+    ("grad_norm", "update_ratio", "slices_per_s", "seconds"),
 )
 
 
-class Journal:
-    """Appends rows to a CSV file; columns that a row lacks stay empty."""
+def columns(metrics: Iterable[str] | None = None) -> list[str]:
+    """The columns of a training that scores `metrics` (None: the default ones), later ones behind all others."""
+    names = in_files(chosen_metrics(metrics))
+    first = [f"val_{name}" for name in names if not METRICS[name].appended]
+    return [*_FIRST, *first, *_LAST, *(f"val_{name}" for name in names if METRICS[name].appended)]
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+
+class Journal:
+    """Appends rows to a CSV file; columns that a row lacks stay empty.
+
+    Args:
+        path: Of the file.
+        metrics: What validations score; None: the default ones.
+    """
+
+    def __init__(self, path: Path, metrics: Iterable[str] | None = None) -> None:
+        self.path, self.columns = path, columns(metrics)
         self._began = -1  # step
 
     def begin(self, step: int) -> None:
@@ -42,11 +46,11 @@ class Journal:
             self._write([row for row in self.rows() if int(row["step"]) < self._began or not row["val_ssim"]])
         shown = {key: _text(value) for key, value in values.items() if value is not None}
         with naming(self.path), self.path.open("a", newline="") as handle:
-            csv.DictWriter(handle, COLUMNS).writerow(shown)
+            csv.DictWriter(handle, self.columns).writerow(shown)
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         with replacing(self.path) as temporary, temporary.open("w", newline="") as handle:
-            writer = csv.DictWriter(handle, COLUMNS)
+            writer = csv.DictWriter(handle, self.columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
 

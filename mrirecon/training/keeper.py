@@ -19,6 +19,7 @@ from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation.stats import goodness
 from mrirecon.progress import say, warn
 from mrirecon.runs import RunFolder
+from mrirecon.tables.metrics import label_of
 from mrirecon.training.checkpoint_hashes import load_checkpoint
 from mrirecon.training.stopping import StopRequest
 
@@ -42,7 +43,7 @@ class Keeper(Checkpoint):
             begin of an average on, where there is to be one.
         settings: What decides the result; stored in each checkpoint (see `read_settings`).
         checkpoints: all or end.
-        monitor: The score, of `BETTER_IS`. A value that is not finite is never the best.
+        monitor: The score, one of `monitors`. A value that is not finite is never the best.
         require_data: Raises an error, on all processes, where the data changed; asked before anything is saved.
     """
 
@@ -109,7 +110,7 @@ class Keeper(Checkpoint):
     @property
     def monitored(self) -> str:
         """The score in words."""
-        return "loss" if self.monitor == "loss" else self.monitor.upper()
+        return label_of(self.monitor)
 
     @property
     def has_stalled(self) -> bool:

@@ -12,6 +12,7 @@ from mrirecon.errors import unknown_name
 from mrirecon.files import read_json, write_json
 from mrirecon.progress import warn
 from mrirecon.runs import RunFolder
+from mrirecon.tables.metrics import in_files, validation_metrics
 
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
 _ANSWER_S, _INIT_S = 5, 30
@@ -96,7 +97,9 @@ class Events(TensorBoardLogger):
             file.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step + 1)
             return
         # Not `log_hyperparams`: it would add a curve to name the score.
-        scores = dict.fromkeys(("val_ssim", "val_psnr", "val_nmse"), 0.0)
+        scores = dict.fromkeys(
+            (f"val_{name}" for name in in_files(validation_metrics(str(self.config.get("monitor"))))), 0.0
+        )
         for summary in hparams(_flat(self.config), scores):
             file.add_summary(summary)
 

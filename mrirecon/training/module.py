@@ -18,6 +18,7 @@ from mrirecon.data.transforms import normalize
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.evaluation.stats import goodness
+from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.averages import OptimizerAverage, make_average
 from mrirecon.training.batchnorm import batch_norms, recalibrate, take_buffers_of_the_first
 from mrirecon.training.evaluated import EvaluatedWeights
@@ -57,7 +58,7 @@ class ReconModule(pl.LightningModule):
         average: Which weights are evaluated.
         l1_weight: Weight of l1 in the loss l1_ssim.
         freeze: Patterns of the names of parameters that stay as they are; see `freezing.freeze`.
-        monitor: The score of a validation that the schedule `plateau` acts on: ssim, psnr, nmse or loss.
+        monitor: The score of a validation that the schedule `plateau` acts on: a metric's name, or loss.
         predict: What the network makes of a sample; None: what `predict_by_class` finds.
     """
 
@@ -178,7 +179,8 @@ class ReconModule(pl.LightningModule):
         """For a plain Trainer; `mrirecon train` validates at exact steps instead (training/keeper.py)."""
         from torchmetrics import MeanMetric
 
-        self._val_metrics, self._val_loss = VolumeMetrics(), MeanMetric().to(self.device)
+        self._val_metrics = VolumeMetrics(metrics=validation_metrics(self.monitor))
+        self._val_loss = MeanMetric().to(self.device)
         if self.device.type == "cuda":  # a Trainer's own group of processes has no way for CPU tensors there
             self._val_metrics = self._val_metrics.to(self.device)
 
@@ -187,13 +189,14 @@ class ReconModule(pl.LightningModule):
         volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
         prediction = self.predict(self.model, batch)
         data_range, slice_idx = torch.as_tensor(batch.data_range), torch.as_tensor(batch.slice_idx)
-        self._val_metrics.update(batch.target, prediction.image, data_range, volumes, slice_idx)
+        about = (data_range, volumes, slice_idx, batch.object_mask)
+        self._val_metrics.update(batch.target, prediction.image, *about)
         self._val_loss.update(self.sample_loss(batch, prediction), len(batch.image))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over volumes as val_ssim, val_psnr, val_nmse, and over slices as val_loss."""
+        """Log the means over volumes (val_ssim and others), and over slices as val_loss."""
         mean = mean_score(self._val_metrics.compute().values())
-        scores = {"val_ssim": mean.ssim, "val_psnr": mean.psnr, "val_nmse": mean.nmse}
+        scores = {f"val_{name}": value for name, value in mean.scores.items()}
         scores["val_loss"] = self._val_loss.compute().item()
         self.log_dict(scores, sync_dist=True, reduce_fx="max")  # they are equal on all processes
         if not self.trainer.sanity_checking:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.evaluation.stats import BETTER_IS
+from mrirecon.evaluation.stats import monitors
 from mrirecon.tables.optimizers import find_optimizer
 
 CHECKPOINTS = ("all", "end")
@@ -53,8 +53,8 @@ def check_numbers(config: TrainConfig) -> None:
         raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
     if config.checkpoints not in CHECKPOINTS:
         raise unknown_name("checkpoints", config.checkpoints, CHECKPOINTS)
-    if config.monitor not in BETTER_IS:
-        raise unknown_name("monitor", config.monitor, BETTER_IS)
+    if config.monitor not in monitors():
+        raise unknown_name("monitor", config.monitor, monitors())
     method = config.optimizer.name
     if _takes_whole_set(config) and config.optimizer.lr == "find":
         raise InputError(

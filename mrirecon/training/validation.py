@@ -16,6 +16,8 @@ from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.transforms import scored_target
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score
 from mrirecon.evaluation.metrics import VolumeScore
+from mrirecon.evaluation.stats.verdict import LOSS
+from mrirecon.tables.metrics import in_files, validation_metrics
 from mrirecon.training.batchnorm import take_buffers_of_the_first
 from mrirecon.training.curves import Curves
 from mrirecon.training.module import ReconModule
@@ -35,6 +37,7 @@ class Validation:
         curves: Gets the scores.
         protocol: How they are taken.
         require_data: Raises an error, on all processes, where the data changed; asked before scores are reported.
+        monitor: What is watched: scored besides the default metrics.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class Validation:
         curves: Curves,
         protocol: Protocol = FASTMRI_V1,
         require_data: Callable[[], None] = lambda: None,
+        monitor: str = LOSS,
     ) -> None:
         self.loaders, self.curves, self.protocol, self.require_data = loaders, curves, protocol, require_data
+        self.metrics = validation_metrics(monitor)
         self.names = [volume.name for volume in loaders[0].dataset.volumes]  # type: ignore[attr-defined]
 
     def __call__(self, trainer: pl.Trainer, module: Any, stop: StopRequest) -> dict[str, float] | None:
@@ -63,12 +68,8 @@ class Validation:
         mean = mean_score((score for volumes in computed for score in volumes.values()), self.protocol.per_slice)
         rows = [_in_order(score.rows) for score in scored]
         losses = [row[2] for of_loader in rows for row in of_loader]
-        scores = {
-            "val_loss": sum(losses) / len(losses),
-            "val_ssim": mean.ssim,
-            "val_psnr": mean.psnr,
-            "val_nmse": mean.nmse,
-        }
+        scores = {"val_loss": sum(losses) / len(losses)}
+        scores |= {f"val_{name}": mean.scores[name] for name in in_files(mean.scores)}
         module.observe(scores)
         panel = _of_any_process(self._panel) if ranks.any_of(bool(self.curves.loggers)) else None
         self.curves.validated(trainer, scores, panel, self._table(computed, rows))
@@ -77,7 +78,7 @@ class Validation:
     def _score(self, module: ReconModule, stop: StopRequest) -> list["_Scored"]:
         self._panel: Tensor | None = None
         shown = _shown(self.loaders[0])
-        scored = [_Scored(VolumeMetrics(self.names)) for _ in self.loaders]
+        scored = [_Scored(VolumeMetrics(self.names, self.metrics)) for _ in self.loaders]
         for score, loader in zip(scored, self.loaders, strict=True):
             with closing(iter(loader)) as batches:
                 for _ in range(loader.n_rounds):
@@ -103,7 +104,8 @@ class Validation:
         ]
         target = scored_target(sample, self.protocol.clamps_target)
         data_range, slice_idx = torch.as_tensor(sample.data_range), torch.as_tensor(sample.slice_idx)
-        score.metrics.update(target, images, data_range, sample.volume, slice_idx)
+        about = (data_range, sample.volume, slice_idx, sample.object_mask)
+        score.metrics.update(target, images, *about)
 
     def _table(
         self, computed: Sequence[dict[str | int, VolumeScore]], rows: Sequence[Sequence[Row]]
@@ -111,7 +113,7 @@ class Validation:
         """Volume, nominal acceleration, slices and scores; of a volume only its name, which is no patient's."""
         nominal = [{self.names[volume]: value for volume, _, _, value in of_loader} for of_loader in rows]
         return [
-            [name, of_loader[str(name)], score.n_slices, score.ssim, score.psnr, score.nmse]
+            [name, of_loader[str(name)], score.n_slices, *(score.scores[m] for m in in_files(score.scores))]
             for of_loader, scores in zip(nominal, computed, strict=True)
             for name, score in scores.items()
         ]

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config.compare import CompareConfig
-from mrirecon.errors import InputError, unknown_name
+from mrirecon.errors import InputError
 from mrirecon.evaluation.comparable import of_origin
 from mrirecon.evaluation.pairing import PAIRED_SEEDS, Pairs, pair
-from mrirecon.evaluation.summary import METRICS
 from mrirecon.files import write_json
 from mrirecon.report.comparison import comparison_text
+from mrirecon.tables.entry import named
+from mrirecon.tables.metrics import METRICS, label_of
 from mrirecon.workflows.compare_cells import Cell, group_by_seed
 from mrirecon.workflows.compare_differences import aligned, check_margin, design
 from mrirecon.workflows.compare_items import find_items
@@ -43,6 +44,12 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
     tables = [of_origin(item.table, config.origin) if config.origin else item.table for item in items]
     cells = group_by_seed(items, config.names)
     pairs = pair(tables, config.allow_undeclared)
+    if config.metric not in pairs.scores:
+        why = pairs.left_out.get(config.metric, "no table has it")
+        raise InputError(
+            f"no {label_of(config.metric)} to compare ({why}); evaluate all with it (--metrics), or give --metric one "
+            f"that all have: {', '.join(pairs.scores)}"
+        )
     result = comparison_result(config, cells, pairs)
     if config.output:
         with new_folder(Path(config.output)) as folder:
@@ -57,8 +64,7 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
 def _check(config: CompareConfig, words: Sequence[str]) -> None:
     if len(words) < 2:
         raise InputError(f"compare takes two or more runs or tables, got {len(words)}; see mrirecon compare --help")
-    if config.metric not in METRICS:
-        raise unknown_name("metric", config.metric, METRICS)
+    named(METRICS, config.metric, "metric")
     if config.seed < 0:
         raise InputError(f"--seed {config.seed}; it must not be negative")
     check_margin(config.margin)
@@ -71,7 +77,7 @@ def _write_differences(path: Path, cells: Sequence[Cell], pairs: Pairs) -> None:
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(_COLUMNS)
-        for metric in METRICS:
+        for metric in pairs.scores:
             writer.writerows(_difference_rows(metric, cells, pairs))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, Pairs
-from mrirecon.evaluation.stats import BETTER_IS, Comparison, compare_family
+from mrirecon.evaluation.stats import Comparison, better_is, compare_family
 from mrirecon.evaluation.stats.crossed import what_is_sampled
 from mrirecon.workflows.compare_cells import Cell
 from mrirecon.workflows.compare_items import TRAINING
@@ -119,4 +119,4 @@ def compare_differences(
     named: Mapping[str, np.ndarray], pairs: Pairs, metric: str, margin: float | None, seed: int
 ) -> list[Comparison]:
     """The family of all differences of one metric."""
-    return compare_family(named, pairs.patients, metric=metric, better=BETTER_IS[metric], margin=margin, seed=seed)
+    return compare_family(named, pairs.patients, metric=metric, better=better_is(metric), margin=margin, seed=seed)

@@ -10,8 +10,7 @@ import mrirecon
 from mrirecon.config.compare import CompareConfig
 from mrirecon.evaluation.pairing import Pairs
 from mrirecon.evaluation.protocol import PROTOCOLS
-from mrirecon.evaluation.stats import BETTER_IS, Comparison
-from mrirecon.evaluation.summary import METRICS
+from mrirecon.evaluation.stats import HIGHER, Comparison, better_is
 from mrirecon.report.comparison_words import paragraph
 from mrirecon.workflows.compare_caveats import caveats_of, undeclared_cells, words_of
 from mrirecon.workflows.compare_cells import Cell
@@ -42,7 +41,7 @@ def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs
         "mrirecon": mrirecon.__version__,
         "metric": config.metric,
         "reference": cells[0].name,
-        "better": {metric: BETTER_IS[metric] for metric in METRICS},
+        "better": {metric: better_is(metric) for metric in pairs.scores},
         "protocol": pairs.protocol,
         "per_slice": per_slice,
         "mask": pairs.mask,
@@ -60,7 +59,7 @@ def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs
         "zero_filled": _zero_filled(cells, pairs),
         **_inference(config, cells, pairs, over),
         "caveats": caveats_of(cells, pairs, over),
-        "warnings": warnings_of(cells),
+        "warnings": [*warnings_of(cells), *(f"not compared: {reason}" for reason in pairs.left_out.values())],
     }
     return {**result, "paragraph": paragraph(result)}
 
@@ -76,7 +75,7 @@ def _item(cell: Cell, pairs: Pairs) -> dict[str, Any]:
         "budget": budget(cell.items[0]),
         "settings": dict(cell.settings),
     }
-    for metric in METRICS:
+    for metric in pairs.scores:
         means = mean_scores(cell, pairs, metric).tolist()
         has_sd = len(means) > 1 and all(map(math.isfinite, means))
         described[metric] = {"mean": _finite(fmean(means)), "sd_seeds": stdev(means) if has_sd else None}
@@ -85,7 +84,7 @@ def _item(cell: Cell, pairs: Pairs) -> dict[str, Any]:
 
 def _zero_filled(cells: Sequence[Cell], pairs: Pairs) -> dict[str, Any] | None:
     """Its means, unless it is among the compared or not known."""
-    means = {metric: {"mean": _finite(mean_zero_filled(pairs, metric))} for metric in METRICS}
+    means = {metric: {"mean": _finite(mean_zero_filled(pairs, metric))} for metric in pairs.scores}
     is_compared = any(item.table.rows[0].reconstructor == "zero-filled" for cell in cells for item in cell.items)
     is_known = any(values["mean"] is not None for values in means.values())
     return means if is_known and not is_compared else None
@@ -96,7 +95,7 @@ def _inference(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs, over:
     comparisons: dict[str, list[dict[str, Any]]] = {}
     not_tested: dict[str, str] = {}
     margins: dict[str, dict[str, Any]] = {}
-    for metric in (config.metric, *(m for m in METRICS if m != config.metric)):
+    for metric in (config.metric, *(m for m in pairs.scores if m != config.metric)):
         gain = _gain(cells[0], pairs, metric)
         margin = find_margin(config.margin, gain, cells[0].name, metric == config.metric)
         named = differences(cells, pairs.scores[metric], over)
@@ -120,7 +119,7 @@ def _comparison(found: Comparison, cell: Cell, reference: Cell, pairs: Pairs, ov
 def _gain(reference: Cell, pairs: Pairs, metric: str) -> float:
     """Of the reference over the zero-filled image, above 0 where it is better; NaN where it is not known."""
     gap = float(mean_scores(reference, pairs, metric).mean()) - mean_zero_filled(pairs, metric)
-    return gap if BETTER_IS[metric] == "higher" else -gap
+    return gap if better_is(metric) == HIGHER else -gap
 
 
 def _center_fraction(cells: Sequence[Cell]) -> float | None:

@@ -21,7 +21,7 @@ from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
-from mrirecon.evaluation.summary import summarize
+from mrirecon.evaluation.summary import about_metrics, notes_on_objects, summarize
 from mrirecon.files import write_json
 from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import warn
@@ -30,6 +30,7 @@ from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.report.table import evaluation_table
 from mrirecon.runs import run_of
 from mrirecon.tables.methods import METHODS
+from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.load import Load
 from mrirecon.workflows.new_folder import require_free, shared_folder
 from mrirecon.workflows.output_files import Facts, facts_of, sampling_facts
@@ -76,7 +77,8 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
 
 
 def check_call(config: EvaluateConfig) -> None:
-    """Raise an InputError for numbers that no evaluation takes, without its data."""
+    """Raise an InputError for names and numbers that no evaluation takes, without its data."""
+    chosen_metrics(config.metrics)
     for name, value in (("threads", config.threads), ("seed", config.seed), ("workers", config.data.workers)):
         if value < 0:
             raise InputError(f"--{name} {value}; it must not be negative")
@@ -192,7 +194,9 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
             watchers: list[Watcher] = [load]
             if draw == 0:
                 wanted = figure_slices(dataset.volumes, dataset.items, config.figures, drawn)
-                watchers.append(Figures(folder / "figures", wanted, reconstructor.name, job.mask, protocol))
+                watchers.append(
+                    Figures(folder / "figures", wanted, reconstructor.name, job.mask, protocol, config.metrics)
+                )
             if config.save:
                 watchers.append(_prediction_files(config, job, reconstructor, dataset, folder / "reconstructions"))
             with inference(reconstructor.device):
@@ -200,6 +204,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
                     dataset,
                     reconstructor,
                     job.mask,
+                    metrics=config.metrics,
                     protocol=protocol,
                     batch_size=config.batch_size,
                     workers=config.data.workers,
@@ -212,6 +217,8 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
             write_results(folder / "volumes.csv", results)
             write_json(folder / _SUMMARY, summary)
     if ranks.is_first():
+        for note in notes_on_objects(results):
+            warn(f"note: {note}")
         print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
     return job.folder
 
@@ -244,6 +251,7 @@ def _dataset(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, dr
         slices=config.data.slices or None,
         draw=draw,
         protocol=find_protocol(config.protocol),
+        object_masks=needed(chosen_metrics(config.metrics), OBJECT_MASK),
     )
 
 
@@ -266,6 +274,7 @@ def _summary(
         "mask_draws": job.draws,
         "batch_size": config.batch_size,
         "precision": config.precision,
+        **about_metrics(results),
         **summarize(results, config.seed),
         "provenance": provenance(
             device=str(reconstructor.device), seed=config.seed, data_manifest=data_manifest(job.volumes)

@@ -13,6 +13,7 @@ from mrirecon.files import replacing
 from mrirecon.models.memory import keep_freed_memory
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder, RunLock
+from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.checkpoint_files import CheckpointFiles
 from mrirecon.training.curves import Curves
@@ -40,8 +41,11 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, lock: RunLoc
     """
     config, plan = work.config, work.plan
     with Loggers(config.logger if ranks.is_first() else "none", run, dataclasses.asdict(config)) as loggers:
-        curves = Curves(Journal(run.curves), loggers, work.data.stream.batches_per_epoch, plan.accumulate, plan.n_steps)
-        validation = Validation(work.data.val_dataloader(), curves, work.protocol, work.data.require_unchanged)
+        journal = Journal(run.curves, validation_metrics(config.monitor))
+        curves = Curves(journal, loggers, work.data.stream.batches_per_epoch, plan.accumulate, plan.n_steps)
+        validation = Validation(
+            work.data.val_dataloader(), curves, work.protocol, work.data.require_unchanged, config.monitor
+        )
         keeper = Keeper(
             run,
             validation,

@@ -1,17 +1,19 @@
 """The loop behind `mrirecon score`: stored images against stored references, slice by slice."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mrirecon.data.references import Images
+from mrirecon.data.references import Images, Reference
 from mrirecon.errors import InputError
 from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, score_slice
 from mrirecon.evaluation.resemblance import Comparison, Resemblance
 from mrirecon.physics import center_crop
 from mrirecon.progress import progress
+from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.pairs import Pair
 
 
@@ -19,29 +21,33 @@ class PairScore(NamedTuple):
     """Scores of one volume, and how the images lie against their targets."""
 
     score: VolumeScore
-    mse: float  # squared units of the target
+    mse: float  # squared units of the target; NaN where no metric needs it
     resemblance: Resemblance
 
 
-def score_pairs(pairs: Sequence[Pair], label: str) -> list[PairScore]:
-    """The score of each pair; one slice is in memory at a time.
+def score_pairs(pairs: Sequence[Pair], label: str, metrics: Sequence[str] | None = None) -> list[PairScore]:
+    """The score of each pair by `metrics` (None: the default ones); one slice is in memory at a time.
 
     Raises:
         InputError: Samples that cannot be read, are not finite, or a target without a positive value.
     """
-    return [_score(pair) for pair in progress(pairs, label, unit="volumes")]
+    names = chosen_metrics(metrics)
+    return [_score(pair, names) for pair in progress(pairs, label, unit="volumes")]
 
 
-def _score(pair: Pair) -> PairScore:
+def _score(pair: Pair, metrics: Sequence[str]) -> PairScore:
     target, prediction, grid = pair
     data_range = _data_range(pair)
     slices: list[SliceScore] = []
     comparison = Comparison()
     for i in range(target.shape[0]):
         wanted, image = _cut(target, i, grid), _cut(prediction, i, grid)
-        slices.append(score_slice(wanted, image, data_range))
+        mask = _object_mask(target, i, grid) if needed(metrics, OBJECT_MASK) else None
+        slices.append(score_slice(wanted, image, data_range, metrics, mask))
         comparison.add(wanted.numpy(), image.numpy())
-    mse = sum(s.squared_error for s in slices) / sum(s.n_pixels for s in slices)
+    mse = math.nan
+    if "squared_error" in slices[0].columns:
+        mse = sum(s.columns["squared_error"] for s in slices) / sum(s.columns["n_pixels"] for s in slices)
     return PairScore(combine_slices(slices, data_range), mse, comparison.result())
 
 
@@ -52,6 +58,11 @@ def _data_range(pair: Pair) -> float:
     if largest <= 0:
         raise InputError(f"{target.label}: {target.key} has no positive value; write it anew or remove it")
     return largest
+
+
+def _object_mask(target: Reference, i: int, grid: tuple[int, int]) -> Tensor | None:
+    masks = target.object_masks
+    return None if masks is None else center_crop(torch.from_numpy(masks.image(i) != 0), grid)
 
 
 def _cut(images: Images, i: int, grid: tuple[int, int]) -> Tensor:

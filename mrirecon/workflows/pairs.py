@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mrirecon.data.references import Images, Reference, open_reconstructions
 from mrirecon.errors import InputError
-from mrirecon.evaluation.metrics import WINDOW
+from mrirecon.evaluation.metrics import too_small
 from mrirecon.evaluation.protocol import FASTMRI_V1_SQUARE, Protocol, scored_grid
 
 
@@ -20,7 +20,7 @@ class Pair(NamedTuple):
 
 
 def pair_files(
-    folder: Path, targets: Sequence[Reference], protocol: Protocol, among: Sequence[Reference]
+    folder: Path, targets: Sequence[Reference], protocol: Protocol, among: Sequence[Reference], metrics: Sequence[str]
 ) -> list[Pair]:
     """The prediction of each target: the file of its relative name, or of its bare name where that is unambiguous.
 
@@ -29,6 +29,7 @@ def pair_files(
         targets: To be scored.
         protocol: How.
         among: All targets; one of them may have the same bare name.
+        metrics: How they are scored, which decides how small an image may be.
 
     Raises:
         InputError: A missing or bad prediction, or one of a shape that cannot be scored.
@@ -46,7 +47,7 @@ def pair_files(
             f"put a file of the target's name there{hint}"
         )
     predictions = open_reconstructions([(paths[target.name], target.name) for target in targets])
-    return [_pair(target, found, protocol) for target, found in zip(targets, predictions, strict=True)]
+    return [_pair(target, found, protocol, metrics) for target, found in zip(targets, predictions, strict=True)]
 
 
 def extra_files(folder: Path, targets: Sequence[Reference]) -> list[str]:
@@ -67,15 +68,13 @@ def _paths(folder: Path, targets: Sequence[Reference]) -> dict[str, Path]:
     return paths
 
 
-def _pair(target: Reference, prediction: Images, protocol: Protocol) -> Pair:
+def _pair(target: Reference, prediction: Images, protocol: Protocol, metrics: Sequence[str]) -> Pair:
     try:
         grid = scored_grid(protocol, target.shape[1:])
     except InputError as error:
         raise InputError(f"{target.label}: {error}") from None
-    if min(grid) < WINDOW:
-        raise InputError(
-            f"{target.label}: {grid[0]} x {grid[1]} pixels are too small for SSIM, whose window has {WINDOW} x {WINDOW}"
-        )
+    if reason := too_small(grid, metrics):
+        raise InputError(f"{target.label}: {reason}")
     if not _fits(target, prediction, protocol):
         hint = _hint(target, prediction)
         raise InputError(

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config import ScoreConfig
-from mrirecon.data.references import Reference, list_references, search_images
+from mrirecon.data.references import Images, Reference, list_references, search_images
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.metrics import VolumeScore
+from mrirecon.evaluation.objects import RULE, STORED
 from mrirecon.evaluation.protocol import Protocol, crop_protocol
 from mrirecon.evaluation.results import UNDECLARED, VolumeResult, write_results
-from mrirecon.evaluation.summary import fastmri_line, summarize
+from mrirecon.evaluation.summary import about_metrics, fastmri_line, notes_on_objects, summarize
 from mrirecon.files import write_json
 from mrirecon.progress import say
 from mrirecon.report.table import evaluation_table
 from mrirecon.runs import RunFolder
 from mrirecon.tables.masks import MASKS
+from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.image_notes import notes_of_images
 from mrirecon.workflows.new_folder import new_folder, require_free
 from mrirecon.workflows.pair_scores import score_pairs
@@ -42,32 +44,41 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
         InputError: The call or a file is wrong, or results are there already; nothing was written.
         DataChangedError: A file changed after it was checked; nothing was written.
     """
-    protocol = crop_protocol(config.crop)
+    protocol, metrics = crop_protocol(config.crop), chosen_metrics(config.metrics)
     name = _check(config, predictions)
     folder = _place(config, name, targets)
     require_free(folder, _SUMMARY, config.overwrite)
     references = list_references(Path(targets))
     chosen = _of_acquisitions(references, config.acquisition)
-    pairs = pair_files(Path(predictions), chosen, protocol, among=references)
+    pairs = pair_files(Path(predictions), chosen, protocol, among=references, metrics=metrics)
     notes = _notes(config, chosen, extra_files(Path(predictions), references))
     for note in notes:
         say(f"note: {note}")
-    files = [images for pair in pairs for images in (pair.target, pair.prediction)]
+    files: list[Images] = [images for pair in pairs for images in (pair.target, pair.prediction)]
+    looks_for_object = needed(metrics, OBJECT_MASK)
+    files += [masks for target in chosen if looks_for_object and (masks := target.object_masks)]
     search_images(files)
-    scores = score_pairs(pairs, f"{name}, {protocol.name}")
+    scores = score_pairs(pairs, f"{name}, {protocol.name}", metrics)
     for images in files:
         images.require_unchanged()
     of_images = notes_of_images([target.name for target in chosen], [s.resemblance for s in scores])
     for note in of_images:
         say(f"note: {note}")
-    results = [_result(config, name, protocol, target, s.score) for target, s in zip(chosen, scores, strict=True)]
+    results = [
+        _result(config, name, protocol, target, s.score, _object_source(target) if looks_for_object else "")
+        for target, s in zip(chosen, scores, strict=True)
+    ]
+    on_objects = notes_on_objects(results)
+    for note in on_objects:
+        say(f"note: {note}")
     line = fastmri_line(results, [s.mse for s in scores])
-    about = {"data": targets, "predictions": predictions, "reference": chosen[0].key, "fastmri_evaluate": line}
-    summary = _summary(config, results, protocol, **about, notes=[*notes, *of_images])
+    about = {"data": targets, "predictions": predictions, "reference": chosen[0].key, "fastmri_evaluate": line or None}
+    summary = _summary(config, results, protocol, **about, notes=[*notes, *of_images, *on_objects])
     with new_folder(folder) as temporary:
         write_results(temporary / "volumes.csv", results)
         write_json(temporary / _SUMMARY, summary)
-    print(evaluation_table(results, summary), f"tables: {folder}", f"{_label(pairs)}:\n{line}", sep="\n\n", flush=True)
+    like_theirs = [f"{_label(pairs)}:\n{line}"] if line else []
+    print(evaluation_table(results, summary), f"tables: {folder}", *like_theirs, sep="\n\n", flush=True)
     return folder
 
 
@@ -118,7 +129,13 @@ def _notes(config: ScoreConfig, targets: Sequence[Reference], extra: Sequence[st
     return notes
 
 
-def _result(config: ScoreConfig, name: str, protocol: Protocol, target: Reference, score: VolumeScore) -> VolumeResult:
+def _object_source(target: Reference) -> str:
+    return STORED if target.has_object_mask else RULE
+
+
+def _result(
+    config: ScoreConfig, name: str, protocol: Protocol, target: Reference, score: VolumeScore, source: str
+) -> VolumeResult:
     return VolumeResult(
         volume=target.name,
         patient=target.patient,
@@ -133,13 +150,10 @@ def _result(config: ScoreConfig, name: str, protocol: Protocol, target: Referenc
         protocol=protocol.name,
         reconstructor=name,
         checkpoint="",
-        ssim=score.ssim,
-        psnr=score.psnr,
-        nmse=score.nmse,
-        zf_ssim=math.nan,
-        zf_psnr=math.nan,
-        zf_nmse=math.nan,
+        scores=score.scores,
+        zero_filled=dict.fromkeys(score.scores, math.nan),
         seconds=math.nan,
+        object=source,
     )
 
 
@@ -155,6 +169,7 @@ def _summary(config: ScoreConfig, results: list[VolumeResult], protocol: Protoco
         "mask": config.mask,
         "acceleration": config.acceleration or None,
         "declared": "mask and acceleration are what the caller said of the images, not checked",
+        **about_metrics(results),
         **summarize(results, config.seed),
         "provenance": provenance(seed=config.seed),
     }

@@ -17,10 +17,12 @@ from mrirecon.data.shares import share_neighbours, share_whole, unit_costs
 from mrirecon.data.transforms import scored_target
 from mrirecon.data.units import cut_units
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeScore
+from mrirecon.evaluation.objects import RULE, STORED
 from mrirecon.evaluation.results import VolumeResult
-from mrirecon.evaluation.volume import COLUMNS, SliceRows
+from mrirecon.evaluation.volume import SliceRows
 from mrirecon.progress import progress
 from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.tables.metrics import OBJECT_MASK, needed
 from mrirecon.workflows.volume_by_volume import VolumeByVolume
 
 Watcher = Callable[[Sample, Tensor], None]  # sees each batch and its reconstructions
@@ -31,6 +33,7 @@ def score_dataset(
     reconstructor: Reconstructor,
     mask: str,
     *,
+    metrics: Sequence[str] | None = None,
     protocol: Protocol = FASTMRI_V1,
     batch_size: int = 1,
     workers: int = 0,
@@ -47,6 +50,7 @@ def score_dataset(
         dataset: Its masks are those of its `draw`.
         reconstructor: What is scored.
         mask: Name of the drawn masks for the table; volumes with masks of their own are called file there.
+        metrics: Names of `METRICS`; None: the default ones.
         protocol: How scores are taken.
         batch_size: Slices per unit.
         workers: Worker processes that read.
@@ -54,8 +58,8 @@ def score_dataset(
         whole: Each volume stays on one process, for watchers that need all of it.
     """
     names = [volume.name for volume in dataset.volumes]
-    slices = SliceRows(names)
-    rows = [torch.empty(0, 2 * COLUMNS, dtype=torch.float64)]  # of the reconstruction, beside the zero-filled image's
+    slices = SliceRows(names, metrics)
+    rows = [torch.empty(0, 2 * slices.width, dtype=torch.float64)]  # reconstruction, beside the zero-filled image
     seconds = dict.fromkeys(names, 0.0)
     units = own_units(dataset, batch_size, whole)
     label = f"{reconstructor.name}, {mask}, draw {dataset.draw}"
@@ -63,13 +67,15 @@ def score_dataset(
         for batch in progress(batches, label, len(units), "units"):
             sample = to_device(batch, reconstructor.device)
             images, took = _reconstruct(reconstructor, sample)
-            about: tuple[Any, ...] = (sample.data_range, sample.volume, sample.slice_idx)  # one for each slice
+            about: tuple[Any, ...] = (sample.data_range, sample.volume, sample.slice_idx, sample.object_mask)
             target = scored_target(sample, protocol.clamps_target)
-            rows.append(torch.cat([slices.of_batch(target, image, *about) for image in (images, sample.image)], dim=1))
+            rows.append(slices.of_batch(target, (images, sample.image), *about))
             seconds[sample.volume[0]] += took
             for watch in watchers:
                 watch(sample, images)
-    own, reference = (slices.volume_scores(part) for part in ranks.gather_rows(torch.cat(rows)).split(COLUMNS, dim=1))
+    gathered = ranks.gather_rows(torch.cat(rows)).split(slices.width, dim=1)
+    own, reference = (slices.volume_scores(part) for part in gathered)
+    source = _object_source(dataset) if needed(slices.metrics, OBJECT_MASK) else dict.fromkeys(names, "")
     total = ranks.sum_of(list(seconds.values()))
     return [
         _result(
@@ -80,6 +86,7 @@ def score_dataset(
             protocol=protocol,
             seconds=total[i],
             scores=(own[name], reference[name]),
+            source=source[name],
         )
         for i, name in enumerate(names)
     ]
@@ -108,6 +115,11 @@ def _reconstruct(reconstructor: Reconstructor, sample: Sample) -> tuple[Tensor, 
     return images, time.perf_counter() - start
 
 
+def _object_source(dataset: SliceDataset) -> dict[str, str]:
+    """What says where the object of each volume is."""
+    return {v.name: STORED if v.name in dataset.with_object_mask else RULE for v in dataset.volumes}
+
+
 def _result(
     dataset: SliceDataset,
     index: int,
@@ -117,6 +129,7 @@ def _result(
     protocol: Protocol,
     seconds: float,
     scores: tuple[VolumeScore, VolumeScore],
+    source: str,
 ) -> VolumeResult:
     volume, (own, zero_filled) = dataset.volumes[index], scores
     columns = dataset.scoring_mask(volume)
@@ -134,11 +147,8 @@ def _result(
         protocol=protocol.name,
         reconstructor=reconstructor.name,
         checkpoint=reconstructor.checkpoint,
-        ssim=own.ssim,
-        psnr=own.psnr,
-        nmse=own.nmse,
-        zf_ssim=zero_filled.ssim,
-        zf_psnr=zero_filled.psnr,
-        zf_nmse=zero_filled.nmse,
+        scores=own.scores,
+        zero_filled=zero_filled.scores,
         seconds=seconds,
+        object=source,
     )

@@ -12,13 +12,15 @@ from mrirecon.data.samples import Sample, uncollated
 from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, did_you_mean
-from mrirecon.evaluation import FASTMRI_V1, Protocol, nmse, psnr, ssim
+from mrirecon.evaluation import FASTMRI_V1, Protocol, combine_slices, score_slice
 from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
+from mrirecon.tables.metrics import chosen_metrics, sentence
 from mrirecon.workflows.output_files import Facts
 from mrirecon.workflows.prediction_file import write_prediction
 from mrirecon.workflows.whole_volumes import WholeVolumes
 
 ALL = "all"
+_PER_LINE = 2  # scores under a picture
 _LONGEST_NAME = 60  # in a figure's file name, of at most 255 bytes; its number makes it unique
 
 
@@ -77,12 +79,20 @@ class Figures:
         name: The reconstructor's.
         mask: The mask's.
         protocol: How the numbers under the pictures are taken.
+        metrics: Those numbers; empty: the default ones.
     """
 
     def __init__(
-        self, folder: Path, wanted: Sequence[tuple[str, int]], name: str, mask: str, protocol: Protocol = FASTMRI_V1
+        self,
+        folder: Path,
+        wanted: Sequence[tuple[str, int]],
+        name: str,
+        mask: str,
+        protocol: Protocol = FASTMRI_V1,
+        metrics: Sequence[str] = (),
     ) -> None:
         self.folder, self.name, self.mask, self.protocol = folder, name, mask, protocol
+        self.metrics = chosen_metrics(metrics)
         self._numbers = {key: f"{number:0{max(2, len(str(len(wanted) - 1)))}d}" for number, key in enumerate(wanted)}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -96,13 +106,18 @@ class Figures:
     def _draw(self, sample: Sample, image: np.ndarray) -> None:
         volume, index = sample.volume, sample.slice_idx
         target = _array(scored_target(sample, self.protocol.clamps_target))
-        panels = [_panel("zero-filled", _array(sample.image), target, sample.data_range)]
-        if self.name != "zero-filled":
-            panels.append(_panel(self.name, image, target, sample.data_range))
+        images = {"zero-filled": _array(sample.image)} | ({} if self.name == "zero-filled" else {self.name: image})
+        panels = [Panel(name, shown, self._numbers_under(shown, target, sample)) for name, shown in images.items()]
         notes = [*_notes(sample, self.mask), f"protocol {self.protocol.name}"]
         stem = Path(volume).with_suffix("").as_posix().replace("/", "_")[:_LONGEST_NAME]
         path = self.folder / f"{self._numbers[volume, index]}-{stem}-slice{index:03d}.png"
         draw_slice(path, SliceFigure(target, panels, f"{volume}, slice {index}", notes))
+
+    def _numbers_under(self, image: np.ndarray, target: np.ndarray, sample: Sample) -> str:
+        """The scores of this slice alone, a few to a line."""
+        score = score_slice(target, image, sample.data_range, self.metrics, sample.object_mask)
+        words = [sentence({name: value}) for name, value in combine_slices([score], sample.data_range).scores.items()]
+        return "\n".join("   ".join(words[i : i + _PER_LINE]) for i in range(0, len(words), _PER_LINE))
 
 
 class PredictionFiles(WholeVolumes):
@@ -131,11 +146,6 @@ class PredictionFiles(WholeVolumes):
 def _is_named(volume: str, word: str) -> bool:
     names = {volume, Path(volume).name, Path(volume).stem}
     return word == ALL or word in names or any(fnmatchcase(name, word) for name in names)
-
-
-def _panel(name: str, image: np.ndarray, target: np.ndarray, data_range: float) -> Panel:
-    scores = (metric(target, image, data_range) for metric in (ssim, psnr, nmse))
-    return Panel(name, image, "SSIM {:.3f}   PSNR {:.1f} dB   NMSE {:.4f}".format(*scores))
 
 
 def _notes(sample: Sample, mask: str) -> list[str]:

@@ -132,7 +132,10 @@ def bouncing(results, factors):
     for i, run in enumerate(results):
         power = factors.get(run.levels["optimizer"], World()).tail
         noise = np.random.default_rng(i).standard_normal(len(run.points)) * 0.002 * (run.values[LR] / 0.002) ** power
-        points = [replace(p, ssim=p.ssim + n) for p, n in zip(run.points, noise, strict=True)]
+        points = [
+            replace(p, scores={**p.scores, "ssim": p.scores["ssim"] + n})
+            for p, n in zip(run.points, noise, strict=True)
+        ]
         made.append(replace(run, points=points))
     return made
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from result_rows import three
 
 from mrirecon.ablation.grid import Cell, Grid, Tuning
 from mrirecon.ablation.records import Point, RunResult, Score, Timing, Trace
@@ -269,7 +270,7 @@ class _Maker:
                 break
             ssim = ZERO_FILLED + (end - ZERO_FILLED) * (1 - math.exp(-step / truth.speed))
             ssim += truth.tail * noise.standard_normal()
-            made.append(Point(step, 1 - ssim, ssim, PSNR_PER_SSIM * ssim, NMSE_PER_SSIM * (1 - ssim)))
+            made.append(Point(step, 1 - ssim, three(ssim, PSNR_PER_SSIM * ssim, NMSE_PER_SSIM * (1 - ssim))))
         return made
 
     def _traces(self, truth, end, noise, stopped) -> list[Trace]:
@@ -293,6 +294,6 @@ class _Maker:
             for v, volume in enumerate(self.volumes):
                 level = levels[v] - harder
                 ssim, zero_filled = end + by_volume[v] + residual[a, v] + level, ZERO_FILLED + level
-                both = [(s, PSNR_PER_SSIM * s, NMSE_PER_SSIM * (1 - s)) for s in (float(ssim), float(zero_filled))]
-                made.append(Score(volume, self.patients[v], float(acceleration), *both[0], *both[1]))
+                both = [three(s, PSNR_PER_SSIM * s, NMSE_PER_SSIM * (1 - s)) for s in (float(ssim), float(zero_filled))]
+                made.append(Score(volume, self.patients[v], float(acceleration), *both))
         return made

@@ -79,7 +79,7 @@ def test_final_scores_are_those_of_the_world():
 def test_the_spread_over_seeds_is_that_of_the_volume_means():
     grid, results, facts = make_study(**SMALL)
     ssim = cell_of(analyse(grid, results, facts), "adam")["final"]["ssim"]
-    means = [np.mean([s.ssim for s in r.scores]) for r in results if r.stage == "rerun" and r.cell == "adam"]
+    means = [np.mean([s.scores["ssim"] for s in r.scores]) for r in results if r.stage == "rerun" and r.cell == "adam"]
     assert ssim["sd_seeds"] == pytest.approx(np.std(means, ddof=1))
     assert ssim["mean"] == pytest.approx(np.mean(means))
 
@@ -185,7 +185,7 @@ def test_scores_are_means_over_accelerations():
     grid, results, _ = make_study(**SMALL, accelerations=(4.0, 8.0))
     scores = rerun_scores(grid, results, "psnr", "final")
     run = reruns_of([r for r in results if r.cell == "sgd"], "final")[2]
-    both = [s.psnr for s in run.scores if s.volume == scores.volumes[5]]
+    both = [s.scores["psnr"] for s in run.scores if s.volume == scores.volumes[5]]
     assert len(both) == 2
     assert scores.values["sgd"][2, 5] == pytest.approx(sum(both) / 2)
 

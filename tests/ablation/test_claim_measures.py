@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from result_rows import three
 
 from mrirecon.ablation.claim_measures import (
     best_rate,
@@ -27,13 +28,13 @@ class Known:
         self.zero_filled, self.targets = zero_filled, [{"share": 0.9, "ssim": target}]
 
     def has_failed(self, run):
-        return run.diverged_at is not None or run.points[-1].ssim < self.zero_filled
+        return run.diverged_at is not None or run.points[-1].scores["ssim"] < self.zero_filled
 
 
 def run(ssim, lr=1e-3, losses=None, train=None, diverged_at=None, every=10):
     losses = [1 - s for s in ssim] if losses is None else losses
     steps = range(every, every * len(ssim) + 1, every)
-    points = [Point(step, loss, s, 30.0, 0.1) for step, s, loss in zip(steps, ssim, losses, strict=True)]
+    points = [Point(step, loss, three(s, 30.0, 0.1)) for step, s, loss in zip(steps, ssim, losses, strict=True)]
     traces = [Trace(step, loss, 1.0, 1e-3) for step, loss in zip(steps, train or [], strict=False)]
     return RunResult(
         "0", "c", {}, "rerun", "final", 0, 0, False, 0, {LR: lr}, every * len(ssim), 4, diverged_at, points, traces

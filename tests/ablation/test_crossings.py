@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from result_rows import three
 from scipy.ndimage import median_filter
 from synthetic import World, make_study
 
@@ -18,7 +19,7 @@ QUIET = {"sd_seed": 0.0, "sd_volume": 0.0, "sd_residual": 0.0}
 
 
 def points(*ssim):
-    return [Point(10 * i, 1 - value, value, 0.0, 0.0) for i, value in enumerate(ssim, start=1)]
+    return [Point(10 * i, 1 - value, three(value, 0.0, 0.0)) for i, value in enumerate(ssim, start=1)]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +112,9 @@ def test_a_validation_without_ssim_moves_neither_targets_nor_the_best():
     grid, results, _ = make_study(seeds=range(6))
     reference = reruns_of([r for r in results if r.cell == grid.reference], "final")[0]
     expected = make_targets(grid, [r for r in results if r is not reference] + [reference], 0.7)
-    last = reference.points[-1]
-    spoilt = replace(reference, points=[*reference.points[:-1], replace(last, ssim=math.nan)])
+    last, lost = reference.points[-1], three(math.nan, math.nan, math.nan)
+    spoilt = replace(reference, points=[*reference.points[:-1], replace(last, scores=lost)])
     made = make_targets(grid, [r for r in results if r is not reference] + [spoilt], 0.7)
     assert [t["ssim"] for t in made] == pytest.approx([t["ssim"] for t in expected], abs=1e-3)
-    first = replace(reference, points=[replace(reference.points[0], ssim=math.nan), *reference.points[1:]])
-    assert validation_scores([first])["best_ssim"]["mean"] == max(p.ssim for p in reference.points)
+    first = replace(reference, points=[replace(reference.points[0], scores=lost), *reference.points[1:]])
+    assert validation_scores([first])["best_ssim"]["mean"] == max(p.scores["ssim"] for p in reference.points)

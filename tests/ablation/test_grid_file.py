@@ -5,7 +5,7 @@ import pytest
 from mrirecon.ablation.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.same_network import groups_per_level
 from mrirecon.errors import InputError
-from mrirecon.evaluation.summary import METRICS
+from mrirecon.tables.metrics import default_metrics
 
 GRID = {
     "name": "tiny",
@@ -153,7 +153,7 @@ def test_no_grid_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "objectives"),
     [("final", ("final",)), ("loss", ("final",)), ("area", ("area",)), ("both", ("final", "area"))]
-    + [(metric, (metric,)) for metric in METRICS],
+    + [(metric, (metric,)) for metric in default_metrics()],
 )
 def test_tuning_is_for_the_loss_or_any_metric(name, objectives):
     assert make_grid(changed(tuning__objectives=name)).tuning.objectives == objectives

@@ -2,6 +2,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from result_rows import three
 
 from mrirecon.ablation.grid_file import make_grid
 from mrirecon.ablation.identity import FIRST, LEFT_OUT, YOUNG, run_id, scale_id
@@ -30,7 +31,7 @@ def outcome(spec, loss=None, diverged=False):
     """A record whose loss is least at the middle of the cell's range."""
     low, high = 1e-4, 1e-1
     loss = abs(spec.values[LR] - (low * high) ** 0.5) if loss is None else loss
-    points = [] if diverged else [Point(10, loss, 0.5, 20.0, 0.1)]
+    points = [] if diverged else [Point(10, loss, three(0.5, 20.0, 0.1))]
     at = 3 if diverged else None
     return RunResult(
         spec.id, "x", {}, spec.stage, spec.objective, 0, 0, False, spec.seed, spec.values, 10, 2, at, points
@@ -103,7 +104,7 @@ def test_both_objectives_rerun_their_own_winner():
 
     def result(spec):
         first, last = spec.values[LR], 1 / spec.values[LR]
-        return replace(outcome(spec), points=[Point(1, first, 0, 0, 0), Point(10, last / 1e6, 0, 0, 0)])
+        return replace(outcome(spec), points=[Point(1, first, three(0, 0, 0)), Point(10, last / 1e6, three(0, 0, 0))])
 
     _, order = play(Plan(grid, COMMON), result)
     best = {spec.objective: spec.values[LR] for spec in order if spec.stage == "rerun" and spec.cell.name == "adam"}

@@ -34,10 +34,10 @@ def test_one_row_for_every_evaluation_with_all_digits(tmp_path, study):
     for run in results:
         for point in run.points:
             row = found[run.run, "val", str(point.step), "", ""]
-            assert (float(row["val_loss"]), float(row["ssim"])) == (point.val_loss, point.ssim)
+            assert (float(row["val_loss"]), float(row["ssim"])) == (point.val_loss, point.scores["ssim"])
         for score in run.scores:
             row = found[run.run, "test", str(run.n_steps), score.volume, str(score.acceleration)]
-            assert (float(row["nmse"]), float(row["zf_psnr"])) == (score.nmse, score.zf_psnr)
+            assert (float(row["nmse"]), float(row["zf_psnr"])) == (score.scores["nmse"], score.zero_filled["psnr"])
             assert float(row[LR]) == run.values[LR]
             assert row["factor.norm"] == run.levels["norm"]
 

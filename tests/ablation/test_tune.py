@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from result_rows import three
 from scipy.stats import qmc
 
 from mrirecon.ablation.records import Point, RunResult
@@ -12,7 +13,7 @@ LR = "optimizer.lr"
 
 
 def trial(number, loss, lr=0.01, is_wider=False, diverged_at=None):
-    points = [] if diverged_at else [Point(10, loss, 0.5, 20.0, 0.1)]
+    points = [] if diverged_at else [Point(10, loss, three(0.5, 20.0, 0.1))]
     return RunResult(
         str(number), "a", {}, "tune", "final", 0, number, is_wider, 0, {LR: lr}, 10, 2, diverged_at, points
     )
@@ -44,7 +45,7 @@ def test_the_winner_has_the_least_loss_and_divergence_never_wins():
 
 
 def test_the_area_is_the_time_mean_of_the_loss():
-    points = [Point(0, 1.0, 0, 0, 0), Point(10, 0.5, 0, 0, 0), Point(30, 0.5, 0, 0, 0)]
+    points = [Point(0, 1.0, three(0, 0, 0)), Point(10, 0.5, three(0, 0, 0)), Point(30, 0.5, three(0, 0, 0))]
     run = replace(trial(0, 0.5), points=points)
     assert run.area == pytest.approx((10 * 0.75 + 20 * 0.5) / 30)
     assert run.loss("area") == run.area
@@ -83,7 +84,10 @@ def test_each_objective_has_its_own_winner(objective, best):
         (0.6, 0.6, math.inf, -math.inf),
     ]
     trials = [
-        replace(trial(i, 0.5), points=[Point(0, 0.01 if i == 4 else 9.0, 0, 0, 0), Point(10, *row)])
+        replace(
+            trial(i, 0.5),
+            points=[Point(0, 0.01 if i == 4 else 9.0, three(0, 0, 0)), Point(10, row[0], three(*row[1:]))],
+        )
         for i, row in enumerate(scores)
     ]
     trials.append(trial(7, 0.01, diverged_at=3))
@@ -95,7 +99,7 @@ def test_each_objective_has_its_own_winner(objective, best):
 def test_what_a_score_lacks_is_above_zero_and_falls_as_the_score_gets_better(objective):
     """So that it can be read, drawn and averaged as a loss is."""
     values = {"ssim": [-0.2, 0.1, 0.9, 0.95], "psnr": [-3.0, 12.0, 30.0, 31.0], "nmse": [5.0, 0.5, 0.2, 0.1]}
-    runs = [replace(trial(0, 0.5), points=[Point(10, 1.0, v, v, v)]) for v in values[objective]]
+    runs = [replace(trial(0, 0.5), points=[Point(10, 1.0, three(v, v, v))]) for v in values[objective]]
     losses = [run.loss(objective) for run in runs]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] > 0

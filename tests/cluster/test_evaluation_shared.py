@@ -49,10 +49,13 @@ def files(folder: Path):
 def test_tables_figures_and_files_are_those_of_one_process(root, alone, n):
     computed = run_ranks(n, "shared_evaluations:evaluate_and_reconstruct", str(root), str(root / f"of{n}"), list(CASES))
     assert_same_images(root / "alone-images", root / f"of{n}-images")
+    assert {row["object"] for row in table(root / "alone" / "few")} == {"object_mask", "threshold-v1"}
+    assert "zf_hfen" in table(root / "alone" / "few")[0]
     for case in CASES:
         one, many = root / "alone" / case, root / f"of{n}" / case
         assert table(one) == table(many), case
         assert len(table(one)) > 0
+        assert all(row["ssim_object"] != "nan" for row in table(one))
         assert files(one) == files(many)
         assert not [path for path in many.parent.iterdir() if path.name.startswith(".")]  # nothing half-written
         for path in (one / "figures").iterdir():

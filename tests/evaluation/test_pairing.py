@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from result_rows import foreign_row, row
+from result_rows import changed_row, foreign_row, row
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation.comparable import Table, of_origin
@@ -29,7 +29,7 @@ def table(name="a", found=None, **facts):
 def changed(index, **changes):
     """Six rows of which one is other."""
     found = rows()
-    return [*found[:index], replace(found[index], **changes), *found[index + 1 :]]
+    return [*found[:index], changed_row(found[index], **changes), *found[index + 1 :]]
 
 
 def test_units_are_the_means_over_draws_whatever_the_order_of_the_rows():

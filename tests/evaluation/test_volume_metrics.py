@@ -10,7 +10,7 @@ import torch
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation import VolumeMetrics, VolumeScore, mean_score, nmse, psnr, ssim
-from mrirecon.evaluation.volume import COLUMNS, SliceRows
+from mrirecon.evaluation.volume import SliceRows
 
 NAMES = ["a/x.h5", "b/x.h5"]  # equal file names in two folders are two volumes
 
@@ -85,8 +85,8 @@ def test_without_data_nothing_breaks():
 def test_rows_alone_give_the_same_scores():
     """As evaluations gather them, without torchmetrics."""
     slices = SliceRows(NAMES)
-    rows = [slices.of_batch(target, image, *about) for target, image, *about in batches(size=2)]
-    assert {part.shape[1] for part in rows} == {COLUMNS}
+    rows = [slices.of_batch(target, [image], *about) for target, image, *about in batches(size=2)]
+    assert {part.shape[1] for part in rows} == {slices.width}
     assert slices.volume_scores(torch.cat([*rows, rows[0]])) == scored(batches())
 
 
@@ -99,8 +99,9 @@ def test_wrong_volumes_are_named():
 
 
 def test_mean_score():
-    mean = mean_score([VolumeScore(0.5, 20.0, 0.1, 3), VolumeScore(0.7, 30.0, 0.3, 4)])
-    assert mean == pytest.approx(VolumeScore(0.6, 25.0, 0.2, 7))
+    mean = mean_score([VolumeScore({"ssim": 0.5, "psnr": 20.0}, 3), VolumeScore({"ssim": 0.7, "psnr": 30.0}, 4)])
+    assert mean.scores == pytest.approx({"ssim": 0.6, "psnr": 25.0})
+    assert (mean.ssim, mean.n_slices) == (mean.scores["ssim"], 7)
     with pytest.raises(InputError, match="no volume"):
         mean_score([])
 

@@ -104,8 +104,8 @@ def test_nobody_and_no_place_is_named(run, tmp_path):
 @pytest.mark.parametrize(
     ("checkpoint", "line"),
     [
-        ("best", "best (step 200), fastmri-v1: SSIM 0.9200, PSNR 33.50, NMSE 0.0200."),
-        ("last", "last (step 300), fastmri-v1: SSIM 0.9000, PSNR 33.00, NMSE 0.0300."),
+        ("best", "best (step 200), fastmri-v1: SSIM 0.9200, PSNR 33.50 dB, NMSE 0.0200."),
+        ("last", "last (step 300), fastmri-v1: SSIM 0.9000, PSNR 33.00 dB, NMSE 0.0300."),
     ],
 )
 def test_the_validation_is_that_of_the_checkpoint(run, checkpoint, line):
@@ -122,7 +122,7 @@ def test_the_best_is_best_by_the_score_that_the_run_monitored(run, monitor, step
 
 def test_a_checkpoint_whose_step_is_known_has_the_validation_of_that_step(run):
     """Of a run with averages, the best checkpoint may not have the best score of the curve."""
-    assert "best (step 300), fastmri-v1: SSIM 0.9000, PSNR 33.00, NMSE 0.0300." in card(run, step=300)
+    assert "best (step 300), fastmri-v1: SSIM 0.9000, PSNR 33.00 dB, NMSE 0.0300." in card(run, step=300)
     assert "No validation is recorded." in card(run, step=250)
 
 

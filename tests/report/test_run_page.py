@@ -23,7 +23,7 @@ from mrirecon.report.run_curves import column, draw_run_curves
 from mrirecon.report.run_files import read_rows
 from mrirecon.report.run_page import write_run_page
 from mrirecon.runs import RunFolder
-from mrirecon.training.journal import COLUMNS
+from mrirecon.training.journal import columns
 from mrirecon.workflows.run_report import run_report
 
 HOSTILE = "<script>alert(1)</script>"
@@ -40,7 +40,7 @@ def run(tmp_path):
     run.provenance.write_text(json.dumps({"mrirecon": "0.1.0", "packages": {"torch": "2.7.0"}, "git": None}))
     run.split.write_text(json.dumps({"train": ["a.h5", "b.h5"], "val": ["c.h5"]}))
     with run.curves.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
+        writer = csv.DictWriter(handle, columns())
         writer.writeheader()
         for step in range(50, 301, 50):
             writer.writerow({"step": step, "lr": 1e-3, "train_loss": 10 / step, "grad_norm": 1.0, "update_ratio": 1e-3})
@@ -129,7 +129,7 @@ def test_damaged_files_do_not_stop_it(run):
     (folder / "volumes.csv").write_text("volume,ssim\nx.h5,none\n")
     (folder / "summary.json").write_text("{}")
     text = page_of(run)
-    assert "no SSIM is recorded." in text
+    assert "no score is recorded." in text
     assert "x.h5" in text
 
 

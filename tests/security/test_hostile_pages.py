@@ -25,7 +25,7 @@ from mrirecon.report.run_page import write_run_page
 from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
 from mrirecon.report.study_figures import StudyFigure
 from mrirecon.runs import RunFolder
-from mrirecon.training.journal import COLUMNS
+from mrirecon.training.journal import columns
 
 HARMLESS = "plain"
 HOSTILE = [
@@ -69,7 +69,7 @@ def run_of(root, text):
     run.provenance.write_text(json.dumps({**deep, **made, "wandb": wandb, "data_manifest": {"sha256": text}}))
     run.split.write_text(json.dumps({text: [text], "val": ["a.h5"]}))
     with run.curves.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
+        writer = csv.DictWriter(handle, columns())
         writer.writeheader()
         for step in (5, 10):
             writer.writerow(

@@ -2,7 +2,7 @@
 
 import csv
 
-from mrirecon.training.journal import COLUMNS, Journal
+from mrirecon.training.journal import Journal, columns
 
 
 def filled(path):
@@ -33,7 +33,7 @@ def test_a_row_cut_short_by_a_crash_is_left_out(tmp_path):
     assert steps(journal) == [10, 10, 20, 20, 30, 30]
     journal.begin(40)
     with journal.path.open(newline="") as handle:
-        assert next(iter(csv.reader(handle))) == list(COLUMNS)
+        assert next(iter(csv.reader(handle))) == list(columns())
 
 
 def test_numbers_keep_nine_digits(tmp_path):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from mrirecon.training.journal import COLUMNS, Journal
+from mrirecon.training.journal import Journal, columns
 from mrirecon.training.traces import StepTrace
 from mrirecon.workflows.train import train
 
@@ -109,7 +109,7 @@ def test_all_parameters_are_one_vector():
 
 
 def test_a_curve_written_without_them_is_read_and_gone_on_with(tmp_path):
-    old = [name for name in COLUMNS if name not in ("grad_norm", "update_ratio")]
+    old = [name for name in columns() if name not in ("grad_norm", "update_ratio")]
     journal = Journal(tmp_path / "curves.csv")
     with journal.path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, old)

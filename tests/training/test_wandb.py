@@ -125,7 +125,7 @@ def test_each_validation_has_a_table_of_volumes(run):
     tables = {}
     for file in run[0].path.glob("wandb/offline-run-*/files/media/table/val_volumes*.json"):
         table = json.loads(file.read_text())
-        assert table["columns"] == ["step", "volume", "acceleration", "n_slices", "ssim", "psnr", "nmse"]
+        assert table["columns"] == ["step", "volume", "acceleration", "n_slices", "ssim", "psnr", "nmse", "ssim_object"]
         tables[table["data"][0][0]] = table["data"]
     assert sorted(tables) == [10, 20]
     scores = {int(row["step"]): row for row in rows(run[0]) if row["val_ssim"]}
@@ -134,7 +134,7 @@ def test_each_validation_has_a_table_of_volumes(run):
             (step, f"val/val{i}.h5", acceleration) for i in range(2) for acceleration in (4, 8)
         }
         assert {row[3] for row in data} == {3}
-        for column, name in enumerate(("val_ssim", "val_psnr", "val_nmse"), start=4):
+        for column, name in enumerate(("val_ssim", "val_psnr", "val_nmse", "val_ssim_object"), start=4):
             mean = sum(row[column] for row in data) / len(data)
             assert mean == pytest.approx(float(scores[step][name]), rel=1e-8)
 

@@ -3,12 +3,11 @@
 import csv
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from finished_runs import NAME, make_run, make_seeds, of, run, scored, write_table
-from result_rows import foreign_row
+from result_rows import changed_row, foreign_row
 from scipy import stats
 
 from mrirecon.config import DataConfig, EvaluateConfig, OptimizerConfig, ScoreConfig
@@ -94,7 +93,7 @@ def test_seeds_that_do_not_pair_leave_their_means(tmp_path):
 def test_a_method_without_seeds_pairs_with_every_seed(tmp_path):
     adam, x = make_seeds(tmp_path, "adam", range(6), 0.8)
     rows = [
-        replace(r, ssim=r.zf_ssim, psnr=r.zf_psnr, nmse=r.zf_nmse, checkpoint="", reconstructor="zero-filled")
+        changed_row(r, ssim=r.zf_ssim, psnr=r.zf_psnr, nmse=r.zf_nmse, checkpoint="", reconstructor="zero-filled")
         for r in scored(0)
     ]
     write_table(tmp_path / "runs" / "zero-filled" / "evaluation" / NAME, rows)
@@ -111,8 +110,8 @@ def test_a_method_without_seeds_pairs_with_every_seed(tmp_path):
 def test_a_family_is_adjusted_and_a_worse_run_found_worse(tmp_path, capsys):
     a = scored(1)
     make_run(tmp_path, "a", a, of("adam"))
-    make_run(tmp_path, "same", [replace(r, ssim=r.ssim + 1e-5 * (-1) ** i) for i, r in enumerate(a)], of("sgd"))
-    make_run(tmp_path, "worse", [replace(r, ssim=r.ssim - 0.05 - i / 1e4) for i, r in enumerate(a)], of("rmsprop"))
+    make_run(tmp_path, "same", [changed_row(r, ssim=r.ssim + 1e-5 * (-1) ** i) for i, r in enumerate(a)], of("sgd"))
+    make_run(tmp_path, "worse", [changed_row(r, ssim=r.ssim - 0.05 - i / 1e4) for i, r in enumerate(a)], of("rmsprop"))
     result = run(["a", "same", "worse"])
     same, worse = result["comparisons"]["ssim"]
     assert (same["verdict"], worse["verdict"]) == ("EQUIVALENT", "WORSE")
@@ -125,7 +124,7 @@ def test_a_family_is_adjusted_and_a_worse_run_found_worse(tmp_path, capsys):
 
 def test_lower_nmse_is_better(tmp_path):
     make_run(tmp_path, "a", scored(1), of("adam"))
-    make_run(tmp_path, "b", [replace(r, nmse=r.nmse - 0.1 - i / 1e4) for i, r in enumerate(scored(1))], of("sgd"))
+    make_run(tmp_path, "b", [changed_row(r, nmse=r.nmse - 0.1 - i / 1e4) for i, r in enumerate(scored(1))], of("sgd"))
     result = run(["a", "b"], metric="nmse")
     assert list(result["comparisons"]) == ["nmse", "ssim", "psnr"]
     (c,) = result["comparisons"]["nmse"]
@@ -168,7 +167,7 @@ def test_few_patients_with_seeds_are_these_patients_only(tmp_path):
 
 
 def test_a_perfect_image_takes_its_metric_out_and_leaves_the_others(tmp_path, capsys):
-    perfect = [replace(scored(1)[0], psnr=math.inf), *scored(1)[1:]]
+    perfect = [changed_row(scored(1)[0], psnr=math.inf), *scored(1)[1:]]
     make_run(tmp_path, "a", perfect, of("adam"))
     make_run(tmp_path, "b", perfect, of("sgd"))
     make_run(tmp_path, "b2", perfect, of("sgd", 1))

@@ -8,7 +8,7 @@ import torch
 
 from mrirecon.config import AverageConfig, ScheduleConfig
 from mrirecon.errors import DivergedError, InputError
-from mrirecon.evaluation.stats import BETTER_IS, goodness
+from mrirecon.evaluation.stats import better_is, goodness, monitors
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.validation import Validation
 from mrirecon.workflows.train import train
@@ -16,11 +16,13 @@ from mrirecon.workflows.train import train
 # one validation per step; each score is at its best at another one
 SCORES = {
     "ssim": [0.5, 0.6, 0.7, 0.6, 0.5, 0.4],
+    "ssim_object": [0.4, 0.5, 0.3, 0.2, 0.1, 0.6],
     "psnr": [20.0, 30.0, 21.0, 22.0, 23.0, 24.0],
     "nmse": [0.5, 0.4, 0.3, 0.2, 0.6, 0.7],
+    "hfen": [0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
     "loss": [0.9, 0.8, 0.7, 0.6, 0.1, 0.5],
 }
-BEST = {"ssim": 3, "psnr": 2, "nmse": 4, "loss": 5}
+BEST = {"ssim": 3, "ssim_object": 6, "psnr": 2, "nmse": 4, "hfen": 1, "loss": 5}
 
 
 @pytest.fixture
@@ -50,13 +52,13 @@ def step_of(run, which="best"):
 
 
 def test_the_table_of_directions_has_what_validations_give():
-    assert BEST.keys() == BETTER_IS.keys()
+    assert list(BEST) == monitors()
     for metric, values in SCORES.items():
         assert max(values, key=lambda v: goodness(metric, v)) == values[BEST[metric] - 1]
         assert all(goodness(metric, bad) == -math.inf for bad in (math.nan, math.inf, -math.inf))
 
 
-@pytest.mark.parametrize("monitor", BETTER_IS)
+@pytest.mark.parametrize("monitor", BEST)
 def test_best_is_best_by_the_score_that_is_monitored(quick, scripted, monitor):
     scripted()
     run = run_of(quick, monitor=monitor)
@@ -79,7 +81,7 @@ def test_training_stops_early_by_it(quick, scripted, monitor, end, capsys):
     assert (said in capsys.readouterr().err) == (monitor != "loss")
 
 
-@pytest.mark.parametrize("monitor", BETTER_IS)
+@pytest.mark.parametrize("monitor", BEST)
 @pytest.mark.cells(2)
 def test_plateau_lowers_the_rate_by_it(quick, scripted, monitor):
     scripted()
@@ -136,7 +138,7 @@ def test_the_scores_of_a_real_validation_are_what_is_compared(quick, monitor):
     run = run_of(quick, monitor=monitor)
     with run.curves.open() as handle:
         column = {int(row["step"]): float(row[f"val_{monitor}"]) for row in csv.DictReader(handle) if row["val_ssim"]}
-    assert step_of(run) == (max if BETTER_IS[monitor] == "higher" else min)(column, key=column.__getitem__)
+    assert step_of(run) == (max if better_is(monitor) == "higher" else min)(column, key=column.__getitem__)
 
 
 def test_an_unknown_score_is_refused_early(quick, tmp_path):

@@ -22,19 +22,19 @@ from mrirecon.evaluation.stats.times import (
 )
 from mrirecon.evaluation.stats.verdict import (
     BETTER,
-    BETTER_IS,
     EQUIVALENT,
     HIGHER,
     INCONCLUSIVE,
     LOWER,
     WORSE,
+    better_is,
     goodness,
+    monitors,
 )
 from mrirecon.evaluation.stats.words import in_words
 
 __all__ = [
     "BETTER",
-    "BETTER_IS",
     "EQUIVALENT",
     "HIGHER",
     "INCONCLUSIVE",
@@ -46,6 +46,7 @@ __all__ = [
     "Effect",
     "FlipTest",
     "Interval",
+    "better_is",
     "bootstrap_ci",
     "by_patient",
     "compare_family",
@@ -56,6 +57,7 @@ __all__ = [
     "in_words",
     "kaplan_meier",
     "minimum_detectable_effect",
+    "monitors",
     "paired_comparison",
     "probability_of_superiority",
     "require_decidable",

@@ -9,7 +9,7 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.stats.crossed import by_patient, crossed_bootstrap, crossed_effect, differences
 from mrirecon.evaluation.stats.flips import sign_flip_max_t
 from mrirecon.evaluation.stats.power import minimum_detectable_effect, probability_of_superiority, tost_p
-from mrirecon.evaluation.stats.verdict import BETTER_IS, HIGHER, INCONCLUSIVE, LOWER, decide, seeds_to_settle
+from mrirecon.evaluation.stats.verdict import HIGHER, INCONCLUSIVE, LOWER, better_is, decide, seeds_to_settle
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def paired_comparison(
         b: Scores of the second at the same seeds and volumes.
         patients: Of each volume.
         metric: Its name.
-        better: "higher" or "lower"; None: known from the metric's name (ssim, psnr, nmse, loss).
+        better: "higher" or "lower"; None: known from the name of a metric or the loss.
         margin: Of equivalence, in units of the metric; None: equivalence is not tested.
         alpha: Allowed chance of a false finding.
         seed: Seed of the resampling.
@@ -118,7 +118,7 @@ def paired_comparison(
     first, second = np.atleast_2d(np.asarray(a, dtype=float)), np.atleast_2d(np.asarray(b, dtype=float))
     if first.shape != second.shape:
         raise InputError(f"scores of shapes {first.shape} and {second.shape}; give the same seeds and volumes of both")
-    better = better or BETTER_IS.get(metric, "unknown")
+    better = better or better_is(metric)
     named = {name: first - second}
     return compare_family(named, patients, metric=metric, better=better, margin=margin, alpha=alpha, seed=seed)[0]
 

@@ -7,20 +7,32 @@ from mrirecon.evaluation.stats.crossed import VOLUMES, Effect
 from mrirecon.evaluation.stats.flips import decidable_seeds
 from mrirecon.evaluation.stats.patients import Interval
 from mrirecon.evaluation.stats.power import seeds_needed
+from mrirecon.tables.metrics import METRICS
 
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "BETTER", "WORSE", "EQUIVALENT", "INCONCLUSIVE"
 HIGHER, LOWER = "higher", "lower"
-# which values of a metric of images, or of the loss, are better
-BETTER_IS = {"ssim": HIGHER, "psnr": HIGHER, "nmse": LOWER, "loss": LOWER}
+LOSS = "loss"
 _POWER_ABOVE_DETECTABLE = 0.954  # a difference found with this power lies above the detectable one in 80 % of studies
 _POWER_EACH_SIDE = 0.9  # of two one-sided tests: in 80 % of studies both succeed, in the middle of the margin
 
 
+def better_is(metric: str) -> str:
+    """Which values of a metric of images, or of the loss, are better: HIGHER or LOWER; `unknown` of anything else."""
+    if metric in METRICS:
+        return HIGHER if METRICS[metric].higher_is_better else LOWER
+    return LOWER if metric == LOSS else "unknown"
+
+
+def monitors() -> list[str]:
+    """What a training can be watched by: the metrics, and the loss."""
+    return [*METRICS, LOSS]
+
+
 def goodness(metric: str, value: float) -> float:
-    """A value of a metric of `BETTER_IS`, signed so that higher is better; -inf, the worst, if it is not finite."""
+    """A value of one of `monitors`, signed so that higher is better; -inf, the worst, if it is not finite."""
     if not math.isfinite(value):
         return -math.inf
-    return value if BETTER_IS[metric] == HIGHER else -value
+    return value if better_is(metric) == HIGHER else -value
 
 
 def decide(

@@ -4,9 +4,7 @@ from mrirecon.evaluation.stats.comparison import Comparison
 from mrirecon.evaluation.stats.flips import smallest_p
 from mrirecon.evaluation.stats.power import MAX_SEEDS
 from mrirecon.evaluation.stats.verdict import BETTER, EQUIVALENT, INCONCLUSIVE, WORSE
-
-_NAMES = {"ssim": "SSIM", "psnr": "PSNR", "nmse": "NMSE"}
-_UNITS = {"psnr": " dB"}
+from mrirecon.tables.metrics import label_of, unit_of
 
 
 def in_words(comparison: Comparison, first: str, second: str) -> str:
@@ -17,8 +15,8 @@ def in_words(comparison: Comparison, first: str, second: str) -> str:
         first: How the first method is called.
         second: How the second is called.
     """
-    metric = _NAMES.get(comparison.metric, comparison.metric)
-    return f"{metric}: {_found(comparison, first, second)} ({_evidence(comparison)}): {_verdict(comparison)}."
+    found = f"{_found(comparison, first, second)} ({_evidence(comparison)}): {_verdict(comparison)}"
+    return f"{label_of(comparison.metric)}: {found}."
 
 
 def _found(c: Comparison, first: str, second: str) -> str:
@@ -28,7 +26,7 @@ def _found(c: Comparison, first: str, second: str) -> str:
         EQUIVALENT: "is as good as",
         INCONCLUSIVE: "is not shown to differ from",
     }[c.verdict]
-    return f"{first} {relation} {second}, {_signed(c.effect)}{_unit(c)}"
+    return f"{first} {relation} {second}, {_signed(c.effect)}{unit_of(c.metric)}"
 
 
 def _evidence(c: Comparison) -> str:
@@ -42,11 +40,11 @@ def _evidence(c: Comparison) -> str:
 
 def _verdict(c: Comparison) -> str:
     if c.verdict == EQUIVALENT:
-        return f"{c.verdict}, within {c.margin:.3g}{_unit(c)} (equivalence p {_p(c.tost_p or 0.0)})"
+        return f"{c.verdict}, within {c.margin:.3g}{unit_of(c.metric)} (equivalence p {_p(c.tost_p or 0.0)})"
     if c.verdict != INCONCLUSIVE:
         caveat = {"seeds": ", on these patients", "volumes": ", of these single runs"}.get(c.generalizes, "")
         return f"{c.verdict}{caveat}"
-    return f"{c.verdict}, minimum detectable difference {c.mde:.3g}{_unit(c)}; {_settled(c)}"
+    return f"{c.verdict}, minimum detectable difference {c.mde:.3g}{unit_of(c.metric)}; {_settled(c)}"
 
 
 def _settled(c: Comparison) -> str:
@@ -65,10 +63,6 @@ def _over(c: Comparison) -> str:
 
 def _many(c: Comparison) -> bool:
     return c.n_comparisons > 1
-
-
-def _unit(c: Comparison) -> str:
-    return _UNITS.get(c.metric, "")
 
 
 def _signed(value: float) -> str:

@@ -123,8 +123,8 @@ def test_wrong_files_are_refused_in_one_line_that_names_the_file(tmp_path, text,
 
 
 def test_unknown_file_lists_the_shipped_ones():
-    with pytest.raises(InputError, match="did you mean 'optimizer/adam'.*data/brain"):
-        configfile.find_config("optimizer/adma")
+    with pytest.raises(InputError, match="did you mean 'optimizer/nesterov'.*optimizer/adam"):
+        configfile.find_config("optimizer/nesterof")
 
 
 def test_a_class_path_in_a_file_imports_nothing(tmp_path):

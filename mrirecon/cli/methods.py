@@ -16,14 +16,14 @@ _PREFIX = "--method."
 
 
 def take_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The options of a method among the arguments, as `--OPTION` with the words that follow it, and all others."""
+    """The options of a method among the arguments, with the words that follow them, and all others."""
     taken: list[str] = []
     others: list[str] = []
     into = others
     for word in arguments:
         if is_flag(word):
             into = taken if word.startswith(_PREFIX) else others
-        into.append(f"--{word.removeprefix(_PREFIX)}" if into is taken and is_flag(word) else word)
+        into.append(word)
     return taken, others
 
 
@@ -38,7 +38,7 @@ def with_options(config: C, words: Sequence[str], options: Sequence[str]) -> C:
     Raises:
         InputError: Options for what is no method, that it has not, or of the wrong type.
     """
-    given: list[str] = [word.partition("=")[0][2:].replace("-", "_") for word in options if is_flag(word)]
+    given: list[str] = [_option(word) for word in options if is_flag(word)]
     if not words:
         if given or config.method:
             raise InputError(f"--method.{[*given, *config.method][0]} needs its method: name it before the options")
@@ -48,8 +48,14 @@ def with_options(config: C, words: Sequence[str], options: Sequence[str]) -> C:
     if name not in METHODS:
         return config
     require_options(name, given)
-    _, flags = spell(options, option_keys(METHODS[name]), ())
+    keys = option_keys(METHODS[name])
+    known = {f"method.{option}": key._replace(name=f"method.{key.name}") for option, key in keys.items()}
+    flags = [f"--{flag.removeprefix(_PREFIX)}" for flag in spell(options, known, ())[1]]
     return replace(config, method=method_options(name, config.method, flags))
+
+
+def _option(flag: str) -> str:
+    return flag.partition("=")[0].removeprefix(_PREFIX).replace("-", "_")
 
 
 def described() -> list[tuple[str, str, list[tuple[str, Key]]]]:

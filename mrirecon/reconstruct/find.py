@@ -32,8 +32,7 @@ def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data
         InputError: None of them, options that it has not, or weights that cannot be loaded.
     """
     own = checkpoint_in_run(name)
-    if Path(name).exists():
-        require_method(name, list(config.method))
+    require_method(name, list(config.method))
     if Path(name).is_file() and own is None and name not in METHODS:
         return of_file(name, config, device)
     if differing := differing_keys(config.model, ModelConfig()):

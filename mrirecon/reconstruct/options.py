@@ -1,6 +1,7 @@
 """The options of methods: from what a call gives to checked values. No torch here."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mrirecon import configfile
@@ -25,7 +26,7 @@ def require_options(name: str, given: Sequence[str]) -> None:
 
 def require_method(name: str, given: Sequence[str]) -> None:
     """Raise an InputError where options are `given` for something that is no method, but a run or a file."""
-    if given and name not in METHODS:
+    if given and name not in METHODS and Path(name).exists():
         raise InputError(
             f"--method.{given[0]} is for methods ({', '.join(METHODS)}); {name} is a run or a file of weights, whose "
             "settings came with its training: leave it out"

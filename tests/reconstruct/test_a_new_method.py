@@ -123,7 +123,8 @@ def test_images_of_other_options_are_not_taken_for_finished_ones(data, tmp_path,
         ),
         ("landweber", ["--method.lambda", "3"], "landweber has no option 'lambda'; its options are iterations"),
         ("landweber", ["--method.iterations", "many"], "landweber: iterations: Expected an int"),
-        ("landweber", ["--method.iterations"], "--iterations needs a value"),
+        ("landweger", ["--method.iterations", "3"], "unknown method 'landweger'; did you mean 'landweber'?"),
+        ("landweber", ["--method.iterations"], "--method.iterations needs a value"),
         ("landweber", ["-c", "options.yaml"], "landweber has no option 'lambda'; its options are iterations"),
         (
             "zero-filled",
@@ -145,7 +146,7 @@ def test_images_of_other_options_are_not_taken_for_finished_ones(data, tmp_path,
 def test_options_that_are_none_are_refused_in_one_line(data, tmp_path, capsys, command, reconstructor, options, says):
     (tmp_path / "options.yaml").write_text("method:\n  lambda: 3\n")
     torch.save({}, tmp_path / "weights.pt")
-    place = ["--data", data, "--output", "out"] if command == "evaluate" else [data, "--output", "out"]
+    place = [*of_all(data), "--output", "out"] if command == "evaluate" else [data, "--output", "out"]
     assert call(command, reconstructor, *place, *options) == 2
     error = capsys.readouterr().err
     assert says in error

@@ -63,9 +63,9 @@ class SlicePair:
     def similarity(self) -> list[np.ndarray]:
         """The map of SSIM `(height - 6, width - 6)` over the centres of all windows, in strips of rows."""
         x, y, data_range = self.target.values, self.image, self.target.data_range
-        height = x.shape[0] - WINDOW + 1
-        strips = [slice(top, min(top + _ROWS, height) + WINDOW - 1) for top in range(0, height, _ROWS)]
-        return [_similarity(x[strip], y[strip], data_range) for strip in strips]  # which stay in the cache
+        means = self.target.once(_window_means_in_strips)
+        strips = zip(_strips(len(x)), means, strict=True)
+        return [_similarity(x[strip], y[strip], mean_x, data_range) for strip, mean_x in strips]
 
 
 class SliceScore(NamedTuple):
@@ -368,16 +368,26 @@ def _energy(target: Target) -> float:
     return float((target.values * target.values).sum())
 
 
-def _similarity(x: np.ndarray, y: np.ndarray, data_range: float) -> np.ndarray:
+def _strips(height: int) -> list[slice]:
+    """The rows of an image by which its windows are worked through: strips stay in the processor's cache."""
+    n_windows = height - WINDOW + 1
+    return [slice(top, min(top + _ROWS, n_windows) + WINDOW - 1) for top in range(0, n_windows, _ROWS)]
+
+
+def _window_means_in_strips(target: Target) -> list[np.ndarray]:
+    return [_window_means(target.values[strip]) for strip in _strips(len(target.values))]
+
+
+def _similarity(x: np.ndarray, y: np.ndarray, mean_x: np.ndarray, data_range: float) -> np.ndarray:
     """`(2 mx my + c1) (2 sxy + c2) / ((mx^2 + my^2 + c1) (sx^2 + sy^2 + c2))` of every window."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     # The variances enter only as their sum, so four window means are enough.
-    maps = np.empty((4, *x.shape))
-    maps[0], maps[1] = x, y
-    np.multiply(x, x, out=maps[2])
-    maps[2] += y * y
-    np.multiply(x, y, out=maps[3])
-    mean_x, mean_y, squares, product = _window_means(maps)
+    maps = np.empty((3, *x.shape))
+    maps[0] = y
+    np.multiply(x, x, out=maps[1])
+    maps[1] += y * y
+    np.multiply(x, y, out=maps[2])
+    mean_y, squares, product = _window_means(maps)
     of_means, squares_of_means = 2 * mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance = _SAMPLE_COVARIANCE * (2 * product - of_means) + c2
     variances = _SAMPLE_COVARIANCE * (squares - squares_of_means) + c2

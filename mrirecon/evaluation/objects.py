@@ -24,7 +24,8 @@ def find_object(target: np.ndarray, data_range: float) -> np.ndarray:
     from scipy import ndimage
 
     smooth = ndimage.uniform_filter(_blocks(target), _WINDOW, mode="nearest")
-    bright = np.percentile(smooth, _PERCENTILE)
+    rank = _PERCENTILE * (smooth.size - 1) // 100
+    bright = np.partition(smooth, rank, axis=None)[rank]
     if not bright > _DARKEST * data_range:
         return np.zeros(target.shape, dtype=bool)
     parts, _ = ndimage.label(smooth > _SHARE * bright)
@@ -43,6 +44,8 @@ def find_object(target: np.ndarray, data_range: float) -> np.ndarray:
 
 def _blocks(target: np.ndarray) -> np.ndarray:
     """Means of 2 x 2 pixels; where there is an odd number of rows or columns the last one counts twice."""
-    even = np.pad(target, [(0, n % 2) for n in target.shape], mode="edge")
-    blocks: np.ndarray = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
+    missing = [(0, n % 2) for n in target.shape]
+    even = np.pad(target, missing, mode="edge") if any(after for _, after in missing) else target
+    rows = even[::2] + even[1::2]
+    blocks: np.ndarray = (rows[:, ::2] + rows[:, 1::2]) / 4
     return blocks

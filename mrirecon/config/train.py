@@ -47,7 +47,7 @@ class ModelConfig:
     """The network, what it gets to see and its normalization layers."""
 
     name: str = "unet"
-    """unet (gets standardised images), or normunet (gets raw ones and standardises them itself)."""
+    """{MODELS:help}."""
     input: str = "magnitude"
     """{TRANSFORMS:help}."""
     normalize: str = "auto"

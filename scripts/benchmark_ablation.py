@@ -16,9 +16,9 @@ import pytorch_lightning as pl
 import yaml
 
 from mrirecon import progress
-from mrirecon.ablation.folder import StudyFolder
-from mrirecon.ablation.prepare import prepare
-from mrirecon.ablation.worker import Worker
+from mrirecon.ablation.study.folder import StudyFolder
+from mrirecon.ablation.study.prepare import prepare
+from mrirecon.ablation.work.worker import Worker
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.data.shared import sharing_volumes
 

@@ -8,12 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mrirecon.ablation.analysis import analyse, make_targets
-from mrirecon.ablation.claims import decide_claims
-from mrirecon.ablation.examples import join_examples
-from mrirecon.ablation.folder import Study, StudyFolder
-from mrirecon.ablation.records import RunResult
+from mrirecon.ablation.claims.ledger import decide_claims
+from mrirecon.ablation.findings.analysis import analyse, make_targets
+from mrirecon.ablation.study.folder import Study, StudyFolder
+from mrirecon.ablation.study.records import RunResult
 from mrirecon.ablation.tables import write_results_csv, write_results_json, write_timing_csv
+from mrirecon.ablation.work.examples import join_examples
 from mrirecon.errors import InputError
 from mrirecon.files import replacing, write_json
 
@@ -127,7 +127,7 @@ def _stamp_file(study: Study) -> Path:
 
 def _stamp(study: Study, results: list[RunResult]) -> str:
     """The report is of exactly these runs, this grid and this package."""
-    from mrirecon.ablation.identity import code_hash
+    from mrirecon.ablation.study.identity import code_hash
 
     logger = study.manifest["options"]["logger"]
     runs = sorted(result.run for result in results)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrirecon.ablation.grid import Grid
-from mrirecon.ablation.plain import without_nan
-from mrirecon.ablation.records import STAGES, RunResult, Score
+from mrirecon.ablation.findings.plain import without_nan
+from mrirecon.ablation.study.grid import Grid
+from mrirecon.ablation.study.records import STAGES, RunResult, Score
 from mrirecon.evaluation.results import ZERO_FILLED
 from mrirecon.files import replacing, write_json
 from mrirecon.tables.metrics import METRICS, in_files

@@ -5,7 +5,7 @@ from mrirecon.config.ablate import AblateConfig
 
 
 def _run(config: AblateConfig, grid: str) -> None:
-    from mrirecon.ablation.run import run_study
+    from mrirecon.ablation.work.run import run_study
 
     page = run_study(grid, config)
     if page:

@@ -11,8 +11,8 @@ _EVERY_S = 5.0
 def _run(config: StudyConfig, study: str) -> None:
     from pathlib import Path
 
-    from mrirecon.ablation.folder import StudyFolder
-    from mrirecon.ablation.status import count, status_table
+    from mrirecon.ablation.study.folder import StudyFolder
+    from mrirecon.ablation.work.status import count, status_table
 
     opened = StudyFolder(Path(study)).open()
     print(status_table(opened), flush=True)

@@ -15,8 +15,8 @@ def _run(config: WorkerConfig, study: str) -> None:
             os.sched_setaffinity(0, config.cores)
         except OSError:
             raise InputError(f"--cores {config.cores}; this machine has {sorted(os.sched_getaffinity(0))}") from None
-    from mrirecon.ablation.folder import StudyFolder
-    from mrirecon.ablation.worker import work
+    from mrirecon.ablation.study.folder import StudyFolder
+    from mrirecon.ablation.work.worker import work
     from mrirecon.workflows.started_again import coming_back
 
     with coming_back(StudyFolder(Path(study)).logs):

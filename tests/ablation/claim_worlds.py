@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from synthetic import NORMS, OPTIMIZERS, World, make_study
 
-from mrirecon.ablation.analysis import analyse
-from mrirecon.ablation.claims import decide_claims
+from mrirecon.ablation.claims.ledger import decide_claims
+from mrirecon.ablation.findings.analysis import analyse
 
 LR = "optimizer.lr"
 LOUD = {"sd_seed": 0.05, "sd_volume": 0.05, "sd_residual": 0.05}

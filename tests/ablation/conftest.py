@@ -8,8 +8,8 @@ import yaml
 from tiny_study import GRID
 
 from mrirecon import progress
-from mrirecon.ablation.folder import StudyFolder
-from mrirecon.ablation.run import run_study
+from mrirecon.ablation.study.folder import StudyFolder
+from mrirecon.ablation.work.run import run_study
 from mrirecon.config import SimulateConfig
 from mrirecon.config.ablate import AblateConfig
 

@@ -2,7 +2,7 @@
 
 from synthetic import OPTIMIZERS, make_study
 
-from mrirecon.ablation.analysis import analyse
+from mrirecon.ablation.findings.analysis import analyse
 
 SMALL = {"factors": {"optimizer": {"sgd": OPTIMIZERS["sgd"], "adam": OPTIMIZERS["adam"]}}, "seeds": range(6)}
 QUIET = {"sd_seed": 1e-6, "sd_volume": 1e-6, "sd_residual": 1e-6}

@@ -1,4 +1,4 @@
-"""Studies made of numbers with a known truth: what `mrirecon.ablation.analysis` gets, without any training.
+"""Studies made of numbers with a known truth: what `mrirecon.ablation.findings.analysis` gets, without any training.
 
 `make_study(...)` gives (grid, results, facts). Each cell has a `World`: what is true of it. Validation SSIM of a run at
 `step` is ZERO_FILLED + gain * (1 - exp(-step / speed)); the loss is 1 - SSIM.
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from result_rows import three
 
-from mrirecon.ablation.grid import Cell, Grid, Tuning
-from mrirecon.ablation.records import Point, RunResult, Score, Timing, Trace
-from mrirecon.ablation.tune import sweep_rates
+from mrirecon.ablation.study.grid import Cell, Grid, Tuning
+from mrirecon.ablation.study.records import Point, RunResult, Score, Timing, Trace
+from mrirecon.ablation.study.tune import sweep_rates
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import build, flatten
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from tiny_study import GRID
 
-from mrirecon.ablation.folder import StudyFolder
-from mrirecon.ablation.run import _submit
+from mrirecon.ablation.study.folder import StudyFolder
+from mrirecon.ablation.work.run import _submit
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.data import quarantine
@@ -160,7 +160,7 @@ def test_the_calls_that_a_submission_names_work(capsys, undisturbed, tmp_path, m
     """In a folder with a space in its name, once its jobs have done the study."""
     folder = tmp_path / "a place" / "study"
     shutil.copytree(undisturbed.folder.path, folder)
-    monkeypatch.setattr("mrirecon.ablation.run.submit_workers", lambda *_: ["7"])
+    monkeypatch.setattr("mrirecon.ablation.work.run.submit_workers", lambda *_: ["7"])
     _submit(SimpleNamespace(folder=StudyFolder(folder)), AblateConfig(), 1)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
     calls = [shlex.split(call) for call in line.removeprefix("next:").split("&&")]

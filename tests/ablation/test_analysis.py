@@ -13,10 +13,10 @@ from scipy import stats
 from small_studies import QUIET, SMALL, analysed, cell_of
 from synthetic import FACTORS, NORMS, OPTIMIZERS, ZERO_FILLED, World, make_study
 
-from mrirecon.ablation.analysis import analyse
-from mrirecon.ablation.leaderboard import leader
-from mrirecon.ablation.rerun_scores import rerun_scores, reruns_of
-from mrirecon.ablation.spread import band, mean_and_interval
+from mrirecon.ablation.findings.analysis import analyse
+from mrirecon.ablation.findings.leaderboard import leader
+from mrirecon.ablation.findings.rerun_scores import rerun_scores, reruns_of
+from mrirecon.ablation.findings.spread import band, mean_and_interval
 
 
 def test_every_key_of_the_schema_is_there():
@@ -223,6 +223,6 @@ def test_what_only_the_configuration_knows_is_taken_from_it():
 
 
 def test_neither_torch_nor_lightning_is_imported():
-    code = "import sys, mrirecon.ablation.analysis, mrirecon.ablation.tables\n"
+    code = "import sys, mrirecon.ablation.findings.analysis, mrirecon.ablation.tables\n"
     code += "assert not {'torch', 'pytorch_lightning', 'scipy.stats', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from result_rows import three
 
-from mrirecon.ablation.claim_measures import (
+from mrirecon.ablation.claims.measures import (
     best_rate,
     bounce,
     bounce_slope,
@@ -16,7 +16,7 @@ from mrirecon.ablation.claim_measures import (
     log_steps_ratio,
     trials_needed,
 )
-from mrirecon.ablation.records import Point, RunResult, Trace
+from mrirecon.ablation.study.records import Point, RunResult, Trace
 
 LR = "optimizer.lr"
 

@@ -12,12 +12,12 @@ from claim_worlds import CASES, FAST, QUIET, SLOW, Case, decided, study
 from scipy import stats
 from synthetic import FACTORS, NORMS, OPTIMIZERS, ZERO_FILLED, World, make_study
 
-from mrirecon.ablation.analysis import analyse
-from mrirecon.ablation.claim import INCONCLUSIVE, NOT_TESTED, REFUTED, SUPPORTED, above, below, within
-from mrirecon.ablation.claim_evidence import over_draws
-from mrirecon.ablation.claim_measures import Limits
-from mrirecon.ablation.claim_sources import Sources
-from mrirecon.ablation.claims import CLAIMS, decide_claims
+from mrirecon.ablation.claims.claim import INCONCLUSIVE, NOT_TESTED, REFUTED, SUPPORTED, above, below, within
+from mrirecon.ablation.claims.evidence import over_draws
+from mrirecon.ablation.claims.ledger import CLAIMS, decide_claims
+from mrirecon.ablation.claims.measures import Limits
+from mrirecon.ablation.claims.sources import Sources
+from mrirecon.ablation.findings.analysis import analyse
 
 RULED = [claim.id for claim in CLAIMS if claim.rule]
 
@@ -208,9 +208,7 @@ def test_limits_widen_the_interval_on_both_sides():
 
 
 def test_neither_torch_nor_lightning_is_imported():
-    code = (
-        "import sys, mrirecon.ablation.claims; sys.exit(any(m in sys.modules for m in ('torch', 'pytorch_lightning')))"
-    )
+    code = "import sys, mrirecon.ablation.claims.ledger; sys.exit(any(m in sys.modules for m in ('torch', 'pytorch_lightning')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from synthetic import FACTORS, NORMS, OPTIMIZERS, make_study
 
-from mrirecon.ablation.contrasts import families
-from mrirecon.ablation.inference import ALPHA, decide
-from mrirecon.ablation.rerun_scores import rerun_scores
+from mrirecon.ablation.findings.contrasts import families
+from mrirecon.ablation.findings.inference import ALPHA, decide
+from mrirecon.ablation.findings.rerun_scores import rerun_scores
 
 THREE = {**FACTORS, "batch": {"b1": {"batch_size": 1}, "b8": {"batch_size": 8}}}
 

@@ -9,11 +9,11 @@ from result_rows import three
 from scipy.ndimage import median_filter
 from synthetic import World, make_study
 
-from mrirecon.ablation.crossings import crossing, make_targets, running_median, times_to
-from mrirecon.ablation.leaderboard import validation_scores
-from mrirecon.ablation.records import Point
-from mrirecon.ablation.rerun_scores import reruns_of
-from mrirecon.ablation.speed import decide_steps
+from mrirecon.ablation.findings.crossings import crossing, make_targets, running_median, times_to
+from mrirecon.ablation.findings.leaderboard import validation_scores
+from mrirecon.ablation.findings.rerun_scores import reruns_of
+from mrirecon.ablation.findings.speed import decide_steps
+from mrirecon.ablation.study.records import Point
 
 QUIET = {"sd_seed": 0.0, "sd_volume": 0.0, "sd_residual": 0.0}
 

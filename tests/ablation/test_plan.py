@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 from result_rows import three
 
-from mrirecon.ablation.grid_file import make_grid
-from mrirecon.ablation.identity import FIRST, LEFT_OUT, YOUNG, run_id, scale_id
-from mrirecon.ablation.plan import Common, Plan
-from mrirecon.ablation.records import Point, RunResult
+from mrirecon.ablation.study.grid_file import make_grid
+from mrirecon.ablation.study.identity import FIRST, LEFT_OUT, YOUNG, run_id, scale_id
+from mrirecon.ablation.study.plan import Common, Plan
+from mrirecon.ablation.study.records import Point, RunResult
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import keys
 
@@ -150,12 +150,12 @@ def test_every_configuration_key_has_its_place_in_an_identity():
     tables = (LEFT_OUT, FIRST, tuple(YOUNG))
     new = sorted(known - {key for table in tables for key in table})
     assert not new, (
-        f"new configuration keys {new}: in mrirecon/ablation/identity.py, enter each in YOUNG with the value at which "
+        f"new configuration keys {new}: in mrirecon/ablation/study/identity.py, enter each in YOUNG with the value at which "
         "a run is what it was before there was the key, or in LEFT_OUT if it never changes a number (never in FIRST)"
     )
     gone = sorted({key for table in tables for key in table} - known)
     assert not gone, (
-        f"keys {gone} of mrirecon/ablation/identity.py are no configuration keys any more: run identities hash them by "
+        f"keys {gone} of mrirecon/ablation/study/identity.py are no configuration keys any more: run identities hash them by "
         "name, so the runs of earlier studies would be done again; keep the key, or hash it under its old name"
     )
     assert len({key for table in tables for key in table}) == sum(map(len, tables)), "a key stands in two tables"

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from tiny_study import GRID
 
-from mrirecon.ablation.folder import StudyFolder
-from mrirecon.ablation.grid_file import make_grid
-from mrirecon.ablation.prepare import prepare
-from mrirecon.ablation.study_data import find_data, require_same_contents, signature
-from mrirecon.ablation.worker import Worker
+from mrirecon.ablation.study.data import find_data, require_same_contents, signature
+from mrirecon.ablation.study.folder import StudyFolder
+from mrirecon.ablation.study.grid_file import make_grid
+from mrirecon.ablation.study.prepare import prepare
+from mrirecon.ablation.work.worker import Worker
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.errors import DataChangedError, InputError

@@ -17,10 +17,10 @@ import pytest
 import torch
 from tiny_study import GRID
 
-from mrirecon.ablation import prepare
-from mrirecon.ablation.execute import Setting, training_config
-from mrirecon.ablation.folder import StudyFolder
-from mrirecon.ablation.status import count, status_table
+from mrirecon.ablation.study import prepare
+from mrirecon.ablation.study.folder import StudyFolder
+from mrirecon.ablation.work.execute import Setting, training_config
+from mrirecon.ablation.work.status import count, status_table
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.workflows.training_work import TrainingWork
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from synthetic import LR, make_study
 
-from mrirecon.ablation.analysis import analyse
-from mrirecon.ablation.records import Timing, read_record, write_record
+from mrirecon.ablation.findings.analysis import analyse
+from mrirecon.ablation.study.records import Timing, read_record, write_record
 from mrirecon.ablation.tables import write_results_csv, write_results_json, write_timing_csv
 
 

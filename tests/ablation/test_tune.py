@@ -6,8 +6,8 @@ import pytest
 from result_rows import three
 from scipy.stats import qmc
 
-from mrirecon.ablation.records import Point, RunResult
-from mrirecon.ablation.tune import edge, sweep_rates, trial_values, widened, winner
+from mrirecon.ablation.study.records import Point, RunResult
+from mrirecon.ablation.study.tune import edge, sweep_rates, trial_values, widened, winner
 
 LR = "optimizer.lr"
 

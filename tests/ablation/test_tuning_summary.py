@@ -8,9 +8,9 @@ import pytest
 from small_studies import QUIET, SMALL, analysed, cell_of
 from synthetic import World, make_study
 
-from mrirecon.ablation.analysis import analyse
-from mrirecon.ablation.claim_measures import trials_needed
-from mrirecon.ablation.tuning_summary import best_of_k
+from mrirecon.ablation.claims.measures import trials_needed
+from mrirecon.ablation.findings.analysis import analyse
+from mrirecon.ablation.findings.tuning_summary import best_of_k
 from mrirecon.report.plot_tuning import draw_best_of_k, draw_lr_sensitivity
 
 

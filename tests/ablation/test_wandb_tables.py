@@ -2,8 +2,8 @@ import time
 
 from synthetic import make_study
 
-from mrirecon.ablation.analysis import analyse
-from mrirecon.ablation.claims import decide_claims
+from mrirecon.ablation.claims.ledger import decide_claims
+from mrirecon.ablation.findings.analysis import analyse
 from mrirecon.ablation.wandb_tables import log_study, tables
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from slurm_cluster import MRIRECON, wait_for
 
-from mrirecon.ablation.folder import StudyFolder
+from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.cluster.jobs import job_states
 
 GRID = {

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mrirecon import progress
-from mrirecon.ablation.folder import StudyFolder
-from mrirecon.ablation.prepare import prepare
-from mrirecon.ablation.status import count
+from mrirecon.ablation.study.folder import StudyFolder
+from mrirecon.ablation.study.prepare import prepare
 from mrirecon.ablation.tables import write_results_csv
-from mrirecon.ablation.worker import work
+from mrirecon.ablation.work.status import count
+from mrirecon.ablation.work.worker import work
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig
 

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from synthetic import make_study
 
-from mrirecon.ablation.analysis import analyse
-from mrirecon.ablation.claims import decide_claims
+from mrirecon.ablation.claims.ledger import decide_claims
+from mrirecon.ablation.findings.analysis import analyse
 from mrirecon.ablation.wandb_tables import log_study, tables
 
 PATIENT = "-".join(("Arthur", "Dent", "1952"))  # in parts: wandb also keeps changes of the code, this file among them

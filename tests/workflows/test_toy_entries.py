@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from mrirecon import configfile
-from mrirecon.ablation.grid_file import make_grid
+from mrirecon.ablation.study.grid_file import make_grid
 from mrirecon.cli.train import COMMAND
 from mrirecon.config import EvaluateConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.tables.losses import LOSSES, LossEntry

@@ -1,0 +1,180 @@
+"""Rules that speak of reruns: from the records to the effects that a claim is about. No torch here.
+
+A rule is a function (sources) -> Evidence; the makers here take what tells one claim from another. It looks for its
+cells by their settings. Pairs of cells that differ in other factors are fixed levels: their effects are averaged.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from mrirecon.ablation.claims.cells import BATCH, GROUPS, NORM, POSITION, Needs, Pair, pairs, rest
+from mrirecon.ablation.claims.evidence import (
+    ABSENT,
+    Evidence,
+    Rule,
+    cells_of,
+    evidence_of,
+    exact,
+    not_reran,
+    over_table,
+)
+from mrirecon.ablation.claims.measures import state_copies, trials_needed
+from mrirecon.ablation.claims.sources import Sources
+from mrirecon.ablation.study.records import RunResult
+from mrirecon.evaluation.stats import by_patient
+
+Weights = Mapping[str, float]  # cell -> weight in a sum
+RunRatio = Callable[[RunResult, RunResult, Sources], float]
+BATCH_NORM: Needs = {"model.norm": "batch"}
+GROUP_NORM: Needs = {"model.norm": "group"}
+
+
+def score_difference(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule:
+    """Test SSIM of the first cells minus the second, mean over all matched pairs."""
+
+    def rule(sources: Sources) -> Evidence:
+        found = pairs(sources.grid, first, second, may_differ)
+        return _scored(sources, {"mean": _mean_difference(found)}, found, _spread(sources, found))
+
+    return rule
+
+
+def position_differences(sources: Sources) -> Evidence:
+    """Test SSIM between every two positions of the norm."""
+    named, all_pairs = {}, []
+    for one, other in combinations(("before", "between", "after"), 2):
+        found = pairs(sources.grid, {POSITION[0]: one}, {POSITION[0]: other}, POSITION)
+        if found:
+            named[f"{one} - {other}"] = _mean_difference(found)
+            all_pairs += found
+    return _scored(sources, named, all_pairs)
+
+
+def other_group_sizes(size: int) -> Rule:
+    """Test SSIM of group norm with every other group size minus that with `size` channels per group."""
+    wanted = {**GROUP_NORM, "model.channels_per_group": size, "model.n_groups": 0}
+
+    def rule(sources: Sources) -> Evidence:
+        by_size: dict[str, list[Pair]] = defaultdict(list)
+        all_pairs = pairs(sources.grid, GROUP_NORM, wanted, GROUPS)
+        for pair in all_pairs:
+            settings = sources.grid.cell(pair.first).settings
+            groups, channels = settings["model.n_groups"], settings["model.channels_per_group"]
+            by_size[f"{groups} groups" if groups else f"{channels} channels" if channels else "default"].append(pair)
+        named = {f"{other} - {size} channels": _mean_difference(of) for other, of in by_size.items()}
+        return _scored(sources, named, all_pairs)
+
+    return rule
+
+
+def growth_to_small_batches(sources: Sources) -> Evidence:
+    """How much more group norm is ahead of batch norm in the smallest batch than in the largest.
+
+    Least squares line of the difference in test SSIM over log2 of the batch size, mean over cells that differ in
+    other factors.
+    """
+    found = pairs(sources.grid, GROUP_NORM, BATCH_NORM, NORM)
+    lines: dict[str, list[Pair]] = defaultdict(list)
+    for pair in found:
+        lines[repr(sorted(map(repr, rest(sources.grid, sources.grid.cell(pair.first), BATCH).items())))].append(pair)
+    weights = [line for line in (_line(sources, of_line) for of_line in lines.values()) if line]
+    if not weights:
+        return ABSENT
+    return _scored(sources, {"growth": _sum((w, 1 / len(weights)) for w in weights)}, found)
+
+
+def run_ratio(first: Needs, second: Needs, may_differ: Sequence[str], measure: RunRatio) -> Rule:
+    """Natural logarithm of a ratio of paired reruns, mean over all matched pairs, over seeds."""
+
+    def rule(sources: Sources) -> Evidence:
+        found = pairs(sources.grid, first, second, may_differ)
+        cells = cells_of(found)
+        if not found:
+            return ABSENT
+        if reason := not_reran(sources, cells):
+            return Evidence(cells, unclear=reason)
+        seeds = sources.shared_seeds(cells)
+        ran = {cell: sources.reruns(cell) for cell in cells}
+        d = np.array([[measure(ran[a][seed], ran[b][seed], sources) for a, b in found] for seed in seeds])
+        if not np.isfinite(d).all():
+            return Evidence(cells, unclear="the curves of the reruns are too short, or reach too little, for it")
+        estimate = over_table("mean", d.mean(axis=1, keepdims=True), f"{len(seeds)} seeds")
+        return evidence_of(sources, cells, [estimate], "one seed has no noise to be seen")
+
+    return rule
+
+
+def state_differences(kinds: Sequence[Needs], may_differ: Sequence[str]) -> Rule:
+    """Optimizer state of each kind minus that of the one before it, in copies of the parameters: exact."""
+
+    def rule(sources: Sources) -> Evidence:
+        steps = [pairs(sources.grid, more, less, may_differ) for less, more in pairwise(kinds)]
+        found = [pair for step in steps for pair in step]
+        if not steps[-1]:
+            return ABSENT
+        copies, cells = state_copies(sources.study), cells_of(found)
+        if any(cell not in copies for cell in cells):
+            return Evidence(cells, unclear="not all of the cells have run")
+        estimates = [exact(f"{a} - {b}", copies[a] - copies[b]) for a, b in found]
+        return Evidence(cells, tuple(estimates), _tuning_cost(sources, cells))
+
+    return rule
+
+
+def _tuning_cost(sources: Sources, cells: Sequence[str]) -> str:
+    needed = {c["cell"]: trials_needed(c) for c in sources.study["cells"] if c["cell"] in cells}
+    said = [f"{cell} {k}" for cell, k in needed.items() if k is not None]
+    return f"trials until the expected best loss is within 1 % of the best: {', '.join(said)}" if said else ""
+
+
+def _spread(sources: Sources, found: Sequence[Pair]) -> str:
+    """What a mean over pairs of cells hides."""
+    values = sources.scores.values
+    if len(found) < 2 or not sources.rows(cells_of(found)).any():
+        return ""
+    means = [float(np.nanmean(values[a] - values[b])) for a, b in found]
+    return f"{len(found)} pairs of cells, from {min(means):+.4f} to {max(means):+.4f}"
+
+
+def _scored(sources: Sources, named: Mapping[str, Weights], found: Sequence[Pair], note: str = "") -> Evidence:
+    """Sums of test scores, crossed over seeds and patients."""
+    cells = cells_of(found)
+    if not found:
+        return ABSENT
+    if reason := not_reran(sources, cells):
+        return Evidence(cells, unclear=reason)
+    rows = sources.rows(cells)
+    if not rows.any() or not sources.scores.volumes:
+        return Evidence(cells, unclear="the reruns have no test scores in common")
+    estimates = []
+    for name, weights in named.items():
+        d = np.sum([w * sources.scores.values[cell][rows] for cell, w in weights.items()], axis=0)
+        table = by_patient(d, sources.scores.patients)
+        estimates.append(over_table(name, table, f"{table.shape[0]} seeds and {table.shape[1]} patients"))
+    return evidence_of(sources, cells, estimates, "one seed and fewer than 5 patients have no noise to be seen", note)
+
+
+def _line(sources: Sources, found: Sequence[Pair]) -> Weights | None:
+    """Weights of the fitted growth from the largest batch to the smallest; None with one size."""
+    sizes = [math.log2(sources.grid.cell(pair.first).settings[BATCH[0]]) for pair in found]
+    x = np.array(sizes) - np.mean(sizes)
+    if np.ptp(x) == 0:
+        return None
+    slopes = -x / (x**2).sum() * np.ptp(x)
+    return _sum((_mean_difference([pair]), float(slope)) for pair, slope in zip(found, slopes, strict=True))
+
+
+def _mean_difference(found: Sequence[Pair]) -> Weights:
+    return _sum(({pair.first: 1.0, pair.second: -1.0}, 1 / len(found)) for pair in found)
+
+
+def _sum(parts: Iterable[tuple[Weights, float]]) -> Weights:
+    total: dict[str, float] = defaultdict(float)
+    for weights, factor in parts:
+        for cell, weight in weights.items():
+            total[cell] += factor * weight
+    return dict(total)

@@ -1,0 +1,1 @@
+"""What does the runs of a study: the command, its workers, a trial beforehand, the state of it all."""

@@ -1,0 +1,169 @@
+"""`--dry-run` and `--smoke`: what a study would do and cost, and which cells would fail; nothing is trained."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mrirecon import progress
+from mrirecon.ablation.study.data import simulate
+from mrirecon.ablation.study.grid import Cell, Grid
+from mrirecon.ablation.study.plan import Common, Plan, RunSpec
+from mrirecon.config import OptimizerConfig, SimulateConfig
+from mrirecon.config.ablate import AblateConfig
+from mrirecon.configfile import build
+from mrirecon.data.shared import sharing_volumes
+from mrirecon.errors import InputError
+from mrirecon.evaluation.stats import smallest_p
+from mrirecon.progress import say
+from mrirecon.tables.metrics import METRICS, label_of
+from mrirecon.tables.optimizers import find_optimizer
+
+_RECORD_BYTES = 60_000  # of a run's tables, curves and configuration
+_NO_COST = ("optimizer.lr", "optimizer.momentum", "optimizer.betas", "optimizer.weight_decay", "schedule.", "seed")
+
+
+def describe(grid: Grid, n_workers: int, costs: dict[str, Any] | None = None) -> str:
+    """Cells, runs, hours and disk, in words.
+
+    Args:
+        grid: The study.
+        n_workers: At once.
+        costs: Of each cell a `Cost`, or None when they were not measured.
+    """
+    tuning, lines = grid.tuning, [f"study       {grid.name}: {len(grid.cells)} cells, reference {grid.reference}"]
+    for factor, levels in grid.factors.items():
+        lines.append(f"factor      {factor}: {', '.join(levels)}")
+    lines += [f"note        {note}" for note in grid.notes]
+    per_cell = Plan(grid, Common("")).least() // len(grid.cells)
+    for cell in grid.cells:
+        ranges = ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in tuning.spaces[cell.name].items())
+        lines.append(f"cell        {cell.name}: {per_cell} runs, searched over {ranges}; {_fixed(cell)}")
+    lines.append(
+        f"runs        {per_cell * len(grid.cells)}: per cell {tuning.trials} trials x {tuning.repeats} draws "
+        f"(as many again where the best lies at an edge), {tuning.sweep} rates around the winner, "
+        f"{len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
+    )
+    lines.append(
+        f"test        {len(grid.seeds)} paired seeds: the smallest p they can give is {smallest_p(len(grid.seeds)):.2g}"
+    )
+    if costs:
+        lines += _cost_lines(grid, n_workers, costs, per_cell)
+    return "\n".join(lines)
+
+
+def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any], dict[str, str]]:
+    """Try every distinct cost once (`--dry-run`) or every cell (`--smoke`).
+
+    Returns:
+        `Cost` by cell, and the first line of the error of each cell that cannot run.
+    """
+    from mrirecon.ablation.work.execute import Setting, training_config
+    from mrirecon.ablation.work.probe import probe
+
+    costs: dict[str, Any] = {}
+    errors: dict[str, str] = {}
+    seen: dict[str, Any] = {}
+    with _data(name, config, grid) as (path, n_val_slices), _quietly(), sharing_volumes():
+        setting = Setting(str(path), config.device or "auto")
+        for cell in grid.cells:
+            spec = _any_run(grid, cell, config.threads)
+            key = cell.name if config.smoke else json.dumps(_costing(spec.settings), sort_keys=True)
+            try:
+                if key not in seen:
+                    seen[key] = probe(training_config(spec, setting), 2 if config.smoke else 4)
+                costs[cell.name] = replace(seen[key], n_val_slices=n_val_slices or seen[key].n_val_slices)
+            except Exception as error:
+                errors[cell.name] = (" ".join(str(error).split()) or type(error).__name__)[:300]
+    return costs, errors
+
+
+def require_runnable(grid: Grid, errors: dict[str, str]) -> None:
+    """Refuse by name what cannot run.
+
+    Raises:
+        InputError: With every such cell.
+    """
+    if errors:
+        listed = "; ".join(f"{cell}: {error}" for cell, error in errors.items())
+        raise InputError(f"{len(errors)} of {len(grid.cells)} cells cannot run: {listed}")
+
+
+def _any_run(grid: Grid, cell: Cell, threads: int) -> RunSpec:
+    plan = Plan(grid, Common("", threads or 1))
+    return next(spec for spec in plan.runs({}) if spec.cell is cell)
+
+
+def _costing(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if not key.startswith(_NO_COST)}
+
+
+@contextmanager
+def _data(name: str, config: AblateConfig, grid: Grid) -> Iterator[tuple[Path, int]]:
+    """The given data, those of the study, or a few simulated volumes of the same size that go afterwards.
+
+    With the latter comes the number of validation slices that the study itself will simulate, else 0.
+    """
+    standing = Path(config.output or (name if Path(name).is_dir() else f"ablations/{grid.name}")) / "data"
+    if config.data or standing.is_dir():
+        yield Path(config.data) if config.data else standing, 0
+        return
+    with TemporaryDirectory() as folder:
+        few = {"train": 2, "val": 1, "test": 1} if grid.simulate else {}
+        with _quietly():
+            simulate(Path(folder) / "data", {**grid.simulate, **few})
+        whole = build(SimulateConfig, grid.simulate)
+        yield Path(folder) / "data", whole.val * whole.slices
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    old, progress.quiet = progress.quiet, True
+    try:
+        yield
+    finally:
+        progress.quiet = old
+
+
+def _words(objectives: Sequence[str]) -> str:
+    if objectives[0] in METRICS:
+        return f"{label_of(objectives[0])} at the end"
+    return f"{' and '.join(objectives)} loss"
+
+
+def _fixed(cell: Cell) -> str:
+    """What is not searched, so that a reader sees it."""
+    method = find_optimizer(cell.settings["optimizer.name"])
+    fixed = {**method.options, **method.fixed} if method else {}
+    for name in OptimizerConfig().options:
+        if cell.settings[f"optimizer.{name}"] not in (None, []):
+            fixed[name] = cell.settings[f"optimizer.{name}"]
+    fixed |= {"weight decay": cell.settings["optimizer.weight_decay"], "schedule": cell.settings["schedule.name"]}
+    return "fixed: " + ", ".join(f"{name} {value}" for name, value in fixed.items())
+
+
+def _cost_lines(grid: Grid, n_workers: int, costs: dict[str, Any], per_cell: int) -> Iterator[str]:
+    seconds = sum(per_cell * _run_seconds(cost) for cost in costs.values())
+    weights = sum(4 * cost.n_parameters * len(grid.seeds) for cost in costs.values())
+    disk = weights + _RECORD_BYTES * per_cell * len(costs)
+    for cell, cost in costs.items():
+        step, run = 1000 * cost.step_seconds, _run_seconds(cost)
+        yield f"cost        {cell}: {step:.0f} ms per step, {run:.0f} s per run"
+    yield (
+        f"estimate    {seconds / 3600:.2f} hours of work, {seconds / 3600 / n_workers:.2f} hours with {n_workers} "
+        f"workers (from a timed probe), {disk / 1e6:.0f} MB of disk"
+    )
+
+
+def _run_seconds(cost: Any) -> float:
+    """Training and validations; the test volumes of reruns are left out."""
+    return float(cost.n_steps * cost.step_seconds + cost.n_validations * cost.n_val_slices * cost.slice_seconds)
+
+
+def announce(grid: Grid) -> None:
+    """What a reader has to know before it begins."""
+    for note in grid.notes:
+        say(f"note        {note}")

@@ -1,0 +1,212 @@
+"""One run of a study: train, score reruns on the test volumes, leave a record. The only room here that knows torch."""
+
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mrirecon.ablation.study.identity import code_hash
+from mrirecon.ablation.study.plan import RunSpec
+from mrirecon.ablation.study.records import Point, RunResult, Score, Timing, Trace, write_record
+from mrirecon.ablation.work.examples import Examples
+from mrirecon.config import EvaluateConfig, TrainConfig
+from mrirecon.configfile import unflatten
+from mrirecon.data.dataset import SliceDataset
+from mrirecon.data.folder import open_split
+from mrirecon.data.masking import mask_spec, scored_passes
+from mrirecon.errors import DivergedError, InputError
+from mrirecon.evaluation import find_protocol
+from mrirecon.evaluation.results import VolumeResult, write_results
+from mrirecon.models.device import choose_device, inference
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.reconstruct.find import find_reconstructor
+from mrirecon.runs import RunFolder, open_run
+from mrirecon.tables.metrics import METRICS
+from mrirecon.training.footprint import PeakMemory, optimizer_bytes
+from mrirecon.training.journal import Journal
+from mrirecon.workflows.fit import fit
+from mrirecon.workflows.scoring import score_dataset
+from mrirecon.workflows.train import describe, reopen
+from mrirecon.workflows.training_work import TrainingWork
+
+_BULKY = ("checkpoints", "figures")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a worker works: nothing that decides a result."""
+
+    data: str  # folder
+    device: str = "auto"
+    logger: str = "none"
+    keep: str = "weights"
+    study: str = ""  # its name, for provenance.json of each run
+
+
+def training_config(spec: RunSpec, setting: Setting) -> TrainConfig:
+    """The whole configuration of a run."""
+    here = {"data.path": setting.data, "device": setting.device, "logger": setting.logger}
+    return unflatten(TrainConfig, {**spec.settings, **here, "output": "", "overwrite": False})
+
+
+def execute(spec: RunSpec, setting: Setting, attempt: Path, left: Path | None, shows_examples: bool) -> RunResult:
+    """Do a run in the new folder `attempt` and write its record there.
+
+    Args:
+        spec: What to do.
+        setting: Where.
+        attempt: Made here; a run folder that `mrirecon evaluate` can read where weights are kept.
+        left: The folder of an attempt that was stopped and left a checkpoint; the run goes on from a copy of it.
+        shows_examples: Keep some reconstructed test slices for the report.
+
+    Raises:
+        InputError, WorkFailedError: The run cannot be done; a divergence is not that, but a result.
+        Stopped: A signal came; the attempt holds a checkpoint.
+    """
+    began = time.monotonic()
+    diverged_at, scores = None, []
+    config = training_config(spec, setting)
+    with PeakMemory(choose_device(config.device)) as memory:
+        work, run, checkpoint = _begin(config, setting, attempt, left)
+        try:
+            fit(work, run, checkpoint)
+        except DivergedError as error:
+            diverged_at = error.step
+        if spec.stage == "rerun" and diverged_at is None:
+            scores = score_test(run, config, spec, attempt / "examples.npz" if shows_examples else None)
+    optimizers = work.module.trainer.optimizers
+    result = RunResult(
+        run=spec.id,
+        cell=spec.cell.name,
+        levels=spec.cell.levels,
+        stage=spec.stage,
+        objective=spec.objective,
+        repeat=spec.repeat,
+        trial=spec.trial,
+        widened=spec.widened,
+        seed=spec.seed,
+        values=spec.values,
+        n_steps=work.plan.n_steps,
+        slices_per_step=work.plan.accumulate * config.batch_size,
+        diverged_at=diverged_at,
+        points=_points(run),
+        traces=_traces(run),
+        scores=[_score(row) for row in scores],
+        optimizer_bytes=optimizer_bytes(optimizers[0]) if optimizers else 0,
+        n_parameters=sum(p.numel() for p in work.model.parameters()),
+        code=code_hash(),
+        timing=Timing(
+            time.monotonic() - began, _step_seconds(run, config), memory.bytes, socket.gethostname(), work.device
+        ),
+    )
+    write_record(attempt / "result.json", result)
+    _remove_bulk(run, keep=setting.keep if spec.stage == "rerun" else "nothing")
+    return result
+
+
+def score_test(run: RunFolder, config: TrainConfig, spec: RunSpec, examples: Path | None) -> list[VolumeResult]:
+    """Score the final weights on every test volume, at every acceleration; writes volumes.csv."""
+    use = EvaluateConfig(checkpoint="last", precision="fp32")
+    device = choose_device(config.device)
+    results = score_split(find_reconstructor(str(run.path), use, device), config, spec, "test", examples)
+    write_results(run.path / "evaluation" / "test" / "volumes.csv", results)
+    return results
+
+
+def score_split(
+    reconstructor: Reconstructor, config: TrainConfig, spec: RunSpec, split: str, examples: Path | None = None
+) -> list[VolumeResult]:
+    """Score a reconstructor on a split of the study's data; `examples` gets some slices."""
+    protocol = find_protocol(config.protocol)
+    n_volumes = config.val_volumes if split == "val" else 0
+    seed = spec.study.split_seed
+    volumes = open_split(config.data, split, seed, n_volumes, halve_val=protocol.halves_val)
+    if missing := [volume.name for volume in volumes if not volume.has_target]:
+        raise InputError(f"{missing[0]}: has no reference image, which the split '{split}' needs; remove it")
+    masks = mask_spec(config.data, volumes, protocol.mask_rule)
+    results: list[VolumeResult] = []
+    for i, (one, scored) in enumerate(scored_passes(masks, volumes)):
+        dataset = SliceDataset(
+            scored,
+            mask=one,
+            protocol=protocol,
+            needs=(*reconstructor.needs, "image"),
+            slices=config.data.slices or None,
+        )
+        watcher = Examples(dataset) if examples and i == 0 else None
+        with inference(reconstructor.device):
+            results += score_dataset(
+                dataset, reconstructor, one.name, protocol=protocol, watchers=[watcher] if watcher else []
+            )
+        if watcher and examples:
+            watcher.save(examples)
+    return results
+
+
+def _begin(
+    config: TrainConfig, setting: Setting, attempt: Path, left: Path | None
+) -> tuple[TrainingWork, RunFolder, str | None]:
+    """A new run, or a copy of one that was stopped: its own folder may still be written by a stalled worker."""
+    if left is not None:
+        try:
+            shutil.copytree(left, attempt, dirs_exist_ok=True)
+            run = open_run(attempt)
+            given = ("data.path", "device", "logger")
+            work, checkpoint = reopen(run, config, given)
+            return work, run, str(checkpoint)
+        except InputError:  # half a checkpoint is no use: from the start
+            shutil.rmtree(attempt)
+    work = TrainingWork(config)
+    run = RunFolder(attempt)
+    attempt.mkdir(parents=True, exist_ok=True)
+    describe(work, run, work.provenance() | {"study": setting.study})
+    return work, run, None
+
+
+def _points(run: RunFolder) -> list[Point]:
+    rows = [row for row in Journal(run.curves).rows() if row["val_ssim"]]
+    return [
+        Point(
+            int(row["step"]),
+            float(row["val_loss"]),
+            {name: float(row[f"val_{name}"]) for name in METRICS if row.get(f"val_{name}")},
+        )
+        for row in rows
+    ]
+
+
+def _traces(run: RunFolder) -> list[Trace]:
+    rows = [row for row in Journal(run.curves).rows() if row["train_loss"] and row.get("grad_norm")]
+    return [
+        Trace(int(row["step"]), float(row["train_loss"]), float(row["grad_norm"]), float(row["update_ratio"]))
+        for row in rows
+    ]
+
+
+def _step_seconds(run: RunFolder, config: TrainConfig) -> float:
+    """Median over the windows of the curve, without the first, which warms up; validations are not in them."""
+    rates = [float(row["slices_per_s"]) for row in Journal(run.curves).rows() if row["slices_per_s"]]
+    rates = rates[1:] or rates
+    return float(config.accumulate * config.batch_size / np.median(rates)) if rates else float("nan")
+
+
+def _score(row: VolumeResult) -> Score:
+    return Score(row.volume, row.patient, row.acceleration, row.scores, row.zero_filled)
+
+
+def _remove_bulk(run: RunFolder, keep: str) -> None:
+    """A study has hundreds of runs; a checkpoint is three times the network."""
+    for name in _BULKY:
+        shutil.rmtree(run.path / name, ignore_errors=True)
+    if keep == "nothing":
+        run.weights.unlink(missing_ok=True)
+
+
+def usable_attempts(folder: Path) -> Sequence[Path]:
+    """Attempts of a run that left a checkpoint, the one that is furthest last."""
+    found = [path for path in folder.iterdir() if (path / "checkpoints" / "last.ckpt").is_file()]
+    return sorted(found, key=lambda path: (path / "checkpoints" / "last.ckpt").stat().st_mtime)

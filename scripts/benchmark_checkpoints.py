@@ -16,8 +16,8 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from mrirecon.models import UNet
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoint_files import CheckpointFiles
-from mrirecon.training.checkpoint_hashes import load_checkpoint
+from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.checkpoints.write import CheckpointFiles
 
 
 def state() -> dict[str, object]:

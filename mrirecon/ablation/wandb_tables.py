@@ -19,7 +19,7 @@ def log_study(name: str, folder: Path, study: Mapping[str, Any]) -> None:
         folder: The study's; wandb's files go there.
         study: The analysed study.
     """
-    from mrirecon.training.loggers import start_wandb, wandb_in
+    from mrirecon.training.loop.loggers import start_wandb, wandb_in
 
     with wandb_in(folder):
         import wandb

@@ -18,10 +18,10 @@ from mrirecon.errors import InputError, unknown_name
 from mrirecon.progress import progress, say, warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import RunFolder
-from mrirecon.training.batchnorm import batch_norms, recalibrate
 from mrirecon.training.build import build_model, check_image_size, load_reconstructor, predictor, sample_needs
-from mrirecon.training.given_weights import put_weights, read_weights
+from mrirecon.training.checkpoints.given_weights import put_weights, read_weights
 from mrirecon.training.prediction import TrainedNetwork
+from mrirecon.training.recipe.batchnorm import batch_norms, recalibrate
 
 BN_STATS = ("running", "batch", "recalibrated")
 N_BATCHES = 200  # enough for a mean over batches; a smaller training set gives fewer

@@ -163,7 +163,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         "timm.optim:Muon",
         lr=2e-3,
         options={"momentum": 0.95, "betas": (0.9, 0.95)},
-        groups="mrirecon.training.optimizers:muon_groups",
+        groups="mrirecon.training.recipe.optimizers:muon_groups",
         space={"lr": (5e-4, 5e-1), "one_minus_beta1": (1e-2, 0.2), "weight_decay": _DECOUPLED},
     ),
     # beta .9 to .98 (Defazio et al. 2024); SGD's rates are 10 to 50 times those of momentum, AdamW's 1 to 10

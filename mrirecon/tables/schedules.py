@@ -22,28 +22,28 @@ class ScheduleEntry:
 
 
 SCHEDULES: dict[str, ScheduleEntry] = {
-    "constant": ScheduleEntry("the rate stays", "mrirecon.training.schedules:constant", is_falling=False),
+    "constant": ScheduleEntry("the rate stays", "mrirecon.training.recipe.schedules:constant", is_falling=False),
     "step": ScheduleEntry(
         "one drop",
-        "mrirecon.training.schedules:step",
+        "mrirecon.training.recipe.schedules:step",
         options=("step_at", "factor"),
         falls_at=lambda config: config.step_at,
     ),
-    "cosine": ScheduleEntry("half a cosine", "mrirecon.training.schedules:cosine", options=("final",)),
-    "onecycle": ScheduleEntry("up and down, each half a cosine", "mrirecon.training.schedules:onecycle"),
-    "linear": ScheduleEntry("a straight line down", "mrirecon.training.schedules:linear", options=("final",)),
+    "cosine": ScheduleEntry("half a cosine", "mrirecon.training.recipe.schedules:cosine", options=("final",)),
+    "onecycle": ScheduleEntry("up and down, each half a cosine", "mrirecon.training.recipe.schedules:onecycle"),
+    "linear": ScheduleEntry("a straight line down", "mrirecon.training.recipe.schedules:linear", options=("final",)),
     "polynomial": ScheduleEntry(
-        "a power of what is left", "mrirecon.training.schedules:polynomial", options=("final", "power")
+        "a power of what is left", "mrirecon.training.recipe.schedules:polynomial", options=("final", "power")
     ),
     "wsd": ScheduleEntry(
         "warm-up, stable, decay",
-        "mrirecon.training.schedules:wsd",
+        "mrirecon.training.recipe.schedules:wsd",
         options=("final", "decay"),
         falls_at=lambda config: 1 - config.decay,
     ),
     "plateau": ScheduleEntry(
         "a drop where the score gets no better",
-        "mrirecon.training.schedules:constant",
+        "mrirecon.training.recipe.schedules:constant",
         options=("factor", "patience"),
     ),
 }

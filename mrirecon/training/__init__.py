@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
     from mrirecon.training.build import build_model, load_reconstructor
-    from mrirecon.training.losses import LOSSES, make_loss
     from mrirecon.training.module import ReconModule
-    from mrirecon.training.optimizers import OPTIMIZERS, make_optimizer
-    from mrirecon.training.schedules import SCHEDULES, make_schedule
+    from mrirecon.training.recipe.losses import LOSSES, make_loss
+    from mrirecon.training.recipe.optimizers import OPTIMIZERS, make_optimizer
+    from mrirecon.training.recipe.schedules import SCHEDULES, make_schedule
 
 _HOMES = {
     "LOSSES": "losses",

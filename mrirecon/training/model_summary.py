@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrirecon.config import OptimizerConfig
 from mrirecon.data.samples import Sample, to_device
-from mrirecon.training.optimizers import make_optimizer
 from mrirecon.training.prediction import Predict, predict_by_class
+from mrirecon.training.recipe.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.evaluation.stats import goodness
 from mrirecon.tables.metrics import validation_metrics
-from mrirecon.training.averages import OptimizerAverage, make_average
-from mrirecon.training.batchnorm import batch_norms, recalibrate, take_buffers_of_the_first
-from mrirecon.training.evaluated import EvaluatedWeights
-from mrirecon.training.freezing import freeze as freeze_parts
-from mrirecon.training.losses import LossInput, Pairwise, make_loss
-from mrirecon.training.optimizers import has_modes, make_optimizer
 from mrirecon.training.prediction import Predict, Prediction, predict_by_class
-from mrirecon.training.schedules import PlateauLR, make_schedule
-from mrirecon.training.sync_batchnorm import count_batches_of
+from mrirecon.training.recipe.averaged_weights import EvaluatedWeights
+from mrirecon.training.recipe.averages import OptimizerAverage, make_average
+from mrirecon.training.recipe.batchnorm import batch_norms, recalibrate, take_buffers_of_the_first
+from mrirecon.training.recipe.freezing import freeze as freeze_parts
+from mrirecon.training.recipe.losses import LossInput, Pairwise, make_loss
+from mrirecon.training.recipe.optimizers import has_modes, make_optimizer
+from mrirecon.training.recipe.schedules import PlateauLR, make_schedule
+from mrirecon.training.recipe.sync_batchnorm import count_batches_of
 
 
 class BatchNote(NamedTuple):

@@ -12,8 +12,8 @@ from mrirecon.progress import say
 from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import RunFolder
 from mrirecon.tables.schedules import SCHEDULES
-from mrirecon.training.averages import OptimizerAverage
-from mrirecon.training.batchnorm import batch_norms
+from mrirecon.training.recipe.averages import OptimizerAverage
+from mrirecon.training.recipe.batchnorm import batch_norms
 from mrirecon.workflows.training_work import TrainingWork
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from mrirecon.config import ModelConfig
 from mrirecon.errors import InputError, WorkFailedError, unknown_name
 from mrirecon.refusals import explained
+from mrirecon.training.checkpoints.portable import load_portable, save_portable
 from mrirecon.training.deployable import Deployable
-from mrirecon.training.portable import load_portable, save_portable
 
 Size = tuple[int, int]
 Runs = Callable[..., Tensor]

@@ -15,16 +15,16 @@ from mrirecon.progress import say
 from mrirecon.runs import RunFolder, RunLock
 from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.build import load_reconstructor
-from mrirecon.training.checkpoint_files import CheckpointFiles
-from mrirecon.training.curves import Curves
-from mrirecon.training.ddp import strategy
-from mrirecon.training.full_disk import StillOurs, needing_room
-from mrirecon.training.going_on import FirstBatch, going_on
-from mrirecon.training.journal import Journal
-from mrirecon.training.keeper import Keeper
-from mrirecon.training.loggers import Loggers
-from mrirecon.training.sync_batchnorm import synchronised
-from mrirecon.training.validation import Validation
+from mrirecon.training.checkpoints.resumed_state import FirstBatch, going_on
+from mrirecon.training.checkpoints.write import CheckpointFiles
+from mrirecon.training.loop.at_step import Keeper
+from mrirecon.training.loop.curves import Curves
+from mrirecon.training.loop.curves_file import Journal
+from mrirecon.training.loop.ddp import strategy
+from mrirecon.training.loop.loggers import Loggers
+from mrirecon.training.loop.lost_place import StillOurs, needing_room
+from mrirecon.training.loop.validation import Validation
+from mrirecon.training.recipe.sync_batchnorm import synchronised
 from mrirecon.workflows.training_work import TrainingWork
 
 _LIGHTNING_NAMES = {"fp32": "32-true", "bf16-mixed": "bf16-mixed"}

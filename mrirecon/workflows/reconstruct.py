@@ -29,7 +29,7 @@ from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import progress, say
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import find_reconstructor
-from mrirecon.training.stopping import StopRequest, listening
+from mrirecon.training.loop.signals import StopRequest, listening
 from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, facts_of, require_writable, sampling_facts
 from mrirecon.workflows.source_files import list_sources, other_sampling
 from mrirecon.workflows.started_again import coming_back

@@ -33,14 +33,14 @@ from mrirecon.training.build import (
     require_weights,
     sample_needs,
 )
+from mrirecon.training.checkpoints.given_weights import Match, put_weights, read_weights
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
-from mrirecon.training.given_weights import Match, put_weights, read_weights
-from mrirecon.training.loggers import check_logger
+from mrirecon.training.loop.loggers import check_logger
+from mrirecon.training.loop.plan import Plan, check_numbers, make_plan
 from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
-from mrirecon.training.plan import Plan, check_numbers, make_plan
-from mrirecon.training.range_test import LOW
-from mrirecon.training.schedules import resolve_auto
+from mrirecon.training.recipe.lr_range_test import LOW
+from mrirecon.training.recipe.schedules import resolve_auto
 from mrirecon.workflows.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.

@@ -13,7 +13,7 @@ from mrirecon.ablation.study.tune import edge
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import configs_folder, load, shipped_configs
 from mrirecon.evaluation.stats import smallest_p
-from mrirecon.training.optimizers import OPTIMIZERS
+from mrirecon.training.recipe.optimizers import OPTIMIZERS
 
 GRIDS = [key.removeprefix("ablation/") for key in shipped_configs() if key.startswith("ablation/")]
 ASKED_FOR = (

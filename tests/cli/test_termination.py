@@ -14,8 +14,8 @@ import pytest
 
 from mrirecon.cli.command import run_safely
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoint_hashes import load_checkpoint
-from mrirecon.training.stopping import listening
+from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.loop.signals import listening
 from mrirecon.workflows.new_folder import new_folder
 
 EVALUATE = [sys.executable, "-m", "mrirecon", "evaluate", "zero-filled", "--split", "all", "--device", "cpu"]

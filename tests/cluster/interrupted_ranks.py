@@ -138,8 +138,8 @@ def _wait(running, until):
 
 
 def _send_when_there(number, point, at):
+    from mrirecon.training.loop.validation import Validation
     from mrirecon.training.module import ReconModule
-    from mrirecon.training.validation import Validation
 
     if point == "batch":
         original = ReconModule.on_train_batch_start

@@ -8,8 +8,8 @@ from ranks_of_a_test import run_ranks
 from mrirecon import ranks
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoint_files import CheckpointFiles
-from mrirecon.training.resumable import resumable
+from mrirecon.training.checkpoints.resumable import resumable
+from mrirecon.training.checkpoints.write import CheckpointFiles
 
 
 def write(folder, *steps):

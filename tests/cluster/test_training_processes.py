@@ -13,8 +13,8 @@ from mrirecon.config.slurm import JobConfig
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
 from mrirecon.termination import STOP_SIGNALS
-from mrirecon.training.keeper import read_settings
-from mrirecon.training.stopping import StopRequest
+from mrirecon.training.loop.at_step import read_settings
+from mrirecon.training.loop.signals import StopRequest
 from mrirecon.workflows import training_work
 from mrirecon.workflows.announce import announce
 from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork, _use_threads

@@ -11,8 +11,9 @@ import torch
 from mrirecon import progress, ranks
 from mrirecon.config import AverageConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.data.samples import to_device
-from mrirecon.training import batchnorm, validation
-from mrirecon.training.keeper import Keeper
+from mrirecon.training.loop import validation
+from mrirecon.training.loop.at_step import Keeper
+from mrirecon.training.recipe import batchnorm
 from mrirecon.workflows import fit
 from mrirecon.workflows import train as training
 

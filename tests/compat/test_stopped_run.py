@@ -14,7 +14,7 @@ import mrirecon.training
 import mrirecon.workflows
 from mrirecon.cli import main
 from mrirecon.runs import RunFolder
-from mrirecon.training.keeper import Keeper
+from mrirecon.training.loop.at_step import Keeper
 from mrirecon.workflows import fit
 
 EXPECTED = Path(__file__).parent / "expected"

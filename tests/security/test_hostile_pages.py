@@ -25,7 +25,7 @@ from mrirecon.report.run_page import write_run_page
 from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
 from mrirecon.report.study_figures import StudyFigure
 from mrirecon.runs import RunFolder
-from mrirecon.training.journal import columns
+from mrirecon.training.loop.curves_file import columns
 
 HARMLESS = "plain"
 HOSTILE = [

@@ -16,9 +16,9 @@ from killed_writes import Killed, death
 
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.runs import RunFolder
-from mrirecon.training import checkpoint_files
-from mrirecon.training.checkpoint_files import CheckpointFiles
-from mrirecon.training.checkpoint_hashes import load_checkpoint, sound_digest
+from mrirecon.training.checkpoints import write as checkpoint_files
+from mrirecon.training.checkpoints.hashes import load_checkpoint, sound_digest
+from mrirecon.training.checkpoints.write import CheckpointFiles
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_killed_in_the_middle_of_the_write(run):
     third(run)
     code = (
         "import sys, resource, signal; from pathlib import Path\n"
-        "from mrirecon.runs import RunFolder; from mrirecon.training.checkpoint_files import CheckpointFiles\n"
+        "from mrirecon.runs import RunFolder; from mrirecon.training.checkpoints.write import CheckpointFiles\n"
         "import torch\n"
         "state = {'global_step': 9, 'big': torch.zeros(100_000)}\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
@@ -268,7 +268,7 @@ def test_a_hash_of_another_file_does_not_count(run):
 
 def test_a_checkpoint_that_is_replaced_while_it_is_opened_is_accepted(run, monkeypatch):
     """The hash file is read, then the training writes a new pair, then the checkpoint is opened."""
-    from mrirecon.training import checkpoint_hashes
+    from mrirecon.training.checkpoints import hashes as checkpoint_hashes
 
     save(run, 1)
     original = checkpoint_hashes.listed

@@ -9,8 +9,8 @@ import torch
 from mrirecon.cli.command import run_safely
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.errors import DivergedError, WorkFailedError
+from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
-from mrirecon.training.validation import Validation
 from mrirecon.workflows.train import train
 
 

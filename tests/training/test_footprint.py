@@ -10,7 +10,7 @@ from torch import nn
 from mrirecon.models.memory import keep_freed_memory
 from mrirecon.training import footprint
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes
-from mrirecon.training.optimizers import make_optimizer
+from mrirecon.training.recipe.optimizers import make_optimizer
 
 MIB = 2**20
 # tensors of the size of each parameter that the method's own formula keeps

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mrirecon.errors import DivergedError, InputError
-from mrirecon.training.going_on import FirstBatch, going_on
+from mrirecon.training.checkpoints.resumed_state import FirstBatch, going_on
 
 
 def after(first):

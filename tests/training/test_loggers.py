@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from mrirecon.config import DataConfig, ModelConfig, TrainConfig
-from mrirecon.training.loggers import Events, _why_offline
+from mrirecon.training.loop.loggers import Events, _why_offline
 from mrirecon.workflows.train import train
 
 KEY = "a" * 40
@@ -114,7 +114,7 @@ def test_a_server_of_ones_own_that_refuses_the_run_is_named_and_wandb_logs_offli
     script = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from mrirecon.training.loggers import start_wandb, wandb_in\n"
+        "from mrirecon.training.loop.loggers import start_wandb, wandb_in\n"
         "folder = Path(sys.argv[1])\n"
         "with wandb_in(folder):\n"
         "    client = start_wandb(folder, project='mrirecon')\n"

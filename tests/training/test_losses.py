@@ -7,7 +7,7 @@ from fastmri.losses import SSIMLoss
 from skimage.metrics import structural_similarity
 
 from mrirecon.errors import InputError
-from mrirecon.training.losses import LOSSES, LossInput, make_loss
+from mrirecon.training.recipe.losses import LOSSES, LossInput, make_loss
 
 
 def batch(prediction, target, **changes):

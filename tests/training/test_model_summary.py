@@ -19,7 +19,7 @@ from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfi
 from mrirecon.data.transforms import ImageSample
 from mrirecon.models import UNet
 from mrirecon.training.model_summary import summarize
-from mrirecon.training.optimizers import OPTIMIZERS
+from mrirecon.training.recipe.optimizers import OPTIMIZERS
 from mrirecon.workflows import training_work
 from mrirecon.workflows.train import train
 

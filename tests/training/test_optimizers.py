@@ -10,7 +10,7 @@ from torch import nn
 from mrirecon import configfile
 from mrirecon.config import TrainConfig
 from mrirecon.errors import InputError
-from mrirecon.training.optimizers import OPTIMIZERS, has_modes, make_optimizer
+from mrirecon.training.recipe.optimizers import OPTIMIZERS, has_modes, make_optimizer
 
 # The formulas, in plain tensors. Each takes (w, gradient, state, lr) and returns the next w.
 

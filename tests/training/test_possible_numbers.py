@@ -14,7 +14,7 @@ from mrirecon.models.groups import level_widths
 from mrirecon.tables.models import MODELS
 from mrirecon.training import build, footprint
 from mrirecon.training.build import build_model, outline, require_weights
-from mrirecon.training.plan import check_numbers
+from mrirecon.training.loop.plan import check_numbers
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from mrirecon.physics import combine_coils, expand_coils, fft2c, ifft2c, low_res
 from mrirecon.tables.models import MODELS
 from mrirecon.training import ReconModule
 from mrirecon.training.build import build_model, predictor
-from mrirecon.training.losses import LOSSES
 from mrirecon.training.prediction import of_complex, of_magnitude, of_raw_complex, of_raw_magnitude
+from mrirecon.training.recipe.losses import LOSSES
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.train import train
 

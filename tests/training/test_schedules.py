@@ -9,8 +9,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, Po
 
 from mrirecon.config import ScheduleConfig
 from mrirecon.errors import InputError
-from mrirecon.training.optimizers import make_optimizer
-from mrirecon.training.schedules import SCHEDULES, make_schedule, resolve_auto, schedule_factor
+from mrirecon.training.recipe.optimizers import make_optimizer
+from mrirecon.training.recipe.schedules import SCHEDULES, make_schedule, resolve_auto, schedule_factor
 
 
 def rates(schedule, optimizer, n_steps):

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from mrirecon.training.journal import Journal, columns
-from mrirecon.training.traces import StepTrace
+from mrirecon.training.loop.curves_file import Journal, columns
+from mrirecon.training.loop.traces import StepTrace
 from mrirecon.workflows.train import train
 
 LR = 0.1

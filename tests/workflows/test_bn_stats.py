@@ -16,8 +16,8 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation import nmse, psnr, ssim
 from mrirecon.evaluation.results import read_results
 from mrirecon.reconstruct.network import set_bn_stats
-from mrirecon.training.batchnorm import recalibrate
 from mrirecon.training.build import load_reconstructor
+from mrirecon.training.recipe.batchnorm import recalibrate
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.train import train
 

@@ -18,9 +18,9 @@ from mrirecon.config import DataConfig, EvaluateConfig, ScoreConfig
 from mrirecon.errors import DataChangedError, InputError, Stopped
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import open_run
-from mrirecon.training.journal import Journal
+from mrirecon.training.loop.curves_file import Journal
+from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
-from mrirecon.training.validation import Validation
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.pair_scores import score_pairs
 from mrirecon.workflows.reconstruct import reconstruct

@@ -12,8 +12,8 @@ from mrirecon.config import AverageConfig, ModelConfig, OptimizerConfig
 from mrirecon.errors import InputError, Stopped
 from mrirecon.runs import open_run
 from mrirecon.training.build import load_reconstructor
+from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
-from mrirecon.training.validation import Validation
 from mrirecon.workflows.train import resume_training, train
 
 

@@ -18,10 +18,10 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import load_reconstructor
-from mrirecon.training.checkpoint_hashes import hash_file
+from mrirecon.training.checkpoints.hashes import hash_file
+from mrirecon.training.checkpoints.portable import load_portable
 from mrirecon.training.deployable import Deployable
 from mrirecon.training.module import ReconModule
-from mrirecon.training.portable import load_portable
 from mrirecon.workflows import artefacts
 from mrirecon.workflows import export as exporting
 from mrirecon.workflows.artefacts import FORMATS, Runs

@@ -10,8 +10,8 @@ import torch
 from mrirecon.config import AverageConfig, ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.errors import InputError, Stopped
 from mrirecon.training.build import build_model
-from mrirecon.training.freezing import freeze
 from mrirecon.training.module import ReconModule
+from mrirecon.training.recipe.freezing import freeze
 from mrirecon.workflows.train import resume_training, train
 from mrirecon.workflows.training_work import TrainingWork
 

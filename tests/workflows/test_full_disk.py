@@ -13,8 +13,8 @@ from mrirecon.cli import main
 from mrirecon.errors import WorkFailedError
 from mrirecon.files import is_disk_full
 from mrirecon.runs import open_run
-from mrirecon.training import checkpoint_files
-from mrirecon.training.checkpoint_hashes import sound_digest
+from mrirecon.training.checkpoints import write as checkpoint_files
+from mrirecon.training.checkpoints.hashes import sound_digest
 from mrirecon.workflows.train import resume_training, train
 
 
@@ -67,7 +67,7 @@ def no_room(*_arguments, **_words):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("place", ["mrirecon.training.curves.Curves._write_training", "safetensors.torch.save"])
+@pytest.mark.parametrize("place", ["mrirecon.training.loop.curves.Curves._write_training", "safetensors.torch.save"])
 def test_other_files_of_the_run_find_no_room(quick, monkeypatch, place):
     """Curves while it trains, the weights at its end."""
     whole = train(quick("whole"))

@@ -10,7 +10,7 @@ from mrirecon.config import AverageConfig, ScheduleConfig
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation.stats import better_is, goodness, monitors
 from mrirecon.training.build import load_reconstructor
-from mrirecon.training.validation import Validation
+from mrirecon.training.loop.validation import Validation
 from mrirecon.workflows.train import train
 
 # one validation per step; each score is at its best at another one

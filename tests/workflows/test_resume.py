@@ -15,10 +15,10 @@ from mrirecon import configfile
 from mrirecon.config import AverageConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.errors import InputError, Stopped
 from mrirecon.runs import open_run
-from mrirecon.training.checkpoint_files import CheckpointFiles
+from mrirecon.training.checkpoints.write import CheckpointFiles
+from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
-from mrirecon.training.optimizers import OPTIMIZERS
-from mrirecon.training.validation import Validation
+from mrirecon.training.recipe.optimizers import OPTIMIZERS
 from mrirecon.workflows.train import resume_training, train
 
 TIMES = {"slices_per_s", "seconds"}

@@ -17,8 +17,8 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
 from mrirecon.training import build
 from mrirecon.training.build import load_reconstructor
-from mrirecon.training.optimizers import OPTIMIZERS
-from mrirecon.training.validation import Validation
+from mrirecon.training.loop.validation import Validation
+from mrirecon.training.recipe.optimizers import OPTIMIZERS
 from mrirecon.workflows import training_work
 from mrirecon.workflows.train import train
 

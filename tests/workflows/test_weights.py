@@ -30,10 +30,10 @@ from mrirecon.errors import InputError, Stopped
 from mrirecon.evaluation.results import read_results
 from mrirecon.runs import open_run
 from mrirecon.training.build import build_model, load_reconstructor
-from mrirecon.training.checkpoint_hashes import hash_file
-from mrirecon.training.keeper import Keeper
+from mrirecon.training.checkpoints.hashes import hash_file
+from mrirecon.training.checkpoints.portable import save_portable
+from mrirecon.training.loop.at_step import Keeper
 from mrirecon.training.module import ReconModule
-from mrirecon.training.portable import save_portable
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
 from mrirecon.workflows.train import resume_training, train

@@ -17,7 +17,7 @@ import torch
 from mrirecon.errors import InputError
 from mrirecon.files import open_plain, write_text
 from mrirecon.refusals import why_unread
-from mrirecon.training.checkpoint_content import require_archive, require_sound
+from mrirecon.training.checkpoints.content import require_archive, require_sound
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _LONGEST = 10_000  # characters of a hash file that are looked at

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from mrirecon.errors import InputError, did_you_mean
-from mrirecon.training.batchnorm import batch_norms
+from mrirecon.training.recipe.batchnorm import batch_norms
 
 
 @dataclass(frozen=True)

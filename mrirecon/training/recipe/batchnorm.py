@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mrirecon import ranks
 from mrirecon.data.samples import Sample, to_device
-from mrirecon.training.sync_batchnorm import SyncBatchNorm
+from mrirecon.training.recipe.sync_batchnorm import SyncBatchNorm
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 from mrirecon import progress, ranks
 from mrirecon.tables.metrics import METRICS, in_files, sentence
-from mrirecon.training.journal import Journal
-from mrirecon.training.loggers import Loggers
-from mrirecon.training.traces import StepTrace
+from mrirecon.training.loop.curves_file import Journal
+from mrirecon.training.loop.loggers import Loggers
+from mrirecon.training.loop.traces import StepTrace
 
 LOG_EVERY = 10  # optimizer steps
 _TABLE = ("step", "volume", "acceleration", "n_slices")  # first columns of val_volumes; then the metrics

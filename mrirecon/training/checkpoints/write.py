@@ -18,7 +18,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from mrirecon.errors import WorkFailedError
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoint_hashes import (
+from mrirecon.training.checkpoints.hashes import (
     digest_of,
     hash_file,
     load_checkpoint,

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrirecon.training.averages import Average
-from mrirecon.training.batchnorm import batch_norms
+from mrirecon.training.recipe.averages import Average
+from mrirecon.training.recipe.batchnorm import batch_norms
 
 State = dict[str, Tensor]
 

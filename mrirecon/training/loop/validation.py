@@ -18,10 +18,10 @@ from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.evaluation.stats.verdict import LOSS
 from mrirecon.tables.metrics import in_files, validation_metrics
-from mrirecon.training.batchnorm import take_buffers_of_the_first
-from mrirecon.training.curves import Curves
+from mrirecon.training.loop.curves import Curves
+from mrirecon.training.loop.signals import StopRequest
 from mrirecon.training.module import ReconModule
-from mrirecon.training.stopping import StopRequest
+from mrirecon.training.recipe.batchnorm import take_buffers_of_the_first
 
 Row = tuple[int, int, float, float]  # volume, slice, loss of its batch, nominal acceleration
 

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import is_disk_full
 from mrirecon.runs import RunFolder, RunLock
-from mrirecon.training.checkpoint_hashes import load_checkpoint
+from mrirecon.training.checkpoints.hashes import load_checkpoint
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
 from mrirecon.tables.models import MODELS
 from mrirecon.tables.norms import NORMS, norm_options
-from mrirecon.training.checkpoint_content import require_archive, require_sound, require_weights
-from mrirecon.training.checkpoint_hashes import digest_of, listed, opened, why_not
-from mrirecon.training.portable import stored_model
+from mrirecon.training.checkpoints.content import require_archive, require_sound, require_weights
+from mrirecon.training.checkpoints.hashes import digest_of, listed, opened, why_not
+from mrirecon.training.checkpoints.portable import stored_model
 
 Tensors = dict[str, Tensor]
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth")

@@ -6,7 +6,7 @@ from mrirecon import ranks
 from mrirecon.errors import InputError
 from mrirecon.progress import warn
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoint_hashes import load_checkpoint, sound_digest
+from mrirecon.training.checkpoints.hashes import load_checkpoint, sound_digest
 
 _ORDER = ("last", "previous")
 

@@ -12,7 +12,7 @@ from mrirecon.config import ScheduleConfig
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.tables.entry import builder
 from mrirecon.tables.schedules import SCHEDULES
-from mrirecon.training.optimizers import has_modes
+from mrirecon.training.recipe.optimizers import has_modes
 
 _ONECYCLE_START, _ONECYCLE_END, _ONECYCLE_WARMUP = 1 / 25, 1 / 25e4, 0.3
 _SCHEDULE_FREE_WARMUP = 0.05

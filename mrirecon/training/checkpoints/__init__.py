@@ -1,0 +1,1 @@
+"""Checkpoints and weights as files: written, verified, read, gone on from."""

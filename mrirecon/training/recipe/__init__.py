@@ -1,0 +1,1 @@
+"""How weights are changed: optimizers, schedules, losses, averages of the weights, norm statistics."""

@@ -92,8 +92,8 @@ def _alternate(works: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 def _write(folder: Path, n_volumes: int) -> None:
     """One file written, the others links to it."""
+    from mrirecon.data.hdf5.write import write_volume
     from mrirecon.data.header import Header
-    from mrirecon.data.write import write_volume
 
     rng = np.random.default_rng(0)
     kspace = (rng.standard_normal((8, 4, 320, 320, 2)) @ np.array([1, 1j])).astype(np.complex64)

@@ -17,9 +17,9 @@ os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 from mrirecon import progress
-from mrirecon.data import limits
+from mrirecon.data.hdf5 import limits
+from mrirecon.data.hdf5.write import write_volume
 from mrirecon.data.header import Header
-from mrirecon.data.write import write_volume
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

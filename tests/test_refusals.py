@@ -15,8 +15,8 @@ import pytest
 from mrirecon import refusals
 from mrirecon.cli import main
 from mrirecon.cli.command import run_safely
-from mrirecon.data.files import list_volumes
-from mrirecon.data.write import new_hdf5
+from mrirecon.data.folders.volume_files import list_volumes
+from mrirecon.data.hdf5.write import new_hdf5
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import write_text
 from mrirecon.refusals import explained, why_unread

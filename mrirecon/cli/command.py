@@ -14,7 +14,7 @@ from mrirecon.cli.remedies import call, require_kind, right_place
 from mrirecon.cli.spelling import ONE_LETTER, SHORT, UnexpectedWord, is_flag, spell
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
-from mrirecon.data.limits import NO_CACHE, limit_slices, switch_cache_off
+from mrirecon.data.hdf5.limits import NO_CACHE, limit_slices, switch_cache_off
 from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
 from mrirecon.refusals import explained, require_room_for_torch
 from mrirecon.tables.entry import fill_in

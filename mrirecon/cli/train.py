@@ -12,7 +12,7 @@ from mrirecon.cli.job import is_job, watch
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.place import processes_to_start
 from mrirecon.config import TrainConfig
-from mrirecon.data.limits import limit_words
+from mrirecon.data.hdf5.limits import limit_words
 from mrirecon.runs import RunFolder
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from mrirecon.classpaths import allowed_here
 from mrirecon.cluster.request import DEAF, python_words, sbatch_options, setup_lines
 from mrirecon.config.slurm import SlurmConfig
-from mrirecon.data.limits import limit_words
+from mrirecon.data.hdf5.limits import limit_words
 from mrirecon.errors import InputError
 
 _SUBMITITS = ("time", "job-name", "cpus-per-task", "gpus-per-node")  # options that it has words for

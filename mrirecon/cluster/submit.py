@@ -122,7 +122,7 @@ def check_job(config: JobKeys) -> None:
 
 def require_data(path: str) -> None:
     """Raise an InputError where no data folder is given, or it is not there."""
-    from mrirecon.data.files import SIMULATE, require_folder
+    from mrirecon.data.folders.volume_files import SIMULATE, require_folder
 
     if not path:
         raise InputError(f"no data folder given; name one of fastMRI .h5 files (--data DIR), {SIMULATE}")

@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
-    from mrirecon.data.check import check_volumes
-    from mrirecon.data.datamodule import ReconDataModule
     from mrirecon.data.dataset import SliceDataset
-    from mrirecon.data.folder import DataFolder, open_folder, open_split
+    from mrirecon.data.folders.check import check_volumes
+    from mrirecon.data.folders.folder import DataFolder, open_folder, open_split
+    from mrirecon.data.hdf5.write import write_volume
     from mrirecon.data.header import Header
+    from mrirecon.data.loading.datamodule import ReconDataModule
     from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, training_mask
     from mrirecon.data.transforms import ImageSample, KSpaceSample, normalize, to_image, unnormalize
     from mrirecon.data.volume import Volume
-    from mrirecon.data.write import write_volume
 
 _HOMES = {
     "DataFolder": "folder",

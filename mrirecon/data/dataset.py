@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from mrirecon.data.check import check_slices
-from mrirecon.data.files import list_volumes
+from mrirecon.data.folders.check import check_slices
+from mrirecon.data.folders.volume_files import list_volumes
 from mrirecon.data.masking import (
     MaskSpec,
     evaluation_mask,

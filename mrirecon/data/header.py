@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from mrirecon.data.limits import HEADER_BYTES
+from mrirecon.data.hdf5.limits import HEADER_BYTES
 from mrirecon.errors import InputError
 
 _NAMESPACE = "http://www.ismrm.org/ISMRMRD"

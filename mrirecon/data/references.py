@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from mrirecon.data.attributes import acceleration_of, read_attributes
-from mrirecon.data.faults import examine_all
-from mrirecon.data.files import h5_files
-from mrirecon.data.folder import split_folders
-from mrirecon.data.handles import FileState, handle, require_unchanged
-from mrirecon.data.layout import complex_parts, find_object_mask
-from mrirecon.data.limits import GIB, n_bytes, require_slices
-from mrirecon.data.links import find_dataset
-from mrirecon.data.opening import opened, reading
-from mrirecon.data.quarantine import SAMPLES, Alive, Found, Job
-from mrirecon.data.values import require_sound
+from mrirecon.data.folders.faults import examine_all
+from mrirecon.data.folders.folder import split_folders
+from mrirecon.data.folders.volume_files import h5_files
+from mrirecon.data.hdf5.attributes import acceleration_of, read_attributes
+from mrirecon.data.hdf5.description import complex_parts, find_object_mask
+from mrirecon.data.hdf5.handles import FileState, handle, require_unchanged
+from mrirecon.data.hdf5.limits import GIB, n_bytes, require_slices
+from mrirecon.data.hdf5.links import find_dataset
+from mrirecon.data.hdf5.opening import opened, reading
+from mrirecon.data.hdf5.quarantine import SAMPLES, Alive, Found, Job
+from mrirecon.data.hdf5.values import require_sound
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
 

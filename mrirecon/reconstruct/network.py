@@ -187,7 +187,7 @@ def _use_batch(layers: Iterable[_BatchNorm]) -> None:
 
 
 def _training_batches(trained: TrainConfig, data: str) -> Iterable[Sample]:
-    from mrirecon.data.datamodule import ReconDataModule  # which needs Lightning
+    from mrirecon.data.loading.datamodule import ReconDataModule  # which needs Lightning
 
     config = trained.data
     if data and not Path(config.path).is_dir():

@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 from scipy import ndimage
 
-from mrirecon.data.limits import n_bytes, require_room
+from mrirecon.data.hdf5.limits import n_bytes, require_room
 from mrirecon.errors import InputError
 
 _FEW_VALUES = 32  # in every second voxel along each axis

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mrirecon import ranks
 from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
+from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.samples import Sample
-from mrirecon.data.stream import BatchStream
 from mrirecon.data.transforms import normalize
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score

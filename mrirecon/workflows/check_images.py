@@ -10,10 +10,10 @@ from torch.utils.data import default_collate
 
 from mrirecon.config import TrainConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folder import open_folder
+from mrirecon.data.folders.folder import open_folder
+from mrirecon.data.folders.selection import select_volumes
 from mrirecon.data.masking import mask_spec
 from mrirecon.data.samples import Sample
-from mrirecon.data.selection import select_volumes
 from mrirecon.data.transforms import image_statistics
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError

@@ -11,12 +11,12 @@ from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.files import h5_files
-from mrirecon.data.folder import open_split, split_folders
-from mrirecon.data.manifest import data_manifest
+from mrirecon.data.folders.folder import open_split, split_folders
+from mrirecon.data.folders.manifest import data_manifest
+from mrirecon.data.folders.record import require_unchanged
+from mrirecon.data.folders.stage import staging
+from mrirecon.data.folders.volume_files import h5_files
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
-from mrirecon.data.record import require_unchanged
-from mrirecon.data.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol

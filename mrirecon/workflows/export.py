@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mrirecon.config import ExportConfig, ModelConfig, TrainConfig
 from mrirecon.configfile import load
-from mrirecon.data.manifest import data_manifest
+from mrirecon.data.folders.manifest import data_manifest
 from mrirecon.data.samples import Sample
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mrirecon.data.attributes import plain_value, read_attributes
-from mrirecon.data.handles import open_to_read
-from mrirecon.data.quarantine import Alive, Found, Job, examine
+from mrirecon.data.hdf5.attributes import plain_value, read_attributes
+from mrirecon.data.hdf5.handles import open_to_read
+from mrirecon.data.hdf5.quarantine import Alive, Found, Job, examine
 from mrirecon.errors import InputError
 
 

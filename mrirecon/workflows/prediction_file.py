@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mrirecon.data.write import new_hdf5
+from mrirecon.data.hdf5.write import new_hdf5
 
 
 def write_prediction(path: Path, images: np.ndarray, attrs: Mapping[str, Any] | None = None) -> None:

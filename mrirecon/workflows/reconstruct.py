@@ -14,15 +14,15 @@ import torch
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import ReconstructConfig
-from mrirecon.data.check import check_layout, check_volumes
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.handles import close
-from mrirecon.data.loaders import load_units
-from mrirecon.data.manifest import require_same_contents, require_same_files
+from mrirecon.data.folders.check import check_layout, check_volumes
+from mrirecon.data.folders.manifest import require_same_contents, require_same_files
+from mrirecon.data.hdf5.handles import close
+from mrirecon.data.loading.loaders import load_units
+from mrirecon.data.loading.units import cut_units
+from mrirecon.data.loading.work_shares import share_whole
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.samples import to_device
-from mrirecon.data.shares import share_whole
-from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.models.device import autocast, choose_device, inference

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.loaders import load_units
+from mrirecon.data.loading.loaders import load_units
+from mrirecon.data.loading.units import cut_units
+from mrirecon.data.loading.work_shares import share_neighbours, share_whole, unit_costs
 from mrirecon.data.masking import mask_id
 from mrirecon.data.samples import Sample, to_device
-from mrirecon.data.shares import share_neighbours, share_whole, unit_costs
 from mrirecon.data.transforms import scored_target
-from mrirecon.data.units import cut_units
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeScore
 from mrirecon.evaluation.objects import RULE, STORED
 from mrirecon.evaluation.results import VolumeResult

@@ -10,7 +10,7 @@ import numpy as np
 
 from mrirecon import configfile, progress
 from mrirecon.config import SimulateConfig
-from mrirecon.data.write import write_volume
+from mrirecon.data.hdf5.write import write_volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.simulate.contrast import CONTRASTS
 from mrirecon.simulate.magnitude import MagnitudeHead

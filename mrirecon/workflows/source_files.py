@@ -7,9 +7,9 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from mrirecon.data.facts import Facts
-from mrirecon.data.files import h5_files
-from mrirecon.data.folder import split_folders
+from mrirecon.data.folders.folder import split_folders
+from mrirecon.data.folders.volume_files import h5_files
+from mrirecon.data.hdf5.facts import Facts
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.volume import Volume
 from mrirecon.errors import DataChangedError, InputError

@@ -11,8 +11,8 @@ from mrirecon.cluster.join import joined
 from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
-from mrirecon.data.record import write_record
-from mrirecon.data.stage import staging
+from mrirecon.data.folders.record import write_record
+from mrirecon.data.folders.stage import staging
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.files import read_json, write_json
 from mrirecon.progress import warn

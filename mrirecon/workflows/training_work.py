@@ -13,10 +13,10 @@ import torch
 from mrirecon import ranks
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
-from mrirecon.data.datamodule import ReconDataModule
-from mrirecon.data.manifest import data_manifest
+from mrirecon.data.folders.manifest import data_manifest
+from mrirecon.data.folders.record import first_difference, half_known, read_record
+from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.data.masking import masks_used
-from mrirecon.data.record import first_difference, half_known, read_record
 from mrirecon.data.samples import collate
 from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol

@@ -14,7 +14,7 @@ from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.work.run import _submit
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig
-from mrirecon.data import quarantine
+from mrirecon.data.hdf5 import quarantine
 
 
 def call(capsys, *words):

@@ -4,7 +4,7 @@ import os
 
 from mrirecon import ranks
 from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig, ReconstructConfig, TrainConfig
-from mrirecon.data import quarantine
+from mrirecon.data.hdf5 import quarantine
 from mrirecon.errors import AgreedError
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct

@@ -11,10 +11,11 @@ import pytest
 
 from mrirecon.cli import main
 from mrirecon.config import DataConfig
-from mrirecon.data import cache, limits, quarantine
-from mrirecon.data.check import check_volumes
-from mrirecon.data.files import list_volumes
-from mrirecon.data.folder import open_split
+from mrirecon.data.folders import cache
+from mrirecon.data.folders.check import check_volumes
+from mrirecon.data.folders.folder import open_split
+from mrirecon.data.folders.volume_files import list_volumes
+from mrirecon.data.hdf5 import limits, quarantine
 from mrirecon.errors import InputError
 
 

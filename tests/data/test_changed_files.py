@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from mrirecon.data.check import check_volumes
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.files import list_volumes
-from mrirecon.data.record import first_difference, half_known, read_record, require_unchanged, write_record
+from mrirecon.data.folders.check import check_volumes
+from mrirecon.data.folders.record import first_difference, half_known, read_record, require_unchanged, write_record
+from mrirecon.data.folders.volume_files import list_volumes
+from mrirecon.data.loading.workers import load_batches
 from mrirecon.data.references import list_references, search_images
 from mrirecon.data.transforms import to_image
-from mrirecon.data.workers import load_batches
 from mrirecon.errors import DataChangedError, InputError
 
 SMALL = {"n_slices": 5, "n_coils": 2, "matrix": (16, 16)}

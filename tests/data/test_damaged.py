@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from mrirecon.data import handles
-from mrirecon.data.check import check_layout, check_slices, check_volumes
 from mrirecon.data.dataset import SliceDataset
+from mrirecon.data.folders.check import check_layout, check_slices, check_volumes
+from mrirecon.data.hdf5 import handles
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
@@ -265,7 +265,7 @@ def test_unknown_mode(path):
 
 
 def test_a_large_set_is_checked_in_part(path, monkeypatch):
-    monkeypatch.setattr("mrirecon.data.check._FULL_SCAN_BYTES", 1000)
+    monkeypatch.setattr("mrirecon.data.folders.check._FULL_SCAN_BYTES", 1000)
     assert "only the middle slice" in check_volumes([Volume(path)])[-1]
     assert check_volumes([Volume(path)], "full") == []
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from mrirecon.data import SliceDataset, Volume, to_image
-from mrirecon.data.loaders import load_units
+from mrirecon.data.loading.loaders import load_units
 from mrirecon.data.samples import NEEDS, uncollated
 from mrirecon.errors import InputError
 from mrirecon.physics import Sense, center_fit

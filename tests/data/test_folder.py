@@ -5,8 +5,8 @@ import pytest
 
 from mrirecon import progress
 from mrirecon.config import DataConfig
-from mrirecon.data.files import list_volumes
-from mrirecon.data.folder import open_folder, open_split
+from mrirecon.data.folders.folder import open_folder, open_split
+from mrirecon.data.folders.volume_files import list_volumes
 from mrirecon.errors import InputError
 
 SMALL = {"n_slices": 2, "n_coils": 2, "matrix": (16, 16)}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mrirecon.data.loaders import UnitLoader
+from mrirecon.data.loading.loaders import UnitLoader
 
 
 class Numbers(torch.utils.data.Dataset):

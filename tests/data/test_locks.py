@@ -10,9 +10,9 @@ import sys
 import h5py
 import pytest
 
-from mrirecon.data import handles
-from mrirecon.data.check import check_volumes
-from mrirecon.data.files import list_volumes
+from mrirecon.data.folders.check import check_volumes
+from mrirecon.data.folders.volume_files import list_volumes
+from mrirecon.data.hdf5 import handles
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
@@ -21,8 +21,8 @@ READ = (
     "import sys\n"
     "from pathlib import Path\n"
     "from mrirecon.cli.command import run_safely\n"
-    "from mrirecon.data.check import check_volumes\n"
-    "from mrirecon.data.files import list_volumes\n"
+    "from mrirecon.data.folders.check import check_volumes\n"
+    "from mrirecon.data.folders.volume_files import list_volumes\n"
     "def work():\n"
     "    volumes = list_volumes(Path(sys.argv[1]))\n"
     "    check_volumes(volumes, 'full')\n"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mrirecon.config import DataConfig
-from mrirecon.data.files import list_volumes
+from mrirecon.data.folders.volume_files import list_volumes
 from mrirecon.data.masking import (
     MaskSpec,
     check_masks,

@@ -6,10 +6,10 @@ import pytest
 
 from mrirecon.config import DataConfig
 from mrirecon.data import volume as volume_module
-from mrirecon.data.datamodule import ReconDataModule
-from mrirecon.data.files import list_volumes
-from mrirecon.data.folder import open_split
-from mrirecon.data.shared import sharing_volumes
+from mrirecon.data.folders.folder import open_split
+from mrirecon.data.folders.shared_volumes import sharing_volumes
+from mrirecon.data.folders.volume_files import list_volumes
+from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 

@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig, TrainConfig
-from mrirecon.data import stage
-from mrirecon.data.folder import open_split
-from mrirecon.data.manifest import data_manifest
-from mrirecon.data.stage import staged, staging
+from mrirecon.data.folders import stage
+from mrirecon.data.folders.folder import open_split
+from mrirecon.data.folders.manifest import data_manifest
+from mrirecon.data.folders.stage import staged, staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.evaluation.results import read_results

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from mrirecon.data import handles
+from mrirecon.data.hdf5 import handles
+from mrirecon.data.hdf5.write import write_volume
 from mrirecon.data.header import Header
 from mrirecon.data.volume import Volume
-from mrirecon.data.write import write_volume
 from mrirecon.errors import InputError
 
 
@@ -247,7 +247,7 @@ def test_a_file_that_was_replaced_is_read_anew(volume_writer, tmp_path):
 
 @pytest.mark.realdata
 def test_every_real_file_gives_its_reference(shared_data):
-    from mrirecon.data.files import list_volumes
+    from mrirecon.data.folders.volume_files import list_volumes
 
     volumes = list_volumes(shared_data / "multicoil") + list_volumes(shared_data / "singlecoil")
     assert len(volumes) == 8

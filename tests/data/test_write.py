@@ -5,8 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
+from mrirecon.data.hdf5.write import write_volume
 from mrirecon.data.header import Header
-from mrirecon.data.write import write_volume
 from mrirecon.errors import InputError
 
 HEADER = Header.from_shapes((8, 6), (8, 6))

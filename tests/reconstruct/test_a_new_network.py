@@ -11,7 +11,7 @@ from toy_network import UNROLLED
 
 from mrirecon.cli import main
 from mrirecon.config import DataConfig, ModelConfig
-from mrirecon.data.datamodule import ReconDataModule
+from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.errors import InputError
 from mrirecon.tables.models import MODELS
 from mrirecon.training.build import build_model, check_image_size, seen

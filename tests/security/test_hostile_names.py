@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrirecon.cli import main
-from mrirecon.data.attributes import plain_value, read_attributes, readable
+from mrirecon.data.hdf5.attributes import plain_value, read_attributes, readable
 from mrirecon.data.masking import MaskSpec, evaluation_mask
 from mrirecon.data.volume import Volume
 

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mrirecon.data.check import check_layout, check_volumes
+from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.header import Header
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError

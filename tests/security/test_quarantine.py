@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from mrirecon import progress
-from mrirecon.data import check, handles
-from mrirecon.data.check import check_layout, check_volumes
-from mrirecon.data.faults import examine_all
-from mrirecon.data.limits import GIB
-from mrirecon.data.opening import reading
-from mrirecon.data.quarantine import Job, Patience, examine
+from mrirecon.data.folders import check
+from mrirecon.data.folders.check import check_layout, check_volumes
+from mrirecon.data.folders.faults import examine_all
+from mrirecon.data.hdf5 import handles
+from mrirecon.data.hdf5.limits import GIB
+from mrirecon.data.hdf5.opening import reading
+from mrirecon.data.hdf5.quarantine import Job, Patience, examine
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
@@ -181,7 +182,7 @@ def test_threads_of_the_parent_bring_no_warning_and_no_deadlock(volume_writer, t
 def test_nothing_of_the_childs_is_printed_and_nothing_printed_twice():
     code = """
 import ctypes, faulthandler, sys
-from mrirecon.data.quarantine import Job, examine
+from mrirecon.data.hdf5.quarantine import Job, examine
 faulthandler.enable()
 print("once", end="")  # in the buffer while the child is forked
 def look(alive):

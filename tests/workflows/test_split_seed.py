@@ -8,8 +8,8 @@ import torch
 
 from mrirecon.cli import main
 from mrirecon.config import DataConfig, EvaluateConfig, TrainConfig
-from mrirecon.data.datamodule import ReconDataModule
-from mrirecon.data.folder import open_split
+from mrirecon.data.folders.folder import open_split
+from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import read_results
 from mrirecon.workflows.check_images import training_volumes

@@ -152,7 +152,7 @@ def test_four_and_eight_fold_training(quick):
 
 
 def test_training_masks_change_and_both_accelerations_are_drawn(quick):
-    from mrirecon.data.datamodule import ReconDataModule
+    from mrirecon.data.loading.datamodule import ReconDataModule
 
     module = ReconDataModule(replace(quick().data, acceleration=[4, 8]), batch_size=2)
     module.plan(60)
@@ -163,7 +163,7 @@ def test_training_masks_change_and_both_accelerations_are_drawn(quick):
 
 def test_gd_takes_the_whole_training_set_in_each_step(quick):
     """One step equals one hand-made step with the gradient of the mean loss over all slices."""
-    from mrirecon.data.datamodule import ReconDataModule
+    from mrirecon.data.loading.datamodule import ReconDataModule
     from mrirecon.training.build import build_model
     from mrirecon.training.module import ReconModule
 

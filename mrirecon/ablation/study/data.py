@@ -15,9 +15,9 @@ from mrirecon.ablation.study.folder import SPLIT_SEED, StudyFolder
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.config import DataConfig, SimulateConfig, TrainConfig
 from mrirecon.configfile import build, unflatten
-from mrirecon.data.folder import DataFolder, open_folder, select
-from mrirecon.data.manifest import content_hash, data_manifest
-from mrirecon.data.record import are_others, samples_of
+from mrirecon.data.folders.folder import DataFolder, open_folder, select
+from mrirecon.data.folders.manifest import content_hash, data_manifest
+from mrirecon.data.folders.record import are_others, samples_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import find_protocol

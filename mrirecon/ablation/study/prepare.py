@@ -16,7 +16,7 @@ from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.study.identity import code_hash
 from mrirecon.ablation.work.status import count
 from mrirecon.config.ablate import AblateConfig
-from mrirecon.data.files import require_folder
+from mrirecon.data.folders.volume_files import require_folder
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.files import is_disk_full, write_json, write_text
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mrirecon import ranks
-from mrirecon.data.loaders import UnitLoader
+from mrirecon.data.loading.loaders import UnitLoader
 from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.transforms import scored_target
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score

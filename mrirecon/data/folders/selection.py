@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from mrirecon.config import DataConfig
-from mrirecon.data.check import check_slices
-from mrirecon.data.splits import draw_volumes
+from mrirecon.data.folders.check import check_slices
+from mrirecon.data.folders.splits import draw_volumes
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 

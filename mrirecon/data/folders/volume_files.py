@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mrirecon.data.shared import volume_of
+from mrirecon.data.folders.shared_volumes import volume_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 

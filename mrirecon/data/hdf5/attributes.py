@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from h5py import h5a
 
-from mrirecon.data.limits import ATTRIBUTE_BYTES, ATTRIBUTES
+from mrirecon.data.hdf5.limits import ATTRIBUTE_BYTES, ATTRIBUTES
 from mrirecon.errors import InputError
 
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no text, ends of lines

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mrirecon.data.handles import FileState, close
+from mrirecon.data.hdf5.handles import FileState, close
 from mrirecon.data.volume import Volume
 
 _Key = tuple[Path, Path | None]  # file, root of its name

@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 
 from mrirecon import ranks
-from mrirecon.data.agreement import Disagreement, find_disagreement
-from mrirecon.data.cache import Known
-from mrirecon.data.facts import Facts
-from mrirecon.data.faults import each_examined
-from mrirecon.data.limits import GIB
-from mrirecon.data.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job
+from mrirecon.data.folders.agreement import Disagreement, find_disagreement
+from mrirecon.data.folders.cache import Known
+from mrirecon.data.folders.faults import each_examined
+from mrirecon.data.hdf5.facts import Facts
+from mrirecon.data.hdf5.limits import GIB
+from mrirecon.data.hdf5.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job
+from mrirecon.data.hdf5.values import samples_sha256, slice_hash
 from mrirecon.data.sampling import Sampling
-from mrirecon.data.values import samples_sha256, slice_hash
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 
-from mrirecon.data.links import inner_datasets
+from mrirecon.data.hdf5.links import inner_datasets
 from mrirecon.errors import InputError
 
 _SIGNATURE = b"GCOL\x01\x00\x00\x00"

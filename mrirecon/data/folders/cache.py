@@ -17,8 +17,8 @@ from typing import Any
 import h5py
 
 import mrirecon
-from mrirecon.data.limits import is_cache_on, slice_limit
-from mrirecon.data.quarantine import Found
+from mrirecon.data.hdf5.limits import is_cache_on, slice_limit
+from mrirecon.data.hdf5.quarantine import Found
 from mrirecon.data.volume import Volume
 from mrirecon.files import write_text
 
@@ -127,6 +127,6 @@ def _code() -> str:
     """This package as far as it judges files, and the library that reads them."""
     digest = sha256()
     for folder in ("data", "evaluation"):
-        for path in sorted((Path(mrirecon.__file__).parent / folder).glob("*.py")):
+        for path in sorted((Path(mrirecon.__file__).parent / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return f"{digest.hexdigest()[:16]} h5py {h5py.__version__} HDF5 {h5py.version.hdf5_version}"

@@ -10,12 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mrirecon.data.attributes import read_attributes
-from mrirecon.data.facts import Facts
+from mrirecon.data.hdf5.attributes import read_attributes
+from mrirecon.data.hdf5.facts import Facts
+from mrirecon.data.hdf5.limits import HEADER_BYTES, MOST_COILS, require_room, require_slices
+from mrirecon.data.hdf5.links import find_dataset
+from mrirecon.data.hdf5.opening import opened
 from mrirecon.data.header import Header
-from mrirecon.data.limits import HEADER_BYTES, MOST_COILS, require_room, require_slices
-from mrirecon.data.links import find_dataset
-from mrirecon.data.opening import opened
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import h5py
 from h5py import h5d, h5l, h5o
 
-from mrirecon.data.limits import n_bytes
+from mrirecon.data.hdf5.limits import n_bytes
 from mrirecon.errors import InputError
 
 _LARGEST_COMPRESSION = 1100  # gzip, HDF5's strongest common filter, cannot pass 1032

@@ -8,14 +8,14 @@ import pytorch_lightning as pl
 from mrirecon import ranks
 from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folder import open_folder, select
-from mrirecon.data.loaders import StreamLoader, UnitLoader
+from mrirecon.data.folders.folder import open_folder, select
+from mrirecon.data.folders.record import require_unchanged
+from mrirecon.data.loading.loaders import StreamLoader, UnitLoader
+from mrirecon.data.loading.stream import BatchStream
+from mrirecon.data.loading.units import cut_units
+from mrirecon.data.loading.work_shares import unit_costs
 from mrirecon.data.masking import MaskSpec, check_masks, mask_spec, scored_passes
-from mrirecon.data.record import require_unchanged
 from mrirecon.data.samples import Sample
-from mrirecon.data.shares import unit_costs
-from mrirecon.data.stream import BatchStream
-from mrirecon.data.units import cut_units
 from mrirecon.data.volume import Volume
 from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
 from mrirecon.tables.metrics import METRICS, OBJECT_MASK, needed

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch.utils.data import Dataset
 
-from mrirecon.data.shares import share_neighbours
-from mrirecon.data.stream import BatchStream
-from mrirecon.data.workers import Batches, load_batches
+from mrirecon.data.loading.stream import BatchStream
+from mrirecon.data.loading.work_shares import share_neighbours
+from mrirecon.data.loading.workers import Batches, load_batches
 
 
 class StreamLoader:

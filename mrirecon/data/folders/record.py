@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from mrirecon import ranks
-from mrirecon.data.handles import FileState
+from mrirecon.data.hdf5.handles import FileState
 from mrirecon.data.volume import Volume
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.files import replacing

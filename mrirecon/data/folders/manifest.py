@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon import ranks
-from mrirecon.data.check import fingerprints
+from mrirecon.data.folders.check import fingerprints
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from mrirecon.data.attributes import readable
-from mrirecon.data.quarantine import Found, Job, examine
+from mrirecon.data.hdf5.attributes import readable
+from mrirecon.data.hdf5.quarantine import Found, Job, examine
 from mrirecon.errors import InputError
 from mrirecon.progress import progress
 

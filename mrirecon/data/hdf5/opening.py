@@ -7,9 +7,9 @@ from pathlib import Path
 
 import h5py
 
-from mrirecon.data.attributes import readable
-from mrirecon.data.handles import close, open_to_read
-from mrirecon.data.heaps import check_heaps
+from mrirecon.data.hdf5.attributes import readable
+from mrirecon.data.hdf5.handles import close, open_to_read
+from mrirecon.data.hdf5.heaps import check_heaps
 from mrirecon.errors import InputError
 from mrirecon.refusals import why_unread
 

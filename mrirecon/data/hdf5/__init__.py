@@ -1,0 +1,1 @@
+"""HDF5 files from strangers: opened, described and checked without harm, or refused in one line."""

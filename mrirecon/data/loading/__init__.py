@@ -1,0 +1,1 @@
+"""The order in which slices are read, by whom, and in which batches."""

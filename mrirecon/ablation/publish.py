@@ -88,8 +88,8 @@ def _freeze_targets(study: Study, results: list[RunResult]) -> None:
 
 
 def _draw(study: Study, analysed: Mapping[str, Any], page: Path) -> None:
-    from mrirecon.report.page import write_study_page
-    from mrirecon.report.study_figures import write_study_figures
+    from mrirecon.report.figures.study import write_study_figures
+    from mrirecon.report.pages.study_page import write_study_page
 
     files = write_study_figures(analysed, page.parent / "figures")
     write_study_page(analysed, _examples(study), page, files)

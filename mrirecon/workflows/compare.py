@@ -10,7 +10,7 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.comparable import of_origin
 from mrirecon.evaluation.pairing import PAIRED_SEEDS, Pairs, pair
 from mrirecon.files import write_json
-from mrirecon.report.comparison import comparison_text
+from mrirecon.report.text.comparison import comparison_text
 from mrirecon.tables.entry import named
 from mrirecon.tables.metrics import METRICS, label_of
 from mrirecon.workflows.compare_cells import Cell, group_by_seed

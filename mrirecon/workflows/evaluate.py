@@ -27,7 +27,7 @@ from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import find_reconstructor
-from mrirecon.report.table import evaluation_table
+from mrirecon.report.text.table import evaluation_table
 from mrirecon.runs import run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed

@@ -17,7 +17,7 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import read_json, write_text
 from mrirecon.models.device import inference
 from mrirecon.progress import say
-from mrirecon.report.card import Artefact, CardFacts, model_card
+from mrirecon.report.text.card import Artefact, CardFacts, model_card
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.deployable import INPUTS, Deployable, deployable

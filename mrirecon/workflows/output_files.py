@@ -182,7 +182,7 @@ def _write_h5(path: Path, images: np.ndarray, facts: Facts) -> None:
 
 
 def _write_png(path: Path, images: np.ndarray, facts: Facts) -> None:
-    from mrirecon.report.montage import draw_montage  # which needs matplotlib
+    from mrirecon.report.figures.montage import draw_montage  # which needs matplotlib
 
     n, height, width = images.shape
     slices = "1 slice" if n == 1 else f"{n} slices"

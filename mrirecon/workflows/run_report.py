@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mrirecon.errors import InputError
-from mrirecon.report.run_page import write_run_page
+from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.runs import open_run
 
 

@@ -13,7 +13,7 @@ from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.evaluation import FASTMRI_V1, Protocol, combine_slices, score_slice
-from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
+from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
 from mrirecon.tables.metrics import chosen_metrics, sentence
 from mrirecon.workflows.output_files import Facts
 from mrirecon.workflows.prediction_file import write_prediction

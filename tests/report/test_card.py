@@ -9,7 +9,7 @@ from result_rows import row, rows
 from mrirecon.config import AverageConfig, DataConfig, ModelConfig, TrainConfig
 from mrirecon.configfile import save
 from mrirecon.evaluation.summary import summarize
-from mrirecon.report.card import Artefact, CardFacts, model_card
+from mrirecon.report.text.card import Artefact, CardFacts, model_card
 from mrirecon.runs import RunFolder
 
 COLUMNS = ("step", "val_ssim", "val_psnr", "val_nmse")

@@ -18,10 +18,10 @@ from mrirecon.configfile import save
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import write_results
 from mrirecon.evaluation.summary import summarize
-from mrirecon.report.drawing import NothingToDrawError
-from mrirecon.report.run_curves import column, draw_run_curves
+from mrirecon.report.figures.drawing import NothingToDrawError
+from mrirecon.report.pages.run_curves import column, draw_run_curves
+from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.report.run_files import read_rows
-from mrirecon.report.run_page import write_run_page
 from mrirecon.runs import RunFolder
 from mrirecon.training.loop.curves_file import columns
 from mrirecon.workflows.run_report import run_report

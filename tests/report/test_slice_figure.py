@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrirecon.report.error_map import error_scale
-from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
+from mrirecon.report.figures.error_map import error_scale
+from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
 
 GAP, TOP, CAPTION, COLUMN = 8, 48, 24, 270  # screen pixels
 

@@ -7,7 +7,7 @@ import pytest
 from fake_slices import fake_examples
 from fake_study import FACTORS, HOSTILE, fake_study
 
-from mrirecon.report.page import write_study_page
+from mrirecon.report.pages.study_page import write_study_page
 
 pytestmark = pytest.mark.browser
 

@@ -11,12 +11,12 @@ from fake_slices import fake_examples
 from fake_study import FACTORS, FIVE_BY_FIVE, HOSTILE, ONE_FACTOR, fake_study
 from PIL import Image
 
-from mrirecon.report.drawing import as_svg
-from mrirecon.report.example_images import example_images
-from mrirecon.report.plot_profile import draw_profile
-from mrirecon.report.plot_scores import draw_heat_map, draw_volumes
-from mrirecon.report.plot_tuning import draw_lr_sensitivity
-from mrirecon.report.study_figures import study_figures, write_study_figures
+from mrirecon.report.figures.drawing import as_svg
+from mrirecon.report.figures.example_images import example_images
+from mrirecon.report.figures.profile import draw_profile
+from mrirecon.report.figures.scores import draw_heat_map, draw_volumes
+from mrirecon.report.figures.study import study_figures, write_study_figures
+from mrirecon.report.figures.tuning import draw_lr_sensitivity
 
 
 @pytest.fixture(scope="module")

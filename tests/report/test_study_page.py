@@ -11,9 +11,9 @@ from fake_slices import fake_examples
 from fake_study import HOSTILE, fake_study
 
 from mrirecon.errors import InputError
-from mrirecon.report.drawing import NothingToDrawError
-from mrirecon.report.page import write_study_page
-from mrirecon.report.study_figures import StudyFigure
+from mrirecon.report.figures.drawing import NothingToDrawError
+from mrirecon.report.figures.study import StudyFigure
+from mrirecon.report.pages.study_page import write_study_page
 
 
 class Page(HTMLParser):

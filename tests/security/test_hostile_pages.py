@@ -15,15 +15,15 @@ from mrirecon.config import ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.configfile import save
 from mrirecon.evaluation.results import write_results
 from mrirecon.evaluation.summary import summarize
-from mrirecon.report.card import Artefact, CardFacts, model_card
-from mrirecon.report.drawing import NothingToDrawError
-from mrirecon.report.figures import draw_curves
-from mrirecon.report.markdown import escaped
-from mrirecon.report.montage import draw_montage
-from mrirecon.report.page import write_study_page
-from mrirecon.report.run_page import write_run_page
-from mrirecon.report.slice_figure import Panel, SliceFigure, draw_slice
-from mrirecon.report.study_figures import StudyFigure
+from mrirecon.report.figures.drawing import NothingToDrawError
+from mrirecon.report.figures.montage import draw_montage
+from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
+from mrirecon.report.figures.study import StudyFigure
+from mrirecon.report.figures.training_curves import draw_curves
+from mrirecon.report.pages.run_page import write_run_page
+from mrirecon.report.pages.study_page import write_study_page
+from mrirecon.report.text.card import Artefact, CardFacts, model_card
+from mrirecon.report.text.markdown import escaped
 from mrirecon.runs import RunFolder
 from mrirecon.training.loop.curves_file import columns
 
@@ -117,7 +117,7 @@ def page_of(run):
         raise NothingToDrawError(run.name)
 
     with pytest.MonkeyPatch.context() as patch:  # the curves hold no text of the data
-        patch.setattr("mrirecon.report.run_page.draw_run_curves", nothing)
+        patch.setattr("mrirecon.report.pages.run_page.draw_run_curves", nothing)
         write_run_page(run, run.report)
     return ParsedPage(run.report.read_text(encoding="utf-8"))
 

@@ -15,7 +15,7 @@ from mrirecon.data.hdf5.handles import close
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import read_results
 from mrirecon.files import read_table
-from mrirecon.report.run_page import write_run_page
+from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import METRICS, Metric
 from mrirecon.workflows.compare import compare

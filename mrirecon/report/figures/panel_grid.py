@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mrirecon.report.cell_styles import CellStyle, cell_styles, panels, varied
-from mrirecon.report.drawing import WIDTH, NothingToDrawError, label
+from mrirecon.report.figures.cell_styles import CellStyle, cell_styles, panels, varied
+from mrirecon.report.figures.drawing import WIDTH, NothingToDrawError, label
 
 Cell = Mapping[str, Any]
 DrawCell = Callable[[Axes, Cell, CellStyle], None]

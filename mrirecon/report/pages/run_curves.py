@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrirecon.report.cell_styles import COLOURS
-from mrirecon.report.drawing import WIDTH, NothingToDrawError, laid_out, spread_axis, styled
+from mrirecon.report.figures.cell_styles import COLOURS
+from mrirecon.report.figures.drawing import WIDTH, NothingToDrawError, laid_out, spread_axis, styled
 from mrirecon.tables.metrics import METRICS, heading_of
 
 Rows = Sequence[Mapping[str, str]]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.report.html_table import Bar, Column, Entry, Table, bars, counted, measured, scored
-from mrirecon.report.numbers import NONE, duration, interval, number, percent, size, tuned
-from mrirecon.report.plot_profile import time_to
-from mrirecon.report.plot_tuning import lr_of
+from mrirecon.report.figures.profile import time_to
+from mrirecon.report.figures.tuning import lr_of
+from mrirecon.report.pages.html_table import Bar, Column, Entry, Table, bars, counted, measured, scored
+from mrirecon.report.pages.numbers import NONE, duration, interval, number, percent, size, tuned
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of
 
 Cells = Sequence[Mapping[str, Any]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mrirecon.report.error_map import COLOURS, ErrorScale, error_scale
+from mrirecon.report.figures.error_map import COLOURS, ErrorScale, error_scale
 
 _WHITE_PERCENTILE = 99.5  # bright fat shall not darken the rest
 _SMALL = 256  # pixels; narrower images are shown enlarged, so their pixels as squares

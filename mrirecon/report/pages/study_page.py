@@ -7,15 +7,15 @@ from typing import Any
 
 from mrirecon.errors import InputError
 from mrirecon.files import write_text
-from mrirecon.report.drawing import NothingToDrawError, as_svg
-from mrirecon.report.example_images import data_uri, example_images
-from mrirecon.report.html import render
-from mrirecon.report.html_table import pairs
-from mrirecon.report.inference_tables import claims_table, family_table
-from mrirecon.report.numbers import number, percent
-from mrirecon.report.study_figures import StudyFigure, study_figures, write_study_figures
-from mrirecon.report.study_tables import cost_table, leaderboard, time_table
-from mrirecon.report.study_words import setting, verdict_sentences
+from mrirecon.report.figures.drawing import NothingToDrawError, as_svg
+from mrirecon.report.figures.example_images import data_uri, example_images
+from mrirecon.report.figures.study import StudyFigure, study_figures, write_study_figures
+from mrirecon.report.pages.html import render
+from mrirecon.report.pages.html_table import pairs
+from mrirecon.report.pages.inference_tables import claims_table, family_table
+from mrirecon.report.pages.numbers import number, percent
+from mrirecon.report.pages.study_tables import cost_table, leaderboard, time_table
+from mrirecon.report.pages.study_words import setting, verdict_sentences
 
 __all__ = ["write_study_figures", "write_study_page"]
 

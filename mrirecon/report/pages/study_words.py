@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.report.family_names import NO_VERDICT, comparison_names, verdict_of
-from mrirecon.report.numbers import capital, interval, number
+from mrirecon.report.pages.family_names import NO_VERDICT, comparison_names, verdict_of
+from mrirecon.report.pages.numbers import capital, interval, number
 
 _ORDER = ("BETTER", "WORSE", "EQUIVALENT", "INCONCLUSIVE", NO_VERDICT)
 _CLAIMS = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "NOT TESTED")

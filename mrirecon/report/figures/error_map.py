@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mrirecon.report.montage import font
+from mrirecon.report.figures.montage import font
 
 PERCENTILE = 99.0  # a few pixels at sharp edges shall not darken the rest
 COLOURS = np.round(255 * matplotlib.colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)  # black is no error

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mrirecon.report.numbers import NONE, interval, number
+from mrirecon.report.pages.numbers import NONE, interval, number
 from mrirecon.tables.metrics import digits_of
 
 

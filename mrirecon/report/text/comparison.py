@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrirecon.evaluation.pairing import PAIRED_SEEDS
-from mrirecon.report.numbers import p_value
-from mrirecon.report.table import align
+from mrirecon.report.pages.numbers import p_value
+from mrirecon.report.text.table import align
 from mrirecon.tables.metrics import digits_of, label_of, unit_of
 
 _NONE = "-"

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mrirecon.report.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
-from mrirecon.report.family_names import NO_VERDICT, comparison_names, verdict_of
+from mrirecon.report.figures.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
+from mrirecon.report.pages.family_names import NO_VERDICT, comparison_names, verdict_of
 from mrirecon.tables.metrics import label_of
 
 VERDICTS = {

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrirecon.evaluation.stats import goodness
-from mrirecon.report.markdown import escaped, table
 from mrirecon.report.run_files import read_json, read_rows
+from mrirecon.report.text.markdown import escaped, table
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, sentence
 

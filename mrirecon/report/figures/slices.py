@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mrirecon.files import replacing
-from mrirecon.report.error_map import BAR_SIZE, COLOURS, ErrorScale, error_scale
-from mrirecon.report.montage import font, one_line
+from mrirecon.report.figures.error_map import BAR_SIZE, COLOURS, ErrorScale, error_scale
+from mrirecon.report.figures.montage import font, one_line
 
 _WHITE_PERCENTILE = 99.0  # bright fat under the scalp shall not darken the brain
 _NARROWEST, _COLUMN, _TALLEST = 250, 270, 1280  # screen pixels: an image, a column, an enlarged image

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrirecon.report.cell_styles import CellStyle
-from mrirecon.report.drawing import spread_axis
-from mrirecon.report.panel_grid import draw_panels
+from mrirecon.report.figures.cell_styles import CellStyle
+from mrirecon.report.figures.drawing import spread_axis
+from mrirecon.report.figures.panel_grid import draw_panels
 
 
 @dataclass(frozen=True)

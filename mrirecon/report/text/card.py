@@ -6,11 +6,11 @@ from typing import Any
 
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
-from mrirecon.report.card_scores import scores
-from mrirecon.report.markdown import counts, escaped, in_words, safe_name, table
-from mrirecon.report.numbers import masks_in_words
+from mrirecon.report.pages.numbers import masks_in_words
 from mrirecon.report.run_files import read_json, slices_per_step
-from mrirecon.report.snippets import snippet
+from mrirecon.report.text.card_scores import scores
+from mrirecon.report.text.markdown import counts, escaped, in_words, safe_name, table
+from mrirecon.report.text.snippets import snippet
 from mrirecon.runs import RunFolder
 
 _UNKNOWN = "not recorded"

@@ -8,13 +8,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mrirecon.report import plot_curves as curves
-from mrirecon.report.drawing import NothingToDrawError, laid_out, save, styled
-from mrirecon.report.numbers import capital, percent
-from mrirecon.report.plot_effects import draw_effects
-from mrirecon.report.plot_profile import draw_profile
-from mrirecon.report.plot_scores import draw_heat_map, draw_volumes
-from mrirecon.report.plot_tuning import draw_best_of_k, draw_lr_sensitivity
+from mrirecon.report.figures import study_curves as curves
+from mrirecon.report.figures.drawing import NothingToDrawError, laid_out, save, styled
+from mrirecon.report.figures.effects import draw_effects
+from mrirecon.report.figures.profile import draw_profile
+from mrirecon.report.figures.scores import draw_heat_map, draw_volumes
+from mrirecon.report.figures.tuning import draw_best_of_k, draw_lr_sensitivity
+from mrirecon.report.pages.numbers import capital, percent
 
 Study = Mapping[str, Any]
 FORMATS = ("png", "svg")

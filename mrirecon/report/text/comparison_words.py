@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mrirecon.evaluation.pairing import PAIRED_SEEDS
-from mrirecon.report.comparison import score, times
+from mrirecon.report.text.comparison import score, times
 from mrirecon.tables.metrics import label_of, unit_of
 
 _MANY = 4  # differing keys that a sentence can name

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.report.family_names import comparison_names, verdict_of
-from mrirecon.report.html_table import Column, Entry, Table, counted
-from mrirecon.report.numbers import NONE, interval, number, p_value
+from mrirecon.report.pages.family_names import comparison_names, verdict_of
+from mrirecon.report.pages.html_table import Column, Entry, Table, counted
+from mrirecon.report.pages.numbers import NONE, interval, number, p_value
 from mrirecon.tables.metrics import digits_of, label_of
 
 NOT_TESTED = "NOT TESTED"

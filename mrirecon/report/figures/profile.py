@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from mrirecon.report.cell_styles import CellStyle
-from mrirecon.report.panel_grid import draw_panels
+from mrirecon.report.figures.cell_styles import CellStyle
+from mrirecon.report.figures.panel_grid import draw_panels
 
 
 def draw_profile(study: Mapping[str, Any], share: float) -> Figure:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mrirecon.report.html_table import Column, Entry, Table, measured
-from mrirecon.report.numbers import NONE, interval, number
+from mrirecon.report.pages.html_table import Column, Entry, Table, measured
+from mrirecon.report.pages.numbers import NONE, interval, number
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of, similarities
 
 _GROUPS = (

@@ -9,15 +9,15 @@ from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import goodness, monitors
 from mrirecon.files import read_plain, write_text
-from mrirecon.report.drawing import NothingToDrawError, as_svg
-from mrirecon.report.example_images import data_uri
-from mrirecon.report.html import render
-from mrirecon.report.html_table import Table, pairs
-from mrirecon.report.markdown import name_of
-from mrirecon.report.page import Drawn
-from mrirecon.report.run_curves import column, draw_run_curves
+from mrirecon.report.figures.drawing import NothingToDrawError, as_svg
+from mrirecon.report.figures.example_images import data_uri
+from mrirecon.report.pages.html import render
+from mrirecon.report.pages.html_table import Table, pairs
+from mrirecon.report.pages.run_curves import column, draw_run_curves
+from mrirecon.report.pages.run_tables import evaluation_words, group_table, volume_table
+from mrirecon.report.pages.study_page import Drawn
 from mrirecon.report.run_files import read_json, read_rows, slices_per_step
-from mrirecon.report.run_tables import evaluation_words, group_table, volume_table
+from mrirecon.report.text.markdown import name_of
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import digits_of, label_of
 from mrirecon.yamlfile import parse_yaml

@@ -1,0 +1,1 @@
+"""Results as text: the terminal's tables, a comparison, the model card."""

@@ -12,14 +12,14 @@ from mrirecon import configfile, progress
 from mrirecon.config import SimulateConfig
 from mrirecon.data.hdf5.write import write_volume
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.simulate.contrast import CONTRASTS
-from mrirecon.simulate.magnitude import MagnitudeHead
-from mrirecon.simulate.nifti import MagnitudeSource, load_magnitude
-from mrirecon.simulate.phantom import Phantom
-from mrirecon.simulate.plane import ORIENTATIONS
-from mrirecon.simulate.scan import ScanObject, SimulatedVolume, scan
-from mrirecon.simulate.slabs import cut_slabs
-from mrirecon.simulate.slices import Geometry, Stack
+from mrirecon.simulate.head.contrast import CONTRASTS
+from mrirecon.simulate.head.magnitude import MagnitudeHead
+from mrirecon.simulate.head.nifti import MagnitudeSource, load_magnitude
+from mrirecon.simulate.head.phantom import Phantom
+from mrirecon.simulate.head.slabs import cut_slabs
+from mrirecon.simulate.scanner.plane import ORIENTATIONS
+from mrirecon.simulate.scanner.scan import ScanObject, SimulatedVolume, scan
+from mrirecon.simulate.scanner.slices import Geometry, Stack
 from mrirecon.workflows.new_folder import new_folder, require_free
 
 MARKER = "simulation.yaml"  # the resolved configuration; only folders that have it are ever replaced

@@ -17,7 +17,7 @@ from mrirecon.data.references import list_references, open_reconstructions
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
-from mrirecon.simulate.nifti import load_magnitude
+from mrirecon.simulate.head.nifti import load_magnitude
 
 SMALL = {"n_slices": 2, "n_coils": 2, "matrix": (24, 20)}
 

@@ -8,10 +8,10 @@ import pytest
 from scipy import ndimage
 
 from mrirecon.errors import InputError
-from mrirecon.simulate.magnitude import MagnitudeHead
-from mrirecon.simulate.nifti import load_magnitude
-from mrirecon.simulate.plane import Plane, rotated
-from mrirecon.simulate.slabs import AXES, GUARD_MM, cut_slabs
+from mrirecon.simulate.head.magnitude import MagnitudeHead
+from mrirecon.simulate.head.nifti import load_magnitude
+from mrirecon.simulate.head.slabs import AXES, GUARD_MM, cut_slabs
+from mrirecon.simulate.scanner.plane import Plane, rotated
 
 COUNTS = {"train": 6, "val": 2, "test": 2}
 

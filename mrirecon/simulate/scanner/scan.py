@@ -7,12 +7,12 @@ import numpy as np
 
 from mrirecon.config import SimulateConfig
 from mrirecon.data.header import Header
-from mrirecon.simulate.acquisition import central_kspace, complex_noise, images, noise_covariance
-from mrirecon.simulate.coil_maps import Loop, coil_maps, random_loops, receive_sensitivity
-from mrirecon.simulate.fields import Waves
-from mrirecon.simulate.picture import Picture
-from mrirecon.simulate.plane import Plane
-from mrirecon.simulate.slices import Stack
+from mrirecon.simulate.head.fields import Waves
+from mrirecon.simulate.scanner.acquisition import central_kspace, complex_noise, images, noise_covariance
+from mrirecon.simulate.scanner.coil_maps import Loop, coil_maps, random_loops, receive_sensitivity
+from mrirecon.simulate.scanner.picture import Picture
+from mrirecon.simulate.scanner.plane import Plane
+from mrirecon.simulate.scanner.slices import Stack
 
 _FIELD_T = 1.5
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from mrirecon.errors import InputError
-from mrirecon.simulate.nifti import MagnitudeSource
+from mrirecon.simulate.head.nifti import MagnitudeSource
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 GUARD_MM = 8.0

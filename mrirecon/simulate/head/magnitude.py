@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from mrirecon.simulate.fields import Waves
-from mrirecon.simulate.nifti import MagnitudeSource
-from mrirecon.simulate.picture import Picture
-from mrirecon.simulate.plane import Plane
+from mrirecon.simulate.head.fields import Waves
+from mrirecon.simulate.head.nifti import MagnitudeSource
+from mrirecon.simulate.scanner.picture import Picture
+from mrirecon.simulate.scanner.plane import Plane
 
 _SUB_PLANES = 3  # over the slice thickness
 

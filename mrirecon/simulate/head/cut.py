@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from mrirecon.simulate.fields import Waves
-from mrirecon.simulate.plane import Plane
+from mrirecon.simulate.head.fields import Waves
+from mrirecon.simulate.scanner.plane import Plane
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrirecon.simulate.anatomy import Anatomy, random_anatomy
-from mrirecon.simulate.contrast import Contrast, random_contrast
-from mrirecon.simulate.cut import Cut
-from mrirecon.simulate.fields import Waves
-from mrirecon.simulate.interior import paint_brain
-from mrirecon.simulate.outside import head_hull, paint_outside
-from mrirecon.simulate.picture import Picture
-from mrirecon.simulate.plane import Plane
-from mrirecon.simulate.shapes import ellipsoid, smooth_min
+from mrirecon.simulate.head.anatomy import Anatomy, random_anatomy
+from mrirecon.simulate.head.contrast import Contrast, random_contrast
+from mrirecon.simulate.head.cut import Cut
+from mrirecon.simulate.head.fields import Waves
+from mrirecon.simulate.head.interior import paint_brain
+from mrirecon.simulate.head.outside import head_hull, paint_outside
+from mrirecon.simulate.head.shapes import ellipsoid, smooth_min
+from mrirecon.simulate.scanner.picture import Picture
+from mrirecon.simulate.scanner.plane import Plane
 
 _SUB_PLANES = 3  # over the slice thickness
 

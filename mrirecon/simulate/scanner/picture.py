@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mrirecon.simulate.contrast import Contrast
-from mrirecon.simulate.shapes import paint
+from mrirecon.simulate.head.contrast import Contrast
+from mrirecon.simulate.head.shapes import paint
 
 
 class Picture(NamedTuple):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-from mrirecon.simulate.plane import Plane
-from mrirecon.simulate.product import product
+from mrirecon.simulate.scanner.plane import Plane
+from mrirecon.simulate.scanner.product import product
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from mrirecon.simulate.anatomy import Anatomy
-from mrirecon.simulate.contrast import Contrast
-from mrirecon.simulate.cut import Cut
-from mrirecon.simulate.picture import Picture
-from mrirecon.simulate.shapes import ellipsoid, inside, smooth_min, tube
+from mrirecon.simulate.head.anatomy import Anatomy
+from mrirecon.simulate.head.contrast import Contrast
+from mrirecon.simulate.head.cut import Cut
+from mrirecon.simulate.head.shapes import ellipsoid, inside, smooth_min, tube
+from mrirecon.simulate.scanner.picture import Picture
 
 _NUCLEI = (  # centre and radii on the right side
     ("nucleus", (13, 14, 8), (5, 9, 10)),  # head of the caudate

@@ -10,7 +10,7 @@ from mrirecon.config import OptimizerConfig, TrainConfig
 from mrirecon.config.compare import CompareConfig
 from mrirecon.evaluation.results import write_results
 from mrirecon.files import write_json
-from mrirecon.workflows.compare import compare
+from mrirecon.workflows.compare.workflow import compare
 
 NAME = "data-test-random-4x"
 

@@ -21,8 +21,8 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import write_text
 from mrirecon.refusals import explained, why_unread
 from mrirecon.runs import open_run
-from mrirecon.workflows.new_folder import new_folder
-from mrirecon.workflows.source_files import list_sources
+from mrirecon.workflows.outputs.new_folder import new_folder
+from mrirecon.workflows.outputs.source_files import list_sources
 from mrirecon.yamlfile import parse_yaml
 
 # the call was right, and the same one may work later

@@ -5,7 +5,7 @@ from mrirecon.config.compare import CompareConfig
 
 
 def _run(config: CompareConfig, *words: str) -> None:
-    from mrirecon.workflows.compare import compare
+    from mrirecon.workflows.compare.workflow import compare
 
     compare(config, words)
 

@@ -5,7 +5,7 @@ from mrirecon.config import ExportConfig
 
 
 def _run(config: ExportConfig, run: str) -> None:
-    from mrirecon.workflows.export import export
+    from mrirecon.workflows.export.workflow import export
 
     export(config, run)
 

@@ -31,13 +31,13 @@ from mrirecon.report.text.table import evaluation_table
 from mrirecon.runs import run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
-from mrirecon.workflows.load import Load
-from mrirecon.workflows.new_folder import require_free, shared_folder
-from mrirecon.workflows.output_files import Facts, facts_of, sampling_facts
-from mrirecon.workflows.provenance import provenance
-from mrirecon.workflows.scoring import Watcher, score_dataset
-from mrirecon.workflows.source_files import other_sampling
-from mrirecon.workflows.watchers import Figures, PredictionFiles, figure_slices, named_volumes
+from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
+from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
+from mrirecon.workflows.outputs.source_files import other_sampling
+from mrirecon.workflows.scoring.dataset import Watcher, score_dataset
+from mrirecon.workflows.scoring.process_loads import Load
+from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, figure_slices, named_volumes
+from mrirecon.workflows.setup.provenance import provenance
 
 _SUMMARY = "summary.json"
 

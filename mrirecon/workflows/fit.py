@@ -25,7 +25,7 @@ from mrirecon.training.loop.loggers import Loggers
 from mrirecon.training.loop.lost_place import StillOurs, needing_room
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.recipe.sync_batchnorm import synchronised
-from mrirecon.workflows.training_work import TrainingWork
+from mrirecon.workflows.setup.training_work import TrainingWork
 
 _LIGHTNING_NAMES = {"fp32": "32-true", "bf16-mixed": "bf16-mixed"}
 

@@ -30,11 +30,18 @@ from mrirecon.progress import progress, say
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.training.loop.signals import StopRequest, listening
-from mrirecon.workflows.output_files import FORMATS, Facts, OutputFiles, facts_of, require_writable, sampling_facts
-from mrirecon.workflows.source_files import list_sources, other_sampling
-from mrirecon.workflows.started_again import coming_back
-from mrirecon.workflows.volume_by_volume import VolumeByVolume
-from mrirecon.workflows.whole_volumes import WholeVolumes
+from mrirecon.workflows.outputs.reconstructions import (
+    FORMATS,
+    Facts,
+    OutputFiles,
+    facts_of,
+    require_writable,
+    sampling_facts,
+)
+from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
+from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume
+from mrirecon.workflows.scoring.whole_volumes import WholeVolumes
+from mrirecon.workflows.setup.started_again import coming_back
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from mrirecon.report.text.table import evaluation_table
 from mrirecon.runs import RunFolder
 from mrirecon.tables.masks import MASKS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
-from mrirecon.workflows.image_notes import notes_of_images
-from mrirecon.workflows.new_folder import new_folder, require_free
-from mrirecon.workflows.pair_scores import score_pairs
-from mrirecon.workflows.pairs import Pair, extra_files, pair_files
-from mrirecon.workflows.provenance import provenance
+from mrirecon.workflows.outputs.new_folder import new_folder, require_free
+from mrirecon.workflows.scoring.image_notes import notes_of_images
+from mrirecon.workflows.scoring.prediction_pairs import Pair, extra_files, pair_files
+from mrirecon.workflows.scoring.stored_images import score_pairs
+from mrirecon.workflows.setup.provenance import provenance
 
 _SUMMARY = "summary.json"
 

@@ -20,7 +20,7 @@ from mrirecon.simulate.head.slabs import cut_slabs
 from mrirecon.simulate.scanner.plane import ORIENTATIONS
 from mrirecon.simulate.scanner.scan import ScanObject, SimulatedVolume, scan
 from mrirecon.simulate.scanner.slices import Geometry, Stack
-from mrirecon.workflows.new_folder import new_folder, require_free
+from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 
 MARKER = "simulation.yaml"  # the resolved configuration; only folders that have it are ever replaced
 SPLITS = ("train", "val", "test")

@@ -19,11 +19,17 @@ from mrirecon.progress import warn
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
 from mrirecon.training.checkpoints.resumable import resumable, what_is_kept
 from mrirecon.training.loop.at_step import read_settings
-from mrirecon.workflows.announce import announce
-from mrirecon.workflows.find_lr import find_lr, write_range_test
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.started_again import coming_back, left_by_this_job, named_by_job, repeatable, say_started_again
-from mrirecon.workflows.training_work import MAY_CHANGE, TrainingWork
+from mrirecon.workflows.setup.announce import announce
+from mrirecon.workflows.setup.find_lr import find_lr, write_range_test
+from mrirecon.workflows.setup.started_again import (
+    coming_back,
+    left_by_this_job,
+    named_by_job,
+    repeatable,
+    say_started_again,
+)
+from mrirecon.workflows.setup.training_work import MAY_CHANGE, TrainingWork
 
 
 def train(config: TrainConfig) -> RunFolder:

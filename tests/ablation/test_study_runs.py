@@ -22,7 +22,7 @@ from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.work.execute import Setting, training_config
 from mrirecon.ablation.work.status import count, status_table
 from mrirecon.errors import InputError, WorkFailedError
-from mrirecon.workflows.training_work import TrainingWork
+from mrirecon.workflows.setup.training_work import TrainingWork
 
 N_RUNS = 2 * (2 + 1 + 6)  # the fewest: two cells of two trials, one rate of the sweep and six seeds
 

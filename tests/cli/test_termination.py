@@ -16,7 +16,7 @@ from mrirecon.cli.command import run_safely
 from mrirecon.runs import RunFolder
 from mrirecon.training.checkpoints.hashes import load_checkpoint
 from mrirecon.training.loop.signals import listening
-from mrirecon.workflows.new_folder import new_folder
+from mrirecon.workflows.outputs.new_folder import new_folder
 
 EVALUATE = [sys.executable, "-m", "mrirecon", "evaluate", "zero-filled", "--split", "all", "--device", "cpu"]
 

@@ -16,9 +16,9 @@ from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig, Reconstruct
 from mrirecon.errors import Stopped
 from mrirecon.training.build import build_model
 from mrirecon.training.module import ReconModule
-from mrirecon.workflows import scoring
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
+from mrirecon.workflows.scoring import dataset as scoring
 
 SLICES = (4, 1, 3, 2)  # of each volume; two volumes have the same file name
 

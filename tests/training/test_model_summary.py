@@ -20,7 +20,7 @@ from mrirecon.data.transforms import ImageSample
 from mrirecon.models import UNet
 from mrirecon.training.model_summary import summarize
 from mrirecon.training.recipe.optimizers import OPTIMIZERS
-from mrirecon.workflows import training_work
+from mrirecon.workflows.setup import training_work
 from mrirecon.workflows.train import train
 
 ADAM = OptimizerConfig("adam")

@@ -22,10 +22,10 @@ from mrirecon.training.checkpoints.hashes import hash_file
 from mrirecon.training.checkpoints.portable import load_portable
 from mrirecon.training.deployable import Deployable
 from mrirecon.training.module import ReconModule
-from mrirecon.workflows import artefacts
-from mrirecon.workflows import export as exporting
-from mrirecon.workflows.artefacts import FORMATS, Runs
-from mrirecon.workflows.export import export, network_inputs
+from mrirecon.workflows.export import artefacts
+from mrirecon.workflows.export import workflow as exporting
+from mrirecon.workflows.export.artefacts import FORMATS, Runs
+from mrirecon.workflows.export.workflow import export, network_inputs
 from mrirecon.workflows.train import train
 
 KINDS = [(name, seen) for name in ("unet", "normunet") for seen in ("magnitude", "complex")]

@@ -232,7 +232,7 @@ def test_resume_refuses_a_damaged_run_in_one_line(quick, monkeypatch):
 
 def test_automatic_precision_stays_what_it_was(quick, monkeypatch):
     """Another machine would resolve `auto` in another way; the run goes on as it began."""
-    from mrirecon.workflows import training_work
+    from mrirecon.workflows.setup import training_work
 
     config = quick(precision="auto")
     monkeypatch.setattr(training_work, "auto_precision", lambda _device: "32-true")

@@ -12,8 +12,8 @@ from mrirecon.data.folders.folder import open_split
 from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import read_results
-from mrirecon.workflows.check_images import training_volumes
 from mrirecon.workflows.evaluate import evaluate
+from mrirecon.workflows.export.check_images import training_volumes
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from mrirecon.training import build
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.recipe.optimizers import OPTIMIZERS
-from mrirecon.workflows import training_work
+from mrirecon.workflows.setup import training_work
 from mrirecon.workflows.train import train
 
 

@@ -36,8 +36,8 @@ from mrirecon.training.loop.at_step import Keeper
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
+from mrirecon.workflows.setup.training_work import TrainingWork
 from mrirecon.workflows.train import resume_training, train
-from mrirecon.workflows.training_work import TrainingWork
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,9 @@ from mrirecon.tables.metrics import METRICS
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes
 from mrirecon.training.loop.curves_file import Journal
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.scoring import score_dataset
+from mrirecon.workflows.scoring.dataset import score_dataset
+from mrirecon.workflows.setup.training_work import TrainingWork
 from mrirecon.workflows.train import describe, reopen
-from mrirecon.workflows.training_work import TrainingWork
 
 _BULKY = ("checkpoints", "figures")
 

@@ -9,7 +9,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.data.samples import to_device
 from mrirecon.models.device import autocast
 from mrirecon.models.memory import keep_freed_memory
-from mrirecon.workflows.training_work import TrainingWork
+from mrirecon.workflows.setup.training_work import TrainingWork
 
 
 @dataclass(frozen=True)

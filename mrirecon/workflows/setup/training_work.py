@@ -41,7 +41,7 @@ from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.lr_range_test import LOW
 from mrirecon.training.recipe.schedules import resolve_auto
-from mrirecon.workflows.provenance import provenance
+from mrirecon.workflows.setup.provenance import provenance
 
 # What may differ when a run goes on: where things are, not what is computed.
 MAY_CHANGE = (

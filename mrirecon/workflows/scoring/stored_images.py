@@ -14,7 +14,7 @@ from mrirecon.evaluation.resemblance import Comparison, Resemblance
 from mrirecon.physics import center_crop
 from mrirecon.progress import progress
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
-from mrirecon.workflows.pairs import Pair
+from mrirecon.workflows.scoring.prediction_pairs import Pair
 
 
 class PairScore(NamedTuple):

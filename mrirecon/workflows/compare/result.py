@@ -12,9 +12,9 @@ from mrirecon.evaluation.pairing import Pairs
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.stats import HIGHER, Comparison, better_is
 from mrirecon.report.text.comparison_words import paragraph
-from mrirecon.workflows.compare_caveats import caveats_of, undeclared_cells, words_of
-from mrirecon.workflows.compare_cells import Cell
-from mrirecon.workflows.compare_differences import (
+from mrirecon.workflows.compare.caveats import caveats_of, undeclared_cells, words_of
+from mrirecon.workflows.compare.cells import Cell
+from mrirecon.workflows.compare.differences import (
     compare_differences,
     design,
     differences,
@@ -23,7 +23,7 @@ from mrirecon.workflows.compare_differences import (
     mean_zero_filled,
     why_not_tested,
 )
-from mrirecon.workflows.compare_notes import budget, warnings_of
+from mrirecon.workflows.compare.notes import budget, warnings_of
 
 
 def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs) -> dict[str, Any]:

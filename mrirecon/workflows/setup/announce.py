@@ -14,7 +14,7 @@ from mrirecon.runs import RunFolder
 from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.training.recipe.averages import OptimizerAverage
 from mrirecon.training.recipe.batchnorm import batch_norms
-from mrirecon.workflows.training_work import TrainingWork
+from mrirecon.workflows.setup.training_work import TrainingWork
 
 
 def announce(work: TrainingWork, run: RunFolder) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.report.run_files import read_json, slices_per_step
-from mrirecon.workflows.compare_cells import Cell
-from mrirecon.workflows.compare_items import Item
+from mrirecon.workflows.compare.cells import Cell
+from mrirecon.workflows.compare.items import Item
 
 Fact = Callable[[Item], Any]  # None or empty where it is not known
 

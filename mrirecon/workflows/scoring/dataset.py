@@ -23,7 +23,7 @@ from mrirecon.evaluation.volume import SliceRows
 from mrirecon.progress import progress
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.tables.metrics import OBJECT_MASK, needed
-from mrirecon.workflows.volume_by_volume import VolumeByVolume
+from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume
 
 Watcher = Callable[[Sample, Tensor], None]  # sees each batch and its reconstructions
 

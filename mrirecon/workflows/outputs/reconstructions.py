@@ -17,9 +17,9 @@ from mrirecon.physics import Mask
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.network import NetworkUse
 from mrirecon.refusals import explained
-from mrirecon.workflows.files_there import FileThere, describe_files
-from mrirecon.workflows.prediction_file import write_prediction
-from mrirecon.workflows.source_files import samples_sha256
+from mrirecon.workflows.outputs.files_there import FileThere, describe_files
+from mrirecon.workflows.outputs.prediction_file import write_prediction
+from mrirecon.workflows.outputs.source_files import samples_sha256
 
 FORMATS = ("h5", "png")
 Facts = dict[str, Any]

@@ -6,8 +6,8 @@ import numpy as np
 
 from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, Pairs
 from mrirecon.evaluation.stats import MIN_PATIENTS, Comparison, in_words, smallest_p
-from mrirecon.workflows.compare_cells import Cell
-from mrirecon.workflows.compare_items import FOREIGN, METHOD, TRAINING
+from mrirecon.workflows.compare.cells import Cell
+from mrirecon.workflows.compare.items import FOREIGN, METHOD, TRAINING
 
 
 def caveats_of(cells: Sequence[Cell], pairs: Pairs, over: str) -> list[str]:

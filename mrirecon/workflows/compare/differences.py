@@ -10,8 +10,8 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, Pairs
 from mrirecon.evaluation.stats import Comparison, better_is, compare_family
 from mrirecon.evaluation.stats.crossed import what_is_sampled
-from mrirecon.workflows.compare_cells import Cell
-from mrirecon.workflows.compare_items import TRAINING
+from mrirecon.workflows.compare.cells import Cell
+from mrirecon.workflows.compare.items import TRAINING
 
 
 class Margin(NamedTuple):

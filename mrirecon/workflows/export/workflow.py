@@ -22,10 +22,10 @@ from mrirecon.runs import RunFolder, open_run
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.deployable import INPUTS, Deployable, deployable
 from mrirecon.training.prediction import TrainedNetwork
-from mrirecon.workflows.artefacts import FORMATS, Runs, Size, quiet_libraries, require_formats, write_any_size
-from mrirecon.workflows.check_images import CheckImages, find_images, training_volumes
-from mrirecon.workflows.new_folder import new_folder, require_free
-from mrirecon.workflows.provenance import provenance
+from mrirecon.workflows.export.artefacts import FORMATS, Runs, Size, quiet_libraries, require_formats, write_any_size
+from mrirecon.workflows.export.check_images import CheckImages, find_images, training_volumes
+from mrirecon.workflows.outputs.new_folder import new_folder, require_free
+from mrirecon.workflows.setup.provenance import provenance
 
 LIMIT = 1e-4  # largest relative difference, ||a - b|| / ||b||, of an exported image from the run's
 CARD = "README.md"

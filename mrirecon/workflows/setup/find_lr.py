@@ -12,7 +12,7 @@ from mrirecon.report.figures.training_curves import draw_range_test
 from mrirecon.runs import RunFolder
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.lr_range_test import N_STEPS, RangeTest, range_test
-from mrirecon.workflows.training_work import TrainingWork
+from mrirecon.workflows.setup.training_work import TrainingWork
 
 
 def find_lr(work: TrainingWork) -> RangeTest:

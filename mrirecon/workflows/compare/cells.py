@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from mrirecon.errors import InputError
-from mrirecon.workflows.compare_items import Item
+from mrirecon.workflows.compare.items import Item
 
 # what may differ between runs of one cell: where things are, how they are computed, what is kept, and the seed
 _APART = (

@@ -15,9 +15,9 @@ from mrirecon.errors import InputError, did_you_mean
 from mrirecon.evaluation import FASTMRI_V1, Protocol, combine_slices, score_slice
 from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
 from mrirecon.tables.metrics import chosen_metrics, sentence
-from mrirecon.workflows.output_files import Facts
-from mrirecon.workflows.prediction_file import write_prediction
-from mrirecon.workflows.whole_volumes import WholeVolumes
+from mrirecon.workflows.outputs.prediction_file import write_prediction
+from mrirecon.workflows.outputs.reconstructions import Facts
+from mrirecon.workflows.scoring.whole_volumes import WholeVolumes
 
 ALL = "all"
 _PER_LINE = 2  # scores under a picture

@@ -1,0 +1,1 @@
+"""Folders and files of results: what stands there, what they say of themselves, how they appear whole."""

@@ -1,0 +1,1 @@
+"""The loops that score images, and what looks at the images meanwhile."""

@@ -14,7 +14,12 @@ from mrirecon.errors import InputError, did_you_mean
 
 ALLOWED_PREFIXES = ("mrirecon.", "torch.nn.", "torch.optim.", "timm.optim.", "schedulefree.")
 # What has moved within the package: the dotted path of a class or a module that users' files may name -> its path now.
-MOVED: dict[str, str] = {}
+MOVED: dict[str, str] = {
+    "mrirecon.classical.zero_filled": "mrirecon.reconstruct.zero_filled",
+    "mrirecon.training.optimizers.Method": "mrirecon.tables.optimizers.OptimizerEntry",
+    "mrirecon.workflows.reconstructor.NetworkUse": "mrirecon.reconstruct.network.NetworkUse",
+    "mrirecon.workflows.reconstructor.Reconstructor": "mrirecon.reconstruct.base.Reconstructor",
+}
 _KEYS = ("class_path", "init_args")
 # Names without underscores at both ends: importing a __main__ would run a program.
 _PATH = re.compile(r"(?!__)[^\W\d]\w*(\.(?!__)[^\W\d]\w*){1,19}")

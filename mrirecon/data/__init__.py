@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
     from mrirecon.data.header import Header
     from mrirecon.data.loading.datamodule import ReconDataModule
     from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, training_mask
+    from mrirecon.data.samples import Sample
     from mrirecon.data.transforms import ImageSample, KSpaceSample, normalize, to_image, unnormalize
     from mrirecon.data.volume import Volume
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from mrirecon.data.samples import Sample
 from mrirecon.models.normunet import standardise
 from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
-from mrirecon.tables.transforms import TRANSFORMS  # noqa: F401 - callers find it here
 
 _MAX_CENTER = 32  # columns; more make sensitivity maps no better, only noisier
 CLAMP = 6.0  # fastMRI's U-Net sees values within 6 standard deviations

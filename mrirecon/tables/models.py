@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mrirecon.tables.transforms import TRANSFORMS
+
 Path = str | Callable[..., Any]  # of a function or class, "package.module:name", or itself
 
 
@@ -33,7 +35,17 @@ _UNET_KEYS = (
     *("channels", "pools", "norm", "affine", "channels_per_group", "n_groups"),
     *("norm_position", "residual", "dropout"),
 )
-_PREDICTION, _DEPLOYABLE = "mrirecon.training.prediction", "mrirecon.training.deployable"
+
+
+def _seen(name: str, predict: str, deployable: str) -> Seen:
+    transform = TRANSFORMS[name]
+    return Seen(
+        transform.needs,
+        f"mrirecon.training.prediction:{predict}",
+        transform.channels,
+        f"mrirecon.training.deployable:{deployable}",
+    )
+
 
 MODELS = {
     "unet": Model(
@@ -41,8 +53,8 @@ MODELS = {
         build="mrirecon.models.unet:UNet",
         keys=_UNET_KEYS,
         inputs={
-            "magnitude": Seen(("image",), f"{_PREDICTION}:of_magnitude", 1, f"{_DEPLOYABLE}:MagnitudeUNet"),
-            "complex": Seen(("image", "combined"), f"{_PREDICTION}:of_complex", 2, f"{_DEPLOYABLE}:ComplexUNet"),
+            "magnitude": _seen("magnitude", "of_magnitude", "MagnitudeUNet"),
+            "complex": _seen("complex", "of_complex", "ComplexUNet"),
         },
         smallest="mrirecon.models.unet:smallest_size",
         standardised_by="sample",
@@ -52,10 +64,8 @@ MODELS = {
         build="mrirecon.models.normunet:NormUNet",
         keys=_UNET_KEYS,
         inputs={
-            "magnitude": Seen(("image",), f"{_PREDICTION}:of_raw_magnitude", 1, f"{_DEPLOYABLE}:MagnitudeNormUNet"),
-            "complex": Seen(
-                ("image", "combined"), f"{_PREDICTION}:of_raw_complex", 2, f"{_DEPLOYABLE}:ComplexNormUNet"
-            ),
+            "magnitude": _seen("magnitude", "of_raw_magnitude", "MagnitudeNormUNet"),
+            "complex": _seen("complex", "of_raw_complex", "ComplexNormUNet"),
         },
         smallest="mrirecon.models.normunet:smallest_size",
     ),

@@ -3,11 +3,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from result_rows import three
 from scipy.stats import qmc
 
 from mrirecon.ablation.study.records import Point, RunResult
+from mrirecon.ablation.study.spaces import apply
 from mrirecon.ablation.study.tune import edge, sweep_rates, trial_values, widened, winner
+from mrirecon.config import OptimizerConfig
+from mrirecon.tables.optimizers import OPTIMIZERS
+from mrirecon.training import make_optimizer
 
 LR = "optimizer.lr"
 
@@ -103,3 +108,21 @@ def test_what_a_score_lacks_is_above_zero_and_falls_as_the_score_gets_better(obj
     losses = [run.loss(objective) for run in runs]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] > 0
+
+
+@pytest.mark.parametrize("name", [name for name, entry in OPTIMIZERS.items() if entry.beta1_key])
+def test_a_tuned_first_beta_changes_nothing_else_of_the_method(name):
+    """At the method's own value it is the method as it is, whatever its second beta is."""
+    settings = {f"optimizer.{key}": value for key, value in OptimizerConfig(name).options.items()}
+    tuned = apply({"optimizer.one_minus_beta1": 1 - OPTIMIZERS[name].beta1}, {"optimizer.name": name, **settings})
+    options = {key.removeprefix("optimizer."): value for key, value in tuned.items() if key != "optimizer.name"}
+    ours = make_optimizer(name, torch.nn.Linear(3, 2), 0.1, **options)
+    plain = make_optimizer(name, torch.nn.Linear(3, 2), 0.1)
+    for group, expected in zip(ours.param_groups, plain.param_groups, strict=True):
+        assert settings_of(group) == pytest.approx(settings_of(expected))
+
+
+def settings_of(group):
+    """The numbers of a group of parameters by name; of both betas each."""
+    flat = {key: value for key, value in group.items() if isinstance(value, int | float)}
+    return flat | {f"beta{i}": beta for i, beta in enumerate(group.get("betas", ()), 1)}

@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 from mrirecon.cli import main
 from mrirecon.config import ModelConfig, OptimizerConfig
 from mrirecon.data import SliceDataset, to_image
-from mrirecon.data.transforms import TRANSFORMS, combined_image, image_statistics, to_complex_image
+from mrirecon.data.transforms import combined_image, image_statistics, to_complex_image
 from mrirecon.errors import InputError
 from mrirecon.models import NormUNet, UNet
 from mrirecon.physics import combine_coils, expand_coils, fft2c, ifft2c, low_resolution_smaps, rss
@@ -25,7 +25,13 @@ from mrirecon.training.recipe.losses import LOSSES
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.train import train
 
-KINDS = [ModelConfig(name, kind, channels=4, pools=2) for name in MODELS for kind in TRANSFORMS]
+SMALL = {"channels": 4, "pools": 2}
+KINDS = [
+    ModelConfig(name, kind, **{key: value for key, value in SMALL.items() if key in entry.keys})
+    for name, entry in MODELS.items()
+    for kind, seen in entry.inputs.items()
+    if {"image", "combined"}.issuperset(seen.needs)
+]
 IDS = [f"{config.name}-{config.input}" for config in KINDS]
 
 

@@ -10,7 +10,7 @@ from mrirecon.ablation.study.grid import Cell, Grid
 from mrirecon.ablation.study.grid_tuning import read_tuning
 from mrirecon.ablation.study.grid_values import read_name, read_seeds, read_targets, require_known, share
 from mrirecon.ablation.study.same_network import norm_notes, require_different
-from mrirecon.config import SimulateConfig, TrainConfig
+from mrirecon.config import ModelConfig, SimulateConfig, TrainConfig
 from mrirecon.config.slurm import JobConfig
 from mrirecon.configfile import build, find_config, flatten, keys
 from mrirecon.errors import InputError, did_you_mean
@@ -198,7 +198,7 @@ def _build(values: Mapping[str, Any], where: str) -> TrainConfig:
 def _without_foreign_groups(settings: dict[str, Any]) -> dict[str, Any]:
     """Group sizes of the base are for the cells that have groups."""
     foreign = {key for entry in NORMS.values() for key in entry.options} - set(norm_options(settings["model.norm"]))
-    return settings | {f"model.{key}": 0 for key in foreign}
+    return settings | {f"model.{key}": getattr(ModelConfig, key) for key in foreign}
 
 
 def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mapping[str, Any]]) -> str:

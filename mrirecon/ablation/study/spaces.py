@@ -59,11 +59,12 @@ def apply(values: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str,
 
 
 def _with_beta1(beta1: float, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Beta of momentum methods is a key of its own, that of Adam's relatives the first of two."""
+    """Beta of momentum methods is a key of its own, that of Adam's relatives the first of two; the second stays."""
     method = find_optimizer(settings["optimizer.name"])
     if method and method.beta1_key == "momentum":
         return {"optimizer.momentum": beta1}
-    return {"optimizer.betas": [beta1, *(settings["optimizer.betas"] or [0.9, 0.999])[1:]]}
+    own = (method.options if method else {}).get("betas", (0.9, 0.999))
+    return {"optimizer.betas": [beta1, *(settings["optimizer.betas"] or own)[1:]]}
 
 
 def _range(cell: Cell, dimension: str, bounds: Any) -> tuple[float, float]:

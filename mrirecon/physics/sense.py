@@ -1,6 +1,7 @@
 """The SENSE model of undersampled multi-coil k-space: `A = M F S`, its adjoint and its normal operator."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Self
 
 import torch
@@ -27,7 +28,8 @@ class Sense:
             `(..., height, width)`, where the height may be 1. See `of_batch` for masks as a loader collates them.
 
     Raises:
-        ValueError: Maps that are not complex, a mask that is not bool, or of another size.
+        ValueError: Maps that are not complex, a mask that is not bool, or of another size; an image or k-space, when it
+            is given, of another size: one row, column or coil is not repeated.
     """
 
     smaps: Tensor
@@ -59,16 +61,36 @@ class Sense:
 
     def forward(self, image: Tensor) -> Tensor:
         """`A x`: k-space `(..., coils, height, width)` of `(..., height, width)`, exactly 0 where not sampled."""
-        return self._sampled(fft2c(expand_coils(image, self.smaps)))
+        return self._sampled(fft2c(self._coil_images(image)))
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """`A^H y`: an image `(..., height, width)` of k-space `(..., coils, height, width)`."""
+        self._require("k-space", kspace, ("coils", "height", "width"))
         return combine_coils(ifft2c(self._sampled(kspace)), self.smaps)
 
     def normal(self, image: Tensor) -> Tensor:
         """`A^H A x`, the left side of the normal equations, `(..., height, width)` to the same."""
-        coils = ifft2c(self._sampled(fft2c(expand_coils(image, self.smaps))))
+        coils = ifft2c(self._sampled(fft2c(self._coil_images(image))))
         return combine_coils(coils, self.smaps)
+
+    def _coil_images(self, image: Tensor) -> Tensor:
+        self._require("the image", image, ("height", "width"))
+        return expand_coils(image, self.smaps)
+
+    def _require(self, name: str, values: Tensor, axes: tuple[str, ...]) -> None:
+        """Before broadcasting makes another image of it without a word."""
+        n = len(axes)
+        size, given = tuple(self.smaps.shape[-n:]), tuple(values.shape)
+        leading = (given[:-n], tuple(self.smaps.shape[:-3]), tuple(self.mask.shape[:-2]))
+        fits = given[-n:] == size and all(
+            len({*sizes} - {1}) < 2 for sizes in zip_longest(*(reversed(x) for x in leading), fillvalue=1)
+        )
+        if not (values.is_complex() and fits):
+            raise ValueError(
+                f"{name} must be complex (..., {', '.join(axes)}) = (..., {', '.join(map(str, size))}), its leading "
+                f"dimensions those of smaps {tuple(self.smaps.shape)} and mask {tuple(self.mask.shape)} or none, got "
+                f"{values.dtype} {given}"
+            )
 
     def _sampled(self, kspace: Tensor) -> Tensor:
         """With +0 where not sampled, also in place of NaN or infinity."""

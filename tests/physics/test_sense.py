@@ -142,3 +142,39 @@ def test_what_was_not_sampled_is_not_read():
 def test_what_does_not_fit_is_refused(smaps, mask, says):
     with pytest.raises(ValueError, match=says):
         Sense(smaps, mask)
+
+
+@pytest.mark.parametrize("name", ["forward", "adjoint", "normal"])
+@pytest.mark.parametrize("leading", [(), (2,), (1,), (3, 2)])
+def test_leading_dimensions_broadcast(name, leading):
+    sense = operator("a batch of columns")
+    shape = (COILS, HEIGHT, WIDTH) if name == "adjoint" else (HEIGHT, WIDTH)
+    values = random_complex(*leading, *shape, seed=1)
+    done = getattr(sense, name)(values)
+    for k, (smaps, mask) in enumerate(zip(sense.smaps, sense.mask, strict=True)):
+        one = values if not leading else values[..., min(k, leading[-1] - 1), *(slice(None),) * len(shape)]
+        expected = getattr(Sense(smaps, mask), name)(one)
+        torch.testing.assert_close(done[..., k, *(slice(None),) * (done.ndim - len(leading or (1,)))], expected)
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT, 1), (1, WIDTH), (WIDTH, HEIGHT), (WIDTH,), (3, HEIGHT, WIDTH)])
+@pytest.mark.parametrize("name", ["forward", "normal"])
+def test_an_image_of_another_size_is_refused(name, shape):
+    """Also where broadcasting would make one that fits."""
+    with pytest.raises(ValueError, match=r"image must be complex .* = \(..., 6, 5\).*got torch.complex128 \("):
+        getattr(operator("columns"), name)(random_complex(*shape))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, HEIGHT, WIDTH), (HEIGHT, WIDTH), (COILS, HEIGHT, 1), (COILS, 1, WIDTH), (4, COILS, HEIGHT, WIDTH)]
+)
+def test_kspace_of_another_size_is_refused(shape):
+    """One coil's k-space is not that of each."""
+    with pytest.raises(ValueError, match=r"k-space must be complex .* = \(..., 3, 6, 5\)"):
+        operator("columns").adjoint(random_complex(*shape))
+
+
+def test_what_is_real_is_refused():
+    for name, shape in {"forward": (HEIGHT, WIDTH), "adjoint": (COILS, HEIGHT, WIDTH)}.items():
+        with pytest.raises(ValueError, match=r"must be complex .*got torch.float32"):
+            getattr(operator("columns"), name)(torch.ones(shape))

@@ -105,7 +105,7 @@ def find_margin(text: str, gain: float, reference: str, is_chosen: bool) -> Marg
 def why_not_tested(over: str, named: Mapping[str, np.ndarray], pairs: Pairs) -> str:
     """Why nothing can be inferred from these differences; empty where it can."""
     if not all(np.isfinite(d).all() for d in named.values()):
-        return "some scores are not finite (a perfect or a broken image)"
+        return "some scores are not finite (a perfect or a broken image, or no object in it)"
     n_seeds = len(next(iter(named.values())))
     try:
         what_is_sampled(n_seeds, len(set(pairs.patients)))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mrirecon.config import DataConfig
-from mrirecon.data.hdf5.attributes import acceleration_of
+from mrirecon.data.hdf5.description import acceleration_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.physics import Mask, default_center_fraction, make_mask

@@ -10,17 +10,14 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from mrirecon.data.folders.faults import examine_all
+from mrirecon.data.folders.check import examine_all
 from mrirecon.data.folders.folder import split_folders
 from mrirecon.data.folders.volume_files import h5_files
-from mrirecon.data.hdf5.attributes import acceleration_of, read_attributes
-from mrirecon.data.hdf5.description import complex_parts, find_object_mask
-from mrirecon.data.hdf5.handles import FileState, handle, require_unchanged
+from mrirecon.data.hdf5.description import acceleration_of, complex_parts, find_object_mask, read_attributes
 from mrirecon.data.hdf5.limits import GIB, n_bytes, require_slices
-from mrirecon.data.hdf5.links import find_dataset
-from mrirecon.data.hdf5.opening import opened, reading
+from mrirecon.data.hdf5.opening import FileState, handle, opened, reading, require_unchanged
 from mrirecon.data.hdf5.quarantine import SAMPLES, Alive, Found, Job
-from mrirecon.data.hdf5.values import require_sound
+from mrirecon.data.hdf5.soundness import find_dataset, require_sound
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
 

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 
 from mrirecon.data.folders.agreement import Disagreement
-from mrirecon.data.hdf5.description import complex_parts, find_object_mask, read_facts
-from mrirecon.data.hdf5.facts import Facts
-from mrirecon.data.hdf5.handles import FileState, handle, require_unchanged
-from mrirecon.data.hdf5.links import find_dataset
-from mrirecon.data.hdf5.opening import reading
-from mrirecon.data.hdf5.values import require_sound, samples_sha256, slice_hash
+from mrirecon.data.hdf5.description import Facts, complex_parts, find_object_mask, read_facts
+from mrirecon.data.hdf5.opening import FileState, handle, reading, require_unchanged
+from mrirecon.data.hdf5.soundness import find_dataset, require_sound, samples_sha256, slice_hash
 from mrirecon.data.header import Header
 from mrirecon.data.sampling import Sampling, measured_positions
 from mrirecon.errors import InputError

@@ -12,8 +12,7 @@ from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_split, split_folders
-from mrirecon.data.folders.manifest import data_manifest
-from mrirecon.data.folders.record import require_unchanged
+from mrirecon.data.folders.manifest import data_manifest, require_unchanged
 from mrirecon.data.folders.stage import staging
 from mrirecon.data.folders.volume_files import h5_files
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own

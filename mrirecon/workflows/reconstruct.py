@@ -17,10 +17,8 @@ from mrirecon.config import ReconstructConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.folders.manifest import require_same_contents, require_same_files
-from mrirecon.data.hdf5.handles import close
-from mrirecon.data.loading.loaders import load_units
-from mrirecon.data.loading.units import cut_units
-from mrirecon.data.loading.work_shares import share_whole
+from mrirecon.data.hdf5.opening import close
+from mrirecon.data.loading.loaders import cut_units, load_units, share_whole
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.samples import to_device
 from mrirecon.data.volume import Volume

@@ -11,7 +11,7 @@ from mrirecon.cluster.join import joined
 from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
-from mrirecon.data.folders.record import write_record
+from mrirecon.data.folders.manifest import write_record
 from mrirecon.data.folders.stage import staging
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.files import read_json, write_json

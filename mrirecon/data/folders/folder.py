@@ -10,8 +10,15 @@ from mrirecon import progress, ranks
 from mrirecon.config import DataConfig
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.folders.manifest import require_same_contents, require_same_files
-from mrirecon.data.folders.selection import of_kind, require_targets, select_volumes, split_seed
-from mrirecon.data.folders.splits import SPLITS, halve_by_patient, split_by_patient
+from mrirecon.data.folders.selection import (
+    SPLITS,
+    halve_by_patient,
+    of_kind,
+    require_targets,
+    select_volumes,
+    split_by_patient,
+    split_seed,
+)
 from mrirecon.data.folders.stage import staged
 from mrirecon.data.folders.volume_files import SIMULATE, h5_files, list_volumes, require_folder
 from mrirecon.data.volume import Volume

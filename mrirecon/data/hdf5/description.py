@@ -1,23 +1,109 @@
-"""What a fastMRI `.h5` file says about itself, read and checked without touching its samples.
+"""Read what a fastMRI `.h5` file says about itself, and check it, without touching its samples.
 
 Layout: `kspace` (slices, coils, height, width), or (slices, height, width) for single-coil; `ismrmrd_header`
 (XML); `reconstruction_rss` and, single-coil, `reconstruction_esc` (slices, h, w); test files have `mask`
 (width,) in place of a reconstruction. Attributes: `acquisition`, `patient_id`, `max`, `norm`.
 """
 
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5a
 
-from mrirecon.data.hdf5.attributes import read_attributes
-from mrirecon.data.hdf5.facts import Facts
-from mrirecon.data.hdf5.limits import HEADER_BYTES, MOST_COILS, require_room, require_slices
-from mrirecon.data.hdf5.links import find_dataset
-from mrirecon.data.hdf5.opening import opened
+from mrirecon.data.hdf5.limits import (
+    ATTRIBUTE_BYTES,
+    ATTRIBUTES,
+    HEADER_BYTES,
+    MOST_COILS,
+    require_room,
+    require_slices,
+)
+from mrirecon.data.hdf5.opening import opened, readable
+from mrirecon.data.hdf5.soundness import find_dataset
 from mrirecon.data.header import Header
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
+
+
+def read_attributes(file: h5py.File) -> dict[str, Any]:
+    """All attributes of the file's root.
+
+    Raises:
+        InputError: More, or larger ones, than a description needs.
+    """
+    count = h5a.get_num_attrs(file.id)
+    if count > ATTRIBUTES:
+        raise InputError(f"has {count} attributes, at most {ATTRIBUTES} are read; remove those nobody needs")
+    attrs = file.attrs  # made anew at each access
+    return {readable(name): _read(attrs, name) for name in attrs}
+
+
+def plain_value(value: Any) -> Any:
+    """Text, a number, a truth value, None, or a list of those; what is none of them (a reference) as text."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = float(value) if isinstance(value, np.floating) else value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return readable(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+
+
+def acceleration_of(attrs: Mapping[str, Any], otherwise: float) -> float:
+    """The nominal acceleration that a file states; `otherwise` where it states none, or none that can be."""
+    value = attrs.get("acceleration")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
+    return float(value) if is_number else otherwise  # type: ignore[arg-type]
+
+
+def _read(attrs: h5py.AttributeManager, name: str) -> Any:
+    stored = attrs.get_id(name)
+    size = stored.get_space().get_simple_extent_npoints() * stored.get_type().get_size()
+    if size <= ATTRIBUTE_BYTES:
+        value = plain_value(attrs[name])
+        size = len(str(value))  # text of any length is stored elsewhere
+    if size > ATTRIBUTE_BYTES:
+        raise InputError(f"attribute '{readable(name)}' holds {size} bytes, at most {ATTRIBUTE_BYTES} are read; cut it")
+    return value
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The description of one file; small, and pickled with its volume."""
+
+    shape: tuple[int, int, int, int]  # slices, coils, height, width
+    single_coil: bool
+    header: Header
+    image_shape: tuple[int, int]
+    target_key: str | None
+    file_mask: np.ndarray | None  # bool (width,)
+    attrs: dict[str, Any]
+    n_bytes: int  # of kspace and target as stored in memory
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it as values that JSON can hold."""
+        mask = None if self.file_mask is None else (self.file_mask + np.uint8(ord("0"))).tobytes().decode()
+        return {**vars(self), "header": asdict(self.header), "file_mask": mask}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Facts":
+        """The same description again, of what `to_plain` gave, also by way of JSON."""
+        mask = plain["file_mask"]
+        header: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain["header"].items()}
+        return cls(
+            **{
+                **plain,
+                "shape": tuple(plain["shape"]),
+                "image_shape": tuple(plain["image_shape"]),
+                "file_mask": None if mask is None else np.frombuffer(mask.encode(), np.uint8) == ord("1"),
+                "header": Header(**header),
+            }
+        )
 
 
 def read_facts(path: Path, name: str) -> Facts:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from mrirecon import ranks
-from mrirecon.data.hdf5.handles import forget_those_of_the_parent
 from mrirecon.data.hdf5.limits import GIB
+from mrirecon.data.hdf5.opening import forget_those_of_the_parent
 from mrirecon.errors import InputError, WorkFailedError
 
 Found = dict[str, Any]

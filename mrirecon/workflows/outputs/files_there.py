@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mrirecon.data.hdf5.attributes import plain_value, read_attributes
-from mrirecon.data.hdf5.handles import open_to_read
+from mrirecon.data.hdf5.description import plain_value, read_attributes
+from mrirecon.data.hdf5.opening import open_to_read
 from mrirecon.data.hdf5.quarantine import Alive, Found, Job, examine
 from mrirecon.errors import InputError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mrirecon.data.folders.folder import split_folders
 from mrirecon.data.folders.volume_files import h5_files
-from mrirecon.data.hdf5.facts import Facts
+from mrirecon.data.hdf5.description import Facts
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.volume import Volume
 from mrirecon.errors import DataChangedError, InputError

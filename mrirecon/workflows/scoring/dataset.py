@@ -10,9 +10,7 @@ from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.loading.loaders import load_units
-from mrirecon.data.loading.units import cut_units
-from mrirecon.data.loading.work_shares import share_neighbours, share_whole, unit_costs
+from mrirecon.data.loading.loaders import cut_units, load_units, share_neighbours, share_whole, unit_costs
 from mrirecon.data.masking import mask_id
 from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.transforms import scored_target

@@ -13,8 +13,7 @@ import torch
 from mrirecon import ranks
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten
-from mrirecon.data.folders.manifest import data_manifest
-from mrirecon.data.folders.record import first_difference, half_known, read_record
+from mrirecon.data.folders.manifest import data_manifest, first_difference, half_known, read_record
 from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.data.masking import masks_used
 from mrirecon.data.samples import collate

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mrirecon.data.folders.agreement import Disagreement
-from mrirecon.data.hdf5.description import Facts, complex_parts, find_object_mask, read_facts
-from mrirecon.data.hdf5.opening import FileState, handle, reading, require_unchanged
-from mrirecon.data.hdf5.soundness import find_dataset, require_sound, samples_sha256, slice_hash
+from mrirecon.data.hdf5.description import Facts, Identity, complex_parts, find_object_mask, read_facts
+from mrirecon.data.hdf5.opening import FileState, handle, read_image, read_slice, reading, require_unchanged
+from mrirecon.data.hdf5.soundness import require_sound, samples_sha256, slice_hash
 from mrirecon.data.header import Header
 from mrirecon.data.sampling import Sampling, measured_positions
 from mrirecon.errors import InputError
@@ -114,17 +114,17 @@ class Volume:
     @property
     def acquisition(self) -> str:
         """Contrast (CORPD_FBK, AXT2, ...), or unknown."""
-        return str(self.attrs.get("acquisition", "unknown"))
+        return Identity.of(self.attrs, self.name).acquisition
 
     @property
     def patient(self) -> str:
         """`patient_id`, else the file's name: what splits and intervals keep together."""
-        return str(self.attrs.get("patient_id", self.name))
+        return Identity.of(self.attrs, self.name).patient
 
     @property
     def origin(self) -> str:
         """measured (also where the file does not say), simulated-from-phantom or simulated-from-magnitude."""
-        return str(self.attrs.get("origin", "measured"))
+        return Identity.of(self.attrs, self.name).origin
 
     @property
     def mask_seed_name(self) -> str:
@@ -262,11 +262,8 @@ class Volume:
         key = self.facts.target_key
         if key is None:
             raise InputError(f"{self.name}: has no reference image; reconstruct it, but do not train on or score it")
-        with np.errstate(over="ignore"):
-            values = self._read(key, i).astype(np.float32, copy=False)
-        with reading(self.name):
-            require_sound(values, key, i)
-        return values
+        self._require_slice(i)
+        return read_image(self.path, self.name, key, i, self.state, np.float32)
 
     @cached_property
     def has_object_mask(self) -> bool:
@@ -289,13 +286,10 @@ class Volume:
         return inside
 
     def _read(self, key: str, i: int) -> np.ndarray:
+        """Slice `i` of the data set `key`, as stored."""
+        self._require_slice(i)
+        return read_slice(self.path, self.name, key, i, self.state)
+
+    def _require_slice(self, i: int) -> None:
         if not 0 <= i < self.n_slices:
             raise IndexError(f"{self.name} has slices 0 to {self.n_slices - 1}, not {i}")
-        try:
-            with reading(self.name):
-                dataset = find_dataset(handle(self.path), key)
-                if dataset is None:
-                    raise InputError(f"'{key}' changed while it was in use")
-                return dataset[i]
-        finally:  # after it, so that no samples of a changed file come out; of an error that is the cause
-            self.require_unchanged()

@@ -11,10 +11,11 @@ from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folders.folder import open_split, split_folders
+from mrirecon.data.folders.folder import open_split
 from mrirecon.data.folders.manifest import data_manifest, require_unchanged
+from mrirecon.data.folders.selection import require_targets
 from mrirecon.data.folders.stage import staging
-from mrirecon.data.folders.volume_files import h5_files
+from mrirecon.data.folders.volume_files import h5_files, split_folders
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
@@ -127,12 +128,7 @@ def _split(config: EvaluateConfig, method_or_run: str) -> tuple[str, list[str]]:
 def _open(config: EvaluateConfig) -> list[Volume]:
     halve_val = find_protocol(config.protocol).halves_val
     volumes = open_split(config.data, config.split, config.seed, halve_val=halve_val)
-    missing = [volume.name for volume in volumes if not volume.has_target]
-    if missing:
-        raise InputError(
-            f"{missing[0]}: has no reference image, which evaluation needs ({len(missing)} of {len(volumes)} "
-            f"files of the split '{config.split}' lack it); remove them or choose another --split"
-        )
+    require_targets(volumes, "evaluation", "remove them or choose another --split")
     return volumes
 
 

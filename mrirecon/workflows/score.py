@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config import ScoreConfig
-from mrirecon.data.references import Images, Reference, list_references, search_images
+from mrirecon.data.images import Images, Reference, list_references, search_images
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.evaluation.objects import RULE, STORED

@@ -13,7 +13,7 @@ from mrirecon.cluster.workers import worker_command
 from mrirecon.config import TrainConfig
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.hdf5 import limits
-from mrirecon.data.references import list_references, open_reconstructions
+from mrirecon.data.images import list_references, open_reconstructions
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder

@@ -1,8 +1,8 @@
 """Tell whether files are still, or elsewhere, those that a run began with.
 
 While it runs, by size and time of change; later, by a record of each file (a row of a CSV file); between processes on
-several nodes, by content; and in the record of a run by one hash. A copy has other times of change and the same content,
-an edited file has other content: so the hashes decide.
+several nodes, by content; and in the record of a run by one hash. A copy has other times of change and the same
+content, an edited file has other content: so the hashes decide.
 """
 
 import csv

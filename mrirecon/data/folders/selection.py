@@ -6,10 +6,10 @@ import numpy as np
 
 from mrirecon.config import DataConfig
 from mrirecon.data.folders.check import check_slices
+from mrirecon.data.folders.volume_files import SPLITS
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
-SPLITS = ("train", "val", "test")
 _SHARE = 0.15  # of the patients, for val and for test
 
 
@@ -119,11 +119,17 @@ def _of_acquisitions(volumes: list[Volume], wanted: Sequence[str]) -> list[Volum
     return [volume for volume in volumes if not wanted or volume.acquisition in wanted]
 
 
-def require_targets(volumes: Sequence[Volume], split: str) -> None:
-    """Raise an InputError for the first of the volumes that has no reference image."""
+def require_targets(volumes: Sequence[Volume], needed_by: str, advice: str) -> None:
+    """Raise an InputError for the first of the volumes that has no reference image.
+
+    Args:
+        volumes: All that must have one.
+        needed_by: What needs it, such as "evaluation".
+        advice: What to do.
+    """
     missing = [volume.name for volume in volumes if not volume.has_target]
     if missing:
         raise InputError(
-            f"{missing[0]}: has no reference image, which the split '{split}' needs ({len(missing)} of "
-            f"{len(volumes)} files lack it); remove them, or keep them in test/"
+            f"{missing[0]}: has no reference image, which {needed_by} needs ({len(missing)} of {len(volumes)} files "
+            f"lack it); {advice}"
         )

@@ -1,7 +1,8 @@
 """Open HDF5 files from strangers, or say in one line why not, and keep a few of them open.
 
 No handle crosses a fork or a pickle. What stands behind an open file may change: HDF5 gives zeros for what a shorter
-file lacks. So readers compare the state of the file, its size and time of change, with what it was before it was checked.
+file lacks. So readers compare the state of the file, its size and time of change, with
+what it was before it was checked.
 """
 
 import os
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import numpy as np
 
-from mrirecon.data.hdf5.soundness import check_heaps
+from mrirecon.data.hdf5.soundness import check_heaps, find_dataset, require_sound
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.refusals import why_unread
 
@@ -150,6 +152,46 @@ def opened(path: Path, name: str) -> Iterator[h5py.File]:
         with file:
             check_heaps(path, file)
             yield file
+
+
+def read_slice(path: Path, name: str, key: str, i: int, checked: FileState) -> np.ndarray:
+    """Read slice `i` of the data set `key` `(slices, ...)`, as stored.
+
+    Args:
+        path: The file.
+        name: Starts every error.
+        key: Name of the data set.
+        i: Number of the slice, which must be there.
+        checked: State of the file when it was checked.
+
+    Raises:
+        InputError: It cannot be read.
+        DataChangedError: The file is not what was checked.
+    """
+    try:
+        with reading(name):
+            dataset = find_dataset(handle(path), key)
+            if dataset is None:
+                raise InputError(f"'{key}' changed while it was in use")
+            values: np.ndarray = dataset[i]
+            return values
+    finally:  # after it, so that no samples of a changed file come out; of an error that is the cause
+        require_unchanged(path, name, checked)
+
+
+def read_image(path: Path, name: str, key: str, i: int, checked: FileState, dtype: type[np.floating]) -> np.ndarray:
+    """Read slice `i` of the images `(slices, h, w)` in the data set `key`: `(h, w)` of `dtype`, neither cropped nor
+    clamped.
+
+    Raises:
+        InputError: It cannot be read, or holds NaN, infinity or huge values.
+        DataChangedError: The file is not what was checked.
+    """
+    with np.errstate(over="ignore"):  # an overflow is found as infinity below
+        values = read_slice(path, name, key, i, checked).astype(dtype, copy=False)
+    with reading(name):
+        require_sound(values, key, i)
+    return values
 
 
 def _require_hdf5(path: Path) -> None:

@@ -7,8 +7,8 @@ Opening a soft or external link opens what it points to, and reading a virtual d
 opens the files that it names: any file of this machine, or a pipe that never answers.
 
 HDF5 keeps text (the XML header, text attributes) in "global heap collections": the signature GCOL, version 1, the
-collection's size, then objects of 16 bytes (index, references, size) and their padded text; index 0 is the free space at
-the end (HDF5 file format specification 3.0, section III.E). HDF5 follows a heap of zeros for ever, and crashes on
+collection's size, then objects of 16 bytes (index, references, size) and their padded text; index 0 is the free space
+at the end (HDF5 file format specification 3.0, section III.E). HDF5 follows a heap of zeros for ever, and crashes on
 others.
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mrirecon.data.references import Images, Reference, open_reconstructions
+from mrirecon.data.images import Images, Reference, open_reconstructions
 from mrirecon.errors import InputError
 from mrirecon.evaluation.metrics import too_small
 from mrirecon.evaluation.protocol import FASTMRI_V1_SQUARE, Protocol, scored_grid

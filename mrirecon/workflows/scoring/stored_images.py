@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mrirecon.data.references import Images, Reference
+from mrirecon.data.images import Images, Reference
 from mrirecon.errors import InputError
 from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, score_slice
 from mrirecon.evaluation.resemblance import Comparison, Resemblance

@@ -35,8 +35,7 @@ from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.outputs.source_files import other_sampling
 from mrirecon.workflows.scoring.dataset import Watcher, score_dataset
-from mrirecon.workflows.scoring.process_loads import Load
-from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, figure_slices, named_volumes
+from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, named_volumes
 from mrirecon.workflows.setup.provenance import provenance
 
 _SUMMARY = "summary.json"
@@ -183,7 +182,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
     protocol = find_protocol(config.protocol)
     with shared_folder(job.folder) as folder:
         results: list[VolumeResult] = []
-        load = Load()
+        load = ProcessLoad()
         for draw in range(job.draws):
             dataset = _dataset(config, job, reconstructor, draw)
             watchers: list[Watcher] = [load]

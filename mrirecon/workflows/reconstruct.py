@@ -37,9 +37,8 @@ from mrirecon.workflows.outputs.reconstructions import (
     sampling_facts,
 )
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
-from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume
-from mrirecon.workflows.scoring.whole_volumes import WholeVolumes
-from mrirecon.workflows.setup.started_again import coming_back
+from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume, WholeVolumes
+from mrirecon.workflows.setup.slurm_restart import coming_back
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mrirecon.training.loop.at_step import read_settings
 from mrirecon.workflows.fit import fit
 from mrirecon.workflows.setup.announce import announce
 from mrirecon.workflows.setup.find_lr import find_lr, write_range_test
-from mrirecon.workflows.setup.started_again import (
+from mrirecon.workflows.setup.slurm_restart import (
     coming_back,
     left_by_this_job,
     named_by_job,

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from mrirecon.cli import main
-from mrirecon.cluster.submit import training_command
-from mrirecon.cluster.workers import worker_command
+from mrirecon.cluster.submit import training_command, worker_command
 from mrirecon.config import TrainConfig
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.hdf5 import limits

@@ -1,4 +1,4 @@
-"""The verdict on one comparison, and what would settle it."""
+"""Decide and word a comparison: BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, and what would settle it."""
 
 import math
 from collections.abc import Sequence

@@ -1,15 +1,23 @@
-"""The files that `mrirecon reconstruct` leaves: what they say of themselves, which are there, how they are written."""
+"""Write the files that `mrirecon reconstruct` leaves, and know those again that are there: what they say of themselves
+decides which are missing.
+"""
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 import mrirecon
+from mrirecon.data.hdf5.description import plain_value, read_attributes
+from mrirecon.data.hdf5.opening import open_to_read
+from mrirecon.data.hdf5.quarantine import Alive, Found, Job, examine
+from mrirecon.data.hdf5.write import new_hdf5
 from mrirecon.data.masking import mask_id
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
@@ -17,9 +25,52 @@ from mrirecon.physics import Mask
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.network import NetworkUse
 from mrirecon.refusals import explained
-from mrirecon.workflows.outputs.files_there import FileThere, describe_files
-from mrirecon.workflows.outputs.prediction_file import write_prediction
 from mrirecon.workflows.outputs.source_files import samples_sha256
+
+
+def write_prediction(path: Path, images: np.ndarray, attrs: Mapping[str, Any] | None = None) -> None:
+    """Write images `(slices, height, width)` as the data set `reconstruction`, float32, whole or not at all.
+
+    Raises:
+        OSError: They cannot be written there.
+    """
+    with new_hdf5(path) as file:
+        file.create_dataset("reconstruction", data=images.astype(np.float32, copy=False))
+        file.attrs.update(attrs or {})
+
+
+class FileThere(NamedTuple):
+    """A file as it describes itself; nothing where it is damaged or something else."""
+
+    facts: dict[str, str]
+    has_kspace: bool
+
+
+def describe_files(paths: Iterable[Path]) -> dict[Path, FileThere]:
+    """The `.h5` and `.png` files among `paths` that exist, each read in quarantine."""
+    there = [path for path in paths if path.is_file()]
+    found = examine([Job(path.name, partial(_describe, path)) for path in there])
+    return {path: _understood(answer) for path, answer in zip(there, found, strict=True)}
+
+
+def _understood(answer: Found | InputError) -> FileThere:
+    return FileThere({}, False) if isinstance(answer, InputError) else FileThere(**answer)
+
+
+def _describe(path: Path, _alive: Alive) -> Found:
+    facts, has_kspace = {}, False
+    try:
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                facts = {str(key): str(plain_value(value)) for key, value in picture.info.items()}
+        else:
+            with open_to_read(path) as file:
+                has_kspace = "kspace" in list(file)  # `in file` would follow a link
+                facts = {key: str(value) for key, value in read_attributes(file).items()}
+    except (Exception, SystemError):  # a damaged file makes h5py and Pillow raise anything
+        facts = {}
+    return {"facts": facts, "has_kspace": has_kspace}
+
 
 FORMATS = ("h5", "png")
 Facts = dict[str, Any]

@@ -26,7 +26,7 @@ class JobKeys(Processes, Protocol):
 
     @property
     def slurm(self) -> OneJobConfig:
-        """What is asked for."""
+        """The request to SLURM."""
 
 
 def submit_training(config: TrainConfig) -> tuple[str, RunFolder]:
@@ -103,7 +103,7 @@ def submit_use(
 
 
 def log_of(job: str, folder: Path) -> Path:
-    """What the first process of a submitted command and the job's script say."""
+    """Return the path of the log of a submitted command's first process and of the job's script."""
     return folder / f"{job}_0_log.out"
 
 
@@ -130,7 +130,7 @@ def require_data(path: str) -> None:
 
 
 def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
-    """What each process of the job is; writes the configuration that it names."""
+    """Return the command of each process of the job; writes the configuration that it names."""
     stored = run.slurm / "train.yaml"
     data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
     weights = config.weights and str(Path(config.weights).absolute())
@@ -155,7 +155,7 @@ def _submit(command: Callable[[], list[str]], config: JobKeys, folder: Path, nam
 
 
 def worker_command(study: Path) -> list[str]:
-    """What a worker of a study is, here and on a cluster: a job is this list of strings and nothing else."""
+    """Return the command of a study's worker, here and on a cluster: a job is this list of strings, nothing else."""
     return program("ablate", "worker", str(study.resolve()))
 
 

@@ -73,7 +73,7 @@ class Reference(Images):
 
     @property
     def object_masks(self) -> Images | None:
-        """Where the object is, of the same shape; None: the file does not say.
+        """The masks of the object, `(slices, h, w)` as the images; None: the file has none.
 
         Raises:
             InputError: What the file says cannot be used.

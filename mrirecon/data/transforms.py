@@ -64,7 +64,7 @@ def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reduced(sample: Sample, needs: Sequence[str]) -> Sample:
-    """What `needs` (names of `NEEDS`) asks for, made of a sample that has k-space and mask, and nothing else of these.
+    """Compute what `needs` (names of `NEEDS`) asks for of a sample with k-space and mask; drop what it does not.
 
     Args:
         sample: Not collated.
@@ -107,7 +107,7 @@ def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tenso
 
 
 def scored_target(sample: Sample, clamped: bool) -> Tensor:
-    """What reconstructions are held against: the stored target, or the clamped one."""
+    """Return the target that reconstructions are scored against, `(..., h, w)`: as stored, or clamped."""
     return clamped_target(sample) if clamped else sample.target
 
 

@@ -138,11 +138,11 @@ class Volume:
 
     @cached_property
     def sampling(self) -> Sampling:
-        """Which positions of k-space hold samples; reads slices, see `search_sampling`."""
+        """The positions of k-space that hold samples; reads slices, see `search_sampling`."""
         return self.search_sampling()
 
     def search_sampling(self, seen: Seen = lambda _i, _values: None, read_all: bool = False) -> Sampling:
-        """Which positions hold samples, from the middle slice and, where that has gaps, all others.
+        """Find the positions that hold samples, from the middle slice and, where that has gaps, all others.
 
         One slice is enough where it has no gaps, or where the file's mask says what they are.
 
@@ -276,7 +276,7 @@ class Volume:
             return find_object_mask(handle(self.path), (self.n_slices, *self.image_shape)) is not None
 
     def object_mask(self, i: int) -> np.ndarray:
-        """Where slice `i` has the object, bool `(h, w)`, as the file says.
+        """Read where slice `i` has the object, bool `(h, w)`.
 
         Raises:
             IndexError: There is no slice `i`.

@@ -220,7 +220,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
 def _prediction_files(
     config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, dataset: SliceDataset, folder: Path
 ) -> PredictionFiles:
-    """Of one mask draw; each of several has its own folder, which `mrirecon score` takes."""
+    """Make the writer of one mask draw's files; each of several draws has a folder, which `mrirecon score` takes."""
 
     def facts(volume: Volume) -> Facts:
         columns = dataset.scoring_mask(volume)

@@ -43,7 +43,7 @@ from mrirecon.workflows.setup.slurm_restart import coming_back
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What a call did."""
+    """The result of a call: folder and counts of volumes and slices."""
 
     folder: Path
     n_volumes: int
@@ -126,7 +126,7 @@ def _end_together(stop: StopRequest, n_own: int, n_all: int) -> None:
 
 
 def _share(volumes: Sequence[Volume]) -> list[Volume]:
-    """Those of this process: whole volumes, whose files nobody else writes."""
+    """Return the volumes of this process: whole ones, whose files nobody else writes."""
     owners = share_whole([math.prod(volume.shape) for volume in volumes], ranks.world_size())
     return [volume for volume, owner in zip(volumes, owners, strict=True) if owner == ranks.rank()]
 
@@ -161,7 +161,7 @@ def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> Non
 
 
 def _sampling(volume: Volume) -> Facts:
-    """Whether k-space was undersampled, and how much, by the file's mask or by the gaps in its samples."""
+    """Return the facts about undersampling, by the file's mask or by the gaps in its samples."""
     sampling = volume.sampling
     kind = ", not the same in all slices" if sampling.uneven_slice >= 0 else ", of rows and columns" * sampling.is_2d
     mask = "none" if volume.own_mask is None else f"own{kind}"

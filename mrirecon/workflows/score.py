@@ -82,7 +82,7 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
 
 
 def _check(config: ScoreConfig, predictions: str) -> str:
-    """What the reconstructions are called, once the keys make sense."""
+    """Check the keys, and return the name of the reconstructions."""
     if config.mask not in (*MASKS, "file", UNDECLARED):
         raise unknown_name("mask", config.mask, (*MASKS, "file", UNDECLARED))
     if config.acceleration and not 1 <= config.acceleration < math.inf:
@@ -111,7 +111,7 @@ def _of_acquisitions(references: list[Reference], wanted: Sequence[str]) -> list
 
 
 def _notes(config: ScoreConfig, targets: Sequence[Reference], extra: Sequence[str]) -> list[str]:
-    """What does not stop the work, but a reader of the table has to know."""
+    """Word what does not stop the work, but a reader of the table has to know."""
     notes = []
     if extra:
         notes.append(f"{len(extra)} files have no target and are not scored ({extra[0]}{', ...' * (len(extra) > 1)})")

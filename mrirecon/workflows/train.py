@@ -135,7 +135,7 @@ def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> R
 
 
 def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[RunFolder, TrainConfig, dict[str, Any]]:
-    """What a job needs to go on with a run on `changes.slurm.nodes` nodes; its data are not read.
+    """Prepare a job that goes on with a run on `changes.slurm.nodes` nodes; its data are not read.
 
     Returns:
         The run, its configuration with `devices` for each of the nodes, and what the caller changes, by key.
@@ -162,13 +162,13 @@ def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[Run
 
 
 def _processes(run: RunFolder, changes: TrainConfig, given: Sequence[str]) -> TrainConfig:
-    """How many a run goes on with: as many as it had, unless the caller says otherwise."""
+    """Return the configuration of a run with the processes it goes on with: as many as it had, or as given."""
     new = {key: getattr(changes, key) for key in ("devices", "num_nodes", "device") if key in given}
     return dataclasses.replace(configfile.load(TrainConfig, run.config), **new)
 
 
 def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> tuple[TrainingWork, Path]:
-    """What it takes to go on with a run, and the checkpoint to go on from; see `resume_training`."""
+    """Make the work of a run that goes on, and find the checkpoint it goes on from; see `resume_training`."""
     _require_changeable(run, given)
     checkpoint = resumable(run)
     stored = read_settings(checkpoint)

@@ -23,7 +23,7 @@ _ONE_FACTOR = 1e-3  # energy of a reference that one factor may leave unexplaine
 
 
 class Disagreement(NamedTuple):
-    """What does not fit."""
+    """A way in which reference and k-space of a file do not fit."""
 
     kind: str  # the same for files with the same fault
     text: str  # what it is and what to do, of one file
@@ -67,7 +67,7 @@ def find_disagreement(
 
 
 def _lone_side(kspace: Mapping[int, np.ndarray], targets: Mapping[int, np.ndarray]) -> Disagreement | None:
-    """Of k-space and reference of a slice, one says nothing and the other something."""
+    """Find a slice in which one of k-space and reference is constant and the other is not."""
     for i in sorted(set(targets) & set(kspace)):
         is_there, is_flat = bool(kspace[i].any()), not np.ptp(targets[i])
         if not is_there and targets[i].any():

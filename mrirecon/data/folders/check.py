@@ -153,7 +153,7 @@ def _examine(volumes: Sequence[Volume], jobs: Sequence[Job], kind: str, label: s
 def _looked_at(
     volumes: Sequence[Volume], jobs: Sequence[Job], kind: str, label: str, is_long: bool
 ) -> Iterator[tuple[int, Found]]:
-    """What is found of each volume, by its number: what is known from an earlier command of this kind, then the rest.
+    """Yield the findings of each volume with its number: those known from an earlier command, then the rest.
 
     Raises:
         InputError: See `each_examined`.
@@ -296,7 +296,7 @@ def each_examined(
 
 
 def _lines(faults: Sequence[tuple[str, str]]) -> list[str]:
-    """Of (name, text that begins with it): where more than five differ in their names alone, one line for all."""
+    """Return a line per (name, text that begins with it); more than five that differ in the name alone share one."""
     names = defaultdict[str, list[str]](list)
     for name, text in faults:
         names[text.removeprefix(name)].append(name)

@@ -104,7 +104,7 @@ def read_record(path: Path) -> list[Row]:
 
 
 def first_difference(recorded: Sequence[Row], volumes: Sequence[Volume]) -> str:
-    """Which file is not as recorded, in what, and how many there are; empty: all are."""
+    """Return the first file that is not as recorded, in what, and how many there are; empty: all are as recorded."""
     now = {volume.name: Row.of(volume) for volume in volumes}
     then = {row.volume: row for row in recorded}
     found = [f"{name} is not there any more" for name in then if name not in now]
@@ -116,7 +116,7 @@ def first_difference(recorded: Sequence[Row], volumes: Sequence[Volume]) -> str:
 
 
 def half_known(recorded: Sequence[Row], volumes: Sequence[Volume]) -> int:
-    """How many files were written since and, as not all of their samples were read, may differ unseen."""
+    """Count the files that were written since and may differ unseen, as not all of their samples were read."""
     then = {row.volume: row for row in recorded}
     known = [(then[volume.name], Row.of(volume)) for volume in volumes if volume.name in then]
     return sum(row.changed_ns != now.changed_ns and not (row.all and now.all) for row, now in known)
@@ -130,7 +130,7 @@ def samples_of(volumes: Sequence[Volume]) -> list[str]:
 
 
 def are_others(samples: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether two results of `samples_of` are of different samples, as far as both tell."""
+    """Return whether two results of `samples_of` are of different samples, as far as both tell."""
     known = [(one, other) for one, other in zip(samples, others, strict=True) if one and other]
     return any(one != other for one, other in known)
 

@@ -66,7 +66,7 @@ def draw_volumes(volumes: Sequence[Volume], n: int, seed: int) -> list[Volume]:
 
 
 def split_seed(config: DataConfig, seed: int) -> int:
-    """What draws splits and volumes: the configuration's own seed, else that of the run.
+    """Return the seed that draws splits and volumes: the configuration's own, else that of the run.
 
     Raises:
         InputError: Below -1.
@@ -77,7 +77,7 @@ def split_seed(config: DataConfig, seed: int) -> int:
 
 
 def select_volumes(volumes: list[Volume], config: DataConfig, seed: int, n_volumes: int = 0) -> list[Volume]:
-    """Those of the kind, the acquisitions and the number asked for, all of which have the slices asked for.
+    """Select volumes by coils, acquisition and number; all of them must have the slices asked for.
 
     Args:
         volumes: Of one split, their layout checked.

@@ -28,7 +28,7 @@ _owner = os.getpid()
 
 
 class FileState(NamedTuple):
-    """By which a file is known to be the same; both 0 where there is none."""
+    """Size and time of change of a file, by which it is known to be the same; both 0 where there is none."""
 
     n_bytes: int
     changed_ns: int  # time of change, since 1970

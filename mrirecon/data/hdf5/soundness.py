@@ -148,7 +148,7 @@ def slice_hash(values: np.ndarray) -> bytes:
 
 
 def samples_sha256(kspace: Mapping[int, bytes], targets: Mapping[int, bytes], n_slices: int) -> tuple[str, str]:
-    """Of the hashes of slices, by number: that of the middle slice and that of all; empty where some are missing.
+    """Combine the hashes of slices, by number, to one of the middle slice and one of all; empty: some are missing.
 
     Args:
         kspace: Of k-space.

@@ -71,7 +71,7 @@ class ReconDataModule(pl.LightningDataModule):
 
     @property
     def volumes(self) -> list[Volume]:
-        """Those of train and val."""
+        """Volumes of train and val together."""
         return [*self.train_volumes, *self.val_volumes]
 
     def require_unchanged(self) -> None:

@@ -89,7 +89,7 @@ class StreamLoader:
             self._batches.close()
 
     def state_dict(self) -> dict[str, int]:
-        """Where to go on."""
+        """Return the number of batches that are done."""
         return {"batches_done": self.batches_done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

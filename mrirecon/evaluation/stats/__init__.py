@@ -1,4 +1,4 @@
-"""How sure a difference is: over patients, over paired seeds and both, alone and in a family of comparisons.
+"""Intervals, tests and verdicts on differences: over patients, paired seeds or both, alone and in a family.
 
 Everything takes numpy arrays and returns plain numbers. `scipy` is loaded where it is used.
 """

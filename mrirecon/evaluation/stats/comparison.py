@@ -125,7 +125,7 @@ def paired_comparison(
 
 @dataclass(frozen=True)
 class _Family:
-    """What the comparisons of a family share."""
+    """The settings that the comparisons of a family share."""
 
     metric: str
     better: str
@@ -195,5 +195,5 @@ def _table(name: str, d: np.ndarray, patients: Sequence[str]) -> np.ndarray:
 
 
 def _signed(table: np.ndarray) -> np.ndarray:
-    """What the flips flip: the mean of each seed, or of a single run the difference of each patient."""
+    """Return the values whose signs are flipped, (n,): the mean of each seed, or of a single run of each patient."""
     return table.mean(axis=1) if len(table) > 1 else table[0]

@@ -85,7 +85,7 @@ def decidable_seeds(alpha: float = 0.05) -> int:
 
 
 def _n_flips(n_seeds: int) -> int:
-    """How many flips count, those that differ by the sign of the whole once."""
+    """Return the number of flips that count, those that differ by the sign of the whole once."""
     all_flips = 2 ** max(n_seeds - 1, 0)
     return all_flips if all_flips <= MAX_FLIPS else MAX_FLIPS + 1
 

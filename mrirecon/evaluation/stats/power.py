@@ -1,4 +1,4 @@
-"""What a study can find, how many seeds would find it, and when two methods are as good as equal."""
+"""Compute what a study can find, how many seeds would find it, and when two methods are equivalent."""
 
 import numpy as np
 

@@ -44,7 +44,7 @@ class Item:
         return TRAINING if self.table.rows[0].checkpoint else METHOD
 
     def provenance(self) -> dict[str, Any]:
-        """Of its training; empty where it is not known."""
+        """Read the provenance of its training; empty where it is not known."""
         return {} if self.run is None else read_json(self.run.provenance)
 
     def n_steps(self) -> int:
@@ -99,7 +99,7 @@ def _neighbours(path: Path) -> list[str]:
 
 
 def _filtered(word: str, folders: list[Path], config: CompareConfig) -> list[Path]:
-    """Those that the keys leave of several."""
+    """Return the evaluations that `--evaluation`, `--split` and `--acceleration` leave of several."""
     if len(folders) == 1:
         return folders
     kept = [folder for folder in folders if _is_wanted(folder, config)]

@@ -72,7 +72,7 @@ def _code(facts: dict[str, Any]) -> str:
 
 
 def budget(item: Item) -> str:
-    """Of its training, such as `200 steps x 4 slices`; empty where it is not known."""
+    """Word the budget of a training, such as `200 steps x 4 slices`; empty where it is not known."""
     config, n_steps = item.config, item.n_steps()
     return f"{n_steps} steps x {slices_per_step(item.provenance(), config)} slices" if config and n_steps else ""
 

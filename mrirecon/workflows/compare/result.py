@@ -28,7 +28,7 @@ class Margin(NamedTuple):
 
 
 def design(cells: Sequence[Cell]) -> str:
-    """Whether seeds pair: PAIRED_SEEDS, SEED_MEANS or SINGLE_RUNS.
+    """Return how seeds pair: PAIRED_SEEDS, SEED_MEANS or SINGLE_RUNS.
 
     Seeds pair where all trainings have the same ones; a method or foreign images, without seeds, pair with each.
     """
@@ -63,12 +63,12 @@ def differences(cells: Sequence[Cell], scores: np.ndarray, over: str) -> dict[st
 
 
 def mean_scores(cell: Cell, pairs: Pairs, metric: str) -> np.ndarray:
-    """Of each of its runs over the units, (n_seeds,)."""
+    """Return the mean score of each run of a cell over the units, (n_seeds,)."""
     return np.average(pairs.scores[metric][list(cell.rows)], axis=1, weights=pairs.weights)
 
 
 def mean_zero_filled(pairs: Pairs, metric: str) -> float:
-    """Over the units; NaN where it is not known."""
+    """Return the mean score of the zero-filled images over the units; NaN where it is not known."""
     return float(np.average(pairs.zero_filled[metric], weights=pairs.weights))
 
 
@@ -109,7 +109,7 @@ def find_margin(text: str, gain: float, reference: str, is_chosen: bool) -> Marg
 
 
 def why_not_tested(over: str, named: Mapping[str, np.ndarray], pairs: Pairs) -> str:
-    """Why nothing can be inferred from these differences; empty where it can."""
+    """Word why nothing can be inferred from these differences; empty where it can."""
     if not all(np.isfinite(d).all() for d in named.values()):
         return "some scores are not finite (a perfect or a broken image)"
     n_seeds = len(next(iter(named.values())))
@@ -219,7 +219,7 @@ def _comparison(found: Comparison, cell: Cell, reference: Cell, pairs: Pairs, ov
 
 
 def _gain(reference: Cell, pairs: Pairs, metric: str) -> float:
-    """Of the reference over the zero-filled image, above 0 where it is better; NaN where it is not known."""
+    """Return the gain of the reference over the zero-filled image, above 0 where it is better; NaN: not known."""
     gap = float(mean_scores(reference, pairs, metric).mean()) - mean_zero_filled(pairs, metric)
     return gap if better_is(metric) == HIGHER else -gap
 

@@ -90,7 +90,7 @@ _SAME = (
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """Where the reconstructions of one call go; each file carries `facts`, by which it is known again.
+    """The files of one call's reconstructions; each carries `facts`, by which it is known again.
 
     `sampling` are further facts that it carries, of k-space that was checked; they are asked for when it is written.
     """
@@ -144,14 +144,14 @@ class OutputFiles:
         return [p for p in self._paths(volume) if p not in there or _difference(there[p].facts, facts)]
 
     def _others(self, volume: Volume, there: There) -> list[tuple[Path, str]]:
-        """What stands where files of this volume shall go and is none, and why it is none."""
+        """List what is in the way of this volume's files, and what it is."""
         facts = self.facts(volume)
         reasons = [(path, _what_it_is(path, there, facts)) for path in self._paths(volume) if os.path.lexists(path)]
         return [(path, why) for path, why in reasons if why]
 
 
 def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batch_size: int) -> Facts:
-    """What a file of reconstructions says of where they come from; of methods, what belongs to weights is empty.
+    """Return the attributes that say where reconstructions come from; of methods, those of weights are empty.
 
     Args:
         volume: Their source.
@@ -175,7 +175,7 @@ def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batc
 
 
 def sampling_facts(mask: str, columns: Mask) -> Facts:
-    """What a file of reconstructions says of its k-space: the mask's name, which columns it keeps, and how many."""
+    """Return the attributes about their k-space: the mask's name, the id of its columns, its true acceleration."""
     return {"mask": mask, "mask_id": mask_id(columns), "acceleration_true": columns.acceleration_true}
 
 

@@ -83,7 +83,7 @@ def samples_sha256(volume: Volume) -> str:
 
 
 def other_sampling(volumes: Sequence[Volume], reconstructor: Reconstructor) -> str:
-    """Says which files are not undersampled like the data that a network was trained on.
+    """Word which files are not undersampled like the data that a network was trained on.
 
     Returns:
         A note; empty where all are, or where it is not known what the network was trained on.

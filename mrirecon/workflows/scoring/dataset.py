@@ -114,7 +114,7 @@ def _reconstruct(reconstructor: Reconstructor, sample: Sample) -> tuple[Tensor, 
 
 
 def _object_source(dataset: SliceDataset) -> dict[str, str]:
-    """What says where the object of each volume is."""
+    """Return the source of each volume's object mask: STORED or RULE."""
     return {v.name: STORED if v.name in dataset.with_object_mask else RULE for v in dataset.volumes}
 
 

@@ -1,4 +1,4 @@
-"""What a reader of scores has to know of the images: other units, mirrored, out of order, copied. One line each."""
+"""Word what a reader of scores has to know of the images: other units, mirrored, out of order, copied."""
 
 from collections.abc import Callable, Sequence
 

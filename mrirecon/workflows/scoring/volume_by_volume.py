@@ -55,7 +55,7 @@ class WholeVolumes:
         self._images: dict[int, np.ndarray] = {}
 
     def __call__(self, sample: Sample, images: Tensor) -> None:
-        """Take the images of a batch, which are of one volume."""
+        """Take the images `(batch, h, w)` of a batch, which are of one volume."""
         name = sample.volume[0]
         for i, image in zip(torch.as_tensor(sample.slice_idx).tolist(), images, strict=True):
             self._images[i] = image.float().cpu().numpy().copy()

@@ -49,7 +49,7 @@ def named_volumes(words: Sequence[str], volumes: Sequence[Volume]) -> list[Volum
 def figure_slices(
     volumes: Sequence[Volume], items: Sequence[tuple[int, int]], slices: Sequence[int], drawn: Sequence[Volume]
 ) -> list[tuple[str, int]]:
-    """Which slices are drawn: name of the volume, number.
+    """Choose the slices that are drawn: name of the volume, number.
 
     Args:
         volumes: All that are scored.
@@ -172,7 +172,7 @@ class ProcessLoad:
         self.seconds = 0.0
 
     def __call__(self, _sample: Sample, images: Tensor) -> None:
-        """A batch was reconstructed and scored."""
+        """Count a batch that was reconstructed and scored."""
         self.n_slices += len(images)
         self.seconds = time.perf_counter() - self._began
 

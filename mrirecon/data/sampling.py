@@ -88,7 +88,10 @@ def measured_positions(kspace: np.ndarray) -> np.ndarray:
 
 
 def _central_block(measured: np.ndarray) -> int:
-    """Columns of the largest block around the centre without a gap; rows without any sample do not count."""
+    """Return the columns of the largest block around the centre without a gap, of `measured`, bool `(height, width)`.
+
+    Rows without any sample do not count.
+    """
     height, width = measured.shape
     solid = measured | ~np.any(measured, axis=1, keepdims=True)
 

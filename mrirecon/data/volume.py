@@ -286,7 +286,7 @@ class Volume:
         return inside
 
     def _read(self, key: str, i: int) -> np.ndarray:
-        """Slice `i` of the data set `key`, as stored."""
+        """Read slice `i` of the data set `key` `(slices, ...)`, as stored."""
         self._require_slice(i)
         return read_slice(self.path, self.name, key, i, self.state)
 

@@ -64,7 +64,14 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
     for note in of_images:
         say(f"note: {note}")
     results = [
-        _result(config, name, protocol, target, s.score, _object_source(target) if looks_for_object else "")
+        _result(
+            config,
+            name,
+            protocol,
+            target,
+            s.score,
+            (STORED if target.has_object_mask else RULE) if looks_for_object else "",
+        )
         for target, s in zip(chosen, scores, strict=True)
     ]
     on_objects = notes_on_objects(results)
@@ -126,10 +133,6 @@ def _notes(config: ScoreConfig, targets: Sequence[Reference], extra: Sequence[st
             f"({len(others)} of {len(targets)} targets)"
         )
     return notes
-
-
-def _object_source(target: Reference) -> str:
-    return STORED if target.has_object_mask else RULE
 
 
 def _result(

@@ -105,10 +105,6 @@ def _fitted(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def _compared(target: np.ndarray, kspace: list[np.ndarray], shape: tuple[int, int]) -> Resemblance:
-    return compare(target, np.stack([rss_image(slice_, shape) for slice_ in kspace]))
-
-
 def _checkerboard(kspace: np.ndarray) -> np.ndarray:
     height, width = kspace.shape[-2:]
     sign = (-1.0) ** (np.arange(height)[:, None] + np.arange(width))
@@ -158,7 +154,7 @@ def _read_otherwise(
     target: np.ndarray, kspace: list[np.ndarray], shape: tuple[int, int]
 ) -> Iterator[tuple[float, str, str]]:
     for name, read, remedy in _READINGS:
-        found = _compared(target, [read(slice_) for slice_ in kspace], shape)
+        found = compare(target, np.stack([rss_image(read(slice_), shape) for slice_ in kspace]))
         if not found.orientation.name:
             yield found.correlation, name, remedy
 

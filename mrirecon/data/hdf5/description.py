@@ -222,6 +222,7 @@ def _image_shape(header: Header, shape: tuple[int, ...], target: h5py.Dataset | 
 
 
 def _mask(file: h5py.File, width: int) -> np.ndarray | None:
+    """Read the data set `mask` as bool `(width,)`, or None."""
     stored = find_dataset(file, "mask")
     if stored is None:
         return None

@@ -132,7 +132,7 @@ LARGEST = 1e30  # the sum of a million such samples still fits into float32
 
 
 def require_sound(values: np.ndarray, key: str, i: int) -> None:
-    """Raise an InputError where slice `i` of data set `key`, real or complex, holds NaN, infinity or huge values."""
+    """Raise an InputError where slice `i` `(..., h, w)` of data set `key` holds NaN, infinity or huge values."""
     parts = values.view(values.real.dtype) if np.iscomplexobj(values) else values
     largest = max(float(parts.max()), -float(parts.min()))  # NaN, if there is any
     if largest <= LARGEST:
@@ -143,7 +143,7 @@ def require_sound(values: np.ndarray, key: str, i: int) -> None:
 
 
 def slice_hash(values: np.ndarray) -> bytes:
-    """SHA-256 of the samples of a slice."""
+    """Return the SHA-256 of the samples of a slice `(..., h, w)`."""
     return sha256(np.ascontiguousarray(values).data).digest()
 
 

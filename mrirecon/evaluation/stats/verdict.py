@@ -1,4 +1,4 @@
-"""Decide and word a comparison: BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, and what would settle it."""
+"""Decide a comparison, BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, and estimate what would settle it."""
 
 import math
 from collections.abc import Sequence

@@ -80,7 +80,10 @@ def _candidates(word: str) -> list[Path]:
             raise InputError(f"{path} is no {_TABLE}; give that file, its folder, or a run folder")
         return [path.parent]
     if not path.is_dir():
-        hint = did_you_mean(path.name, _neighbours(path)) or f"; {_ADVICE}"
+        hint = (
+            did_you_mean(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+            or f"; {_ADVICE}"
+        )
         raise InputError(f"no run folder or table at {path}{hint}")
     if (path / _TABLE).is_file():
         return [path]
@@ -92,10 +95,6 @@ def _candidates(word: str) -> list[Path]:
     if not found:
         raise InputError(f"{path} holds no {_TABLE} and no evaluation/*/{_TABLE}; {_ADVICE}")
     return found
-
-
-def _neighbours(path: Path) -> list[str]:
-    return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
 def _filtered(word: str, folders: list[Path], config: CompareConfig) -> list[Path]:

@@ -140,7 +140,9 @@ def _on_seeds(cells: Sequence[Cell], over: str) -> list[str]:
         return [] if only_methods else ["One run of each: nothing is known about the spread between trainings."]
     if over == SEED_MEANS:
         seeds = "; ".join(
-            f"{c.name} {', '.join(map(str, c.seeds)) or 'unknown'}" for c in cells if c.seeds or _trained(c)
+            f"{c.name} {', '.join(map(str, c.seeds)) or 'unknown'}"
+            for c in cells
+            if c.seeds or c.items[0].kind == TRAINING
         )
         return [
             f"The seeds do not pair ({seeds}), so each is its mean over its seeds, and intervals and tests are over "
@@ -151,10 +153,6 @@ def _on_seeds(cells: Sequence[Cell], over: str) -> list[str]:
         for cell, kind in zip(cells, kinds, strict=True)
         if kind == FOREIGN
     ]
-
-
-def _trained(cell: Cell) -> bool:
-    return cell.items[0].kind == TRAINING
 
 
 def _on_power(pairs: Pairs, over: str) -> list[str]:

@@ -109,7 +109,7 @@ def find_margin(text: str, gain: float, reference: str, is_chosen: bool) -> Marg
 
 
 def why_not_tested(over: str, named: Mapping[str, np.ndarray], pairs: Pairs) -> str:
-    """Word why nothing can be inferred from these differences; empty where it can."""
+    """Word why nothing can be inferred from these differences `(n_seeds, n_units)`; empty where it can."""
     if not all(np.isfinite(d).all() for d in named.values()):
         return "some scores are not finite (a perfect or a broken image)"
     n_seeds = len(next(iter(named.values())))
@@ -124,7 +124,7 @@ def why_not_tested(over: str, named: Mapping[str, np.ndarray], pairs: Pairs) -> 
 def compare_differences(
     named: Mapping[str, np.ndarray], pairs: Pairs, metric: str, margin: float | None, seed: int
 ) -> list[Comparison]:
-    """The family of all differences of one metric."""
+    """Compare the family of all differences `(n_seeds, n_units)` of one metric."""
     return compare_family(named, pairs.patients, metric=metric, better=better_is(metric), margin=margin, seed=seed)
 
 

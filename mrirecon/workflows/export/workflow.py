@@ -118,7 +118,9 @@ def largest_difference(
 
 
 def network_inputs(batch: Sample, names: Sequence[str]) -> list[Tensor]:
-    """Return the inputs of an exported network, of a collated sample, by the names of `INPUTS`."""
+    """Return the inputs of an exported network by the names of `INPUTS`: images `(batch, h, w)`, complex ones
+    `(batch, 2, h, w)`.
+    """
     make = {
         "image": lambda: batch.image,
         "combined": lambda: torch.view_as_real(batch.combined).movedim(-1, 1).contiguous(),

@@ -118,7 +118,7 @@ class OutputFiles:
         return [volume for volume in volumes if self._missing(volume, there)]
 
     def write(self, volume: Volume, images: np.ndarray) -> None:
-        """Write what is missing of a volume, each file whole or not at all.
+        """Write what is missing of a volume of images `(slices, h, w)`, each file whole or not at all.
 
         Raises:
             WorkFailedError: The disk is full, or fails.

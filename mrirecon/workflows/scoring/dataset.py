@@ -106,6 +106,7 @@ def own_units(dataset: SliceDataset, batch_size: int, whole: bool = False) -> li
 
 
 def _reconstruct(reconstructor: Reconstructor, sample: Sample) -> tuple[Tensor, float]:
+    """Reconstruct a batch: images `(batch, h, w)` and the seconds it took."""
     start = time.perf_counter()
     images = reconstructor(sample)
     if images.is_cuda:

@@ -152,9 +152,11 @@ def _data_range(pair: Pair) -> float:
 
 
 def _object_mask(target: Reference, i: int, grid: tuple[int, int]) -> Tensor | None:
+    """Read the object mask of slice `i`, bool, cropped to `grid` (h, w); None where the file has none."""
     masks = target.object_masks
     return None if masks is None else center_crop(torch.from_numpy(masks.image(i) != 0), grid)
 
 
 def _cut(images: Images, i: int, grid: tuple[int, int]) -> Tensor:
+    """Read slice `i` and crop it around its centre to `grid` (h, w)."""
     return center_crop(torch.from_numpy(images.image(i)), grid)

@@ -100,7 +100,7 @@ class Figures:
         folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, sample: Sample, images: Tensor) -> None:
-        """Draw what is wanted of a batch."""
+        """Draw the wanted slices of a batch of images `(batch, h, w)`."""
         indices = torch.as_tensor(sample.slice_idx).tolist()
         for k, key in enumerate(zip(sample.volume, indices, strict=True)):
             if key in self._numbers:
@@ -117,7 +117,7 @@ class Figures:
         draw_slice(path, SliceFigure(target, panels, f"{volume}, slice {index}", notes))
 
     def _numbers_under(self, image: np.ndarray, target: np.ndarray, sample: Sample) -> str:
-        """The scores of this slice alone, a few to a line."""
+        """Word the scores of this slice alone, `(h, w)`, a few to a line."""
         score = score_slice(target, image, sample.data_range, self.metrics, sample.object_mask)
         words = [sentence({name: value}) for name, value in combine_slices([score], sample.data_range).scores.items()]
         return "\n".join("   ".join(words[i : i + _PER_LINE]) for i in range(0, len(words), _PER_LINE))
@@ -161,6 +161,7 @@ def _notes(sample: Sample, mask: str) -> list[str]:
 
 
 def _array(image: Tensor) -> np.ndarray:
+    """Copy an image `(h, w)` to a float32 array."""
     return image.float().cpu().numpy().copy()
 
 
@@ -172,7 +173,7 @@ class ProcessLoad:
         self.seconds = 0.0
 
     def __call__(self, _sample: Sample, images: Tensor) -> None:
-        """Count a batch that was reconstructed and scored."""
+        """Count a batch of images `(batch, h, w)` that was reconstructed and scored."""
         self.n_slices += len(images)
         self.seconds = time.perf_counter() - self._began
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -140,6 +140,22 @@ class Volume:
     def sampling(self) -> Sampling:
         """The positions of k-space that hold samples; reads slices, see `search_sampling`."""
         return self.search_sampling()
+
+    def learn(self, found: Mapping[str, Any]) -> None:
+        """Take over what a check, perhaps in another process, found of the file.
+
+        Args:
+            found: Plain values by the names of attributes: `facts`, `sampling`, `data_range`, `disagreement`,
+                `n_searched`, `samples_sha256`.
+        """
+        understand: dict[str, Callable[[Any], Any]] = {
+            "facts": Facts.from_plain,
+            "sampling": Sampling.from_plain,
+            "disagreement": lambda plain: plain and Disagreement(*plain),
+            "samples_sha256": tuple,
+        }
+        # where cached properties look first
+        vars(self).update({key: understand.get(key, lambda value: value)(value) for key, value in found.items()})
 
     def search_sampling(self, seen: Seen = lambda _i, _values: None, read_all: bool = False) -> Sampling:
         """Find the positions that hold samples, from the middle slice and, where that has gaps, all others.

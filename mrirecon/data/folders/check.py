@@ -13,12 +13,10 @@ import numpy as np
 from mrirecon import ranks
 from mrirecon.data.folders.agreement import Disagreement, find_disagreement
 from mrirecon.data.folders.cache import Known
-from mrirecon.data.hdf5.description import Facts
 from mrirecon.data.hdf5.limits import GIB
 from mrirecon.data.hdf5.opening import readable
 from mrirecon.data.hdf5.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job, examine
 from mrirecon.data.hdf5.soundness import samples_sha256, slice_hash
-from mrirecon.data.sampling import Sampling
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.progress import progress
@@ -27,6 +25,7 @@ MODES = ("auto", "full", "quick", "none")
 REFERENCE_CHECKS = ("refuse", "warn", "off")
 _FULL_SCAN_BYTES = 4 * GIB  # read in well under a minute from a disk, in seconds from memory
 _MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
+_SHOWN = 5  # lines on bad files
 _SLICES_IN_MEMORY = 8  # of complex64: values as stored, their parts, conversions
 
 
@@ -147,7 +146,7 @@ def _examine(volumes: Sequence[Volume], jobs: Sequence[Job], kind: str, label: s
         InputError: See `each_examined`.
     """
     for i, found in ranks.stream_from_first(lambda: _looked_at(volumes, jobs, kind, label, is_long)):
-        _learn(volumes[i], found)
+        volumes[i].learn(found)
 
 
 def _looked_at(
@@ -234,20 +233,6 @@ class _Kept:
             self.slices[i] = values
         self.hashes[i] = slice_hash(values)
         self.alive()
-
-
-def _learn(volume: Volume, found: Found) -> None:
-    understand = {
-        "facts": Facts.from_plain,
-        "sampling": Sampling.from_plain,
-        "disagreement": lambda plain: plain and Disagreement(*plain),
-        "samples_sha256": tuple,
-    }
-    # where its cached properties look first
-    volume.__dict__.update({key: understand.get(key, lambda value: value)(value) for key, value in found.items()})
-
-
-_SHOWN = 5
 
 
 def examine_all(

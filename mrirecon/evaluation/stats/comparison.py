@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mrirecon.errors import InputError
+from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS
 from mrirecon.evaluation.stats.crossed import by_patient, crossed_bootstrap, crossed_effect, differences
 from mrirecon.evaluation.stats.flips import sign_flip_max_t, smallest_p
 from mrirecon.evaluation.stats.power import MAX_SEEDS, minimum_detectable_effect, probability_of_superiority, tost_p
@@ -213,15 +215,32 @@ def _signed(table: np.ndarray) -> np.ndarray:
 _SAMPLED = {"seeds and volumes": "seeds and patients", "volumes": "patients"}  # what an interval speaks about
 
 
-def in_words(comparison: Comparison, first: str, second: str) -> str:
+class _Runs(NamedTuple):
+    """How a sentence speaks of the runs of a comparison; an empty `number` stands for that of paired seeds."""
+
+    number: str
+    these: str
+    they_say: str
+
+
+_RUNS = {
+    PAIRED_SEEDS: _Runs("", "of these single runs", "one run of each says"),
+    SINGLE_RUNS: _Runs("one run of each", "of these single runs", "one run of each says"),
+    SEED_MEANS: _Runs("means over the seeds of each", "of these trainings", "means over unpaired seeds say"),
+}
+
+
+def in_words(comparison: Comparison, first: str, second: str, pairing: str = PAIRED_SEEDS) -> str:
     """One sentence with effect, interval, p values, numbers of seeds, volumes and patients, and the verdict.
 
     Args:
         comparison: Of `first` minus `second`.
         first: How the first method is called.
         second: How the second is called.
+        pairing: PAIRED_SEEDS, SEED_MEANS or SINGLE_RUNS: what the rows of the comparison are.
     """
-    found = f"{_found(comparison, first, second)} ({_evidence(comparison)}): {_verdict(comparison)}"
+    runs = _RUNS[pairing]
+    found = f"{_found(comparison, first, second)} ({_evidence(comparison, runs)}): {_verdict(comparison, runs)}"
     return f"{label_of(comparison.metric)}: {found}."
 
 
@@ -235,29 +254,30 @@ def _found(c: Comparison, first: str, second: str) -> str:
     return f"{first} {relation} {second}, {_with_sign(c.effect)}{unit_of(c.metric)}"
 
 
-def _evidence(c: Comparison) -> str:
+def _evidence(c: Comparison, runs: _Runs) -> str:
     sampled = _SAMPLED.get(c.generalizes, c.generalizes)
+    seeds = runs.number or _count(c.n_seeds, "paired seed")
     parts = [
         f"{100 * (1 - c.alpha):g} % interval {_with_sign(c.low)} to {_with_sign(c.high)} over {sampled}",
         f"sign-flip p {_p(c.p)}"
         + (f", in {c.n_comparisons} comparisons p {_p(c.p_family)}" if c.n_comparisons > 1 else ""),
-        f"{_count(c.n_seeds, 'paired seed')}, {_count(c.n_volumes, 'volume')} of {_count(c.n_patients, 'patient')}",
+        f"{seeds}, {_count(c.n_volumes, 'volume')} of {_count(c.n_patients, 'patient')}",
     ]
     return "; ".join(parts)
 
 
-def _verdict(c: Comparison) -> str:
+def _verdict(c: Comparison, runs: _Runs) -> str:
     if c.verdict == EQUIVALENT:
         return f"{c.verdict}, within {c.margin:.3g}{unit_of(c.metric)} (equivalence p {_p(c.tost_p or 0.0)})"
     if c.verdict != INCONCLUSIVE:
-        caveat = {"seeds": ", on these patients", "volumes": ", of these single runs"}.get(c.generalizes, "")
+        caveat = {"seeds": ", on these patients", "volumes": f", {runs.these}"}.get(c.generalizes, "")
         return f"{c.verdict}{caveat}"
-    return f"{c.verdict}, minimum detectable difference {c.mde:.3g}{unit_of(c.metric)}; {_settled(c)}"
+    return f"{c.verdict}, minimum detectable difference {c.mde:.3g}{unit_of(c.metric)}; {_settled(c, runs)}"
 
 
-def _settled(c: Comparison) -> str:
+def _settled(c: Comparison, runs: _Runs) -> str:
     if c.generalizes == "volumes":
-        return "one run of each says nothing about other seeds"
+        return f"{runs.they_say} nothing about other seeds"
     few = f"{c.n_seeds} seeds cannot go below p = {smallest_p(c.n_seeds):.2g}, "
     start = few if smallest_p(c.n_seeds) > c.alpha else ""
     if c.seeds_needed is None:

@@ -117,13 +117,7 @@ def caveats_of(cells: Sequence[Cell], pairs: Pairs, over: str) -> list[str]:
 
 def words_of(comparison: Comparison, cell: Cell, reference: Cell, pairs: Pairs, over: str) -> str:
     """The comparison's sentence, which also says whose masks are not declared."""
-    words = in_words(comparison, cell.name, reference.name)
-    if over == SINGLE_RUNS:
-        words = words.replace("1 paired seed,", "one run of each,")
-    elif over == SEED_MEANS:  # one row of means is no single run
-        words = words.replace("1 paired seed,", "means over the seeds of each,")
-        words = words.replace("of these single runs", "of these trainings")
-        words = words.replace("one run of each says", "means over unpaired seeds say")
+    words = in_words(comparison, cell.name, reference.name, over)
     names = undeclared_cells((cell, reference), pairs)
     return f"{words.removesuffix('.')}; the masks of {' and '.join(names)} are undeclared." if names else words
 

@@ -32,7 +32,7 @@ def allow_import(prefix: str) -> None:
 
 
 def allowed_here() -> tuple[str, ...]:
-    """What `allow_import` has allowed: for processes that are started to work for this one."""
+    """Return the prefixes that `allow_import` has allowed, for processes that are started to work for this one."""
     return tuple(_allowed_here)
 
 

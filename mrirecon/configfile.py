@@ -1,4 +1,4 @@
-"""Configuration dataclasses as keys, YAML files and checked values. No torch here.
+"""Configuration dataclasses as keys, YAML files and checked values.
 
 A key is written `group.name` on the command line and nested in YAML. Shipped files go by their name.
 """
@@ -203,7 +203,7 @@ _Dumper.add_representer(
 
 
 def configs_folder() -> Path:
-    """Where the shipped YAML files are: inside a wheel beside the modules, in a checkout beside the package."""
+    """Return the folder of the shipped YAML files: in a wheel beside the modules, in a checkout beside the package."""
     package = Path(mrirecon.__file__).parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"

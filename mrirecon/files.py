@@ -57,7 +57,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the file system has no room; h5py and torch wrap the system's error in their own words."""
+    """Return whether the file system has no room; h5py and torch wrap the system's error in their own words."""
     said = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     return said or (error.__cause__ is not None and is_disk_full(error.__cause__))
 

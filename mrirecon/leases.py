@@ -1,4 +1,4 @@
-"""Who works on what: one file per piece of work, taken by exclusive creation and kept alive by touching it. No torch.
+"""Lease pieces of work to processes: a file for each, taken by exclusive creation and kept alive by touching it.
 
 A lease is taken over when its process is dead on the same host, or when whoever wants it has seen no change of it for
 longer than the limit. Its date is never compared with a clock: hosts, and file servers, may disagree about the time.
@@ -28,7 +28,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # file
 
 @dataclass
 class _Watched:
-    """What a process has seen of somebody's lease."""
+    """The state in which a process last saw somebody's lease."""
 
     stamp: tuple[Any, ...]
     looked: float  # by the monotonic clock
@@ -65,7 +65,7 @@ class Leases:
             (self.folder / name).unlink(missing_ok=True)
 
     def holder(self, name: str) -> dict[str, Any]:
-        """Who has a lease: host, pid, token; empty where nobody has, or says so."""
+        """Return the holder of a lease: host, pid, token; empty where nobody has it, or it does not say."""
         return _look(self.folder / name)[0]
 
     def lives_here(self, name: str) -> bool:
@@ -142,7 +142,7 @@ class Leases:
         return holder.get("host") == self.me["host"] and holder.get("space") == self.me["space"]
 
     def _is_there(self, holder: dict[str, Any], name: str) -> bool:
-        """Whether a process of this host is still the one that took a lease, and took it in this folder.
+        """Return whether a process of this host is still the one that took a lease, and took it in this folder.
 
         Who copies a folder in use copies the lease, which nobody holds there.
         """

@@ -48,7 +48,7 @@ def barrier() -> None:
 
 
 def any_of(flag: bool) -> bool:
-    """Whether `flag` is set on any process; all get the same answer."""
+    """Return whether `flag` is set on any process; all get the same answer."""
     return flag if not in_group() else _agree("", int(flag)) > 0
 
 
@@ -64,7 +64,7 @@ def sum_of(values: Sequence[float]) -> list[float]:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What `make` gives on the first process, which alone calls it; plain values that JSON can hold.
+    """Call `make` on the first process alone and return its result on all: plain values that JSON can hold.
 
     Raises:
         InputError: From `make`; with several processes all of them raise it.
@@ -109,7 +109,7 @@ def _portion(source: Iterator[T]) -> tuple[bool, list[T]]:
 
 @contextmanager
 def agreeing() -> Iterator[None]:
-    """What is wrong on one process is raised by all of them, so that none waits for one that is gone.
+    """Raise an error of one process on all of them, so that none waits for one that is gone.
 
     They meet at the end of the block, or where they talk inside it, which they may do by all of this module but sums
     and gathered rows.
@@ -174,7 +174,7 @@ def gather_rows(rows: "Tensor") -> "Tensor":
 
 
 def first_said(text: str) -> str:
-    """Of the texts of all processes the first one that is not empty, by rank; all get the same one, and have to ask."""
+    """Return the first text that is not empty of all processes, by rank, on all of them; every process must call it."""
     if not in_group():
         return text
     try:

@@ -1,4 +1,4 @@
-"""What the operating system refuses, in one line: which path or resource, why, and what to do."""
+"""Word what the operating system refuses in one line: which path or resource, why, and what to do."""
 
 import errno
 import os
@@ -50,7 +50,7 @@ _NO_MEMORY = re.compile(r"(?i)can't allocate memory|cannot allocate memory")
 
 
 def explained(error: BaseException) -> InputError | WorkFailedError | None:
-    """What a command says of an error of the system, whoever raised it; None: it is another kind of error."""
+    """Word an error of the system, whoever raised it; None: it is another kind of error."""
     text = str(error)
     if isinstance(error, MemoryError) or (isinstance(error, OSError | RuntimeError) and _NO_MEMORY.search(text)):
         return WorkFailedError(f"there is no memory left{_limited()}; free some, or lower --batch-size or --workers")
@@ -75,7 +75,7 @@ def explained(error: BaseException) -> InputError | WorkFailedError | None:
 
 
 def why_unread(error: BaseException) -> str:
-    """Why a file could not be opened or read that may be sound, and what to do; empty: the system did not refuse it."""
+    """Word why the system refused to open or read a file, and what to do; empty: it did not refuse."""
     text = str(error)
     if "unable to lock file" in text:
         locking = system_number(error) or errno.ENOLCK
@@ -133,7 +133,7 @@ def _limited() -> str:
 
 
 def few_files(needed: str = "") -> str:
-    """What to say where a process may not open more files; `needed` says for what."""
+    """Word that a process may not open more files; `needed` says for what."""
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -144,7 +144,7 @@ def few_files(needed: str = "") -> str:
 
 
 def full_shared_memory() -> str:
-    """What to say where processes cannot hand over anything in shared memory."""
+    """Word that processes cannot hand over anything in shared memory."""
     return (
         f"/dev/shm, through which worker processes hand over their batches, is full{_size_of('/dev/shm')}; "
         "enlarge it (docker run --shm-size 8g), or lower --workers or --batch-size"

@@ -1,4 +1,4 @@
-"""The run folder: the one place that knows its file names. No torch here."""
+"""The run folder: the one place that knows its file names."""
 
 import shutil
 import time
@@ -24,7 +24,7 @@ _CONTENTS = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What one training leaves behind, readable without this package."""
+    """The folder that one training leaves behind, readable without this package."""
 
     path: Path
 
@@ -45,7 +45,7 @@ class RunFolder:
 
     @property
     def split(self) -> Path:
-        """Which volume went to which split, JSON."""
+        """File of the volumes of each split, JSON."""
         return self.path / "split.json"
 
     @property
@@ -90,7 +90,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """Which process writes the run, JSON; there while one does. See `RunLock`."""
+        """File that names the process that writes the run, JSON; there while one does. See `RunLock`."""
         return self.path / ".lock"
 
     @property
@@ -123,7 +123,7 @@ class RunFolder:
             return {}
 
     def was_trained_on(self, data: Path) -> bool:
-        """Whether a folder holds all volumes of the run's splits under their names, as its own data and copies do."""
+        """Return whether a folder holds all volumes of the run's splits by name, as its own data and copies do."""
         return all((data / name).is_file() for names in self.volumes().values() for name in names)
 
     def require_inside(self, path: Path) -> None:
@@ -275,7 +275,7 @@ def default_path(name: str) -> Path:
 
 
 def _left_in(run: RunFolder) -> list[Path]:
-    """What an earlier run left; the files of the job that is about to begin one are not that, nor is its lock."""
+    """List what an earlier run left, without the lock and the files of the job that is about to begin one."""
     kept = (run.slurm, run.lock)
     return [path for path in run.path.iterdir() if path not in kept] if run.path.is_dir() else []
 

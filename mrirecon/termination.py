@@ -1,4 +1,4 @@
-"""Signals that ask work to end: Ctrl-C, a scheduler's and a user's, and that of a lost terminal. No torch here."""
+"""Signals that ask work to end: Ctrl-C, a scheduler's and a user's, and that of a lost terminal."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ def unwound_when_asked() -> Iterator[None]:
 
 
 def heeded(*numbers: signal.Signals) -> tuple[signal.Signals, ...]:
-    """Those that this process was not told to ignore when it was started: `nohup` is there to survive SIGHUP."""
+    """Return the signals that this process was not told to ignore when it started: `nohup` is to survive SIGHUP."""
     return tuple(number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN)
 
 
@@ -78,6 +78,6 @@ def leave_lost_terminal() -> None:
 
 
 def signal_words(number: int) -> str:
-    """What ended a process, for messages; nobody but the system's guard of memory sends SIGKILL by itself."""
+    """Word what ended a process; nobody but the system's guard of memory sends SIGKILL by itself."""
     name = signal.Signals(number).name
     return f"{name} (out of memory? lower --batch-size or --workers)" if number == signal.SIGKILL else name

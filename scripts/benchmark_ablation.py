@@ -20,7 +20,7 @@ from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.study.prepare import prepare
 from mrirecon.ablation.work.worker import Worker
 from mrirecon.config.ablate import AblateConfig
-from mrirecon.data.folders.shared_volumes import sharing_volumes
+from mrirecon.data.folders.volume_files import sharing_volumes
 
 GRID = {
     "name": "overhead",

@@ -47,7 +47,7 @@ def _submit(config: TrainConfig, resume: str, given: tuple[str, ...]) -> None:
         run, config, changes = to_go_on(resume, config, given)
         job = submit_resumed(run, config, changes)
     else:
-        from mrirecon.workflows.setup.check_setting import check_setting
+        from mrirecon.workflows.setup.training_work import check_setting
 
         check_setting(config)  # a wrong name is said now, not when the queue has come to it
         job, run = submit_training(config)

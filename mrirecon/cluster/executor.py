@@ -1,4 +1,4 @@
-"""Commands as jobs of SLURM, through submitit, which submits them and does no more. No torch here."""
+"""Commands as jobs of SLURM, through submitit, which submits them and does no more."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""Shows what a SLURM job says until it ends. No torch here."""
+"""Show the log of a SLURM job until it ends."""
 
 import re
 import sys
@@ -33,7 +33,7 @@ def follow(job: str, log: Path) -> None:
 
 
 def cause(log: Path) -> str:
-    """Why a job failed, by the logs of its processes: one was killed, or ended first of those that end with an error.
+    """Return why a job failed, by the logs of its processes: one was killed, or was the first to end with an error.
 
     Args:
         log: Of the first process, JOB_0_log.out; those of the others stand beside it.
@@ -99,7 +99,7 @@ def _state(job: str) -> tuple[str, bool]:
 
 
 class _Tail:
-    """What was added to a file since the last look; the file may not be there yet."""
+    """A growing file, copied to standard output as it grows; it may not be there yet."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.at = path, 0

@@ -1,4 +1,4 @@
-"""Jobs of SLURM and their states, from squeue and scontrol: not every cluster has sacct's accounting. No torch here."""
+"""Jobs of SLURM and their states, from squeue and scontrol: not every cluster has sacct's accounting."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ _TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Job:
-    """What SLURM tells about a job.
+    """A job as SLURM describes it.
 
     Attributes:
         id: Number, or number_task in an array.

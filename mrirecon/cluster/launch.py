@@ -1,4 +1,4 @@
-"""Starts the processes of one machine, watches them, and ends them all when one fails. No torch here.
+"""Start the processes of one machine, watch them, and end them all when one fails.
 
 torchrun does much of this, but answers each failure with its own page of text and exit code 1; here the exit codes and
 the one line of the command that failed come through, and a stopped run has time to save.
@@ -124,7 +124,7 @@ def _code(job: _Job, rank: int) -> int:
 
 
 def _outcome(job: _Job, folder: Path) -> tuple[int, str]:
-    """Who ended without a word, killed by the system for example, caused what others told meanwhile.
+    """Find the process to blame: one that ended without a word (killed, for example) caused what others told.
 
     But not what a process that had ended before it told; else it is who told an error first.
     """
@@ -153,7 +153,7 @@ def _untold(job: _Job, rank: int) -> tuple[int, str]:
 
 
 def _told(report: dict[str, Any], rank: int, n: int, alike: bool) -> tuple[int, str]:
-    """What all say is said once; of others it is said who."""
+    """Join the last words of the processes; what all say is said once, else with the process that says it."""
     text = str(report["text"])
     return int(report["code"]), text if alike else f"process {rank} of {n}: {text}"
 

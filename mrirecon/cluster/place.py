@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as whoever started it says: our own launcher, torchrun or srun."""
+"""Find the rank of this process in its group, from what started it: our own launcher, torchrun or srun."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def find_place(devices: int, num_nodes: int, env: Mapping[str, str] = os.environ
 
 
 def processes_to_start(config: Any, env: Mapping[str, str] = os.environ) -> int:
-    """How many processes of this machine the command line must start to do what a configuration asks; 0: none.
+    """Return the number of processes that the command line must start on this machine for a configuration; 0: none.
 
     Raises:
         InputError: Numbers below 1, or several nodes that nobody started.

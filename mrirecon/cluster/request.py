@@ -1,4 +1,4 @@
-"""What the keys of `slurm` ask of SLURM: checked before a job is submitted, then in sbatch's words. No torch here."""
+"""Translate the keys of `slurm` into options of sbatch, checked before a job is submitted."""
 
 import re
 import shlex
@@ -72,7 +72,7 @@ def n_gpus(slurm: SlurmConfig) -> int:
 
 
 def setup_lines(slurm: SlurmConfig) -> list[str]:
-    """What a job's script does first; a line of the user's that fails is named and ends the job."""
+    """Return the first lines of a job's script; a line of the user's that fails is named and ends the job."""
     lines = [f"export {REQUEUES}={slurm.requeues}"] if isinstance(slurm, RequeueConfig) else []
     if slurm.setup:
         said = "mrirecon: a line of --slurm.setup failed with exit code $?: $BASH_COMMAND"

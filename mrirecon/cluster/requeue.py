@@ -1,4 +1,4 @@
-"""A stopped run asks SLURM to start its job again; and knows itself when that happens. No torch here."""
+"""Ask SLURM to start the job of a stopped run again, and recognise such a start."""
 
 import os
 import signal
@@ -41,19 +41,19 @@ def requeue(folder: Path, went_on: bool) -> bool:
 
 
 def restarts(env: Mapping[str, str] = os.environ) -> int:
-    """How often SLURM has started this job again."""
+    """Return the number of times that SLURM has started this job again."""
     return int(env.get("SLURM_RESTART_COUNT") or 0) if this_job(env) else 0
 
 
 def slurm_facts(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What a run's provenance says about its job; empty outside of one."""
+    """Return the facts about the SLURM job for a run's provenance; empty outside of a job."""
     if not this_job(env):
         return {}
     return {"slurm": {"job": this_job(env), "nodes": env.get("SLURM_JOB_NODELIST", ""), "restarts": restarts(env)}}
 
 
 def was_begun_here(provenance: Path, env: Mapping[str, str] = os.environ) -> bool:
-    """Whether an earlier start of this very job began the run with that `provenance.json`."""
+    """Return whether an earlier start of this very job began the run with that `provenance.json`."""
     if not restarts(env):
         return False
     try:
@@ -92,7 +92,7 @@ def _requeue(folder: Path, went_on: bool) -> bool:
 
 
 def _count_idle(file: Path, went_on: bool) -> int:
-    """How many starts in a row made no progress, this one included; where that cannot be noted, this one alone."""
+    """Count the starts in a row that made no progress, this one included; where it cannot be noted, this one alone."""
     try:
         if went_on:
             file.unlink(missing_ok=True)

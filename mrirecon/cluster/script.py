@@ -1,4 +1,4 @@
-"""The batch script of a command, for `sbatch SCRIPT ARGUMENTS`. No torch here."""
+"""The batch script of a command, for `sbatch SCRIPT ARGUMENTS`."""
 
 import dataclasses
 import shlex

@@ -1,4 +1,4 @@
-"""A command as a SLURM job of its own. No torch here."""
+"""Submit commands to SLURM: a training, an evaluation or a reconstruction as a job, workers as a job array."""
 
 import dataclasses
 import shutil
@@ -13,7 +13,7 @@ from mrirecon.cluster.join import Processes
 from mrirecon.cluster.request import check_request, n_gpus
 from mrirecon.config import EvaluateConfig, ReconstructConfig, TrainConfig
 from mrirecon.config.naming import run_name
-from mrirecon.config.slurm import JobConfig, OneJobConfig
+from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig
 from mrirecon.errors import InputError
 from mrirecon.files import write_text
 from mrirecon.runs import RunFolder, default_path, require_replaceable
@@ -26,7 +26,7 @@ class JobKeys(Processes, Protocol):
 
     @property
     def slurm(self) -> OneJobConfig:
-        """What is asked for."""
+        """The request to SLURM."""
 
 
 def submit_training(config: TrainConfig) -> tuple[str, RunFolder]:
@@ -103,7 +103,7 @@ def submit_use(
 
 
 def log_of(job: str, folder: Path) -> Path:
-    """What the first process of a submitted command and the job's script say."""
+    """Return the path of the log of a submitted command's first process and of the job's script."""
     return folder / f"{job}_0_log.out"
 
 
@@ -130,7 +130,7 @@ def require_data(path: str) -> None:
 
 
 def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
-    """What each process of the job is; writes the configuration that it names."""
+    """Return the command of each process of the job; writes the configuration that it names."""
     stored = run.slurm / "train.yaml"
     data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
     weights = config.weights and str(Path(config.weights).absolute())
@@ -152,3 +152,36 @@ def _submit(command: Callable[[], list[str]], config: JobKeys, folder: Path, nam
         parameters["gpus_per_node"] = config.devices
     with job_folder(folder):
         return submit([command()], folder, slurm, name, _ADVICE, parameters)[0]
+
+
+def worker_command(study: Path) -> list[str]:
+    """Return the command of a study's worker, here and on a cluster: a job is this list of strings, nothing else."""
+    return program("ablate", "worker", str(study.resolve()))
+
+
+def require_slurm(slurm: RequeueConfig) -> None:
+    """Raise an InputError where no job can be submitted, or not one like this."""
+    if shutil.which("sbatch") is None:
+        raise InputError("--executor slurm, but there is no sbatch here; use --executor local, or a login node")
+    check_request(slurm)
+
+
+def submit_workers(study: Path, logs: Path, n_workers: int, slurm: RequeueConfig) -> list[str]:
+    """Submit a SLURM job array of workers, which has the study's name.
+
+    Args:
+        study: The study folder, on a file system that the nodes share.
+        logs: Gets the logs and submitit's job files.
+        n_workers: Jobs of the array.
+        slurm: What is asked for.
+
+    Returns:
+        The job ids.
+
+    Raises:
+        InputError: There is no SLURM here, or it refuses the job.
+    """
+    advice = "use --executor local, or mend --slurm.*"
+    commands = [worker_command(study)] * n_workers
+    with job_folder(logs):
+        return submit(commands, logs, slurm, study.resolve().name, advice, {"array_parallelism": n_workers})

@@ -94,7 +94,7 @@ class SliceDataset(Dataset[Any]):
 
     @property
     def batch_shapes(self) -> list[tuple[int, ...]]:
-        """What items of a batch have in common: their image's shape and, where they carry more than images, k-space's.
+        """Shape that the items of a batch share: their image's and, where they carry more than images, k-space's.
 
         Of a `transform`, which may make anything, an image is taken to be what is left.
         """
@@ -117,7 +117,7 @@ class SliceDataset(Dataset[Any]):
         return self._mask(volume, None)
 
     def has_own_mask(self, volume: Volume) -> bool:
-        """Whether a volume is undersampled with a mask of its own."""
+        """Return whether a volume is undersampled with a mask of its own."""
         return volume.own_mask is not None if self.spec is None else uses_own(volume, self.spec)
 
     def _mask(self, volume: Volume, seed: int | Sequence[int] | None) -> Mask:

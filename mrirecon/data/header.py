@@ -18,7 +18,7 @@ _PROTON_HZ_PER_T = 42.577478518e6  # CODATA 2018, gamma / 2 pi
 
 @dataclass(frozen=True)
 class Header:
-    """What reconstruction needs of an ISMRMRD header: x is the readout (height), y the phase encoding.
+    """The part of an ISMRMRD header that reconstruction needs: x is the readout (height), y the phase encoding.
 
     A field of view of 0 means not known.
     """

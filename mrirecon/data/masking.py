@@ -1,4 +1,4 @@
-"""Which mask a volume gets: the file's own, fastMRI's for its name in evaluation, a drawn one in training.
+"""Choose the mask of a volume: the file's own, fastMRI's for its name in evaluation, a drawn one in training.
 
 A file has a mask of its own where it holds the data set `mask`, or where k-space has gaps (`Volume.own_mask`).
 """
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mrirecon.config import DataConfig
-from mrirecon.data.hdf5.attributes import acceleration_of
+from mrirecon.data.hdf5.description import acceleration_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.physics import Mask, default_center_fraction, make_mask
@@ -26,7 +26,7 @@ _FASTMRI_BRAINS = {"AXFLAIR", "AXT1", "AXT1PRE", "AXT1POST", "AXT2"}
 
 
 def mask_names() -> tuple[str, ...]:
-    """What `--mask` takes."""
+    """Return the names that `--mask` takes."""
     return ("auto", "file", *MASKS)
 
 
@@ -111,7 +111,7 @@ def scored_passes(spec: MaskSpec, volumes: Sequence[Volume]) -> list[tuple[MaskS
 
 
 def masks_used(spec: MaskSpec, volumes: Sequence[Volume]) -> dict[str, Any]:
-    """What the volumes are undersampled with, as values that JSON can hold.
+    """Describe the masks of volumes, as values that JSON can hold.
 
     `name`, `accelerations` and `center_fractions` are of the drawn masks (`file` and empty where there are none); `own`
     counts the volumes with masks of their own, with their lowest and highest true acceleration.
@@ -194,7 +194,7 @@ def sampled_center(volume: Volume, mask: Mask) -> int:
 
 
 def uses_own(volume: Volume, spec: MaskSpec) -> bool:
-    """Whether a volume is undersampled with a mask of its own.
+    """Return whether a volume is undersampled with a mask of its own.
 
     Raises:
         InputError: A mask shall be drawn for k-space that has gaps, or its own be used and there is none.

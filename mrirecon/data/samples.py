@@ -65,7 +65,7 @@ def collate(samples: Sequence[Any]) -> Any:
 
 
 def to_device(batch: Sample, device: torch.device) -> Sample:
-    """The tensors of a batch on `device`."""
+    """Return a batch with its tensors on `device`."""
     return Sample._make(v.to(device) if isinstance(v, Tensor) else v for v in batch)
 
 

@@ -1,4 +1,4 @@
-"""Which positions of a file's k-space were measured: scanners and masks leave exact zeros where nothing was."""
+"""Find the measured positions of a file's k-space: scanners and masks leave exact zeros elsewhere."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,13 +26,13 @@ class Sampling:
 
     @classmethod
     def of(cls, measured: np.ndarray) -> "Sampling":
-        """Of the measured positions, bool `(height, width)`."""
+        """Describe measured positions, bool `(height, width)`."""
         columns, rows = np.any(measured, axis=0), np.any(measured, axis=1)
         return cls(columns, int(rows.sum()), int(measured.sum()), _central_block(measured))
 
     @classmethod
     def of_slices(cls, slices: Mapping[int, np.ndarray]) -> "Sampling":
-        """Of the measured positions of each slice by its number; slices without any sample say nothing."""
+        """Describe the measured positions, bool `(height, width)`, of slices by number; empty slices do not count."""
         there = {i: measured for i, measured in sorted(slices.items()) if measured.any()}
         if not there:
             return cls.of(next(iter(slices.values())))
@@ -82,13 +82,16 @@ class Sampling:
 
 
 def measured_positions(kspace: np.ndarray) -> np.ndarray:
-    """Where k-space `(coils, height, width)` of one slice is not exactly 0 in every coil, bool `(height, width)`."""
+    """Return where k-space `(coils, height, width)` is not exactly 0 in every coil, bool `(height, width)`."""
     measured: np.ndarray = (kspace != 0).any(axis=0)
     return measured
 
 
 def _central_block(measured: np.ndarray) -> int:
-    """Columns of the largest block around the centre without a gap; rows without any sample do not count."""
+    """Return the columns of the largest block around the centre without a gap, of `measured`, bool `(height, width)`.
+
+    Rows without any sample do not count.
+    """
     height, width = measured.shape
     solid = measured | ~np.any(measured, axis=1, keepdims=True)
 

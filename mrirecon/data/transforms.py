@@ -54,7 +54,7 @@ def estimated_smaps(masked_kspace: Tensor, n_center: int) -> Tensor:
 
 
 def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of one image, computed in double; of a constant one 0."""
+    """Return mean and unbiased standard deviation of an image `(h, w)`, computed in double; of a constant one 0."""
     values = image.double()
     mean = values.mean()
     is_constant = bool(values.amax() == values.amin())
@@ -63,7 +63,7 @@ def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reduced(sample: Sample, needs: Sequence[str]) -> Sample:
-    """What `needs` (names of `NEEDS`) asks for, made of a sample that has k-space and mask, and nothing else of these.
+    """Compute what `needs` (names of `NEEDS`) asks for of a sample with k-space and mask; drop what it does not.
 
     Args:
         sample: Not collated.
@@ -106,18 +106,18 @@ def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tenso
 
 
 def scored_target(sample: Sample, clamped: bool) -> Tensor:
-    """What reconstructions are held against: the stored target, or the clamped one."""
+    """Return the target that reconstructions are scored against, `(..., h, w)`: as stored, or clamped."""
     return clamped_target(sample) if clamped else sample.target
 
 
 def clamped_target(sample: Sample) -> Tensor:
-    """The target as a network that is trained on clamped values could give it at best, in its own units."""
+    """Return the target `(..., h, w)` as a network trained on clamped values could give it at best, in its units."""
     mean, limit = _per_image(sample.mean, sample.target), CLAMP * _per_image(sample.std, sample.target)
     return torch.clamp(sample.target, mean - limit, mean + limit)
 
 
 def unnormalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
-    """`image * std + mean`: back to the units of the target."""
+    """Return `image * std + mean`, `(..., h, w)`: back to the units of the target."""
     return image * _per_image(std, image) + _per_image(mean, image)
 
 

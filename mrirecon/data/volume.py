@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 
 from mrirecon.data.folders.agreement import Disagreement
-from mrirecon.data.hdf5.description import complex_parts, find_object_mask, read_facts
-from mrirecon.data.hdf5.facts import Facts
-from mrirecon.data.hdf5.handles import FileState, handle, require_unchanged
-from mrirecon.data.hdf5.links import find_dataset
-from mrirecon.data.hdf5.opening import reading
-from mrirecon.data.hdf5.values import require_sound, samples_sha256, slice_hash
+from mrirecon.data.hdf5.description import Facts, Identity, complex_parts, find_object_mask, read_facts
+from mrirecon.data.hdf5.opening import FileState, handle, read_image, read_slice, reading, require_unchanged
+from mrirecon.data.hdf5.soundness import require_sound, samples_sha256, slice_hash
 from mrirecon.data.header import Header
 from mrirecon.data.sampling import Sampling, measured_positions
 from mrirecon.errors import InputError
@@ -117,17 +114,17 @@ class Volume:
     @property
     def acquisition(self) -> str:
         """Contrast (CORPD_FBK, AXT2, ...), or unknown."""
-        return str(self.attrs.get("acquisition", "unknown"))
+        return Identity.of(self.attrs, self.name).acquisition
 
     @property
     def patient(self) -> str:
         """`patient_id`, else the file's name: what splits and intervals keep together."""
-        return str(self.attrs.get("patient_id", self.name))
+        return Identity.of(self.attrs, self.name).patient
 
     @property
     def origin(self) -> str:
         """measured (also where the file does not say), simulated-from-phantom or simulated-from-magnitude."""
-        return str(self.attrs.get("origin", "measured"))
+        return Identity.of(self.attrs, self.name).origin
 
     @property
     def mask_seed_name(self) -> str:
@@ -141,11 +138,27 @@ class Volume:
 
     @cached_property
     def sampling(self) -> Sampling:
-        """Which positions of k-space hold samples; reads slices, see `search_sampling`."""
+        """The positions of k-space that hold samples; reads slices, see `search_sampling`."""
         return self.search_sampling()
 
+    def learn(self, found: Mapping[str, Any]) -> None:
+        """Take over what a check, perhaps in another process, found of the file.
+
+        Args:
+            found: Plain values by the names of attributes: `facts`, `sampling`, `data_range`, `disagreement`,
+                `n_searched`, `samples_sha256`.
+        """
+        understand: dict[str, Callable[[Any], Any]] = {
+            "facts": Facts.from_plain,
+            "sampling": Sampling.from_plain,
+            "disagreement": lambda plain: plain and Disagreement(*plain),
+            "samples_sha256": tuple,
+        }
+        # where cached properties look first
+        vars(self).update({key: understand.get(key, lambda value: value)(value) for key, value in found.items()})
+
     def search_sampling(self, seen: Seen = lambda _i, _values: None, read_all: bool = False) -> Sampling:
-        """Which positions hold samples, from the middle slice and, where that has gaps, all others.
+        """Find the positions that hold samples, from the middle slice and, where that has gaps, all others.
 
         One slice is enough where it has no gaps, or where the file's mask says what they are.
 
@@ -265,11 +278,8 @@ class Volume:
         key = self.facts.target_key
         if key is None:
             raise InputError(f"{self.name}: has no reference image; reconstruct it, but do not train on or score it")
-        with np.errstate(over="ignore"):
-            values = self._read(key, i).astype(np.float32, copy=False)
-        with reading(self.name):
-            require_sound(values, key, i)
-        return values
+        self._require_slice(i)
+        return read_image(self.path, self.name, key, i, self.state, np.float32)
 
     @cached_property
     def has_object_mask(self) -> bool:
@@ -282,7 +292,7 @@ class Volume:
             return find_object_mask(handle(self.path), (self.n_slices, *self.image_shape)) is not None
 
     def object_mask(self, i: int) -> np.ndarray:
-        """Where slice `i` has the object, bool `(h, w)`, as the file says.
+        """Read where slice `i` has the object, bool `(h, w)`.
 
         Raises:
             IndexError: There is no slice `i`.
@@ -292,13 +302,10 @@ class Volume:
         return inside
 
     def _read(self, key: str, i: int) -> np.ndarray:
+        """Read slice `i` of the data set `key` `(slices, ...)`, as stored."""
+        self._require_slice(i)
+        return read_slice(self.path, self.name, key, i, self.state)
+
+    def _require_slice(self, i: int) -> None:
         if not 0 <= i < self.n_slices:
             raise IndexError(f"{self.name} has slices 0 to {self.n_slices - 1}, not {i}")
-        try:
-            with reading(self.name):
-                dataset = find_dataset(handle(self.path), key)
-                if dataset is None:
-                    raise InputError(f"'{key}' changed while it was in use")
-                return dataset[i]
-        finally:  # after it, so that no samples of a changed file come out; of an error that is the cause
-            self.require_unchanged()

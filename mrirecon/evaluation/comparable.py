@@ -1,4 +1,4 @@
-"""Which tables may be compared at all: one protocol, one kind of mask, one origin, one split; or a reason why not."""
+"""Refuse tables that must not be compared: other protocols, kinds of mask, origins or splits."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class Table:
 
     @property
     def undeclared(self) -> str:
-        """What is not known of its masks: `mask`, `acceleration`, both with `or`, or nothing."""
+        """The undeclared properties of its masks: `mask`, `acceleration`, both joined by `or`, or an empty text."""
         parts = ["mask"] * (UNDECLARED in self.values("mask"))
         parts += ["acceleration"] * any(math.isnan(row.acceleration) for row in self.rows)
         return " or ".join(parts)

@@ -51,7 +51,7 @@ class Pairs:
 
     @property
     def weights(self) -> np.ndarray:
-        """Of a unit in a mean, (n_units,): its slices under a protocol per slice, else 1."""
+        """Weight of each unit in a mean, (n_units,): its slices under a protocol per slice, else 1."""
         protocol = PROTOCOLS.get(self.protocol)
         per_slice = protocol is not None and protocol.per_slice
         return np.array(self.n_slices if per_slice else [1] * len(self.n_slices), dtype=float)
@@ -131,7 +131,7 @@ def _bare(path: str) -> str:
 
 
 def _acceleration(table: Table, row: VolumeResult, declared: Sequence[float]) -> float:
-    """What is undeclared is taken for the one that the others declare; 0 if none does."""
+    """Return the acceleration that tables declare, which counts for those that declare none; 0 if none does."""
     if not math.isnan(row.acceleration):
         return row.acceleration
     if len(declared) > 1:
@@ -165,7 +165,7 @@ def _draws(rows: Rows, volume: str) -> str:
 
 
 def _require_same_fields(first: Table, mine: Rows, second: Table, theirs: Rows) -> None:
-    """What is known on both sides of a pair must agree."""
+    """Require that what is known on both sides of a pair agrees."""
     for field, (what, advice) in _FIELDS.items():
         pairs = [(key, getattr(mine[key], field), getattr(theirs[key], field)) for key in sorted(mine)]
         wrong = [(key[0], a, b) for key, a, b in pairs if a and b and a != b]

@@ -1,4 +1,4 @@
-"""What a number means: the named, versioned protocol that stands beside every score."""
+"""Name and version the protocols of scores; one stands beside every number."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How images lie against their targets: in which units, which way round, in which order, where. numpy only.
+"""Compare images with their targets in scale, orientation, order of slices and place; numpy only.
 
 Scores say that images differ, not how. What is measured here tells a poor reconstruction from a good one that was
 handed over wrongly: scaled to [0, 1], mirrored, its slices reversed, cut off-centre. Such a thing is found only where
@@ -53,7 +53,7 @@ ORIENTATIONS = (
 
 @dataclass(frozen=True)
 class Resemblance:
-    """What was found of a volume of images and their targets."""
+    """The findings about a volume of images `(slices, h, w)` and their targets."""
 
     n_slices: int
     correlation: float  # of the images as they are with their targets, as means over blocks; 0 for images of one value
@@ -83,7 +83,7 @@ class Comparison:
         self._slices.append(found)
 
     def result(self) -> Resemblance:
-        """What all slices together say; one must have been added."""
+        """Combine the findings of all slices; one must have been added."""
         slices = self._slices
         targets, images = np.array([s.target for s in slices]), np.array([s.image for s in slices])
         energy = np.array([s.energy for s in slices])
@@ -110,7 +110,7 @@ class Comparison:
         )
 
     def _shift(self) -> tuple[int, int]:
-        """What the profiles of all slices say, where the brightest slice agrees."""
+        """Return the shift that the profiles of all slices show, where the brightest slice agrees."""
         down, right = (_profile_shift([s.profiles[axis] for s in self._slices]) for axis in (0, 1))
         if self._brightest is None or not (down or right):
             return 0, 0
@@ -120,7 +120,7 @@ class Comparison:
 
 
 def compare(target: Any, image: Any) -> Resemblance:
-    """How images lie against their targets.
+    """Compare images `(slices, h, w)` with their targets.
 
     Args:
         target: Real array, `(slices, height, width)` or `(height, width)`.
@@ -133,7 +133,7 @@ def compare(target: Any, image: Any) -> Resemblance:
 
 
 def swapped(volumes: Sequence[Resemblance]) -> list[tuple[int, int]]:
-    """Which volumes' images show the target of another one of their shape, as (images of, target of)."""
+    """Find volumes whose images show the target of another one of their shape, as (images of, target of)."""
     of_shape: dict[tuple[int, ...], list[int]] = {}
     for i, volume in enumerate(volumes):
         of_shape.setdefault(volume.middle[0].shape, []).append(i)
@@ -248,7 +248,7 @@ def _orders(alike: np.ndarray, weights: np.ndarray) -> Iterator[_Order]:
 
 
 def _is_clear(found: float, as_is: np.ndarray, order: _Order, weights: np.ndarray) -> bool:
-    """Whether an order explains the targets clearly better than the images as they are, whichever slices it leaves."""
+    """Return whether an order of slices explains the targets clearly better than the images as they are."""
     parts = (np.arange(len(weights)), order.targets, order.images)
     own = max(_mean_of(as_is, _Order("", part, part), weights) for part in parts)
     return found >= _ALIKE and 1 - found < _CLEARLY * (1 - own)
@@ -278,7 +278,7 @@ def _profile_shift(profiles: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
 
 
 def _scale(target: np.ndarray, image: np.ndarray) -> float:
-    """What makes the image as bright as its target, by the median over bright pixels; NaN where it is not positive."""
+    """Return the factor from image to target, the median over bright pixels; NaN where it is not positive."""
     bright = target > target.mean()
     middle = float(np.median(image[bright].astype(np.float64) / target[bright])) if bright.any() else 0.0
     return 1 / middle if middle > 0 else math.nan

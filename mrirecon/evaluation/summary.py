@@ -38,7 +38,7 @@ def summarize(results: Sequence[VolumeResult], seed: int = 0) -> dict[str, Any]:
 
 
 def about_metrics(results: Sequence[VolumeResult]) -> dict[str, Any]:
-    """What was scored, in words, and where objects were looked for; ready for JSON."""
+    """Describe the metrics of results in words, and where objects were looked for; ready for JSON."""
     sources = sorted({result.object for result in results} - {""})
     where = {"object": {"from": sources, "what it means": DESCRIPTION}} if sources else {}
     return {"metrics": {name: METRICS[name].help for name in results[0].scores}, **where}
@@ -115,7 +115,7 @@ def _statistics(results: Sequence[VolumeResult], value: Value, seed: int) -> dic
 
 
 def _weight(result: VolumeResult) -> int:
-    """Of a volume in a mean: under a protocol that averages over slices, how many it has."""
+    """Return the weight of a volume in a mean: its slices under a protocol that averages over slices, else 1."""
     protocol = PROTOCOLS.get(result.protocol)
     return result.n_slices if protocol and protocol.per_slice else 1
 

@@ -1,4 +1,4 @@
-"""Scores per volume, from slices that were scored wherever they were reconstructed. No torchmetrics."""
+"""Scores per volume, from slices that were scored wherever they were reconstructed."""
 
 from collections.abc import Iterable, Sequence
 

@@ -11,11 +11,11 @@ from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folders.folder import open_split, split_folders
-from mrirecon.data.folders.manifest import data_manifest
-from mrirecon.data.folders.record import require_unchanged
+from mrirecon.data.folders.folder import open_split
+from mrirecon.data.folders.manifest import data_manifest, require_unchanged
+from mrirecon.data.folders.selection import require_targets
 from mrirecon.data.folders.stage import staging
-from mrirecon.data.folders.volume_files import h5_files
+from mrirecon.data.folders.volume_files import h5_files, split_folders
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
@@ -35,8 +35,7 @@ from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.outputs.source_files import other_sampling
 from mrirecon.workflows.scoring.dataset import Watcher, score_dataset
-from mrirecon.workflows.scoring.process_loads import Load
-from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, figure_slices, named_volumes
+from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, named_volumes
 from mrirecon.workflows.setup.provenance import provenance
 
 _SUMMARY = "summary.json"
@@ -128,12 +127,7 @@ def _split(config: EvaluateConfig, method_or_run: str) -> tuple[str, list[str]]:
 def _open(config: EvaluateConfig) -> list[Volume]:
     halve_val = find_protocol(config.protocol).halves_val
     volumes = open_split(config.data, config.split, config.seed, halve_val=halve_val)
-    missing = [volume.name for volume in volumes if not volume.has_target]
-    if missing:
-        raise InputError(
-            f"{missing[0]}: has no reference image, which evaluation needs ({len(missing)} of {len(volumes)} "
-            f"files of the split '{config.split}' lack it); remove them or choose another --split"
-        )
+    require_targets(volumes, "evaluation", "remove them or choose another --split")
     return volumes
 
 
@@ -188,7 +182,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
     protocol = find_protocol(config.protocol)
     with shared_folder(job.folder) as folder:
         results: list[VolumeResult] = []
-        load = Load()
+        load = ProcessLoad()
         for draw in range(job.draws):
             dataset = _dataset(config, job, reconstructor, draw)
             watchers: list[Watcher] = [load]
@@ -226,7 +220,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
 def _prediction_files(
     config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, dataset: SliceDataset, folder: Path
 ) -> PredictionFiles:
-    """Of one mask draw; each of several has its own folder, which `mrirecon score` takes."""
+    """Make the writer of one mask draw's files; each of several draws has a folder, which `mrirecon score` takes."""
 
     def facts(volume: Volume) -> Facts:
         columns = dataset.scoring_mask(volume)

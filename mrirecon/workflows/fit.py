@@ -142,7 +142,7 @@ def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback]) -
 
 
 def _exported(work: TrainingWork, run: RunFolder, keeper: Keeper) -> str:
-    """Which checkpoint's weights are the network of the run."""
+    """Return the name of the checkpoint whose weights are the network of the run."""
     if work.config.checkpoints == "end":
         return "last"
     if not run.checkpoint("best").is_file():

@@ -17,10 +17,8 @@ from mrirecon.config import ReconstructConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.folders.manifest import require_same_contents, require_same_files
-from mrirecon.data.hdf5.handles import close
-from mrirecon.data.loading.loaders import load_units
-from mrirecon.data.loading.units import cut_units
-from mrirecon.data.loading.work_shares import share_whole
+from mrirecon.data.hdf5.opening import close
+from mrirecon.data.loading.loaders import cut_units, load_units, share_whole
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.samples import to_device
 from mrirecon.data.volume import Volume
@@ -39,14 +37,13 @@ from mrirecon.workflows.outputs.reconstructions import (
     sampling_facts,
 )
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
-from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume
-from mrirecon.workflows.scoring.whole_volumes import WholeVolumes
-from mrirecon.workflows.setup.started_again import coming_back
+from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume, WholeVolumes
+from mrirecon.workflows.setup.slurm_restart import coming_back
 
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What a call did."""
+    """The result of a call: folder and counts of volumes and slices."""
 
     folder: Path
     n_volumes: int
@@ -129,7 +126,7 @@ def _end_together(stop: StopRequest, n_own: int, n_all: int) -> None:
 
 
 def _share(volumes: Sequence[Volume]) -> list[Volume]:
-    """Those of this process: whole volumes, whose files nobody else writes."""
+    """Return the volumes of this process: whole ones, whose files nobody else writes."""
     owners = share_whole([math.prod(volume.shape) for volume in volumes], ranks.world_size())
     return [volume for volume, owner in zip(volumes, owners, strict=True) if owner == ranks.rank()]
 
@@ -164,7 +161,7 @@ def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> Non
 
 
 def _sampling(volume: Volume) -> Facts:
-    """Whether k-space was undersampled, and how much, by the file's mask or by the gaps in its samples."""
+    """Return the facts about undersampling, by the file's mask or by the gaps in its samples."""
     sampling = volume.sampling
     kind = ", not the same in all slices" if sampling.uneven_slice >= 0 else ", of rows and columns" * sampling.is_2d
     mask = "none" if volume.own_mask is None else f"own{kind}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config import ScoreConfig
-from mrirecon.data.references import Images, Reference, list_references, search_images
+from mrirecon.data.images import Images, Reference, list_references, search_images
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.evaluation.objects import RULE, STORED
@@ -22,8 +22,7 @@ from mrirecon.tables.masks import MASKS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 from mrirecon.workflows.scoring.image_notes import notes_of_images
-from mrirecon.workflows.scoring.prediction_pairs import Pair, extra_files, pair_files
-from mrirecon.workflows.scoring.stored_images import score_pairs
+from mrirecon.workflows.scoring.stored_images import Pair, extra_files, pair_files, score_pairs
 from mrirecon.workflows.setup.provenance import provenance
 
 _SUMMARY = "summary.json"
@@ -65,7 +64,14 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
     for note in of_images:
         say(f"note: {note}")
     results = [
-        _result(config, name, protocol, target, s.score, _object_source(target) if looks_for_object else "")
+        _result(
+            config,
+            name,
+            protocol,
+            target,
+            s.score,
+            (STORED if target.has_object_mask else RULE) if looks_for_object else "",
+        )
         for target, s in zip(chosen, scores, strict=True)
     ]
     on_objects = notes_on_objects(results)
@@ -83,7 +89,7 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
 
 
 def _check(config: ScoreConfig, predictions: str) -> str:
-    """What the reconstructions are called, once the keys make sense."""
+    """Check the keys, and return the name of the reconstructions."""
     if config.mask not in (*MASKS, "file", UNDECLARED):
         raise unknown_name("mask", config.mask, (*MASKS, "file", UNDECLARED))
     if config.acceleration and not 1 <= config.acceleration < math.inf:
@@ -112,7 +118,7 @@ def _of_acquisitions(references: list[Reference], wanted: Sequence[str]) -> list
 
 
 def _notes(config: ScoreConfig, targets: Sequence[Reference], extra: Sequence[str]) -> list[str]:
-    """What does not stop the work, but a reader of the table has to know."""
+    """Word what does not stop the work, but a reader of the table has to know."""
     notes = []
     if extra:
         notes.append(f"{len(extra)} files have no target and are not scored ({extra[0]}{', ...' * (len(extra) > 1)})")
@@ -127,10 +133,6 @@ def _notes(config: ScoreConfig, targets: Sequence[Reference], extra: Sequence[st
             f"({len(others)} of {len(targets)} targets)"
         )
     return notes
-
-
-def _object_source(target: Reference) -> str:
-    return STORED if target.has_object_mask else RULE
 
 
 def _result(

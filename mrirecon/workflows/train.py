@@ -11,7 +11,7 @@ from mrirecon.cluster.join import joined
 from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
 from mrirecon.config.naming import run_name
-from mrirecon.data.folders.record import write_record
+from mrirecon.data.folders.manifest import write_record
 from mrirecon.data.folders.stage import staging
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.files import read_json, write_json
@@ -22,7 +22,7 @@ from mrirecon.training.loop.at_step import read_settings
 from mrirecon.workflows.fit import fit
 from mrirecon.workflows.setup.announce import announce
 from mrirecon.workflows.setup.find_lr import find_lr, write_range_test
-from mrirecon.workflows.setup.started_again import (
+from mrirecon.workflows.setup.slurm_restart import (
     coming_back,
     left_by_this_job,
     named_by_job,
@@ -135,7 +135,7 @@ def _go_on(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> R
 
 
 def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[RunFolder, TrainConfig, dict[str, Any]]:
-    """What a job needs to go on with a run on `changes.slurm.nodes` nodes; its data are not read.
+    """Prepare a job that goes on with a run on `changes.slurm.nodes` nodes; its data are not read.
 
     Returns:
         The run, its configuration with `devices` for each of the nodes, and what the caller changes, by key.
@@ -162,13 +162,13 @@ def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[Run
 
 
 def _processes(run: RunFolder, changes: TrainConfig, given: Sequence[str]) -> TrainConfig:
-    """How many a run goes on with: as many as it had, unless the caller says otherwise."""
+    """Return the configuration of a run with the processes it goes on with: as many as it had, or as given."""
     new = {key: getattr(changes, key) for key in ("devices", "num_nodes", "device") if key in given}
     return dataclasses.replace(configfile.load(TrainConfig, run.config), **new)
 
 
 def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> tuple[TrainingWork, Path]:
-    """What it takes to go on with a run, and the checkpoint to go on from; see `resume_training`."""
+    """Make the work of a run that goes on, and find the checkpoint it goes on from; see `resume_training`."""
     _require_changeable(run, given)
     checkpoint = resumable(run)
     stored = read_settings(checkpoint)

@@ -13,7 +13,7 @@ import pytest
 from ranks_of_a_test import run_ranks
 from shared_evaluations import CASES, SLICES, evaluate_cases, reconstruct_all, write_data, write_run
 
-from mrirecon.data.loading.work_shares import share_neighbours, share_whole
+from mrirecon.data.loading.loaders import share_neighbours, share_whole
 
 
 @pytest.fixture(scope="module")

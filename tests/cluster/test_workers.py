@@ -9,7 +9,7 @@ import submitit
 from fake_programs import FakePrograms
 from fake_submitit import Executor
 
-from mrirecon.cluster.workers import require_slurm, submit_workers, worker_command
+from mrirecon.cluster.submit import require_slurm, submit_workers, worker_command
 from mrirecon.config.slurm import RequeueConfig
 from mrirecon.errors import InputError
 

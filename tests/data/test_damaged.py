@@ -10,14 +10,14 @@ import pytest
 
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.check import check_layout, check_slices, check_volumes
-from mrirecon.data.hdf5 import handles
+from mrirecon.data.hdf5 import opening
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
 
 def fault(path, mode="full"):
     """The message of the check, which must be one line that starts with the name."""
-    handles.close(path)
+    opening.close(path)
     with pytest.raises(InputError) as caught:
         check_volumes([Volume(path)], mode)
     message = str(caught.value)
@@ -221,7 +221,7 @@ def test_lost_blocks_never_raise_anything_else(path, value):
 def test_a_file_that_is_cut_while_in_use(path):
     volume = Volume(path)
     check_volumes([volume])
-    handles.close(path)
+    opening.close(path)
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"^file.h5: "):
         volume.kspace(0)

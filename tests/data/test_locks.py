@@ -12,7 +12,7 @@ import pytest
 
 from mrirecon.data.folders.check import check_volumes
 from mrirecon.data.folders.volume_files import list_volumes
-from mrirecon.data.hdf5 import handles
+from mrirecon.data.hdf5 import opening
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
@@ -117,10 +117,10 @@ def test_others_may_open_the_same_file_in_this_process(folder, ours_first):
         Volume(path).kspace(0)
     with h5py.File(path, "r") as file:
         assert Volume(path).kspace(0).shape == file["kspace"].shape[1:]
-    handles.close(path)
+    opening.close(path)
     with h5py.File(path, "r", locking=False):
         assert Volume(path).kspace(0).shape == (2, 8, 8)
-    handles.close(path)
+    opening.close(path)
 
 
 REFUSED = {

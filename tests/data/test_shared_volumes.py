@@ -7,8 +7,7 @@ import pytest
 from mrirecon.config import DataConfig
 from mrirecon.data import volume as volume_module
 from mrirecon.data.folders.folder import open_split
-from mrirecon.data.folders.shared_volumes import sharing_volumes
-from mrirecon.data.folders.volume_files import list_volumes
+from mrirecon.data.folders.volume_files import list_volumes, sharing_volumes
 from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError

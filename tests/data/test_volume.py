@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mrirecon.data.hdf5 import handles
+from mrirecon.data.hdf5 import opening
 from mrirecon.data.hdf5.write import write_volume
 from mrirecon.data.header import Header
 from mrirecon.data.volume import Volume
@@ -28,7 +28,7 @@ def single(volume_writer, tmp_path):
 
 
 def replace_dataset(path, key, values):
-    handles.close(path)  # HDF5 does not write to a file that this process has open for reading
+    opening.close(path)  # HDF5 does not write to a file that this process has open for reading
     with h5py.File(path, "r+") as file:
         if key in file:
             del file[key]
@@ -205,9 +205,9 @@ def test_pickle_holds_no_handle(multi):
 
 
 def _read_in_child(volume, queue):
-    inherited = dict(handles._open)
+    inherited = dict(opening._open)
     kspace = volume.kspace(1)
-    queue.put((kspace.sum(), handles._open[volume.path] is inherited.get(volume.path), os.getpid()))
+    queue.put((kspace.sum(), opening._open[volume.path] is inherited.get(volume.path), os.getpid()))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -233,7 +233,7 @@ def test_few_files_are_open_at_a_time(volume_writer, tmp_path):
     for _ in range(2):
         for volume in volumes:
             volume.kspace(0)
-    assert len(handles._open) <= 16
+    assert len(opening._open) <= 16
     n_open = sum(str(fd.resolve()).startswith(str(tmp_path)) for fd in Path("/proc/self/fd").iterdir())
     assert n_open <= 16
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from mrirecon.cli import main
-from mrirecon.cluster.submit import training_command
-from mrirecon.cluster.workers import worker_command
+from mrirecon.cluster.submit import training_command, worker_command
 from mrirecon.config import TrainConfig
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.hdf5 import limits
-from mrirecon.data.references import list_references, open_reconstructions
+from mrirecon.data.images import list_references, open_reconstructions
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
@@ -70,13 +69,13 @@ def test_kspace_of_an_absurd_shape(path, claim, monkeypatch):
     shape, says = CLAIMS[claim]
     bomb(path, "kspace", shape)
     if "does not hold" not in says:  # the limits must hold where a file is large enough for its claim
-        monkeypatch.setattr("mrirecon.data.hdf5.links._LARGEST_COMPRESSION", 2**62)
+        monkeypatch.setattr("mrirecon.data.hdf5.soundness._LARGEST_COMPRESSION", 2**62)
     refused(lambda: Volume(path).facts, says)
     refused(lambda: check_layout([Volume(path)]), says)
 
 
 def test_a_chunk_is_decompressed_whole_so_it_counts(path, monkeypatch):
-    monkeypatch.setattr("mrirecon.data.hdf5.links._LARGEST_COMPRESSION", 2**62)
+    monkeypatch.setattr("mrirecon.data.hdf5.soundness._LARGEST_COMPRESSION", 2**62)
     limits.limit_slices(2**-14)  # 64 KiB; a slice has 15 KiB
     Volume(path).describe()
     bomb(path, "kspace", (32, 2, 48, 20), chunk=(32, 2, 48, 20))
@@ -97,7 +96,7 @@ def test_a_bomb_within_the_compression_limit_is_refused_by_the_limit(path):
 
 @pytest.mark.parametrize("shape", [(2, 48, 2**31), (2, 2**40, 2**24)])
 def test_references_and_predictions_of_an_absurd_shape(path, shape, monkeypatch):
-    monkeypatch.setattr("mrirecon.data.hdf5.links._LARGEST_COMPRESSION", 2**90)
+    monkeypatch.setattr("mrirecon.data.hdf5.soundness._LARGEST_COMPRESSION", 2**90)
     bomb(path, "reconstruction_rss", shape, "f4")
     refused(Volume(path).describe, "more than the limit of 8" if shape[1] == 48 else "only 48")
     refused(lambda: list_references(path.parent), "one slice of reconstruction_rss takes")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mrirecon.cli import main
-from mrirecon.data.hdf5.attributes import plain_value, read_attributes, readable
+from mrirecon.data.hdf5.description import plain_value, read_attributes
+from mrirecon.data.hdf5.opening import readable
 from mrirecon.data.masking import MaskSpec, evaluation_mask
 from mrirecon.data.volume import Volume
 

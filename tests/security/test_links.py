@@ -10,8 +10,8 @@ from strangers import ELSEWHERE, LINKS, STORAGE, WAYS, rebuilt, user_block
 
 from mrirecon.cli import main
 from mrirecon.data.folders.check import check_layout, check_volumes
-from mrirecon.data.hdf5.handles import close
-from mrirecon.data.references import list_references, open_reconstructions
+from mrirecon.data.hdf5.opening import close
+from mrirecon.data.images import list_references, open_reconstructions
 from mrirecon.data.volume import Volume
 from mrirecon.errors import DataChangedError, InputError
 

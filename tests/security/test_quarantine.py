@@ -15,9 +15,8 @@ import pytest
 
 from mrirecon import progress
 from mrirecon.data.folders import check
-from mrirecon.data.folders.check import check_layout, check_volumes
-from mrirecon.data.folders.faults import examine_all
-from mrirecon.data.hdf5 import handles
+from mrirecon.data.folders.check import check_layout, check_volumes, examine_all
+from mrirecon.data.hdf5 import opening
 from mrirecon.data.hdf5.limits import GIB
 from mrirecon.data.hdf5.opening import reading
 from mrirecon.data.hdf5.quarantine import Job, Patience, examine
@@ -207,10 +206,10 @@ def test_no_core_is_left():
 def test_open_files_do_not_cross_the_fork(volume_writer, tmp_path):
     path = volume_writer(tmp_path / "v.h5")
     Volume(path).kspace(0)
-    assert handles._open
+    assert opening._open
 
     def n_open(_alive):
-        return {"n": len(handles._open)}
+        return {"n": len(opening._open)}
 
     assert list(examine([Job("a.h5", n_open)])) == [{"n": 0}]
 

@@ -11,8 +11,8 @@ SOURCE = Path(mrirecon.__file__).parent
 _PICKLES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 # torch.export.load reads the file that the same call of `mrirecon export` has just written
 _ALLOWED = {
-    ("workflows/artefacts.py", "torch.export.load"),
-    ("data/workers.py", "pickle"),  # what this very process's workers send through its own pipes
+    ("workflows/export/artefacts.py", "torch.export.load"),
+    ("data/loading/workers.py", "pickle"),  # what this very process's workers send through its own pipes
 }
 
 

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 
 from mrirecon.config import DataConfig, EvaluateConfig, ScoreConfig
 from mrirecon.config.compare import CompareConfig
-from mrirecon.data.hdf5.handles import close
+from mrirecon.data.hdf5.opening import close
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import read_results
 from mrirecon.files import read_table

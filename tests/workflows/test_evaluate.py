@@ -17,7 +17,7 @@ from fastmri import evaluate as fastmri_evaluate
 from fastmri.data import subsample, transforms
 
 from mrirecon.config import DataConfig, EvaluateConfig
-from mrirecon.data.hdf5.handles import close
+from mrirecon.data.hdf5.opening import close
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import VolumeResult, read_results
 from mrirecon.reconstruct.base import Reconstructor

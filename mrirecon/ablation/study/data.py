@@ -16,8 +16,7 @@ from mrirecon.ablation.study.grid import Grid
 from mrirecon.config import DataConfig, SimulateConfig, TrainConfig
 from mrirecon.configfile import build, unflatten
 from mrirecon.data.folders.folder import DataFolder, open_folder, select
-from mrirecon.data.folders.manifest import content_hash, data_manifest
-from mrirecon.data.folders.record import are_others, samples_of
+from mrirecon.data.folders.manifest import are_others, content_hash, data_manifest, samples_of
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import find_protocol

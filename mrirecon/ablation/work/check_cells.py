@@ -6,7 +6,7 @@ from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.plan import Common, Plan
 from mrirecon.ablation.work.execute import Setting, training_config
 from mrirecon.models.device import choose_device
-from mrirecon.workflows.setup.check_setting import check_setting
+from mrirecon.workflows.setup.training_work import check_setting
 
 
 def check_cells(grid: Grid, device: str) -> dict[str, str]:

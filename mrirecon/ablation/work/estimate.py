@@ -15,7 +15,7 @@ from mrirecon.ablation.study.plan import Common, Plan, RunSpec
 from mrirecon.config import OptimizerConfig, SimulateConfig
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
-from mrirecon.data.folders.shared_volumes import sharing_volumes
+from mrirecon.data.folders.volume_files import sharing_volumes
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import smallest_p
 from mrirecon.progress import say

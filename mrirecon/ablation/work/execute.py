@@ -17,6 +17,7 @@ from mrirecon.config import EvaluateConfig, TrainConfig
 from mrirecon.configfile import unflatten
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_split
+from mrirecon.data.folders.selection import require_targets
 from mrirecon.data.masking import mask_spec, scored_passes
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import find_protocol
@@ -125,8 +126,7 @@ def score_split(
     n_volumes = config.val_volumes if split == "val" else 0
     seed = spec.study.split_seed
     volumes = open_split(config.data, split, seed, n_volumes, halve_val=protocol.halves_val)
-    if missing := [volume.name for volume in volumes if not volume.has_target]:
-        raise InputError(f"{missing[0]}: has no reference image, which the split '{split}' needs; remove it")
+    require_targets(volumes, f"the split '{split}'", "remove them")
     masks = mask_spec(config.data, volumes, protocol.mask_rule)
     results: list[VolumeResult] = []
     for i, (one, scored) in enumerate(scored_passes(masks, volumes)):

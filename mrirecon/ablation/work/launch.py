@@ -12,7 +12,7 @@ from types import FrameType
 from mrirecon import progress
 from mrirecon.ablation.study.folder import Study
 from mrirecon.ablation.work.status import Counts, count, progress_line
-from mrirecon.cluster.workers import worker_command
+from mrirecon.cluster.submit import worker_command
 from mrirecon.errors import Stopped
 from mrirecon.progress import say
 from mrirecon.termination import heeded, leave_lost_terminal, signal_words

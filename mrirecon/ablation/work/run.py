@@ -10,7 +10,7 @@ from mrirecon.ablation.study.prepare import prepare, read_content, standing, stu
 from mrirecon.ablation.work.estimate import announce, describe, measure, require_runnable
 from mrirecon.ablation.work.launch import default_workers, run_local
 from mrirecon.ablation.work.status import count, status_table
-from mrirecon.cluster.workers import require_slurm, submit_workers
+from mrirecon.cluster.submit import require_slurm, submit_workers
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.errors import InputError, WorkFailedError, unknown_name
 from mrirecon.evaluation.stats.flips import require_decidable

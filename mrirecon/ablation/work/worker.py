@@ -15,7 +15,7 @@ from mrirecon.ablation.study.folder import Study, StudyFolder, disk_full
 from mrirecon.ablation.study.plan import RunSpec
 from mrirecon.ablation.work.execute import Setting, execute, score_split, training_config, usable_attempts
 from mrirecon.config import EvaluateConfig
-from mrirecon.data.folders.shared_volumes import sharing_volumes
+from mrirecon.data.folders.volume_files import sharing_volumes
 from mrirecon.errors import DataChangedError, Stopped
 from mrirecon.files import is_disk_full, write_json
 from mrirecon.leases import Leases

@@ -23,7 +23,7 @@ _ONE_FACTOR = 1e-3  # energy of a reference that one factor may leave unexplaine
 
 
 class Disagreement(NamedTuple):
-    """What does not fit."""
+    """A way in which reference and k-space of a file do not fit."""
 
     kind: str  # the same for files with the same fault
     text: str  # what it is and what to do, of one file
@@ -67,7 +67,7 @@ def find_disagreement(
 
 
 def _lone_side(kspace: Mapping[int, np.ndarray], targets: Mapping[int, np.ndarray]) -> Disagreement | None:
-    """Of k-space and reference of a slice, one says nothing and the other something."""
+    """Find a slice in which one of k-space and reference is constant and the other is not."""
     for i in sorted(set(targets) & set(kspace)):
         is_there, is_flat = bool(kspace[i].any()), not np.ptp(targets[i])
         if not is_there and targets[i].any():
@@ -103,10 +103,6 @@ def _fitted(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
             widths[axis] = (missing // 2, missing - missing // 2)
             image = np.pad(image, widths)
     return image
-
-
-def _compared(target: np.ndarray, kspace: list[np.ndarray], shape: tuple[int, int]) -> Resemblance:
-    return compare(target, np.stack([rss_image(slice_, shape) for slice_ in kspace]))
 
 
 def _checkerboard(kspace: np.ndarray) -> np.ndarray:
@@ -158,7 +154,7 @@ def _read_otherwise(
     target: np.ndarray, kspace: list[np.ndarray], shape: tuple[int, int]
 ) -> Iterator[tuple[float, str, str]]:
     for name, read, remedy in _READINGS:
-        found = _compared(target, [read(slice_) for slice_ in kspace], shape)
+        found = compare(target, np.stack([rss_image(read(slice_), shape) for slice_ in kspace]))
         if not found.orientation.name:
             yield found.correlation, name, remedy
 

@@ -1,4 +1,4 @@
-"""What checks found of files, kept between commands, so that a file that has not changed is not read again.
+"""Keep what checks found of files between commands, so that a file that has not changed is not read again.
 
 One JSON file per folder of data and kind of check, in `mrirecon/` of the user's cache folder (XDG_CACHE_HOME, else
 ~/.cache). It may go at any time; what is damaged, of another version of this package, or cannot be written is ignored.
@@ -26,7 +26,7 @@ _TICK_S = 2.0  # file systems may count time in steps of so much: what changed j
 
 
 def cache_folder() -> Path | None:
-    """Where the files of the cache are; None: nothing is kept."""
+    """Return the folder of the cache; None: nothing is kept."""
     if not is_cache_on():
         return None
     given = os.environ.get("XDG_CACHE_HOME", "")
@@ -38,7 +38,7 @@ def cache_folder() -> Path | None:
 
 
 class Known:
-    """What was found of some volumes by one kind of check.
+    """The findings of one kind of check about some volumes, from this command and from earlier ones.
 
     A file is the same as long as its size, its times and its inode are; that of its last change (`ctime`) is the
     system's own, and a copy that keeps the others has a new one.
@@ -85,7 +85,7 @@ class Known:
 
 
 def _file_name(folder: Path, kind_of_volume: type, kind: str) -> str:
-    """Of a folder: its full path and inode, as nodes of a cluster may have other files at one path."""
+    """Return the cache file of a folder, by full path and inode: nodes of a cluster may differ at one path."""
     inode = _state(folder)[:1]
     name = sha256(f"{folder.absolute()} {inode} {kind_of_volume.__qualname__}".encode()).hexdigest()[:24]
     return f"{name}-{kind}.json"

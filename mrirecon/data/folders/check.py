@@ -1,5 +1,9 @@
-"""Find everything that is wrong with the files of a split before any work starts."""
+"""Find everything that is wrong with the files of a split before any work starts.
 
+Bad files are told in one line each, or in one per cause that many share, at most five.
+"""
+
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import partial
@@ -9,19 +13,19 @@ import numpy as np
 from mrirecon import ranks
 from mrirecon.data.folders.agreement import Disagreement, find_disagreement
 from mrirecon.data.folders.cache import Known
-from mrirecon.data.folders.faults import each_examined
-from mrirecon.data.hdf5.facts import Facts
 from mrirecon.data.hdf5.limits import GIB
-from mrirecon.data.hdf5.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job
-from mrirecon.data.hdf5.values import samples_sha256, slice_hash
-from mrirecon.data.sampling import Sampling
+from mrirecon.data.hdf5.opening import readable
+from mrirecon.data.hdf5.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job, examine
+from mrirecon.data.hdf5.soundness import samples_sha256, slice_hash
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.progress import progress
 
 MODES = ("auto", "full", "quick", "none")
 REFERENCE_CHECKS = ("refuse", "warn", "off")
 _FULL_SCAN_BYTES = 4 * GIB  # read in well under a minute from a disk, in seconds from memory
 _MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
+_SHOWN = 5  # lines on bad files
 _SLICES_IN_MEMORY = 8  # of complex64: values as stored, their parts, conversions
 
 
@@ -142,13 +146,13 @@ def _examine(volumes: Sequence[Volume], jobs: Sequence[Job], kind: str, label: s
         InputError: See `each_examined`.
     """
     for i, found in ranks.stream_from_first(lambda: _looked_at(volumes, jobs, kind, label, is_long)):
-        _learn(volumes[i], found)
+        volumes[i].learn(found)
 
 
 def _looked_at(
     volumes: Sequence[Volume], jobs: Sequence[Job], kind: str, label: str, is_long: bool
 ) -> Iterator[tuple[int, Found]]:
-    """What is found of each volume, by its number: what is known from an earlier command of this kind, then the rest.
+    """Yield the findings of each volume with its number: those known from an earlier command, then the rest.
 
     Raises:
         InputError: See `each_examined`.
@@ -231,12 +235,62 @@ class _Kept:
         self.alive()
 
 
-def _learn(volume: Volume, found: Found) -> None:
-    understand = {
-        "facts": Facts.from_plain,
-        "sampling": Sampling.from_plain,
-        "disagreement": lambda plain: plain and Disagreement(*plain),
-        "samples_sha256": tuple,
-    }
-    # where its cached properties look first
-    volume.__dict__.update({key: understand.get(key, lambda value: value)(value) for key, value in found.items()})
+def examine_all(
+    jobs: Sequence[Job], learn: Callable[[int, Found], None], label: str, is_long: bool, in_one_line: bool = False
+) -> None:
+    """Do all `jobs` in quarantine and hand on what was found; see `each_examined`.
+
+    Args:
+        jobs: One per file.
+        learn: Gets the number of each sound file's job and what was found.
+        label: What is checked, for the display of progress.
+        is_long: Show progress.
+        in_one_line: Show the first bad file only, and how many there are.
+    """
+    for i, found in each_examined(jobs, label, is_long, in_one_line):
+        learn(i, found)
+
+
+def each_examined(
+    jobs: Sequence[Job], label: str, is_long: bool, in_one_line: bool = False
+) -> Iterator[tuple[int, Found]]:
+    """Do all `jobs` in quarantine; yields the number of each sound file's job and what was found, as it is known.
+
+    Raises:
+        InputError: At the end, one line per bad file; files that share a cause share a line where they are more than
+            five.
+    """
+    faults: list[tuple[str, str]] = []
+    numbers = range(len(jobs))
+    shown = progress(numbers, f"checking {label}", unit="files") if is_long else numbers
+    for i, found in zip(shown, examine(jobs), strict=True):
+        if isinstance(found, InputError):
+            name, text = readable(jobs[i].label), str(found)
+            faults.append((name if text.startswith(f"{name}: ") else "", text))
+        else:
+            yield i, found
+    if not faults:
+        return
+    bad = f"{len(faults)} of {len(jobs)} files are bad"
+    if in_one_line:
+        raise InputError(faults[0][1] + (f" ({bad})" if len(faults) > 1 else ""))
+    lines = _lines(faults)
+    if len(lines) > _SHOWN:
+        lines[_SHOWN:] = [f"... {bad}"]
+    raise InputError("\n".join(lines))
+
+
+def _lines(faults: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line per (name, text that begins with it); more than five that differ in the name alone share one."""
+    names = defaultdict[str, list[str]](list)
+    for name, text in faults:
+        names[text.removeprefix(name)].append(name)
+    lines = []
+    for name, text in faults:
+        alike = names[text.removeprefix(name)]
+        if len(alike) <= _SHOWN or not name:
+            lines.append(text)
+        elif name == alike[0]:
+            others = f" (and {', '.join(alike[1:_SHOWN])}, {len(alike) - _SHOWN} more)"
+            lines.append(f"{name}{others}{text.removeprefix(name)}")
+    return lines

@@ -1,6 +1,5 @@
 """A data folder: which files are train, val and test, and which of them a configuration selects."""
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,15 +9,27 @@ from mrirecon import progress, ranks
 from mrirecon.config import DataConfig
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.folders.manifest import require_same_contents, require_same_files
-from mrirecon.data.folders.selection import of_kind, require_targets, select_volumes, split_seed
-from mrirecon.data.folders.splits import SPLITS, halve_by_patient, split_by_patient
+from mrirecon.data.folders.selection import (
+    halve_by_patient,
+    of_kind,
+    require_targets,
+    select_volumes,
+    split_by_patient,
+    split_seed,
+)
 from mrirecon.data.folders.stage import staged
-from mrirecon.data.folders.volume_files import SIMULATE, h5_files, list_volumes, require_folder
+from mrirecon.data.folders.volume_files import (
+    SIMULATE,
+    SPLITS,
+    h5_files,
+    list_volumes,
+    require_flat_or_split,
+    require_folder,
+    split_folders,
+)
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
-_OWN = re.compile(r"^(?P<split>train|val|test)$")
-_FASTMRI = re.compile(r"^(?:.*_)?(?P<kind>single|multi)coil_(?P<split>train|val|test)(?:_.*)?$")
 KINDS = ("auto", "single", "multi", "both")
 
 
@@ -100,9 +111,7 @@ def open_folder(config: DataConfig, seed: int, halve_val: bool = False) -> DataF
     files = [file for folder in (root, *inside_splits) for file in h5_files(folder)]
     require_same_files({file.relative_to(root).as_posix(): file for file in files}, str(root))
     groups = split_folders(root, config.coils)
-    if groups and h5_files(root):
-        inside = groups[next(iter(groups))][0].name
-        raise InputError(f"{root} has both .h5 files and split folders ({inside}/); move the files into a folder")
+    require_flat_or_split(root, groups)
     folder = _ready_made(root, groups, config.coils) if groups else _flat(root, config.coils, split_seed(config, seed))
     if groups and halve_val and "val" in groups:
         _halve_val(folder, [v for path in groups["val"] for v in list_volumes(path, root)], config.coils)
@@ -134,33 +143,10 @@ def select(
     check_layout(volumes)
     volumes = staged(select_volumes(volumes, config, seed, n_volumes))
     if split in ("train", "val"):
-        require_targets(volumes, split)
+        require_targets(volumes, f"the split '{split}'", "remove them, or keep them in test/")
     notes = check_volumes(volumes, config.check, config.check_reference)
     require_same_contents(volumes, str(folder.root))
     return volumes, notes
-
-
-def split_folders(root: Path, coils: str) -> dict[str, list[Path]]:
-    """The folders of each split, by name; of fastMRI's own names one kind of coils."""
-    found = []
-    for path in sorted(path for path in root.iterdir() if path.is_dir()):
-        match = _OWN.match(path.name) or _FASTMRI.match(path.name)
-        if match:
-            found.append((match["split"], match.groupdict().get("kind"), path))
-    kinds = {kind for _, kind, _ in found if kind}
-    if len(kinds) > 1 and coils == "auto":
-        names = ", ".join(path.name for *_, path in found)
-        raise InputError(
-            f"{root} has single-coil and multi-coil folders ({names}); choose: --coils single, multi or both"
-        )
-    if len(kinds) > 1 and coils != "both":
-        found = [entry for entry in found if entry[1] in (None, coils)]
-    groups: dict[str, list[Path]] = {}
-    for split in SPLITS:
-        paths = [path for name, _, path in found if name == split]
-        if paths:
-            groups[split] = paths
-    return groups
 
 
 def _flat(root: Path, coils: str, seed: int) -> DataFolder:

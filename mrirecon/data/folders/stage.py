@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from mrirecon import ranks
-from mrirecon.data.hdf5.handles import close
+from mrirecon.data.hdf5.opening import close
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.progress import say

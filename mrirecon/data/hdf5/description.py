@@ -1,23 +1,86 @@
-"""What a fastMRI `.h5` file says about itself, read and checked without touching its samples.
+"""Read what a fastMRI `.h5` file says about itself, and check it, without touching its samples.
 
 Layout: `kspace` (slices, coils, height, width), or (slices, height, width) for single-coil; `ismrmrd_header`
 (XML); `reconstruction_rss` and, single-coil, `reconstruction_esc` (slices, h, w); test files have `mask`
 (width,) in place of a reconstruction. Attributes: `acquisition`, `patient_id`, `max`, `norm`.
 """
 
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from h5py import h5a
 
-from mrirecon.data.hdf5.attributes import read_attributes
-from mrirecon.data.hdf5.facts import Facts
-from mrirecon.data.hdf5.limits import HEADER_BYTES, MOST_COILS, require_room, require_slices
-from mrirecon.data.hdf5.links import find_dataset
-from mrirecon.data.hdf5.opening import opened
+from mrirecon.data.hdf5.limits import (
+    ATTRIBUTE_BYTES,
+    ATTRIBUTES,
+    HEADER_BYTES,
+    MOST_COILS,
+    require_room,
+    require_slices,
+)
+from mrirecon.data.hdf5.opening import opened, readable
+from mrirecon.data.hdf5.soundness import find_dataset
 from mrirecon.data.header import Header
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
+
+RSS, ESC = "reconstruction_rss", "reconstruction_esc"
+
+
+class Identity(NamedTuple):
+    """Whose scan a file holds and what kind of scan it is, as far as its attributes say."""
+
+    acquisition: str  # contrast (CORPD_FBK, AXT2, ...), or unknown
+    patient: str  # `patient_id`, else the file's name: what splits and intervals keep together
+    origin: str  # measured (also where the file does not say), simulated-from-phantom or simulated-from-magnitude
+
+    @classmethod
+    def of(cls, attrs: Mapping[str, Any], name: str) -> "Identity":
+        """Read them from the attributes of the file called `name`."""
+        return cls(
+            str(attrs.get("acquisition", "unknown")),
+            str(attrs.get("patient_id", name)),
+            str(attrs.get("origin", "measured")),
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The description of one file; small, and pickled with its volume."""
+
+    shape: tuple[int, int, int, int]  # slices, coils, height, width
+    single_coil: bool
+    header: Header
+    image_shape: tuple[int, int]
+    target_key: str | None
+    file_mask: np.ndarray | None  # bool (width,)
+    attrs: dict[str, Any]
+    n_bytes: int  # of kspace and target as stored in memory
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it as values that JSON can hold."""
+        mask = None if self.file_mask is None else (self.file_mask + np.uint8(ord("0"))).tobytes().decode()
+        return {**vars(self), "header": asdict(self.header), "file_mask": mask}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Facts":
+        """The same description again, of what `to_plain` gave, also by way of JSON."""
+        mask = plain["file_mask"]
+        header: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain["header"].items()}
+        return cls(
+            **{
+                **plain,
+                "shape": tuple(plain["shape"]),
+                "image_shape": tuple(plain["image_shape"]),
+                "file_mask": None if mask is None else np.frombuffer(mask.encode(), np.uint8) == ord("1"),
+                "header": Header(**header),
+            }
+        )
 
 
 def read_facts(path: Path, name: str) -> Facts:
@@ -52,7 +115,7 @@ def _facts(file: h5py.File) -> Facts:
     kspace = _kspace(file)
     single = kspace.ndim == 3
     shape = (kspace.shape[0], 1, *kspace.shape[1:]) if single else kspace.shape
-    target = _target(file, single, shape)
+    target = _target(file, kspace, shape)
     header = _header(file, shape, target)
     header.acquired(shape[-1])  # a header that contradicts k-space is found now
     return Facts(
@@ -94,15 +157,34 @@ def complex_parts(dtype: np.dtype) -> tuple[str, str] | None:
     return (names[0], names[1]) if floats and names in (("real", "imag"), ("r", "i"), ("re", "im")) else None
 
 
-def _target(file: h5py.File, single: bool, shape: tuple[int, ...]) -> h5py.Dataset | None:
-    """Single-coil files are scored against `reconstruction_esc`, though they have an RSS image as well."""
-    keys = ("reconstruction_esc", "reconstruction_rss") if single else ("reconstruction_rss",)
-    target = next((found for key in keys if (found := find_dataset(file, key)) is not None), None)
+def reference_keys(kspace: h5py.Dataset | None) -> tuple[str, ...]:
+    """Return the data sets that may be the reference of a file with this k-space (None: without any), best first.
+
+    Single-coil files are scored against `reconstruction_esc`, though they have an RSS image as well (as
+    `fastmri.evaluate` does).
+    """
+    if kspace is None:
+        return RSS, ESC
+    return (ESC, RSS) if kspace.ndim == 3 else (RSS,)
+
+
+def find_reference(file: h5py.File, kspace: h5py.Dataset | None) -> h5py.Dataset | None:
+    """Return the data set with the reference images of a file, or None.
+
+    Raises:
+        InputError: It holds no real floating-point numbers.
+    """
+    found = next((found for key in reference_keys(kspace) if (found := find_dataset(file, key)) is not None), None)
+    if found is not None and found.dtype.kind != "f":
+        raise InputError(f"{found.name.lstrip('/')} has dtype {found.dtype}; it must be float32 magnitudes")
+    return found
+
+
+def _target(file: h5py.File, kspace: h5py.Dataset, shape: tuple[int, ...]) -> h5py.Dataset | None:
+    target = find_reference(file, kspace)
     if target is None:
         return None
     key = target.name.lstrip("/")
-    if target.dtype.kind != "f":
-        raise InputError(f"{key} has dtype {target.dtype}; it must be float32 magnitudes")
     if target.ndim != 3 or 0 in target.shape or target.shape[0] != shape[0]:
         raise InputError(f"{key} has shape {target.shape}; {shape[0]} slices of k-space need ({shape[0]}, h, w)")
     if target.shape[1] > shape[2]:
@@ -140,6 +222,7 @@ def _image_shape(header: Header, shape: tuple[int, ...], target: h5py.Dataset | 
 
 
 def _mask(file: h5py.File, width: int) -> np.ndarray | None:
+    """Read the data set `mask` as bool `(width,)`, or None."""
     stored = find_dataset(file, "mask")
     if stored is None:
         return None
@@ -152,3 +235,45 @@ def _mask(file: h5py.File, width: int) -> np.ndarray | None:
     if not columns.any():
         raise InputError("mask keeps no column; write the file anew")
     return columns
+
+
+def read_attributes(file: h5py.File) -> dict[str, Any]:
+    """All attributes of the file's root.
+
+    Raises:
+        InputError: More, or larger ones, than a description needs.
+    """
+    count = h5a.get_num_attrs(file.id)
+    if count > ATTRIBUTES:
+        raise InputError(f"has {count} attributes, at most {ATTRIBUTES} are read; remove those nobody needs")
+    attrs = file.attrs  # made anew at each access
+    return {readable(name): _read(attrs, name) for name in attrs}
+
+
+def plain_value(value: Any) -> Any:
+    """Text, a number, a truth value, None, or a list of those; what is none of them (a reference) as text."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = float(value) if isinstance(value, np.floating) else value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return readable(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+
+
+def acceleration_of(attrs: Mapping[str, Any], otherwise: float) -> float:
+    """The nominal acceleration that a file states; `otherwise` where it states none, or none that can be."""
+    value = attrs.get("acceleration")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
+    return float(value) if is_number else otherwise  # type: ignore[arg-type]
+
+
+def _read(attrs: h5py.AttributeManager, name: str) -> Any:
+    stored = attrs.get_id(name)
+    size = stored.get_space().get_simple_extent_npoints() * stored.get_type().get_size()
+    if size <= ATTRIBUTE_BYTES:
+        value = plain_value(attrs[name])
+        size = len(str(value))  # text of any length is stored elsewhere
+    if size > ATTRIBUTE_BYTES:
+        raise InputError(f"attribute '{readable(name)}' holds {size} bytes, at most {ATTRIBUTE_BYTES} are read; cut it")
+    return value

@@ -1,4 +1,4 @@
-"""How much memory a file may ask for: its own account of its size is checked before anything is allocated.
+"""Limit the memory that a file may ask for: the size it claims is checked before anything is allocated.
 
 And what else the command line settles for a whole process that reads files: whether earlier checks of them count.
 """
@@ -46,7 +46,7 @@ def switch_cache_off() -> None:
 
 
 def is_cache_on() -> bool:
-    """What checks find is kept, and what earlier ones found is used (`data.cache`)."""
+    """Return whether findings of checks are kept and those of earlier commands used (`data.folders.cache`)."""
     return _cache_is_on[0]
 
 

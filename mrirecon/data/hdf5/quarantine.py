@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from mrirecon import ranks
-from mrirecon.data.hdf5.handles import forget_those_of_the_parent
 from mrirecon.data.hdf5.limits import GIB
+from mrirecon.data.hdf5.opening import forget_those_of_the_parent
 from mrirecon.errors import InputError, WorkFailedError
 
 Found = dict[str, Any]
@@ -56,7 +56,7 @@ class Job:
 
 
 def examine(jobs: Sequence[Job]) -> Generator[Found | InputError, None, None]:
-    """What was found of each job, in order.
+    """Yield the findings, or the fault, of each job in order.
 
     One child does all of them, after its death the next one goes on. Many jobs are dealt out to a few children that
     work at the same time, as a file server takes longer to answer than HDF5 to read.

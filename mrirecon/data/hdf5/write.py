@@ -70,6 +70,7 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 
 def _check(kspace: np.ndarray, datasets: Mapping[str, np.ndarray]) -> None:
+    """Check k-space `(slices, [coils,] height, width)` and reconstructions `(slices, h, w)`."""
     if kspace.ndim not in (3, 4) or not np.iscomplexobj(kspace):
         raise InputError(
             f"k-space is {kspace.dtype} of shape {kspace.shape}; it must be complex, "

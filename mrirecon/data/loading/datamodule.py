@@ -9,11 +9,9 @@ from mrirecon import ranks
 from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_folder, select
-from mrirecon.data.folders.record import require_unchanged
-from mrirecon.data.loading.loaders import StreamLoader, UnitLoader
+from mrirecon.data.folders.manifest import require_unchanged
+from mrirecon.data.loading.loaders import StreamLoader, UnitLoader, cut_units, unit_costs
 from mrirecon.data.loading.stream import BatchStream
-from mrirecon.data.loading.units import cut_units
-from mrirecon.data.loading.work_shares import unit_costs
 from mrirecon.data.masking import MaskSpec, check_masks, mask_spec, scored_passes
 from mrirecon.data.samples import Sample
 from mrirecon.data.volume import Volume
@@ -73,7 +71,7 @@ class ReconDataModule(pl.LightningDataModule):
 
     @property
     def volumes(self) -> list[Volume]:
-        """Those of train and val."""
+        """Volumes of train and val together."""
         return [*self.train_volumes, *self.val_volumes]
 
     def require_unchanged(self) -> None:

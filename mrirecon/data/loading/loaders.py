@@ -1,12 +1,65 @@
-"""The two ways slices reach a network: a resumable stream for training, fixed units for scoring."""
+"""Hand slices to a network: a resumable stream for training, fixed units shared between processes for scoring.
+
+A network's output differs in the last digits with its batch, so equal tables need equal units: they are cut by a rule
+that knows no number of processes. How units are shared is a rule that every process works out for itself, with the same
+result.
+"""
 
 from collections.abc import Sequence
+from itertools import accumulate
+from math import prod
 
 from torch.utils.data import Dataset
 
 from mrirecon.data.loading.stream import BatchStream
-from mrirecon.data.loading.work_shares import share_neighbours
 from mrirecon.data.loading.workers import Batches, load_batches
+from mrirecon.data.volume import Volume
+
+
+def cut_units(items: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Cut `(volume, slice)` items into lists of at most `batch_size` positions, each of one volume, in order.
+
+    The slices of a volume have one shape, of image, k-space and mask, so a unit is a batch whatever it carries.
+    """
+    units: list[list[int]] = []
+    for position, (volume, _) in enumerate(items):
+        if units and len(units[-1]) < batch_size and items[units[-1][0]][0] == volume:
+            units[-1].append(position)
+        else:
+            units.append([position])
+    return units
+
+
+def unit_costs(
+    units: Sequence[Sequence[int]], items: Sequence[tuple[int, int]], volumes: Sequence[Volume]
+) -> list[int]:
+    """Slices x coils x pixels of each unit.
+
+    Args:
+        units: Lists of positions in `items`, each of one volume.
+        items: (volume, slice) of every slice.
+        volumes: The volumes.
+    """
+    return [len(unit) * prod(volumes[items[unit[0]][0]].shape[1:]) for unit in units]
+
+
+def share_neighbours(costs: Sequence[float], n: int) -> list[int]:
+    """Owner of each piece of work, 0 to n - 1; neighbours stay together, so few volumes are divided.
+
+    The line of all costs is cut into `n` equal lengths and a piece goes where its middle lies: nobody has more than
+    one piece's cost above the mean.
+    """
+    ends = list(accumulate(costs))
+    return [min(int((end - cost / 2) / ends[-1] * n), n - 1) for end, cost in zip(ends, costs, strict=True)]
+
+
+def share_whole(costs: Sequence[float], n: int) -> list[int]:
+    """Owner of each piece of work that cannot be cut, 0 to n - 1: the costliest first, each to the least busy."""
+    loads, owners = [0.0] * n, [0] * len(costs)
+    for i in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        owners[i] = loads.index(min(loads))
+        loads[owners[i]] += costs[i]
+    return owners
 
 
 class StreamLoader:
@@ -36,7 +89,7 @@ class StreamLoader:
             self._batches.close()
 
     def state_dict(self) -> dict[str, int]:
-        """Where to go on."""
+        """Return the number of batches that are done."""
         return {"batches_done": self.batches_done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -81,7 +81,7 @@ class BatchStream:
             yield batches[position]
 
     def set_epoch(self, epoch: int) -> None:
-        """For a plain Trainer that iterates a one-epoch stream again and again."""
+        """Set the epoch of a one-epoch stream that a plain Trainer iterates again and again."""
         self.first_epoch = epoch
 
     def epoch(self, epoch: int) -> list[Batch]:

@@ -91,7 +91,7 @@ class _InWorkerError(Exception):
 
 
 class _Failure(NamedTuple):
-    """What a worker hands over in place of a batch."""
+    """An error of a worker, handed over in place of a batch."""
 
     error: Exception
     where: str  # the traceback
@@ -144,14 +144,14 @@ def _unpacked(packed: bytes) -> Any:
 
 
 def _require_files(workers: int) -> None:
-    """Better than in the middle of the work, where threads of multiprocessing print a page on it each."""
+    """Require room for the files of workers now: in the middle of work, threads of multiprocessing print a page."""
     needed = _FILES + _FILES_PER_WORKER * workers
     if (left := _files_left()) < needed:
         raise WorkFailedError(few_files(f" for {workers} worker processes: {left} are left, about {needed} are needed"))
 
 
 def _require_shared_memory(workers: int) -> None:
-    """For the locks of the workers' queues; half of a loader, for want of one, prints a page when it is thrown away."""
+    """Require shared memory for the locks of the workers' queues: a half-made loader prints a page as it dies."""
     try:
         locks = [multiprocessing.Semaphore() for _ in range(_LOCKS + _LOCKS_PER_WORKER * workers)]
     except OSError as error:
@@ -162,7 +162,7 @@ def _require_shared_memory(workers: int) -> None:
 
 
 def _files_left() -> float:
-    """How many more this process may open; infinity where it does not know."""
+    """Return the number of files that this process may still open; infinity where it is not known."""
     limit, here = resource.getrlimit(resource.RLIMIT_NOFILE)[0], Path("/proc/self/fd")
     if limit == resource.RLIM_INFINITY or not here.is_dir():
         return math.inf

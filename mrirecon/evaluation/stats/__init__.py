@@ -1,9 +1,9 @@
-"""How sure a difference is: over patients, over paired seeds and both, alone and in a family of comparisons.
+"""Intervals, tests and verdicts on differences: over patients, paired seeds or both, alone and in a family.
 
 Everything takes numpy arrays and returns plain numbers. `scipy` is loaded where it is used.
 """
 
-from mrirecon.evaluation.stats.comparison import Comparison, compare_family, paired_comparison
+from mrirecon.evaluation.stats.comparison import Comparison, compare_family, in_words, paired_comparison
 from mrirecon.evaluation.stats.crossed import Effect, by_patient, crossed_bootstrap, crossed_effect
 from mrirecon.evaluation.stats.flips import FlipTest, decidable_seeds, require_decidable, sign_flip_max_t, smallest_p
 from mrirecon.evaluation.stats.patients import MIN_PATIENTS, N_RESAMPLES, Interval, bootstrap_ci
@@ -31,7 +31,6 @@ from mrirecon.evaluation.stats.verdict import (
     goodness,
     monitors,
 )
-from mrirecon.evaluation.stats.words import in_words
 
 __all__ = [
     "BETTER",

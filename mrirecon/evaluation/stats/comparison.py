@@ -1,15 +1,28 @@
-"""Paired comparisons of methods: effect, intervals, tests and a verdict, one or a whole family at once."""
+"""Compare methods in pairs, one pair or a whole family: effect, intervals, tests, verdict, and all of it in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mrirecon.errors import InputError
+from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS
 from mrirecon.evaluation.stats.crossed import by_patient, crossed_bootstrap, crossed_effect, differences
-from mrirecon.evaluation.stats.flips import sign_flip_max_t
-from mrirecon.evaluation.stats.power import minimum_detectable_effect, probability_of_superiority, tost_p
-from mrirecon.evaluation.stats.verdict import HIGHER, INCONCLUSIVE, LOWER, better_is, decide, seeds_to_settle
+from mrirecon.evaluation.stats.flips import sign_flip_max_t, smallest_p
+from mrirecon.evaluation.stats.power import MAX_SEEDS, minimum_detectable_effect, probability_of_superiority, tost_p
+from mrirecon.evaluation.stats.verdict import (
+    BETTER,
+    EQUIVALENT,
+    HIGHER,
+    INCONCLUSIVE,
+    LOWER,
+    WORSE,
+    better_is,
+    decide,
+    seeds_to_settle,
+)
+from mrirecon.tables.metrics import label_of, unit_of
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,7 @@ def paired_comparison(
 
 @dataclass(frozen=True)
 class _Family:
-    """What the comparisons of a family share."""
+    """The settings that the comparisons of a family share."""
 
     metric: str
     better: str
@@ -195,5 +208,90 @@ def _table(name: str, d: np.ndarray, patients: Sequence[str]) -> np.ndarray:
 
 
 def _signed(table: np.ndarray) -> np.ndarray:
-    """What the flips flip: the mean of each seed, or of a single run the difference of each patient."""
+    """Return the values whose signs are flipped, (n,): the mean of each seed, or of a single run of each patient."""
     return table.mean(axis=1) if len(table) > 1 else table[0]
+
+
+_SAMPLED = {"seeds and volumes": "seeds and patients", "volumes": "patients"}  # what an interval speaks about
+
+
+class _Runs(NamedTuple):
+    """How a sentence speaks of the runs of a comparison; an empty `number` stands for that of paired seeds."""
+
+    number: str
+    these: str
+    they_say: str
+
+
+_RUNS = {
+    PAIRED_SEEDS: _Runs("", "of these single runs", "one run of each says"),
+    SINGLE_RUNS: _Runs("one run of each", "of these single runs", "one run of each says"),
+    SEED_MEANS: _Runs("means over the seeds of each", "of these trainings", "means over unpaired seeds say"),
+}
+
+
+def in_words(comparison: Comparison, first: str, second: str, pairing: str = PAIRED_SEEDS) -> str:
+    """One sentence with effect, interval, p values, numbers of seeds, volumes and patients, and the verdict.
+
+    Args:
+        comparison: Of `first` minus `second`.
+        first: How the first method is called.
+        second: How the second is called.
+        pairing: PAIRED_SEEDS, SEED_MEANS or SINGLE_RUNS: what the rows of the comparison are.
+    """
+    runs = _RUNS[pairing]
+    found = f"{_found(comparison, first, second)} ({_evidence(comparison, runs)}): {_verdict(comparison, runs)}"
+    return f"{label_of(comparison.metric)}: {found}."
+
+
+def _found(c: Comparison, first: str, second: str) -> str:
+    relation = {
+        BETTER: "is better than",
+        WORSE: "is worse than",
+        EQUIVALENT: "is as good as",
+        INCONCLUSIVE: "is not shown to differ from",
+    }[c.verdict]
+    return f"{first} {relation} {second}, {_with_sign(c.effect)}{unit_of(c.metric)}"
+
+
+def _evidence(c: Comparison, runs: _Runs) -> str:
+    sampled = _SAMPLED.get(c.generalizes, c.generalizes)
+    seeds = runs.number or _count(c.n_seeds, "paired seed")
+    parts = [
+        f"{100 * (1 - c.alpha):g} % interval {_with_sign(c.low)} to {_with_sign(c.high)} over {sampled}",
+        f"sign-flip p {_p(c.p)}"
+        + (f", in {c.n_comparisons} comparisons p {_p(c.p_family)}" if c.n_comparisons > 1 else ""),
+        f"{seeds}, {_count(c.n_volumes, 'volume')} of {_count(c.n_patients, 'patient')}",
+    ]
+    return "; ".join(parts)
+
+
+def _verdict(c: Comparison, runs: _Runs) -> str:
+    if c.verdict == EQUIVALENT:
+        return f"{c.verdict}, within {c.margin:.3g}{unit_of(c.metric)} (equivalence p {_p(c.tost_p or 0.0)})"
+    if c.verdict != INCONCLUSIVE:
+        caveat = {"seeds": ", on these patients", "volumes": f", {runs.these}"}.get(c.generalizes, "")
+        return f"{c.verdict}{caveat}"
+    return f"{c.verdict}, minimum detectable difference {c.mde:.3g}{unit_of(c.metric)}; {_settled(c, runs)}"
+
+
+def _settled(c: Comparison, runs: _Runs) -> str:
+    if c.generalizes == "volumes":
+        return f"{runs.they_say} nothing about other seeds"
+    few = f"{c.n_seeds} seeds cannot go below p = {smallest_p(c.n_seeds):.2g}, "
+    start = few if smallest_p(c.n_seeds) > c.alpha else ""
+    if c.seeds_needed is None:
+        return f"{start}not even {MAX_SEEDS} seeds alone would settle it"
+    return f"{start}about {c.seeds_needed} seeds would settle it"
+
+
+def _with_sign(value: float) -> str:
+    return f"{value:+.3g}"
+
+
+def _p(value: float) -> str:
+    return f"= {value:.2g}" if value >= 0.001 else "< 0.001"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"

@@ -159,6 +159,7 @@ def what_is_sampled(n_seeds: int, n_units: int) -> str:
 
 
 def _crossed(d: np.ndarray) -> _Parts:
+    """Estimate from the mean squares of the two-way table `d` (n_seeds, n_units) without replicates."""
     n_seeds, n_units = d.shape
     rows, columns = d.mean(axis=1), d.mean(axis=0)
     rest = d - rows[:, None] - columns + d.mean()
@@ -173,11 +174,13 @@ def _crossed(d: np.ndarray) -> _Parts:
 
 
 def _over_seeds(d: np.ndarray) -> _Parts:
+    """Estimate over seeds alone, of `d` (n_seeds, n_units)."""
     sd = float(d.mean(axis=1).std(ddof=1))
     return _Parts(sd / math.sqrt(len(d)), len(d) - 1, sd, math.nan, math.nan)
 
 
 def _over_units(d: np.ndarray) -> _Parts:
+    """Estimate over units alone, of `d` (1, n_units)."""
     sd = float(d.std(ddof=1))
     return _Parts(sd / math.sqrt(d.size), d.size - 1, math.nan, sd, math.nan)
 

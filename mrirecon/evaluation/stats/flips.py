@@ -85,7 +85,7 @@ def decidable_seeds(alpha: float = 0.05) -> int:
 
 
 def _n_flips(n_seeds: int) -> int:
-    """How many flips count, those that differ by the sign of the whole once."""
+    """Return the number of flips that count, those that differ by the sign of the whole once."""
     all_flips = 2 ** max(n_seeds - 1, 0)
     return all_flips if all_flips <= MAX_FLIPS else MAX_FLIPS + 1
 
@@ -101,11 +101,16 @@ def _signs(n_seeds: int, seed: int) -> np.ndarray:
 
 
 def _share_reaching(statistics: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return the share of flips whose statistic reaches the observed one: (n_flips, n) and (n,) to (n,)."""
     return (statistics >= observed - _TIE).mean(axis=0)
 
 
 def _step_down(statistics: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Adjusted p values: each statistic against the largest of those not above it, made monotone."""
+    """Compute adjusted p values (n_comparisons,): each statistic against the largest not above it, made monotone.
+
+    `statistics` are (n_flips, n_comparisons), `observed` (n_comparisons,); step-down max-T of Westfall and
+    Young 1993.
+    """
     order = np.argsort(-observed, kind="stable")
     largest = np.maximum.accumulate(statistics[:, order[::-1]], axis=1)[:, ::-1]
     adjusted = np.empty(len(order))

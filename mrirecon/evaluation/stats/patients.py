@@ -62,7 +62,7 @@ def bootstrap_ci(
 def _by_patient(
     values: Sequence[float], patients: Sequence[str], weights: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted sum and weight of each patient, in sorted order: the order of rows does not matter."""
+    """Return weighted sum and weight of each patient, (n_patients,) each, sorted: the order of rows does not matter."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for value, patient, weight in zip(values, patients, weights, strict=True):
         groups.setdefault(patient, []).append((float(weight) * float(value), float(weight)))
@@ -72,6 +72,7 @@ def _by_patient(
 
 
 def _bootstrap(sums: np.ndarray, counts: np.ndarray, level: float, seed: int, method: str) -> Interval:
+    """Bootstrap the ratio of sums to counts, (n_patients,) each."""
     from scipy.stats import bootstrap
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -92,4 +93,5 @@ def _bootstrap(sums: np.ndarray, counts: np.ndarray, level: float, seed: int, me
 
 
 def _ratio_of_sums(sums: np.ndarray, counts: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Divide sums by counts, (..., n_patients) to (...)."""
     return sums.sum(axis=axis) / counts.sum(axis=axis)

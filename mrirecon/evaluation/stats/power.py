@@ -1,4 +1,4 @@
-"""What a study can find, how many seeds would find it, and when two methods are as good as equal."""
+"""Compute what a study can find, how many seeds would find it, and when two methods are equivalent."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ MAX_SEEDS = 1000  # more are no plan
 def minimum_detectable_effect(effect: Effect, level: float = 0.95, power: float = 0.8) -> float:
     """The true difference that a study like this one finds with probability `power`, in units of the metric.
 
-    Found: the t interval at `level` excludes 0 on the right side. Exact under the noncentral t distribution, given
-    the standard error.
+    Found: the t interval at `level` excludes 0 on the right side. A multiple of the standard error, as in Bloom 1995
+    (Evaluation Review 19:547), but exact: from the noncentral t distribution, not the sum of two t quantiles.
 
     Raises:
         InputError: A level outside of 0 to 1, or a power outside of 0.5 to 1.
@@ -49,7 +49,9 @@ def seeds_needed(effect: Effect, wanted: float, level: float = 0.95, power: floa
 
 
 def probability_of_superiority(a: np.ndarray, b: np.ndarray) -> float:
-    """The share of pairs in which `a` is above `b`, ties counted half.
+    """Return the share of pairs in which `a` is above `b`, ties counted half.
+
+    The paired form of the measure A of Vargha and Delaney 2000 (J. Educ. Behav. Stat. 25:101).
 
     Args:
         a: One value per seed, (n_seeds,).
@@ -83,6 +85,7 @@ def tost_p(effect: Effect, margin: float) -> float:
 
 
 def _detectable(se: np.ndarray, df: np.ndarray, level: float, power: float) -> np.ndarray:
+    """Return the detectable difference for each standard error and degrees of freedom, (n,) or () each."""
     from scipy.special import nctdtrinc, stdtrit
 
     if not 0.5 <= power < 1:
@@ -92,7 +95,7 @@ def _detectable(se: np.ndarray, df: np.ndarray, level: float, power: float) -> n
 
 
 def _with_seeds(effect: Effect, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standard error and degrees of freedom of the same study with other numbers of seeds."""
+    """Compute standard error and Satterthwaite degrees of freedom, (n,) each, of a study with `seeds` (n,) instead."""
     if effect.generalizes == SEEDS:
         return effect.sd_seeds / np.sqrt(seeds), seeds - 1.0
     n_units = effect.n_units

@@ -1,4 +1,4 @@
-"""The verdict on one comparison, and what would settle it."""
+"""Decide a comparison, BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, and estimate what would settle it."""
 
 import math
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ _POWER_EACH_SIDE = 0.9  # of two one-sided tests: in 80 % of studies both succee
 
 
 def better_is(metric: str) -> str:
-    """Which values of a metric of images, or of the loss, are better: HIGHER or LOWER; `unknown` of anything else."""
+    """Return which values of a metric, or of the loss, are better: HIGHER or LOWER; `unknown` of anything else."""
     if metric in METRICS:
         return HIGHER if METRICS[metric].higher_is_better else LOWER
     return LOWER if metric == LOSS else "unknown"
 
 
 def monitors() -> list[str]:
-    """What a training can be watched by: the metrics, and the loss."""
+    """Return the names that a training can be watched by: the metrics, and the loss."""
     return [*METRICS, LOSS]
 
 
@@ -68,7 +68,7 @@ def decide(
 
 
 def seeds_to_settle(effect: Effect, margin: float | None, *, level: float, alpha: float) -> int | None:
-    """How many seeds would settle an inconclusive comparison in 80 % of studies, if it is as large as it now looks.
+    """Estimate the seeds that settle an inconclusive comparison in 80 % of studies, if it is as large as it looks.
 
     Either `decide` calls the difference, with signs enough to reach `alpha`, or it calls it within the margin; the
     smaller number counts, and it is always more than there are. None: more seeds alone cannot.

@@ -1,7 +1,12 @@
-"""From the words of `mrirecon compare` to tables: run folders, folders of an evaluation, volumes.csv files."""
+"""Turn the words of `mrirecon compare` into tables, and group trainings that differ in their seed alone into cells.
 
+A word names a run folder, the folder of an evaluation, or a volumes.csv file.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +44,7 @@ class Item:
         return TRAINING if self.table.rows[0].checkpoint else METHOD
 
     def provenance(self) -> dict[str, Any]:
-        """Of its training; empty where it is not known."""
+        """Read the provenance of its training; empty where it is not known."""
         return {} if self.run is None else read_json(self.run.provenance)
 
     def n_steps(self) -> int:
@@ -75,7 +80,10 @@ def _candidates(word: str) -> list[Path]:
             raise InputError(f"{path} is no {_TABLE}; give that file, its folder, or a run folder")
         return [path.parent]
     if not path.is_dir():
-        hint = did_you_mean(path.name, _neighbours(path)) or f"; {_ADVICE}"
+        hint = (
+            did_you_mean(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+            or f"; {_ADVICE}"
+        )
         raise InputError(f"no run folder or table at {path}{hint}")
     if (path / _TABLE).is_file():
         return [path]
@@ -89,12 +97,8 @@ def _candidates(word: str) -> list[Path]:
     return found
 
 
-def _neighbours(path: Path) -> list[str]:
-    return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-
-
 def _filtered(word: str, folders: list[Path], config: CompareConfig) -> list[Path]:
-    """Those that the keys leave of several."""
+    """Return the evaluations that `--evaluation`, `--split` and `--acceleration` leave of several."""
     if len(folders) == 1:
         return folders
     kept = [folder for folder in folders if _is_wanted(folder, config)]
@@ -154,3 +158,99 @@ def _slices(summary: Mapping[str, Any]) -> str:
         return ""
     chosen = summary["slices"]
     return f"{chosen[0]} to {chosen[-1]}" if chosen else "all"
+
+
+# what may differ between runs of one cell: where things are, how they are computed, what is kept, and the seed
+_APART = (
+    *("data.path", "data.workers", "data.check", "threads", "device", "logger", "output", "overwrite"),
+    *("checkpoint_every", "checkpoints", "seed"),
+)
+_NUMBER = re.compile(r"[-_. ]*(seed|s)?[-_.]?\d+$")  # of a seed or a time at the end of a run's name
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing that is compared: trainings of one configuration, a method, or foreign images."""
+
+    name: str
+    items: tuple[Item, ...]  # by seed
+    rows: tuple[int, ...]  # their places among all items
+    seeds: tuple[int, ...]  # of the trainings; empty where it is not known
+    settings: Mapping[str, Any] = field(default_factory=dict)  # keys of the training that other cells have differently
+
+
+def group_by_seed(items: Sequence[Item], names: Sequence[str] = ()) -> list[Cell]:
+    """The cells, in the order in which they first come.
+
+    Args:
+        items: What is compared.
+        names: Of the cells, in that order; empty: of their run folders.
+
+    Raises:
+        InputError: One configuration twice with one seed, a single cell, or names that do not fit.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, item in enumerate(items):
+        groups.setdefault(_identity(i, item), []).append(i)
+    cells = [_cell(items, members) for members in groups.values()]
+    if len(cells) < 2:
+        raise InputError(
+            f"{', '.join(item.table.name for item in items)} differ in their seed alone, so there is nothing to "
+            "compare them with; add runs of another configuration"
+        )
+    return _with_settings(_named(cells, names))
+
+
+def _identity(i: int, item: Item) -> Any:
+    """Equal for what is one cell."""
+    if item.config is None:
+        return i
+    decisive = {key: value for key, value in item.config.items() if key not in _APART}
+    return repr(sorted(decisive.items())), item.table.rows[0].checkpoint, item.summary.get("bn_stats")
+
+
+def _cell(items: Sequence[Item], members: Sequence[int]) -> Cell:
+    rows = sorted(members, key=lambda i: _seed(items[i]))
+    chosen = tuple(items[i] for i in rows)
+    for a, b in pairwise(chosen):
+        if _seed(a) == _seed(b):
+            raise InputError(
+                f"{a.table.name} and {b.table.name} are one configuration with one seed ({_seed(a)}), "
+                "which says nothing about the spread; give one of them"
+            )
+    return Cell(_shared_name(chosen), chosen, tuple(rows), tuple(_seed(item) for item in chosen if item.config))
+
+
+def _seed(item: Item) -> int:
+    return int(item.config["seed"]) if item.config else 0
+
+
+def _shared_name(items: Sequence[Item]) -> str:
+    """`adam` of adam-s0 and adam-s1, or of adam/0 and adam/1."""
+    if len(items) == 1:
+        return items[0].name
+    names = {_NUMBER.sub("", item.name) for item in items}
+    if names == {""}:
+        names = {item.run.path.parent.name for item in items if item.run}
+    return names.pop() if len(names) == 1 else items[0].name
+
+
+def _named(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Cell]:
+    if wanted and (len(wanted) != len(cells) or len(set(wanted)) < len(wanted)):
+        found = ", ".join(cell.name for cell in cells)
+        raise InputError(f"--names {' '.join(wanted)}; give {len(cells)} different names, for {found} in this order")
+    names = list(wanted) or [cell.name for cell in cells]
+    if len(set(names)) < len(names):  # of equal names none tells which: what was typed does
+        names = [cell.items[0].table.name for cell in cells]
+    return [replace(cell, name=name) for cell, name in zip(cells, names, strict=True)]
+
+
+def _with_settings(cells: Sequence[Cell]) -> list[Cell]:
+    configs = [cell.items[0].config for cell in cells]
+    trained = [config for config in configs if config]
+    keys = [key for key in (trained[0] if trained else ()) if key not in _APART]
+    differing = [key for key in keys if any(config[key] != trained[0][key] for config in trained)]
+    return [
+        replace(cell, settings={key: config[key] for key in differing} if config else {})
+        for cell, config in zip(cells, configs, strict=True)
+    ]

@@ -13,10 +13,8 @@ from mrirecon.files import write_json
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.tables.entry import named
 from mrirecon.tables.metrics import METRICS, label_of
-from mrirecon.workflows.compare.cells import Cell, group_by_seed
-from mrirecon.workflows.compare.differences import aligned, check_margin, design
-from mrirecon.workflows.compare.items import find_items
-from mrirecon.workflows.compare.result import comparison_result
+from mrirecon.workflows.compare.items import Cell, find_items, group_by_seed
+from mrirecon.workflows.compare.result import aligned, check_margin, comparison_result, design
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 
 _RESULT, _DIFFERENCES = "comparison.json", "differences.csv"

@@ -34,7 +34,7 @@ class CheckImages:
 
     @property
     def n_images(self) -> int:
-        """Of all batches."""
+        """Images of all batches together."""
         return sum(len(batch.image) for batch in self.batches)
 
 

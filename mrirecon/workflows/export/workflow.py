@@ -118,7 +118,9 @@ def largest_difference(
 
 
 def network_inputs(batch: Sample, names: Sequence[str]) -> list[Tensor]:
-    """What an exported network takes, of a collated sample, by the names of `INPUTS`."""
+    """Return the inputs of an exported network by the names of `INPUTS`: images `(batch, h, w)`, complex ones
+    `(batch, 2, h, w)`.
+    """
     make = {
         "image": lambda: batch.image,
         "combined": lambda: torch.view_as_real(batch.combined).movedim(-1, 1).contiguous(),
@@ -132,7 +134,7 @@ def _relative(image: Tensor, reference: Tensor) -> Tensor:
 
 
 def _data_facts(run: RunFolder, volumes: tuple[list[Volume], list[Volume]] | None) -> dict[str, Any] | None:
-    """What the volumes say, if they are still those of the training."""
+    """Return facts about the volumes, if they are still those of the training."""
     if volumes is None:
         return None
     try:

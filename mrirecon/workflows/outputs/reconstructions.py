@@ -1,15 +1,23 @@
-"""The files that `mrirecon reconstruct` leaves: what they say of themselves, which are there, how they are written."""
+"""Write the files that `mrirecon reconstruct` leaves, and know those again that are there: what they say of themselves
+decides which are missing.
+"""
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 import mrirecon
+from mrirecon.data.hdf5.description import plain_value, read_attributes
+from mrirecon.data.hdf5.opening import open_to_read
+from mrirecon.data.hdf5.quarantine import Alive, Found, Job, examine
+from mrirecon.data.hdf5.write import new_hdf5
 from mrirecon.data.masking import mask_id
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
@@ -17,9 +25,52 @@ from mrirecon.physics import Mask
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.network import NetworkUse
 from mrirecon.refusals import explained
-from mrirecon.workflows.outputs.files_there import FileThere, describe_files
-from mrirecon.workflows.outputs.prediction_file import write_prediction
 from mrirecon.workflows.outputs.source_files import samples_sha256
+
+
+def write_prediction(path: Path, images: np.ndarray, attrs: Mapping[str, Any] | None = None) -> None:
+    """Write images `(slices, height, width)` as the data set `reconstruction`, float32, whole or not at all.
+
+    Raises:
+        OSError: They cannot be written there.
+    """
+    with new_hdf5(path) as file:
+        file.create_dataset("reconstruction", data=images.astype(np.float32, copy=False))
+        file.attrs.update(attrs or {})
+
+
+class FileThere(NamedTuple):
+    """A file as it describes itself; nothing where it is damaged or something else."""
+
+    facts: dict[str, str]
+    has_kspace: bool
+
+
+def describe_files(paths: Iterable[Path]) -> dict[Path, FileThere]:
+    """The `.h5` and `.png` files among `paths` that exist, each read in quarantine."""
+    there = [path for path in paths if path.is_file()]
+    found = examine([Job(path.name, partial(_describe, path)) for path in there])
+    return {path: _understood(answer) for path, answer in zip(there, found, strict=True)}
+
+
+def _understood(answer: Found | InputError) -> FileThere:
+    return FileThere({}, False) if isinstance(answer, InputError) else FileThere(**answer)
+
+
+def _describe(path: Path, _alive: Alive) -> Found:
+    facts, has_kspace = {}, False
+    try:
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                facts = {str(key): str(plain_value(value)) for key, value in picture.info.items()}
+        else:
+            with open_to_read(path) as file:
+                has_kspace = "kspace" in list(file)  # `in file` would follow a link
+                facts = {key: str(value) for key, value in read_attributes(file).items()}
+    except (Exception, SystemError):  # a damaged file makes h5py and Pillow raise anything
+        facts = {}
+    return {"facts": facts, "has_kspace": has_kspace}
+
 
 FORMATS = ("h5", "png")
 Facts = dict[str, Any]
@@ -39,7 +90,7 @@ _SAME = (
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """Where the reconstructions of one call go; each file carries `facts`, by which it is known again.
+    """The files of one call's reconstructions; each carries `facts`, by which it is known again.
 
     `sampling` are further facts that it carries, of k-space that was checked; they are asked for when it is written.
     """
@@ -67,7 +118,7 @@ class OutputFiles:
         return [volume for volume in volumes if self._missing(volume, there)]
 
     def write(self, volume: Volume, images: np.ndarray) -> None:
-        """Write what is missing of a volume, each file whole or not at all.
+        """Write what is missing of a volume of images `(slices, h, w)`, each file whole or not at all.
 
         Raises:
             WorkFailedError: The disk is full, or fails.
@@ -93,14 +144,14 @@ class OutputFiles:
         return [p for p in self._paths(volume) if p not in there or _difference(there[p].facts, facts)]
 
     def _others(self, volume: Volume, there: There) -> list[tuple[Path, str]]:
-        """What stands where files of this volume shall go and is none, and why it is none."""
+        """List what is in the way of this volume's files, and what it is."""
         facts = self.facts(volume)
         reasons = [(path, _what_it_is(path, there, facts)) for path in self._paths(volume) if os.path.lexists(path)]
         return [(path, why) for path, why in reasons if why]
 
 
 def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batch_size: int) -> Facts:
-    """What a file of reconstructions says of where they come from; of methods, what belongs to weights is empty.
+    """Return the attributes that say where reconstructions come from; of methods, those of weights are empty.
 
     Args:
         volume: Their source.
@@ -124,7 +175,7 @@ def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batc
 
 
 def sampling_facts(mask: str, columns: Mask) -> Facts:
-    """What a file of reconstructions says of its k-space: the mask's name, which columns it keeps, and how many."""
+    """Return the attributes about their k-space: the mask's name, the id of its columns, its true acceleration."""
     return {"mask": mask, "mask_id": mask_id(columns), "acceleration_true": columns.acceleration_true}
 
 

@@ -7,9 +7,8 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from mrirecon.data.folders.folder import split_folders
-from mrirecon.data.folders.volume_files import h5_files
-from mrirecon.data.hdf5.facts import Facts
+from mrirecon.data.folders.volume_files import flat_or_split_files
+from mrirecon.data.hdf5.description import Facts
 from mrirecon.data.masking import stored_mask
 from mrirecon.data.volume import Volume
 from mrirecon.errors import DataChangedError, InputError
@@ -60,11 +59,7 @@ def _volumes(path: Path) -> list[Volume]:
 
 
 def _files(folder: Path) -> list[Path]:
-    here = h5_files(folder)
-    inside = [path for paths in split_folders(folder, "both").values() for path in paths]
-    if here and inside:
-        raise InputError(f"{folder} has both .h5 files and split folders ({inside[0].name}/); give one of the folders")
-    files = here or [file for path in inside for file in h5_files(path)]
+    files = flat_or_split_files(folder)
     if not files:
         raise InputError(f"no .h5 file in {folder} or its split folders (val/, multicoil_test/, ...); give another one")
     return files
@@ -88,7 +83,7 @@ def samples_sha256(volume: Volume) -> str:
 
 
 def other_sampling(volumes: Sequence[Volume], reconstructor: Reconstructor) -> str:
-    """Says which files are not undersampled like the data that a network was trained on.
+    """Word which files are not undersampled like the data that a network was trained on.
 
     Returns:
         A note; empty where all are, or where it is not known what the network was trained on.

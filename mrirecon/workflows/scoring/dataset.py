@@ -10,9 +10,7 @@ from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.loading.loaders import load_units
-from mrirecon.data.loading.units import cut_units
-from mrirecon.data.loading.work_shares import share_neighbours, share_whole, unit_costs
+from mrirecon.data.loading.loaders import cut_units, load_units, share_neighbours, share_whole, unit_costs
 from mrirecon.data.masking import mask_id
 from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.transforms import scored_target
@@ -108,6 +106,7 @@ def own_units(dataset: SliceDataset, batch_size: int, whole: bool = False) -> li
 
 
 def _reconstruct(reconstructor: Reconstructor, sample: Sample) -> tuple[Tensor, float]:
+    """Reconstruct a batch: images `(batch, h, w)` and the seconds it took."""
     start = time.perf_counter()
     images = reconstructor(sample)
     if images.is_cuda:
@@ -116,7 +115,7 @@ def _reconstruct(reconstructor: Reconstructor, sample: Sample) -> tuple[Tensor, 
 
 
 def _object_source(dataset: SliceDataset) -> dict[str, str]:
-    """What says where the object of each volume is."""
+    """Return the source of each volume's object mask: STORED or RULE."""
     return {v.name: STORED if v.name in dataset.with_object_mask else RULE for v in dataset.volumes}
 
 

@@ -1,4 +1,4 @@
-"""What a reader of scores has to know of the images: other units, mirrored, out of order, copied. One line each."""
+"""Word what a reader of scores has to know of the images: other units, mirrored, out of order, copied."""
 
 from collections.abc import Callable, Sequence
 
@@ -91,14 +91,10 @@ def _copies(_chosen: _Found) -> str:
     return "equal their targets but for a factor and rounding: copies, or made from fully sampled k-space"
 
 
-def _is_placed_otherwise(one: Resemblance) -> bool:
-    return bool(one.orientation.name or one.order)
-
-
 _KINDS: tuple[tuple[Callable[[Resemblance], bool], Callable[[_Found], str]], ...] = (
     (lambda one: not 1 / _FACTOR <= one.scale <= _FACTOR and one.scale > 0, _units),
     (lambda one: one.slice_scales[1] > _SPREAD * one.slice_scales[0], _slice_units),
-    (_is_placed_otherwise, _placement),
+    (lambda one: bool(one.orientation.name or one.order), _placement),
     (lambda one: one.shift != (0, 0), _shift),
     (lambda one: one.negative > _NEGATIVE, _negative),
     (lambda one: one.n_constant > 0, _constant),

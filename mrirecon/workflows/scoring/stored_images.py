@@ -1,20 +1,111 @@
-"""The loop behind `mrirecon score`: stored images against stored references, slice by slice."""
+"""Score stored images against stored references: pair them by name, see that they fit in shape, go slice by slice."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mrirecon.data.references import Images, Reference
+from mrirecon.data.images import Images, Reference, open_reconstructions
 from mrirecon.errors import InputError
-from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, score_slice
+from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, score_slice, too_small
+from mrirecon.evaluation.protocol import FASTMRI_V1_SQUARE, Protocol, scored_grid
 from mrirecon.evaluation.resemblance import Comparison, Resemblance
 from mrirecon.physics import center_crop
 from mrirecon.progress import progress
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
-from mrirecon.workflows.scoring.prediction_pairs import Pair
+
+
+class Pair(NamedTuple):
+    """One volume: its reference, what is scored against it, and the central grid they are scored on."""
+
+    target: Reference
+    prediction: Images
+    grid: tuple[int, int]
+
+
+def pair_files(
+    folder: Path, targets: Sequence[Reference], protocol: Protocol, among: Sequence[Reference], metrics: Sequence[str]
+) -> list[Pair]:
+    """The prediction of each target: the file of its relative name, or of its bare name where that is unambiguous.
+
+    Args:
+        folder: Of the predictions.
+        targets: To be scored.
+        protocol: How.
+        among: All targets; one of them may have the same bare name.
+        metrics: How they are scored, which decides how small an image may be.
+
+    Raises:
+        InputError: A missing or bad prediction, or one of a shape that cannot be scored.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; PREDICTIONS is a folder with one .h5 file per target")
+    paths = _paths(folder, among)
+    missing = [target.name for target in targets if target.name not in paths]
+    if missing:
+        deeper = next(folder.glob(f"*/**/{Path(missing[0]).name}"), None)
+        hint = ", or score one split (TARGETS/val)" if "/" in missing[0] else ""
+        hint = f", or give the folder where one is: {deeper.parent}" if deeper else hint
+        raise InputError(
+            f"{folder} has no {missing[0]} ({len(missing)} of {len(targets)} targets have no prediction); "
+            f"put a file of the target's name there{hint}"
+        )
+    predictions = open_reconstructions([(paths[target.name], target.name) for target in targets])
+    return [_pair(target, found, protocol, metrics) for target, found in zip(targets, predictions, strict=True)]
+
+
+def extra_files(folder: Path, targets: Sequence[Reference]) -> list[str]:
+    """Names of the `.h5` files in `folder` that are predictions of no target."""
+    used = set(_paths(folder, targets).values())
+    found = sorted(path for path in folder.rglob("*.h5") if not path.name.startswith("."))
+    return [path.relative_to(folder).as_posix() for path in found if path not in used]
+
+
+def _paths(folder: Path, targets: Sequence[Reference]) -> dict[str, Path]:
+    n_of_name = Counter(target.path.name for target in targets)
+    paths = {}
+    for target in targets:
+        names = [target.name] + [target.path.name] * (n_of_name[target.path.name] == 1)
+        there = [folder / name for name in names if (folder / name).exists()]
+        if there:
+            paths[target.name] = there[0]
+    return paths
+
+
+def _pair(target: Reference, prediction: Images, protocol: Protocol, metrics: Sequence[str]) -> Pair:
+    try:
+        grid = scored_grid(protocol, target.shape[1:])
+    except InputError as error:
+        raise InputError(f"{target.label}: {error}") from None
+    if reason := too_small(grid, metrics):
+        raise InputError(f"{target.label}: {reason}")
+    if not _fits(target, prediction, protocol):
+        hint = _hint(target, prediction)
+        raise InputError(
+            f"{prediction.label}: has shape {prediction.shape}, its target {target.shape} (slices, h, w); {hint}"
+        )
+    return Pair(target, prediction, grid)
+
+
+def _hint(target: Reference, prediction: Images) -> str:
+    n, height, width = target.shape
+    swapped = {(n, width, height): "swapaxes(1, 2)", (height, width, n): "moveaxis(x, 2, 0)"}.get(prediction.shape)
+    if swapped:
+        return f"its axes are in another order: write numpy's {swapped} of it"
+    if _fits(target, prediction, FASTMRI_V1_SQUARE):
+        return "add --crop square"
+    return "crop or pad the prediction to the target"
+
+
+def _fits(target: Reference, prediction: Images, protocol: Protocol) -> bool:
+    if protocol is not FASTMRI_V1_SQUARE:
+        return prediction.shape == target.shape
+    width = target.shape[2]
+    return prediction.shape[0] == target.shape[0] and min(*target.shape[1:], *prediction.shape[1:]) >= width
 
 
 class PairScore(NamedTuple):
@@ -32,10 +123,10 @@ def score_pairs(pairs: Sequence[Pair], label: str, metrics: Sequence[str] | None
         InputError: Samples that cannot be read, are not finite, or a target without a positive value.
     """
     names = chosen_metrics(metrics)
-    return [_score(pair, names) for pair in progress(pairs, label, unit="volumes")]
+    return [_score_pair(pair, names) for pair in progress(pairs, label, unit="volumes")]
 
 
-def _score(pair: Pair, metrics: Sequence[str]) -> PairScore:
+def _score_pair(pair: Pair, metrics: Sequence[str]) -> PairScore:
     target, prediction, grid = pair
     data_range = _data_range(pair)
     slices: list[SliceScore] = []
@@ -61,9 +152,11 @@ def _data_range(pair: Pair) -> float:
 
 
 def _object_mask(target: Reference, i: int, grid: tuple[int, int]) -> Tensor | None:
+    """Read the object mask of slice `i`, bool, cropped to `grid` (h, w); None where the file has none."""
     masks = target.object_masks
     return None if masks is None else center_crop(torch.from_numpy(masks.image(i) != 0), grid)
 
 
 def _cut(images: Images, i: int, grid: tuple[int, int]) -> Tensor:
+    """Read slice `i` and crop it around its centre to `grid` (h, w)."""
     return center_crop(torch.from_numpy(images.image(i)), grid)

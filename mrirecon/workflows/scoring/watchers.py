@@ -1,5 +1,8 @@
-"""What looks at reconstructions while they are scored: the slices of the figures, the prediction files."""
+"""Watch reconstructions while they are scored: draw slices for figures, write prediction files, time each process."""
 
+import resource
+import sys
+import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -8,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrirecon import ranks
 from mrirecon.data.samples import Sample, uncollated
 from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
@@ -15,9 +19,8 @@ from mrirecon.errors import InputError, did_you_mean
 from mrirecon.evaluation import FASTMRI_V1, Protocol, combine_slices, score_slice
 from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
 from mrirecon.tables.metrics import chosen_metrics, sentence
-from mrirecon.workflows.outputs.prediction_file import write_prediction
-from mrirecon.workflows.outputs.reconstructions import Facts
-from mrirecon.workflows.scoring.whole_volumes import WholeVolumes
+from mrirecon.workflows.outputs.reconstructions import Facts, write_prediction
+from mrirecon.workflows.scoring.volume_by_volume import WholeVolumes
 
 ALL = "all"
 _PER_LINE = 2  # scores under a picture
@@ -46,7 +49,7 @@ def named_volumes(words: Sequence[str], volumes: Sequence[Volume]) -> list[Volum
 def figure_slices(
     volumes: Sequence[Volume], items: Sequence[tuple[int, int]], slices: Sequence[int], drawn: Sequence[Volume]
 ) -> list[tuple[str, int]]:
-    """Which slices are drawn: name of the volume, number.
+    """Choose the slices that are drawn: name of the volume, number.
 
     Args:
         volumes: All that are scored.
@@ -97,7 +100,7 @@ class Figures:
         folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, sample: Sample, images: Tensor) -> None:
-        """Draw what is wanted of a batch."""
+        """Draw the wanted slices of a batch of images `(batch, h, w)`."""
         indices = torch.as_tensor(sample.slice_idx).tolist()
         for k, key in enumerate(zip(sample.volume, indices, strict=True)):
             if key in self._numbers:
@@ -114,7 +117,7 @@ class Figures:
         draw_slice(path, SliceFigure(target, panels, f"{volume}, slice {index}", notes))
 
     def _numbers_under(self, image: np.ndarray, target: np.ndarray, sample: Sample) -> str:
-        """The scores of this slice alone, a few to a line."""
+        """Word the scores of this slice alone, `(h, w)`, a few to a line."""
         score = score_slice(target, image, sample.data_range, self.metrics, sample.object_mask)
         words = [sentence({name: value}) for name, value in combine_slices([score], sample.data_range).scores.items()]
         return "\n".join("   ".join(words[i : i + _PER_LINE]) for i in range(0, len(words), _PER_LINE))
@@ -158,4 +161,30 @@ def _notes(sample: Sample, mask: str) -> list[str]:
 
 
 def _array(image: Tensor) -> np.ndarray:
+    """Copy an image `(h, w)` to a float32 array."""
     return image.float().cpu().numpy().copy()
+
+
+class ProcessLoad:
+    """Counts the slices of this process and times it, from its making on; a watcher of `score_dataset`."""
+
+    def __init__(self) -> None:
+        self.n_slices, self._began = 0, time.perf_counter()
+        self.seconds = 0.0
+
+    def __call__(self, _sample: Sample, images: Tensor) -> None:
+        """Count a batch of images `(batch, h, w)` that was reconstructed and scored."""
+        self.n_slices += len(images)
+        self.seconds = time.perf_counter() - self._began
+
+    def of_all(self) -> list[dict[str, float]]:
+        """Slices, seconds until the last of them, and largest resident memory in MiB, of each process."""
+        own = torch.tensor([[self.n_slices, self.seconds, peak_mib()]], dtype=torch.float64)
+        rows = ranks.gather_rows(own).tolist()
+        return [{"slices": int(n), "seconds": seconds, "peak_mib": peak} for n, seconds, peak in rows]
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

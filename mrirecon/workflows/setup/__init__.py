@@ -1,1 +1,1 @@
-"""What a training is made of, checked and said before its first step."""
+"""Make, check and announce a training before its first step."""

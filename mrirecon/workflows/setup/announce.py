@@ -1,4 +1,4 @@
-"""What a training says before its first step: everything that was decided, defaults included."""
+"""Print what was decided of a training before its first step, defaults included."""
 
 import dataclasses
 from typing import Any
@@ -55,7 +55,7 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
 
 
 def _advice(work: TrainingWork) -> list[str]:
-    """What was asked for and is done, but is seldom what one wants."""
+    """Word what was asked for and is done, but is seldom what one wants."""
     advice = []
     schedule_free = isinstance(work.module.evaluated.average, OptimizerAverage)
     if schedule_free and SCHEDULES[work.schedule.name].is_falling:
@@ -75,7 +75,7 @@ def _advice(work: TrainingWork) -> list[str]:
 
 
 def _factors(work: TrainingWork) -> str:
-    """Where the slices of a step come from, unless from one batch."""
+    """Word the factors of a step's number of slices, unless it is one batch."""
     factors = {"processes": ranks.world_size(), "accumulated batches": work.plan.accumulate}
     shown = [f"{n} {name}" for name, n in factors.items() if n > 1]
     return f" ({' x '.join([f'batches of {work.config.batch_size}', *shown])})" if shown else ""

@@ -1,4 +1,4 @@
-"""What a number depends on besides the configuration: code, versions, machine, data."""
+"""Record what a number depends on besides the configuration: code, versions, machine, data."""
 
 import platform
 import subprocess

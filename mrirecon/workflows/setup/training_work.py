@@ -1,4 +1,4 @@
-"""Everything a training needs, made and checked before anything is written."""
+"""Make and check everything a training needs before anything is written; check a setting without data and device."""
 
 import dataclasses
 import os
@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
-from mrirecon.config import TrainConfig
+from mrirecon.config import OptimizerConfig, TrainConfig
 from mrirecon.configfile import flatten
-from mrirecon.data.folders.manifest import data_manifest
-from mrirecon.data.folders.record import first_difference, half_known, read_record
+from mrirecon.data.folders.manifest import data_manifest, first_difference, half_known, read_record
 from mrirecon.data.loading.datamodule import ReconDataModule
-from mrirecon.data.masking import masks_used
+from mrirecon.data.loading.stream import BatchStream
+from mrirecon.data.masking import mask_names, masks_used
 from mrirecon.data.samples import collate
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation import find_protocol
 from mrirecon.files import read_json
-from mrirecon.models.device import PRECISIONS, autocast, choose_device
+from mrirecon.models.device import DEVICES, PRECISIONS, autocast, choose_device
 from mrirecon.models.precision import auto_precision
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
@@ -50,6 +50,38 @@ MAY_CHANGE = (
 )
 
 
+def build_module(
+    config: TrainConfig,
+    optimizer: OptimizerConfig,
+    network: torch.nn.Module,
+    n_steps: int,
+    stream: BatchStream | None = None,
+) -> ReconModule:
+    """Build the Lightning module of a training, which fails where a name or an option is wrong.
+
+    Args:
+        config: The training's configuration.
+        optimizer: With the rate that it begins with.
+        network: Made by `build_model`.
+        n_steps: Optimizer steps of the whole training.
+        stream: Order of its batches; None: it cannot be trained, only checked.
+    """
+    return ReconModule(
+        network,
+        optimizer,
+        config.schedule,
+        n_steps,
+        config.loss,
+        stream,
+        config.seed,
+        average=config.average,
+        l1_weight=config.l1_weight,
+        monitor=config.monitor,
+        freeze=config.freeze,
+        predict=predictor(config.model),
+    )
+
+
 class TrainingWork:
     """Everything a fit needs, made and checked before anything is written.
 
@@ -65,8 +97,6 @@ class TrainingWork:
         self.config = config
         check_numbers(config)
         _check_processes(config)
-        finds = config.optimizer.lr == "find"
-        optimizer = dataclasses.replace(config.optimizer, lr=LOW) if finds else config.optimizer
         self.device = choose_device(config.device).type
         _use_threads(config, self.device)
         self.precision = _precision(config.precision, self.device)
@@ -93,19 +123,8 @@ class TrainingWork:
             self.given = put_weights(self.model, config.model, read_weights(config.weights))
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
         self.data.plan(self.plan.n_steps * self.plan.accumulate)
-        self.module = ReconModule(
-            self.model,
-            optimizer,
-            config.schedule,
-            self.plan.n_steps,
-            config.loss,
-            self.data.stream,
-            config.seed,
-            average=config.average,
-            l1_weight=config.l1_weight,
-            monitor=config.monitor,
-            freeze=config.freeze,
-            predict=predictor(config.model),
+        self.module = build_module(
+            config, _first_optimizer(config.optimizer), self.model, self.plan.n_steps, self.data.stream
         )
         self.module.recalibration_batches = self.data.recalibration_batches
         made = self.module.configure_optimizers()  # a wrong name fails here, not after the start
@@ -216,6 +235,11 @@ class TrainingWork:
         return data_manifest(self.data.volumes)
 
 
+def _first_optimizer(optimizer: OptimizerConfig) -> OptimizerConfig:
+    """The optimizer with the rate it begins with: `find` begins a range test at its lowest."""
+    return dataclasses.replace(optimizer, lr=LOW) if optimizer.lr == "find" else optimizer
+
+
 def _check_processes(config: TrainConfig) -> None:
     asked, found = config.devices * config.num_nodes, ranks.world_size()
     if asked != found:
@@ -252,3 +276,23 @@ def _precision(name: str, device: str) -> str:
     if name not in PRECISIONS:
         raise InputError(f"unknown precision '{name}'; use auto, {' or '.join(PRECISIONS)}")
     return name
+
+
+def check_setting(config: TrainConfig) -> None:
+    """Raise an InputError for a name or a number that no training takes; what a foreign class raises comes as it is."""
+    check_numbers(config)
+    find_protocol(config.protocol)
+    for kind, name, known in (
+        ("device", config.device, DEVICES),
+        ("precision", config.precision, ("auto", *PRECISIONS)),
+        ("mask", config.data.mask, mask_names()),
+    ):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    check_logger(config.logger)
+    optimizer = _first_optimizer(config.optimizer.with_lr())
+    network = build_model(config.model)
+    if config.weights:
+        put_weights(network, config.model, read_weights(config.weights))
+    n_steps = config.max_steps or 10  # max_epochs of no one knows what
+    build_module(config, optimizer, network, n_steps).configure_optimizers()

@@ -43,7 +43,7 @@ def named_by_job(config: TrainConfig) -> TrainConfig:
 
 
 def left_by_this_job(config: TrainConfig) -> str:
-    """What an earlier start of this SLURM job left in the output folder of this very training.
+    """Find what an earlier start of this SLURM job left in the output folder of this very training.
 
     Returns:
         checkpoint; nothing, where it had not come that far; or an empty string: it did not begin a run there.
@@ -55,13 +55,13 @@ def left_by_this_job(config: TrainConfig) -> str:
 
 
 def say_started_again(config: TrainConfig) -> None:
-    """Where a job's log goes on."""
+    """Say in the job's log that the run goes on."""
     if ranks.is_first():
         say(f"job {this_job()}, start {restarts() + 1}: the run in {config.output} goes on")
 
 
 def repeatable(config: TrainConfig) -> TrainConfig:
-    """What repeats a run from any directory: data and weights by their full path, no output folder of its own."""
+    """Return the configuration that repeats a run from any directory: full paths, no output folder of its own."""
     data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
     weights = config.weights and str(Path(config.weights).absolute())
     return dataclasses.replace(config, data=data, weights=weights, output="", overwrite=False)

@@ -10,23 +10,28 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from mrirecon.data.folders.faults import examine_all
-from mrirecon.data.folders.folder import split_folders
-from mrirecon.data.folders.volume_files import h5_files
-from mrirecon.data.hdf5.attributes import acceleration_of, read_attributes
-from mrirecon.data.hdf5.description import complex_parts, find_object_mask
-from mrirecon.data.hdf5.handles import FileState, handle, require_unchanged
+from mrirecon.data.folders.check import examine_all
+from mrirecon.data.folders.volume_files import flat_or_split_files
+from mrirecon.data.hdf5.description import (
+    ESC,
+    RSS,
+    Identity,
+    acceleration_of,
+    complex_parts,
+    find_object_mask,
+    find_reference,
+    read_attributes,
+    reference_keys,
+)
 from mrirecon.data.hdf5.limits import GIB, n_bytes, require_slices
-from mrirecon.data.hdf5.links import find_dataset
-from mrirecon.data.hdf5.opening import opened, reading
+from mrirecon.data.hdf5.opening import FileState, opened, read_image, require_unchanged
 from mrirecon.data.hdf5.quarantine import SAMPLES, Alive, Found, Job
-from mrirecon.data.hdf5.values import require_sound
+from mrirecon.data.hdf5.soundness import find_dataset
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
 
 AnyImages = TypeVar("AnyImages", bound="Images")
 _MANY_FILES, _MANY_BYTES = 100, 2**28  # from here on it takes seconds, and progress is shown
-_RSS, _ESC = "reconstruction_rss", "reconstruction_esc"
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,7 @@ class Images:
             InputError: It cannot be read, or holds NaN, infinity or huge values.
             DataChangedError: The file is not what was checked.
         """
-        try:
-            with reading(self.label):
-                stored = find_dataset(handle(self.path), self.key)
-                if stored is None:
-                    raise InputError(f"'{self.key}' changed while it was in use")
-                values = stored[i].astype(np.float64)
-                require_sound(values, self.key, i)
-        finally:
-            self.require_unchanged()
-        return values
+        return read_image(self.path, self.label, self.key, i, self.state, np.float64)
 
     def require_unchanged(self) -> None:
         """Raise a DataChangedError where the file is not what it was, by size or time of change."""
@@ -77,7 +73,7 @@ class Reference(Images):
 
     @property
     def object_masks(self) -> Images | None:
-        """Where the object is, of the same shape; None: the file does not say.
+        """The masks of the object, `(slices, h, w)` as the images; None: the file has none.
 
         Raises:
             InputError: What the file says cannot be used.
@@ -98,11 +94,7 @@ def list_references(root: Path) -> list[Reference]:
     """
     if not root.is_dir():
         raise InputError(f"no folder {root}; TARGETS is a folder of fastMRI .h5 files with reference images")
-    inside = [path for paths in split_folders(root, "both").values() for path in paths]
-    here = h5_files(root)
-    if here and inside:
-        raise InputError(f"{root} has both .h5 files and split folders ({inside[0].name}/); give one of the folders")
-    files = here or [file for folder in inside for file in h5_files(folder)]
+    files = flat_or_split_files(root)
     if not files:
         raise InputError(f"no .h5 file in {root}; TARGETS is a folder of fastMRI .h5 files with reference images")
     references = _open_all(Reference, _reference, [(path, path.relative_to(root).as_posix()) for path in files])
@@ -163,7 +155,9 @@ def _described(describe: Callable[[Path, str], Images], path: Path, name: str, _
 def _reconstruction(path: Path, name: str) -> Images:
     label, state = f"prediction {name}", FileState.of(path)
     with opened(path, label) as file:
-        stored = _require(file, ("reconstruction",), "the data set of fastMRI's prediction files")
+        stored = find_dataset(file, "reconstruction")
+        if stored is None:
+            raise _missing(file, ("reconstruction",), "the data set of fastMRI's prediction files")
         if stored.dtype.kind not in "fiu":
             hint = ": give the magnitude, abs()" if complex_parts(stored.dtype) else ""
             raise InputError(f"reconstruction has dtype {stored.dtype}; it must be real{hint}")
@@ -174,23 +168,23 @@ def _reference(path: Path, name: str) -> Reference:
     label, state = f"target {name}", FileState.of(path)
     with opened(path, label) as file:
         kspace = find_dataset(file, "kspace")
-        stored = _require(file, _keys(kspace), "a reference image")
-        key = stored.name.lstrip("/")
-        if stored.dtype.kind != "f":
-            raise InputError(f"{key} has dtype {stored.dtype}; it must be float32 magnitudes")
+        stored = find_reference(file, kspace)
+        if stored is None:
+            raise _missing(file, reference_keys(kspace), "a reference image")
         attrs = read_attributes(file)
+        identity = Identity.of(attrs, name)
         return Reference(
             path,
             label,
-            key,
+            stored.name.lstrip("/"),
             _shape(stored),
             state,
             name=name,
-            acquisition=str(attrs.get("acquisition", "unknown")),
-            patient=str(attrs.get("patient_id", name)),
-            origin=str(attrs.get("origin", "measured")),
+            acquisition=identity.acquisition,
+            patient=identity.patient,
+            origin=identity.origin,
             acceleration=acceleration_of(attrs, otherwise=math.nan),
-            was_chosen=kspace is None and {_RSS, _ESC} <= set(file),
+            was_chosen=kspace is None and {RSS, ESC} <= set(file),
             **_object(file, stored.shape),
         )
 
@@ -202,19 +196,9 @@ def _object(file: h5py.File, shape: tuple[int, ...]) -> dict[str, Any]:
         return {"object_fault": str(error)}
 
 
-def _keys(kspace: h5py.Dataset | None) -> tuple[str, ...]:
-    """Where the reference may be, the first choice first."""
-    if kspace is None:
-        return _RSS, _ESC
-    return (_ESC, _RSS) if kspace.ndim == 3 else (_RSS,)
-
-
-def _require(file: h5py.File, keys: tuple[str, ...], what: str) -> h5py.Dataset:
-    for key in keys:
-        if (found := find_dataset(file, key)) is not None:
-            return found
+def _missing(file: h5py.File, keys: tuple[str, ...], what: str) -> InputError:
     there = ", ".join(sorted(file)[:6]) or "nothing"
-    raise InputError(f"has no {' or '.join(keys)}, {what} (there: {there}); add it, or remove the file")
+    return InputError(f"has no {' or '.join(keys)}, {what} (there: {there}); add it, or remove the file")
 
 
 def _shape(stored: h5py.Dataset) -> tuple[int, int, int]:

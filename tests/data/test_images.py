@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mrirecon.data.references import list_references, open_reconstructions
+from mrirecon.data.images import list_references, open_reconstructions
 from mrirecon.errors import InputError
 
 

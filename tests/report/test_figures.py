@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from mrirecon.report.figures.training_curves import draw_curves
+from mrirecon.report.figures.run_curves import draw_curves
 
 
 @pytest.mark.parametrize("validated", [([], []), ([100, 200], [0.7, 0.8])])

@@ -17,13 +17,12 @@ from mrirecon.evaluation.results import write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.figures.montage import draw_montage
+from mrirecon.report.figures.run_curves import draw_curves
 from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
 from mrirecon.report.figures.study import StudyFigure
-from mrirecon.report.figures.training_curves import draw_curves
 from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.report.pages.study_page import write_study_page
-from mrirecon.report.text.card import Artefact, CardFacts, model_card
-from mrirecon.report.text.markdown import escaped
+from mrirecon.report.text.card import Artefact, CardFacts, escaped, model_card
 from mrirecon.runs import RunFolder
 from mrirecon.training.loop.curves_file import columns
 

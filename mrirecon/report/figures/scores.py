@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mrirecon.report.figures.cell_styles import cell_styles, varied
 from mrirecon.report.figures.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
+from mrirecon.report.figures.panels import cell_styles, varied
 
 _COLOURS = "cividis"
 _SQUARE = (1.75, 0.72)  # inches

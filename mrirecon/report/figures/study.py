@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from mrirecon.report.figures import study_curves as curves
 from mrirecon.report.figures.drawing import NothingToDrawError, laid_out, save, styled
 from mrirecon.report.figures.effects import draw_effects
-from mrirecon.report.figures.profile import draw_profile
 from mrirecon.report.figures.scores import draw_heat_map, draw_volumes
+from mrirecon.report.figures.study_curves import draw_profile
 from mrirecon.report.figures.tuning import draw_best_of_k, draw_lr_sensitivity
-from mrirecon.report.pages.numbers import capital, percent
+from mrirecon.report.numbers import capital, percent
 
 Study = Mapping[str, Any]
 FORMATS = ("png", "svg")

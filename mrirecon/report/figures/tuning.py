@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mrirecon.report.figures.cell_styles import CellStyle
 from mrirecon.report.figures.drawing import INK, spread_axis
-from mrirecon.report.figures.panel_grid import draw_panels
+from mrirecon.report.figures.panels import CellStyle, draw_panels
 from mrirecon.tables.metrics import METRICS, shortfall_label
 
 _DIVERGED_AT = 0.97  # height in the axes, since the loss has no number

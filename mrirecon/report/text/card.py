@@ -1,17 +1,16 @@
 """The model card of an exported network: one page of Markdown, made of what the run folder says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
-from mrirecon.report.pages.numbers import masks_in_words
-from mrirecon.report.run_files import read_json, slices_per_step
-from mrirecon.report.text.card_scores import scores
-from mrirecon.report.text.markdown import counts, escaped, in_words, safe_name, table
-from mrirecon.report.text.snippets import snippet
+from mrirecon.evaluation.stats import goodness
+from mrirecon.report.numbers import masks_in_words
+from mrirecon.report.run_files import read_json, read_rows, slices_per_step
 from mrirecon.runs import RunFolder
+from mrirecon.tables.metrics import METRICS, digits_of, heading_of, sentence
 
 _UNKNOWN = "not recorded"
 
@@ -175,3 +174,144 @@ def _masks(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
         "center_fractions": trained.data.center_fraction,
     }
     return masks_in_words(asked | (recorded.get("masks") or {}))
+
+
+def scores(run: RunFolder, checkpoint: str, protocol: str, monitor: str, step: int | None) -> str:
+    """The validation of a checkpoint (best or last) and a table of all evaluations, in Markdown.
+
+    Args:
+        run: Its folder.
+        checkpoint: Which one.
+        protocol: Of the validation.
+        monitor: The score by which `best` was chosen.
+        step: Of the checkpoint; None: not known.
+    """
+    rows = [row for row in read_rows(run.curves) if row.get("val_ssim")]
+    return "\n\n".join([_validation(rows, checkpoint, protocol, monitor, step), _evaluations(run)])
+
+
+def _validation(
+    rows: Sequence[Mapping[str, str]], checkpoint: str, protocol: str, monitor: str, step: int | None
+) -> str:
+    if step is not None:
+        rows = [row for row in rows if int(row["step"]) == step]
+    if not rows:
+        return "No validation is recorded."
+    is_best = checkpoint == "best"
+    row = max(rows, key=lambda r: goodness(monitor, float(r[f"val_{monitor}"]))) if is_best else rows[-1]
+    scores = {name: float(row[f"val_{name}"]) for name in METRICS if row.get(f"val_{name}")}
+    return f"Validation in training, {checkpoint} (step {escaped(row['step'])}), {protocol}: {sentence(scores)}."
+
+
+def _evaluations(run: RunFolder) -> str:
+    paths = sorted(run.path.glob("evaluation/*/summary.json"))
+    summaries = {escaped(path.parent.name): escaped(read_json(path)) for path in paths}
+    if not summaries:
+        return "The run has not been evaluated (`mrirecon evaluate RUN`)."
+    metrics = [name for name in METRICS if any(name in s.get("overall", {}) for s in summaries.values())]
+    rows = [row for name, summary in summaries.items() for row in _evaluation_rows(name, summary, metrics)]
+    header = ["evaluation", "protocol", "image", "volumes (patients)", *map(heading_of, metrics)]
+    return f"{table(header, rows)}\n\nMean over volumes [95 % interval over patients, from 5 patients on]."
+
+
+def _evaluation_rows(name: str, summary: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
+    overall = summary.get("overall", {})
+    protocol = summary.get("protocol", {}).get("name", "not recorded")
+    count = f"{overall.get('n_volumes', '-')} ({overall.get('n_patients', '-')})"
+    kinds = {f"{summary.get('checkpoint') or 'network'}": "", "zero-filled": "zf_"}
+    return [
+        [name, protocol, kind, count, *(_mean(overall.get(prefix + m), digits_of(m)) for m in metrics)]
+        for kind, prefix in kinds.items()
+    ]
+
+
+def _mean(values: Mapping[str, float | None] | None, digits: str) -> str:
+    if not values or values.get("mean") is None:
+        return "-"
+    low, high = values.get("low"), values.get("high")
+    interval = "" if low is None or high is None else f" [{low:{digits}}, {high:{digits}}]"
+    return f"{values['mean']:{digits}}{interval}"
+
+
+_ENTITIES = {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
+_MEANING = {ord(letter): f"\\{letter}" for letter in "\\`[]|!"} | _ENTITIES
+
+
+def escaped(value: Any) -> Any:
+    """Texts of a run folder, nested in lists and mappings too, that say no more than their letters in Markdown."""
+    if isinstance(value, Mapping):
+        return {escaped(key): escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [escaped(inner) for inner in value]
+    return " ".join(value.split()).translate(_MEANING) if isinstance(value, str) else value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """Keys with their values, those that are set."""
+    return ", ".join(f"{key} {safe_name(value)}" for key, value in values.items() if value not in (None, "", []))
+
+
+def name_of(value: Any) -> str:
+    """A name, also of a class given by its path."""
+    return str(value.get("class_path", value)) if isinstance(value, Mapping) else str(value)
+
+
+def safe_name(value: Any) -> str:
+    """The name of a foreign thing, escaped."""
+    return str(escaped(name_of(value)))
+
+
+def counts(values: Mapping[str, int]) -> str:
+    """Names with their numbers of volumes."""
+    return ", ".join(f"{name} ({n} volumes)" for name, n in values.items())
+
+
+_LIBRARY = {
+    "safetensors": ["import torch", "from mrirecon.training.checkpoints.portable import load_portable"],
+    "onnx": ["import numpy as np", "import onnxruntime"],
+    "torch-export": ["import torch"],
+}
+_AXES = {"image": ((1,), "(batch, height, width)"), "combined": ((1, 2), "(batch, 2, height, width)")}
+
+
+def snippet(format: str, file: str, inputs: Iterable[str], size: tuple[int, int]) -> str:
+    """Python code that reconstructs random images of `size` (height, width) with an exported `file`.
+
+    Args:
+        format: safetensors, onnx or torch-export.
+        file: Its name; the code runs in its folder.
+        inputs: Names of the network's inputs: image, combined or both, in order.
+        size: Height and width in pixels.
+    """
+    names = list(inputs)
+    lines = [*_LIBRARY[format], "", *(_input(name, size, format == "onnx") for name in names)]
+    return "\n".join(lines + _CALLS[format](file, names))
+
+
+def _input(name: str, size: tuple[int, int], is_numpy: bool) -> str:
+    leading, axes = _AXES[name]
+    shape = ", ".join(map(str, (*leading, *size)))
+    values = f"np.random.rand({shape}).astype(np.float32)" if is_numpy else f"torch.rand({shape})"
+    return f"{name} = {values}  # yours: float32 {axes}"
+
+
+def _safetensors(file: str, names: list[str]) -> list[str]:
+    call = f"    reconstruction = network({', '.join(names)})"
+    return [f'network = load_portable("{file}")', "with torch.no_grad():", call]
+
+
+def _torch(file: str, names: list[str]) -> list[str]:
+    return [f'network = torch.export.load("{file}").module()', f"reconstruction = network({', '.join(names)})"]
+
+
+def _onnx(file: str, names: list[str]) -> list[str]:
+    given = ", ".join(f'"{name}": {name}' for name in names)
+    return [f'session = onnxruntime.InferenceSession("{file}")', f"(reconstruction,) = session.run(None, {{{given}}})"]
+
+
+_CALLS = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch}

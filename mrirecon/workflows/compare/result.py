@@ -11,7 +11,7 @@ from mrirecon.config.compare import CompareConfig
 from mrirecon.evaluation.pairing import Pairs
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.stats import HIGHER, Comparison, better_is
-from mrirecon.report.text.comparison_words import paragraph
+from mrirecon.report.text.comparison import paragraph
 from mrirecon.workflows.compare.caveats import caveats_of, undeclared_cells, words_of
 from mrirecon.workflows.compare.cells import Cell
 from mrirecon.workflows.compare.differences import (

@@ -17,7 +17,6 @@ from mrirecon.evaluation.results import write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.figures.montage import draw_montage
-from mrirecon.report.figures.run_curves import draw_curves
 from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
 from mrirecon.report.figures.study import StudyFigure
 from mrirecon.report.pages.run_page import write_run_page
@@ -184,9 +183,8 @@ def test_pictures_take_any_text(tmp_path, text):
     """No mark-up in captions, no formula, and no text of the picture that a viewer would take for one."""
     image = np.random.default_rng(0).random((24, 20))
     draw_slice(tmp_path / "slice.png", SliceFigure(image, [Panel(text, image, text)], text, [text]))
-    draw_curves(tmp_path / "curves.png", ([1, 2], [1.0, 0.5]), ([1, 2], [1.0, 0.5]), text)
     draw_montage(tmp_path / "montage.png", image[None], text, {"source": text})
-    for name in ("slice.png", "curves.png", "montage.png"):
+    for name in ("slice.png", "montage.png"):
         with Image.open(tmp_path / name) as picture:
             picture.load()
             assert picture.format == "PNG"

@@ -1,13 +1,10 @@
 """Curves of a single run over optimizer steps, and the loss over the learning rates of a range test."""
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mrirecon.files import replacing
@@ -20,7 +17,10 @@ _HEIGHT = 2.5  # inches of a row of panels
 
 
 def draw_run_curves(rows: Rows) -> Figure:
-    """Loss, scores, learning rate and the size of gradients and steps, over optimizer steps.
+    """Draw loss, scores, learning rate and the size of gradients and steps over optimizer steps.
+
+    Args:
+        rows: Rows of the run's curves.csv.
 
     Raises:
         NothingToDrawError: No row holds any of them.
@@ -40,7 +40,7 @@ def draw_run_curves(rows: Rows) -> Figure:
 
 
 def column(rows: Rows, name: str) -> tuple[list[float], list[float]]:
-    """Steps and values of a column, where it has any; what is no number is left out."""
+    """Return the steps and the values of a column of curves.csv; cells that hold no number are left out."""
     steps, values = [], []
     for row in rows:
         try:
@@ -53,7 +53,7 @@ def column(rows: Rows, name: str) -> tuple[list[float], list[float]]:
 
 
 def _panels() -> list[tuple[str, dict[str, str]]]:
-    """The title of each panel, and its columns with what they are called."""
+    """Return the title of each panel with its columns of curves.csv and their names in the legend."""
     return [
         ("loss", {"train_loss": "training", "val_loss": "validation"}),
         *((f"validation {heading_of(name)}", {f"val_{name}": ""}) for name in METRICS),
@@ -63,12 +63,6 @@ def _panels() -> list[tuple[str, dict[str, str]]]:
     ]
 
 
-def _is_linear(column: str) -> bool:
-    """Scores that rise to a limit; a rate that falls to nothing would fill a logarithmic axis."""
-    metric = METRICS.get(column.removeprefix("val_"))
-    return column == "lr" or (metric is not None and metric.higher_is_better)
-
-
 def _draw(axes: Axes, rows: Rows, title: str, columns: Mapping[str, str]) -> None:
     axes.set_title(title, loc="left")
     axes.set_xlabel("optimizer step")
@@ -76,62 +70,45 @@ def _draw(axes: Axes, rows: Rows, title: str, columns: Mapping[str, str]) -> Non
         steps, values = column(rows, name)
         few = len(steps) <= 40
         axes.plot(steps, values, color=colour, marker="." if few else "", markersize=4, linewidth=1.2, label=words)
-        if not _is_linear(name):
+        metric = METRICS.get(name.removeprefix("val_"))
+        rises_to_a_limit = metric is not None and metric.higher_is_better
+        if name != "lr" and not rises_to_a_limit:  # a rate that falls to nothing would fill a logarithmic axis
             spread_axis(axes.yaxis, values)
     if len(columns) > 1:
         axes.legend(loc="upper right")
 
 
-_DPI = 100
-Series = tuple[Sequence[float], Sequence[float]]
-
-
-def draw_curves(path: Path, training: Series, validation: Series, title: str = "") -> None:
-    """Training loss (logarithmic) and validation SSIM over optimizer steps, both (steps, values), as PNG."""
-    (steps, losses), (val_steps, val_ssims) = training, validation
-    canvas = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
-    left = canvas.subplots()
-    left.set_title(title, fontsize=10, parse_math=False)
-    left.set_xlabel("optimizer step")
-    left.set_ylabel("training loss", color="tab:blue")
-    left.plot(steps, losses, color="tab:blue", linewidth=1)
-    if len(losses) and min(losses) > 0:
-        left.set_yscale("log")
-    if len(val_ssims):
-        right = left.twinx()
-        right.set_ylabel("validation SSIM", color="tab:orange")
-        right.plot(val_steps, val_ssims, color="tab:orange", marker="o", markersize=3, linewidth=1)
-    FigureCanvasAgg(canvas)
-    with replacing(path) as temporary, _any_script():
-        canvas.savefig(temporary, format="png", metadata={"Software": None})
-
-
-@contextmanager
-def _any_script() -> Iterator[None]:
-    """No warning of letters that the font lacks: names may be of any script."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
-
-
 def draw_range_test(
     path: Path, lrs: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], chosen: float
 ) -> None:
-    """Loss over learning rate, logarithmic where positive, with the rate that was chosen, as PNG."""
-    canvas = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
-    axis = canvas.subplots()
-    axis.set_title("learning rate range test", fontsize=10)
-    axis.set_xlabel("learning rate")
-    axis.set_ylabel("training loss")
-    axis.set_xscale("log")
-    axis.plot(lrs, losses, color="tab:blue", linewidth=0.7, alpha=0.5, label="each step")
-    axis.plot(lrs, smoothed, color="tab:blue", linewidth=1.6, label="running mean")
-    axis.axvline(chosen, color="tab:orange", linewidth=1.5, label=f"chosen: {chosen:.1e}")
+    """Draw the losses of a range test over learning rate as a PNG file; the arguments are of `range_test_figure`."""
+    with replacing(path) as temporary:
+        range_test_figure(lrs, losses, smoothed, chosen).savefig(temporary, format="png", metadata={"Software": None})
+
+
+def range_test_figure(
+    lrs: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], chosen: float
+) -> Figure:
+    """Draw loss over learning rate, logarithmic where it is positive, up to four times the loss of the first step.
+
+    Args:
+        lrs: Learning rate of each step, rising.
+        losses: Training loss of each step; what is not finite is not drawn.
+        smoothed: Their running mean.
+        chosen: The learning rate that the test chose, drawn as a vertical line.
+    """
+    figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title("learning rate range test", fontsize=10)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss")
+    axes.set_xscale("log")
+    axes.plot(lrs, losses, color="tab:blue", linewidth=0.7, alpha=0.5, label="each step")
+    axes.plot(lrs, smoothed, color="tab:blue", linewidth=1.6, label="running mean")
+    axes.axvline(chosen, color="tab:orange", linewidth=1.5, label=f"chosen: {chosen:.1e}")
     low = min(value for value in losses if math.isfinite(value))
     if low > 0:
-        axis.set_yscale("log")
-        axis.set_ylim(0.7 * low, 4 * losses[0])
-    axis.legend(fontsize=8)
-    FigureCanvasAgg(canvas)
-    with replacing(path) as temporary:
-        canvas.savefig(temporary, format="png", metadata={"Software": None})
+        axes.set_yscale("log")
+        axes.set_ylim(0.7 * low, 4 * losses[0])
+    axes.legend(fontsize=8)
+    return figure

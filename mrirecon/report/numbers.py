@@ -65,6 +65,14 @@ def masks_in_words(masks: Mapping[str, Any]) -> str:
     return f"{drawn}; the own masks of {own['volumes']} of {own['of']} files, true {range_of_own}" if own else drawn
 
 
+def setting(study: Mapping[str, Any], volumes: str, ending: str) -> str:
+    """Return what the numbers of a study stand on, in one line: volumes, masks, model, budget, and an ending."""
+    data = study.get("data") or {}
+    accelerations = " and ".join(f"{r:g}x" for r in data.get("acceleration") or ())
+    masks = f"{data.get('mask') or ''} {accelerations}".strip()
+    return "; ".join(str(part) for part in (volumes, masks, study.get("model"), study.get("budget"), ending) if part)
+
+
 def capital(text: str) -> str:
     """The text with a first letter as sentences have it."""
     return text[:1].upper() + text[1:]

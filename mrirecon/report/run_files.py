@@ -47,3 +47,8 @@ def slices_per_step(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> i
     found = batch.get("slices_per_step") if isinstance(batch, dict) else None
     factors = ("batch_size", "accumulate", "devices", "num_nodes")
     return found if isinstance(found, int) else math.prod(int(config.get(name, 1)) for name in factors)
+
+
+def name_of(value: Any) -> str:
+    """Return the name of a configured thing, or its class path where the configuration names a class."""
+    return str(value.get("class_path", value)) if isinstance(value, Mapping) else str(value)

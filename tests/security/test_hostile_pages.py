@@ -206,7 +206,8 @@ def study_of(root, text):
 
         patch.setattr(StudyFigure, "draw", nothing)
         study = fake_study({"optimizer": [text, "adam"], "norm": ["batch", f"{text} "]}, n_seeds=2, n_volumes=2)
-        study |= dict.fromkeys(("name", "command", "created", "model", "budget", "protocol", "conditional"), text)
+        study |= dict.fromkeys(("name", "command", "created", "model", "budget", "protocol"), text)
+        study["verdict"] = [text]
         study |= {"warnings": [text], "provenance": {text: {text: [text]}}}
         study["data"] |= {"path": text, "origins": [text], "mask": text, "manifest": text}
         study["cells"][0]["error"] = text

@@ -1,6 +1,5 @@
 """Example slices of all cells as small pictures for a page, on one grey scale, with their errors on one of colours."""
 
-import base64
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mrirecon.report.figures.error_map import COLOURS, ErrorScale, error_scale
+from mrirecon.report.pages.html import data_uri
 
 _WHITE_PERCENTILE = 99.5  # bright fat shall not darken the rest
 _SMALL = 256  # pixels; narrower images are shown enlarged, so their pixels as squares
@@ -85,8 +85,3 @@ def _png(picture: Image.Image) -> str:
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return data_uri("image/png", file.getvalue())
-
-
-def data_uri(kind: str, content: bytes) -> str:
-    """A file inside a page."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

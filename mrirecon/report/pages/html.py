@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.numbers import NONE, interval, number
 from mrirecon.tables.metrics import digits_of
 
@@ -42,6 +43,30 @@ def _policy(scripts: list[Markup]) -> str:
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii") for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return a file of the media type `kind` as an address that holds it, for use inside a page."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure inside a page, or why there is none."""
+
+    name: str
+    title: str
+    caption: str
+    source: str  # data URI, empty: nothing to draw
+    why_not: str = ""
+
+
+def drawn(name: str, title: str, caption: str, svg: Callable[[], str]) -> Drawn:
+    """Return the figure whose SVG document `svg` makes, or the reason why there is nothing to draw."""
+    try:
+        return Drawn(name, title, caption, data_uri("image/svg+xml", svg().encode()))
+    except NothingToDrawError as missing:
+        return Drawn(name, title, "", "", str(missing))
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,11 @@ from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import goodness, monitors
 from mrirecon.files import read_plain, write_text
-from mrirecon.report.figures.drawing import NothingToDrawError, as_svg
+from mrirecon.report.figures.drawing import as_svg
 from mrirecon.report.figures.run_curves import column, draw_run_curves
 from mrirecon.report.numbers import NONE, interval, number
-from mrirecon.report.pages.example_images import data_uri
-from mrirecon.report.pages.html import Column, Entry, Table, measured, pairs, render
-from mrirecon.report.pages.study_page import Drawn
-from mrirecon.report.run_files import read_json, read_rows, slices_per_step
-from mrirecon.report.text.card import name_of
+from mrirecon.report.pages.html import Column, Entry, Table, data_uri, drawn, measured, pairs, render
+from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of, similarities
 from mrirecon.yamlfile import parse_yaml
@@ -27,6 +24,22 @@ _MOST_PICTURES = 6  # of an evaluation; all of them stand in its own folder
 _MOST_BYTES = 2**26  # of the pictures of one folder, which the page holds
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CAPTION = "Training values are means since the row before; validations are dots."
+_GROUPS = (
+    Column("volumes of"),
+    Column("n", True, "volumes, and their patients"),
+    Column("image"),
+)
+_MEAN = "mean over volumes, 95 % interval over patients, from 5 patients on"
+_VOLUMES = (
+    Column("volume"),
+    Column("acquisition"),
+    Column("slices", True),
+    Column("R", True, "nominal acceleration"),
+    Column("true R", True),
+    Column("draw", True, "mask draw; 0 is fastMRI's"),
+)
+_GAIN = "over the zero-filled image of the same mask"
+_KINDS = {"": "reconstruction", "zf_": "zero-filled", "difference_": "paired difference"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ def write_run_page(run: RunFolder, path: Path) -> None:
         "name": run.name,
         "setting": _setting(run),
         "verdict": [_validation(rows, run), *(f"{e.name}: {e.words}" for e in found)],
-        "curves": _curves(rows),
+        "curves": drawn("curves", "Curves", _CAPTION, lambda: as_svg(draw_run_curves(rows))),
         "evaluations": found,
         "pictures": _pictures(sorted(run.figures.glob("*.png"))),
         "config": _text(run.config),
@@ -102,14 +115,6 @@ def _validation(rows: list[dict[str, str]], run: RunFolder) -> str:
         return f"Validation {name}: {values[best]:{form}}, at its best at the last validation, step {steps[best]:g}."
     last = f"{values[-1]:{form}} at the last, step {steps[-1]:g}"
     return f"Validation {name}: {values[best]:{form}} at best, step {steps[best]:g}; {last}."
-
-
-def _curves(rows: list[dict[str, str]]) -> Drawn:
-    try:
-        svg = as_svg(draw_run_curves(rows))
-    except NothingToDrawError as missing:
-        return Drawn("curves", "Curves", "", "", str(missing))
-    return Drawn("curves", "Curves", _CAPTION, data_uri("image/svg+xml", svg.encode()))
 
 
 def _evaluation(folder: Path) -> Evaluation:
@@ -158,24 +163,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8") if isinstance(parse_yaml(path), dict) else ""
     except (InputError, OSError, UnicodeDecodeError):
         return ""
-
-
-_GROUPS = (
-    Column("volumes of"),
-    Column("n", True, "volumes, and their patients"),
-    Column("image"),
-)
-_MEAN = "mean over volumes, 95 % interval over patients, from 5 patients on"
-_VOLUMES = (
-    Column("volume"),
-    Column("acquisition"),
-    Column("slices", True),
-    Column("R", True, "nominal acceleration"),
-    Column("true R", True),
-    Column("draw", True, "mask draw; 0 is fastMRI's"),
-)
-_GAIN = "over the zero-filled image of the same mask"
-_KINDS = {"": "reconstruction", "zf_": "zero-filled", "difference_": "paired difference"}
 
 
 def group_table(summary: Mapping[str, Any], name: str) -> Table:

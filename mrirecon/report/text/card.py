@@ -8,7 +8,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.evaluation.stats import goodness
 from mrirecon.report.numbers import masks_in_words
-from mrirecon.report.run_files import read_json, read_rows, slices_per_step
+from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, sentence
 
@@ -254,11 +254,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def in_words(values: Mapping[str, Any]) -> str:
     """Keys with their values, those that are set."""
     return ", ".join(f"{key} {safe_name(value)}" for key, value in values.items() if value not in (None, "", []))
-
-
-def name_of(value: Any) -> str:
-    """A name, also of a class given by its path."""
-    return str(value.get("class_path", value)) if isinstance(value, Mapping) else str(value)
 
 
 def safe_name(value: Any) -> str:

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrirecon.simulate.head.cut import Cut
-from mrirecon.simulate.head.fields import PeriodicField, Waves
-from mrirecon.simulate.head.shapes import ellipsoid, smooth_min
+from mrirecon.simulate.fields import PeriodicField, Waves
+from mrirecon.simulate.head.painting import Cut, ellipsoid, smooth_min
 
 _REFERENCE_RADIUS_MM = 75.0
 

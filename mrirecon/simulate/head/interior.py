@@ -4,9 +4,7 @@ import numpy as np
 
 from mrirecon.simulate.head.anatomy import Anatomy
 from mrirecon.simulate.head.contrast import Contrast
-from mrirecon.simulate.head.cut import Cut
-from mrirecon.simulate.head.shapes import ellipsoid, inside, smooth_min, tube
-from mrirecon.simulate.scanner.picture import Picture
+from mrirecon.simulate.head.painting import Cut, Picture, ellipsoid, inside, smooth_min, tube
 
 _NUCLEI = (  # centre and radii on the right side
     ("nucleus", (13, 14, 8), (5, 9, 10)),  # head of the caudate

@@ -4,9 +4,7 @@ import numpy as np
 
 from mrirecon.simulate.head.anatomy import Anatomy
 from mrirecon.simulate.head.contrast import Contrast
-from mrirecon.simulate.head.cut import Cut
-from mrirecon.simulate.head.shapes import ellipsoid, inside, smooth_min, tube
-from mrirecon.simulate.scanner.picture import Picture
+from mrirecon.simulate.head.painting import Cut, Picture, ellipsoid, inside, smooth_min, tube
 
 _SKIN_MM = 1.6
 _AIR = (  # centre and radii on the right side, unevenness of the wall, mm

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrirecon.simulate.fields import Waves
 from mrirecon.simulate.head.anatomy import Anatomy, random_anatomy
 from mrirecon.simulate.head.contrast import Contrast, random_contrast
-from mrirecon.simulate.head.cut import Cut
-from mrirecon.simulate.head.fields import Waves
 from mrirecon.simulate.head.interior import paint_brain
 from mrirecon.simulate.head.outside import head_hull, paint_outside
-from mrirecon.simulate.head.shapes import ellipsoid, smooth_min
-from mrirecon.simulate.scanner.picture import Picture
-from mrirecon.simulate.scanner.plane import Plane
+from mrirecon.simulate.head.painting import Cut, Picture, ellipsoid, smooth_min
+from mrirecon.simulate.plane import Plane
 
 _SUB_PLANES = 3  # over the slice thickness
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrirecon.simulate.scanner.plane import Plane
-from mrirecon.simulate.scanner.product import product
+from mrirecon.simulate.fields import product
+from mrirecon.simulate.plane import Plane
 
 _MU0 = 4e-7 * np.pi  # T m / A
 _SEGMENTS = 48

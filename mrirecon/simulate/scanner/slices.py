@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrirecon.data.header import Header
-from mrirecon.simulate.scanner.plane import ORIENTATIONS, Plane, rotated
+from mrirecon.simulate.plane import ORIENTATIONS, Plane, rotated
 
 _FINEST_MM = 1.15  # large pixels are divided until the object is rasterised at least this finely
 

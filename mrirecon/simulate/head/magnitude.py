@@ -94,24 +94,24 @@ class MagnitudeHead:
 
     @property
     def patient_id(self) -> str:
-        """The same for everything made from one head."""
+        """Name of the person, the same for everything made from one head."""
         return self.source.patient_id
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners of what a field of view should hold."""
+        """Two corners `(3,)` in mm of the part that a field of view should hold."""
         corners = self.source.start_mm + self.source.object_voxels * self.source.voxel_mm
         corners = np.sort(corners * self.size * self.flip, axis=0)
         return corners[0], corners[1]
 
     @property
     def reach(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners of a box outside which there is nothing."""
+        """Two corners `(3,)` in mm of a box outside which there is nothing."""
         low, high = self.box
         return low - 5, high + 5
 
     def render(self, plane: Plane, thickness_mm: float) -> Picture:
-        """The mean over the slice thickness; slices never read beyond their slab."""
+        """Return the mean over the slice thickness at the points of `plane`; slices never read beyond their slab."""
         steps = ((np.arange(_SUB_PLANES) + 0.5) / _SUB_PLANES - 0.5) * thickness_mm
         picture = Picture.mean([self._cut(plane.shifted(step)) for step in steps])
         for waves, sd in self.textures:
@@ -132,7 +132,10 @@ class MagnitudeHead:
 
 
 def _random_curve(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Black stays black; half the heads keep the order of their tissues, the others get new intensities."""
+    """Draw intensities and what they become, two arrays `(10,)`.
+
+    Black stays black; half the heads keep the order of their tissues, the others get new intensities.
+    """
     knots = np.array([0, 0.12, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.6, 3.0])
     if rng.random() < 0.5:
         return knots, knots ** rng.uniform(0.7, 1.6)

@@ -16,7 +16,16 @@ Triple = Sequence[float] | np.ndarray
 
 
 def ellipsoid(points: np.ndarray, center: Triple, radii: Triple) -> np.ndarray:
-    """Distance to an axis-parallel ellipsoid, first order at its surface."""
+    """Return the distance `(...)` in mm of points `(3, ...)` to an axis-parallel ellipsoid, exact to first order at it.
+
+    Negative inside: |x / r| - 1 divided by the length of its gradient, as in Quilez,
+    https://iquilezles.org/articles/distfunctions/.
+
+    Args:
+        points: `(3, ...)` mm, float32.
+        center: `(3,)` mm.
+        radii: `(3,)` mm.
+    """
     offset = points - _column(center, points)
     scaled = offset / _column(radii, points)
     level = _length(scaled)
@@ -26,9 +35,13 @@ def ellipsoid(points: np.ndarray, center: Triple, radii: Triple) -> np.ndarray:
 
 
 def tube(points: np.ndarray, path: Sequence[Triple], radii: Sequence[float], flatten: float = 1.0) -> np.ndarray:
-    """Distance to a bent tube through `path` whose radius changes between its points.
+    """Return the distance `(...)` in mm to a bent tube through `path`; negative inside.
 
-    `flatten` above 1 makes it thinner along x.
+    Args:
+        points: `(3, ...)` mm, float32.
+        path: Points `(3,)` in mm of its axis.
+        radii: Radius in mm at each of them, linear between.
+        flatten: Above 1 makes it thinner along x.
     """
     stretch = np.array([flatten, 1.0, 1.0], dtype=np.float32)
     points = points * stretch.reshape(3, *([1] * (points.ndim - 1)))
@@ -39,18 +52,21 @@ def tube(points: np.ndarray, path: Sequence[Triple], radii: Sequence[float], fla
 
 
 def smooth_min(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
-    """The smaller distance, rounded where both are within `width_mm` (polynomial smooth minimum)."""
+    """Return the smaller of two distances `(...)` in mm, rounded where they are within `width_mm` of each other.
+
+    The quadratic polynomial smooth minimum of Quilez, https://iquilezles.org/articles/smin/.
+    """
     blend = np.maximum(width_mm - np.abs(a - b), 0) / np.float32(width_mm)
     return np.minimum(a, b) - blend * blend * np.float32(width_mm / 4)
 
 
 def inside(distance: np.ndarray, edge_mm: float) -> np.ndarray:
-    """How much of a point lies inside, 0 to 1, the edge spread over `edge_mm`."""
+    """Return the share `(...)` of each point that lies inside, 0 to 1, from its distance in mm to the body."""
     return np.clip(0.5 - distance / np.float32(edge_mm), 0, 1)
 
 
 def _put_over(signal: np.ndarray, cover: np.ndarray, value: np.ndarray | np.floating | float) -> None:
-    """Put `value` over `signal`, in place, where `cover` (0 to 1) is."""
+    """Put `value` over `signal` `(n,)`, in place, where `cover` `(n,)` is, 0 to 1."""
     signal += cover * (value - signal)
 
 
@@ -83,23 +99,23 @@ class Cut:
 
     @classmethod
     def of(cls, plane: Plane, size: np.ndarray, edge_mm: float) -> "Cut":
-        """All points of `plane`; `size` (3,) is the scale of the head."""
+        """Return all points of `plane` in the frame of a head of the scale `size` `(3,)`."""
         points = plane.points().reshape(3, -1) / size.astype(np.float32)[:, None]
         return cls(plane, points, np.ones(plane.shape, dtype=bool), edge_mm)
 
     def where(self, keep: np.ndarray) -> "Cut":
-        """Only the points for which `keep` (n,) is true."""
+        """Return only the points for which `keep` `(n,)` is true."""
         chosen = np.zeros_like(self.chosen)
         chosen[self.chosen] = keep
         return Cut(self.plane, self.points[:, keep], chosen, self.edge_mm)
 
     def field(self, waves: Waves) -> np.ndarray:
-        """A random field at the points, `(n,)` float32."""
+        """Return a random field at the points, `(n,)` float32."""
         return waves.on(self.plane)[self.chosen]
 
     @cached_property
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the box that holds the points, those of the left side mirrored to the right."""
+        """Two corners `(3,)` in mm of the box that holds the points, those of the left side mirrored to the right."""
         x, y, z = self.points
         if not x.size:
             return np.full(3, np.inf), np.full(3, -np.inf)
@@ -107,23 +123,28 @@ class Cut:
         return np.array(low), np.array([np.abs(x).max(), y.max(), z.max()])
 
     def meets(self, center: Sequence[float] | np.ndarray, radii: Sequence[float] | np.ndarray) -> bool:
-        """Some point may lie in the box around `center` (x at least 0), or within 6 mm of it."""
+        """Tell whether a point may lie in the box around `center` `(3,)`, x at least 0, or within 6 mm of it.
+
+        Args:
+            center: Centre of the box, mm.
+            radii: Half its sides, `(3,)` mm.
+        """
         reach = np.asarray(radii) + 6
         return bool((self.corners[0] <= center + reach).all() and (self.corners[1] >= center - reach).all())
 
     @property
     def lowest(self) -> float:
-        """Smallest height of a point; infinity without points."""
+        """Smallest height z of a point, mm; infinity without points."""
         return float(self.corners[0][2])
 
     @property
     def mirrored(self) -> np.ndarray:
-        """The points, those of the left side moved to the right: bodies of both sides in one."""
+        """The points `(3, n)`, those of the left side mirrored to the right: bodies of both sides in one."""
         return np.concatenate([np.abs(self.points[:1]), self.points[1:]])
 
 
 class Picture(NamedTuple):
-    """Signals `(height, width)`, float32; white matter has 1."""
+    """Water and fat signals before coils and noise, `(height, width)` float32; white matter has 1."""
 
     water: np.ndarray
     fat: np.ndarray
@@ -131,29 +152,36 @@ class Picture(NamedTuple):
 
     @classmethod
     def blank(cls, shape: tuple[int, ...]) -> "Picture":
-        """Nothing there."""
+        """Return a picture of air."""
         return cls(*(np.zeros(shape, dtype=np.float32) for _ in cls._fields))
 
     @classmethod
     def mean(cls, pictures: Sequence["Picture"]) -> "Picture":
-        """Of several sections through one slice."""
+        """Return the mean of several sections through one slice."""
         return cls(*(np.asarray(np.mean(parts, axis=0, dtype=np.float32)) for parts in zip(*pictures, strict=True)))
 
     def take(self, chosen: np.ndarray) -> "Picture":
-        """The parts at the flat positions where `chosen` (n,) is true."""
+        """Return the signals `(m,)` at the m flat positions where `chosen` `(n,)` is true."""
         return Picture(*(part.reshape(-1)[chosen] for part in self))
 
     def put(self, chosen: np.ndarray, values: "Picture") -> None:
-        """Write `values` back to those positions, in place."""
+        """Write `values` `(m,)` to the m flat positions where `chosen` `(n,)` is true, in place."""
         for part, value in zip(self, values, strict=True):
             part.reshape(-1)[chosen] = value
 
     def paint(self, cover: np.ndarray, contrast: Contrast, tissue: str, factor: float | np.ndarray = 1.0) -> None:
-        """Put a tissue over what is there, in place."""
+        """Put a tissue over the picture, in place.
+
+        Args:
+            cover: Share of each point that it fills, 0 to 1, `(n,)` or `(height, width)` like the picture.
+            contrast: How bright the tissues are.
+            tissue: A name of `TISSUES`.
+            factor: Of the tissue's water signal.
+        """
         _put_over(self.water, cover, np.float32(contrast.water[tissue]) * factor)
         _put_over(self.fat, cover, np.float32(contrast.fat[tissue]))
 
     def clear(self, cover: np.ndarray) -> None:
-        """Put air over what is there, in place."""
+        """Put air over the picture, in place, where `cover` `(n,)` is, 0 to 1."""
         for part in self:
             _put_over(part, cover, np.float32(0))

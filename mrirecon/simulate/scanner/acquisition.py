@@ -18,7 +18,7 @@ _FIELD_T = 1.5
 
 
 class ScanObject(Protocol):
-    """What can be scanned: positions in mm, x right, y front, z up."""
+    """An object to scan: positions in mm, x right, y front, z up."""
 
     @property
     def contrast_name(self) -> str:
@@ -30,14 +30,14 @@ class ScanObject(Protocol):
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners `(3,)` of what a field of view should hold."""
+        """Two corners `(3,)` in mm of the part that a field of view should hold."""
 
     @property
     def reach(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners `(3,)` of a box outside which there is nothing."""
+        """Two corners `(3,)` in mm of a box outside which there is nothing."""
 
     def render(self, plane: Plane, thickness_mm: float) -> Picture:
-        """The mean over the slice thickness at the points of `plane`."""
+        """Return the mean over the slice thickness at the points of `plane`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SimulatedVolume:
 
 @dataclass(frozen=True)
 class Receiver:
-    """What stands between the object and k-space, the same for all slices of a volume."""
+    """Coils, phase and shading between the object and k-space, the same for all slices of a volume."""
 
     loops: list[Loop]
     unit: float  # sensitivities are relative to this
@@ -110,7 +110,11 @@ def random_receiver(thing: ScanObject, config: SimulateConfig, rng: np.random.Ge
 
 
 def scan_slice(thing: ScanObject, plane: Plane, stack: Stack, receiver: Receiver) -> tuple[np.ndarray, np.ndarray]:
-    """Noise-free k-space `(coils, height, width)` of one slice, and its object mask `(h, w)`."""
+    """Return noise-free k-space `(coils, height, width)` of one slice, and its object mask `(h, w)`.
+
+    The object is rasterised on the grid of `plane`, finer than that of the images: k-space made from images on their
+    own grid gives too good results (Shimron et al. 2022, "Implicit data crimes", PNAS 119).
+    """
     rows, columns = plane.window(*thing.reach)
     part = plane.part(rows, columns)
     picture = thing.render(part, stack.thickness_mm)
@@ -128,7 +132,14 @@ def scan_slice(thing: ScanObject, plane: Plane, stack: Stack, receiver: Receiver
 
 
 def noise_sd(ground_truth: np.ndarray, mask: np.ndarray, config: SimulateConfig, rng: np.random.Generator) -> float:
-    """Standard deviation of the real part of one coil's noise that gives the SNR asked for; 0: no noise."""
+    """Return the standard deviation of the real part of one coil's noise that gives the SNR asked for; 0: no noise.
+
+    Args:
+        ground_truth: Noise-free images, `(slices, h, w)`.
+        mask: Where the object is, `(slices, h, w)`; the mean signal over it counts.
+        config: Has the SNR, or the range it is drawn from.
+        rng: Draws it.
+    """
     snr = float(rng.uniform(config.snr_range[0], config.snr_range[1])) if config.snr_range else config.snr
     signal = float(ground_truth[mask].mean(dtype=np.float64)) if mask.any() else float(ground_truth.max())
     return signal / snr if snr else 0.0
@@ -141,7 +152,7 @@ def _reference_sensitivity(loops: list[Loop], center: np.ndarray) -> float:
 def central_kspace(
     images: np.ndarray, corner: tuple[int, int], fine_shape: tuple[int, int], kspace_shape: tuple[int, int]
 ) -> np.ndarray:
-    """K-space `(..., height, width)`, complex64: the central part of a finer image's transform.
+    """Return k-space `(..., height, width)`, complex64: the central part of a finer image's transform.
 
     Scaled so that the centred orthonormal inverse transform of the result has the intensities of
     `images`. The image is zero outside the given part; each axis is transformed where it is smallest.
@@ -158,10 +169,10 @@ def central_kspace(
 
 
 def images(kspace: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Fully sampled reconstruction of `(slices, coils, height, width)`: `(slices, h, w)`, float32.
+    """Return the fully sampled reconstruction `(slices, h, w)`, float32, of k-space `(slices, coils, height, width)`.
 
-    Inverse transform, centre crop, RSS; equals `mrirecon.physics` (tested), whose torch kernels would
-    bring a thread pool into each thread that simulates.
+    Inverse transform, centre crop, root sum of squares (Roemer et al. 1990, Magn Reson Med 16:192). Equals
+    `mrirecon.physics` (tested), whose torch kernels would bring a thread pool into each thread that simulates.
     """
     return np.stack([_image(one, shape) for one in kspace])
 
@@ -177,7 +188,7 @@ def _image(kspace: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def noise_covariance(n_coils: int, correlation: float) -> np.ndarray:
-    """`(coils, coils)`: `correlation` between neighbours, its powers further away, 1 on the diagonal."""
+    """Return `(coils, coils)`: `correlation` between neighbours, its powers further away, 1 on the diagonal."""
     distance = np.abs(np.subtract.outer(np.arange(n_coils), np.arange(n_coils)))
     return np.float64(correlation) ** distance
 
@@ -185,7 +196,14 @@ def noise_covariance(n_coils: int, correlation: float) -> np.ndarray:
 def complex_noise(
     rng: np.random.Generator, shape: tuple[int, ...], sd: float, covariance: np.ndarray | None = None
 ) -> np.ndarray:
-    """White circular noise `(slices, coils, height, width)`, complex64; real and imaginary part have SD `sd`."""
+    """Return circular Gaussian noise `(slices, coils, height, width)`, complex64, white in k-space.
+
+    Args:
+        rng: Draws it.
+        shape: Of the noise.
+        sd: Standard deviation of real and imaginary part.
+        covariance: Of the coils, `(coils, coils)`, in units of `sd` squared: its Cholesky factor mixes white noise.
+    """
     noise = rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
     if covariance is not None:
         mixing = np.linalg.cholesky(covariance).astype(np.float32)
@@ -194,7 +212,7 @@ def complex_noise(
 
 
 def _central(image: np.ndarray, start: int, fine: int, coarse: int) -> np.ndarray:
-    """The central `coarse` frequencies along the last axis of `image`, which begins at `start` of `fine`."""
+    """Return the central `coarse` frequencies along the last axis of `image` `(..., part)`, at `start` of `fine`."""
     padded = np.zeros((*image.shape[:-1], fine), dtype=np.complex64)
     padded[..., start : start + image.shape[-1]] = image
     spectrum = fft.fft(fft.ifftshift(padded, axes=-1), axis=-1)

@@ -4,42 +4,31 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.numbers import NONE, interval, number
+from mrirecon.report.rendering import environment
 from mrirecon.tables.metrics import digits_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = ("tables.js", "viewer.js")
+_PAGES = environment(_TEMPLATES, escape=True)
 
 
 def render(template: str, **values: Any) -> str:
-    """A page; every text of `values` is escaped."""
+    """Render a template as a page; every text of `values` is escaped."""
     scripts = [Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in _SCRIPTS]
     style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    page = _environment().get_template(template)
+    page = _PAGES.get_template(template)
     return page.render(scripts=scripts, style=style, policy=_policy(scripts), **values)
 
 
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def _policy(scripts: list[Markup]) -> str:
-    """Content security policy: images are inside the page, and only its own scripts run."""
+    """Return the content security policy: images are inside the page, and only its own scripts run."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii") for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
@@ -71,7 +60,7 @@ def drawn(name: str, title: str, caption: str, svg: Callable[[], str]) -> Drawn:
 
 @dataclass(frozen=True)
 class Column:
-    """Head of a column; numbers stand to the right and are sorted as numbers."""
+    """The head of a column; numbers stand to the right and are sorted as numbers."""
 
     title: str
     numeric: bool = False
@@ -89,7 +78,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place of a table."""
+    """The content of one place of a table."""
 
     text: str
     value: float | None = None  # what it is sorted by; None: its text, or last among numbers
@@ -110,23 +99,23 @@ class Table:
 
 
 def counted(value: float | None, digits: str = "g") -> Entry:
-    """A number by which a column is sorted."""
+    """Return a number as an entry by which its column is sorted."""
     return Entry(number(value, digits), value)
 
 
 def measured(values: Mapping[str, Any] | None, digits: str, bar: Bar | None = None) -> Entry:
-    """A mean with its interval below."""
+    """Return a mean as an entry with its interval below."""
     mean = (values or {}).get("mean")
     return Entry(number(mean, digits), mean, interval(values, digits), bar=bar)
 
 
 def scored(values: Mapping[str, Any] | None, metric: str) -> Entry:
-    """A mean score with its interval."""
+    """Return a mean score as an entry with its interval, in the metric's digits."""
     return measured(values, digits_of(metric))
 
 
 def bars(column: Sequence[Mapping[str, Any] | None]) -> list[Bar | None]:
-    """Bars of means with intervals, on one scale from the lowest to the highest."""
+    """Return bars of means with intervals, on one scale from the lowest to the highest."""
     ends = [
         (v.get("low") or v["mean"], v["mean"], v.get("high") or v["mean"])
         for v in column
@@ -141,7 +130,7 @@ def bars(column: Sequence[Mapping[str, Any] | None]) -> list[Bar | None]:
 
 
 def pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Keys with their values as text, nested ones dotted: a plain list of facts."""
+    """Return keys with their values as text, nested keys dotted."""
     found: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping) and value:

@@ -15,7 +15,7 @@ NO_VERDICT = "NO VERDICT"  # the comparison cannot reach the level of its family
 
 
 def comparison_names(family: Mapping[str, Any]) -> list[str]:
-    """The full names; only what comes first where all have the same second, which the family's name says."""
+    """Return the names of a family's comparisons, of the first cells alone where all have the same second cell."""
     comparisons: Sequence[Mapping[str, Any]] = family["comparisons"]
     if len(comparisons) > 1 and len({item.get("second") or item["name"] for item in comparisons}) == 1:
         return [str(item.get("first") or item["name"]) for item in comparisons]
@@ -23,7 +23,7 @@ def comparison_names(family: Mapping[str, Any]) -> list[str]:
 
 
 def verdict_of(item: Mapping[str, Any]) -> str:
-    """BETTER, WORSE, EQUIVALENT, INCONCLUSIVE, or that there is none."""
+    """Return a comparison's BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, or NO VERDICT."""
     return str(item.get("verdict") or NO_VERDICT)
 
 
@@ -37,7 +37,7 @@ VERDICTS = {
 
 
 def draw_effects(family: Mapping[str, Any]) -> Figure:
-    """Effect of each comparison with three intervals: its own, the family's and the bootstrap's.
+    """Draw the effect of each comparison with three intervals: its own, the family's and the bootstrap's.
 
     Raises:
         NothingToDrawError: The family has no comparison.

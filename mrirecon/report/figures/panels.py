@@ -18,7 +18,7 @@ LINES = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
 
 @dataclass(frozen=True)
 class CellStyle:
-    """How the lines of a cell look."""
+    """Colour, line and legend entry of a cell."""
 
     colour: str
     line: Any  # a name or a pattern of dashes, as matplotlib takes it
@@ -34,13 +34,16 @@ class Panel:
 
 
 def varied(study: Mapping[str, Any]) -> list[str]:
-    """The factors with more than one level; the first one where none has."""
+    """Return the factors with more than one level; the first factor where none has."""
     names = [name for name, levels in study["factors"].items() if len(levels) > 1]
     return names or list(study["factors"])[:1]
 
 
 def cell_styles(study: Mapping[str, Any]) -> dict[str, CellStyle]:
-    """Colour by the first varied factor; line by the third and following ones (the second has the panels)."""
+    """Return the style of each cell: colour by the first varied factor, line by those from the third on.
+
+    The second varied factor has the panels.
+    """
     first, *others = varied(study)
     further = others[1:]
     levels = list(study["factors"][first])
@@ -58,7 +61,7 @@ def cell_styles(study: Mapping[str, Any]) -> dict[str, CellStyle]:
 
 
 def panels(study: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[Panel]:
-    """One panel for each level of the second varied factor that `cells` have; a single one without such a factor."""
+    """Return a panel for each level of the second varied factor that `cells` have; one panel without such a factor."""
     names = varied(study)
     if len(names) < 2:
         return [Panel("", cells)]

@@ -31,7 +31,7 @@ UPDATE_RATIO = Curve("update_ratio", "trace_steps", "update / weights")
 
 
 def draw_study_curves(study: Mapping[str, Any], curve: Curve) -> Figure:
-    """The quantity over optimizer steps, one line for each cell.
+    """Draw the quantity over optimizer steps: the median over seeds of each cell, and a band.
 
     Raises:
         NothingToDrawError: No cell has it.
@@ -73,7 +73,7 @@ def _draw_band(axes: Axes, steps: Sequence[float], band: Mapping[str, Sequence[A
 
 
 def _keep_in_view(axes: Axes, cells: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> None:
-    """The zero-filled image as a line; what lies far below it, such as an untrained network, is cut off."""
+    """Draw the zero-filled image as a line; what lies far below it, such as an untrained network, is cut off."""
     ends = [v for cell in cells for key in ("low", "high") for v in cell["curve"]["ssim"][key] if v is not None]
     zero_filled = (study.get("zero_filled") or {}).get("ssim")
     top, bottom = max(ends), min(ends)
@@ -85,7 +85,7 @@ def _keep_in_view(axes: Axes, cells: Sequence[Mapping[str, Any]], study: Mapping
 
 
 def draw_profile(study: Mapping[str, Any], share: float) -> Figure:
-    """Share of the seeds that have reached one target, over steps; a seed that never does counts as not reached.
+    """Draw the share of the seeds that have reached one target over steps; a seed that never does is not reached.
 
     Args:
         study: Schema 1.
@@ -121,7 +121,7 @@ def draw_profile(study: Mapping[str, Any], share: float) -> Figure:
 
 
 def time_to(cell: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """What the cell says about one target; empty: nothing."""
+    """Return the cell's times to the target of this share; empty where it has none."""
     found = (time for time in cell.get("times") or () if time["share"] == share and time.get("per_seed"))
     return next(found, {})
 

@@ -82,7 +82,7 @@ def write_run_page(run: RunFolder, path: Path) -> None:
 
 
 def _setting(run: RunFolder) -> str:
-    """Network, optimizer and length in one line; empty where the configuration cannot be read."""
+    """Return network, optimizer and length in one line; empty where the configuration cannot be read."""
     try:
         trained = load(TrainConfig, run.config)
     except InputError:
@@ -100,7 +100,10 @@ def _setting(run: RunFolder) -> str:
 
 
 def _validation(rows: list[dict[str, str]], run: RunFolder) -> str:
-    """The score by which the run chose its best checkpoint; SSIM where the configuration cannot be read."""
+    """Return the best and the last validation as a sentence, by the score that chose the run's best checkpoint.
+
+    By SSIM where the configuration cannot be read.
+    """
     try:
         monitor = load(TrainConfig, run.config).monitor
     except InputError:
@@ -140,7 +143,7 @@ def _evaluation(folder: Path) -> Evaluation:
 
 
 def _pictures(files: list[Path]) -> list[tuple[str, str]]:
-    """Names and data URIs.
+    """Return names and data URIs of pictures.
 
     Raises:
         InputError: One is no PNG, but a link to something else for example, which the page would give away.
@@ -158,7 +161,7 @@ def _pictures(files: list[Path]) -> list[tuple[str, str]]:
 
 
 def _text(path: Path) -> str:
-    """The configuration as it stands; empty where it is none, but a link to something else for example."""
+    """Return the configuration as it stands; empty where it is none, but a link to something else for example."""
     try:
         return path.read_text(encoding="utf-8") if isinstance(parse_yaml(path), dict) else ""
     except (InputError, OSError, UnicodeDecodeError):
@@ -166,7 +169,7 @@ def _text(path: Path) -> str:
 
 
 def group_table(summary: Mapping[str, Any], name: str) -> Table:
-    """Means of an evaluation, overall and by group where there is more than one."""
+    """Return the means of an evaluation, overall and by group where there is more than one."""
     groups = {"all": summary.get("overall") or {}}
     for key in ("by_acquisition", "by_acceleration", "by_origin"):
         found = summary.get(key) or {}
@@ -191,7 +194,7 @@ def _group_rows(label: str, group: Mapping[str, Any], metrics: Sequence[str]) ->
 
 
 def volume_table(rows: Sequence[Mapping[str, str]], name: str) -> Table:
-    """Every row of an evaluation's volumes.csv."""
+    """Return every row of an evaluation's volumes.csv as a table."""
     metrics = [metric for metric in METRICS if any(metric in row for row in rows)]
     columns = [
         *_VOLUMES,
@@ -223,7 +226,7 @@ def _gain(row: Mapping[str, str], metric: str) -> float | None:
 
 
 def evaluation_words(summary: Mapping[str, Any]) -> str:
-    """The result of an evaluation in one sentence."""
+    """Return the result of an evaluation in one sentence."""
     overall = summary.get("overall") or {}
     metrics = [metric for metric in METRICS if (overall.get(metric) or {}).get("mean") is not None]
     if not metrics:

@@ -26,7 +26,7 @@ _BEHIND = (  # the other metrics
 
 
 def leaderboard(study: Mapping[str, Any], cells: Cells, name: str = "leaderboard") -> Table:
-    """All cells, the highest test SSIM first, and the zero-filled image below."""
+    """Return a table of all cells, the highest test SSIM first, and the zero-filled image below."""
     order = sorted(cells, key=_by_ssim)
     found = [(cell.get("final") or {}).get("ssim") for cell in order]
     zero_filled = study.get("zero_filled") or {}
@@ -73,7 +73,7 @@ def _tuning_cost(tuning: Mapping[str, Any]) -> Entry:
 
 
 def _range_note(cell: Mapping[str, Any]) -> str:
-    """An edge means that the cell may be tuned badly; it stands in every table."""
+    """Return a note on the tuned range; an edge, at which the cell may be tuned badly, stands in every table."""
     if cell.get("edge"):
         return f"edge: {cell['edge']} end"
     return "range widened" if cell.get("widened") else ""
@@ -98,7 +98,7 @@ _COSTS = (
 
 
 def cost_table(cells: Cells) -> Table:
-    """What each cell costs in time, memory and tuning."""
+    """Return the cost of each cell in time, memory and tuning."""
     return Table("costs", _COSTS, [_cost(cell) for cell in cells])
 
 
@@ -126,7 +126,7 @@ def _cost(cell: Mapping[str, Any]) -> list[Entry]:
 
 
 def time_table(study: Mapping[str, Any], cells: Cells) -> Table:
-    """Steps to each target, a seed that misses it counted at the horizon, and how many seeds reached it."""
+    """Return steps to each target, a seed that misses it counted at the horizon, and how many seeds reached it."""
     shares = [target["share"] for target in study.get("targets") or ()]
     columns = [Column("cell")]
     for share in shares:
@@ -184,7 +184,7 @@ _CLAIMS = (
 
 
 def family_table(family: Mapping[str, Any], name: str) -> Table:
-    """The comparisons of one family; what all of them stand on is said once, as the caption."""
+    """Return the comparisons of one family; what all of them stand on is said once, as the caption."""
     bases = [_base(item) for item in family["comparisons"]]
     shared = bases[0] if len(set(bases)) == 1 else ""
     rows = [
@@ -199,6 +199,7 @@ def _comparison(item: Mapping[str, Any], title: str, base: str) -> list[Entry]:
     own = {"low": item.get("low"), "high": item.get("high")}
     adjusted = {"low": item.get("low_family"), "high": item.get("high_family")}
     needed = item.get("seeds_needed")
+    margin = "" if item.get("margin") is None else f"margin {item['margin']:{digits}}"
     return [
         Entry(title, note=base, kind="name"),
         verdict(verdict_of(item)),
@@ -207,14 +208,14 @@ def _comparison(item: Mapping[str, Any], title: str, base: str) -> list[Entry]:
         Entry(p_value(item.get("p")), item.get("p")),
         Entry(p_value(item.get("p_family")), item.get("p_family")),
         counted(item.get("superiority"), ".2f"),
-        Entry(p_value(item.get("tost_p")), item.get("tost_p"), _margin(item, digits)),
+        Entry(p_value(item.get("tost_p")), item.get("tost_p"), margin),
         counted(item.get("mde"), digits),
         Entry(NONE if needed is None else str(needed), needed),
     ]
 
 
 def _base(item: Mapping[str, Any]) -> str:
-    """What the numbers stand on."""
+    """Return metric, counts and reach of a comparison, on which its numbers stand."""
     counts = [f"{item[key]} {word}" for key, word in _COUNTS.items() if item.get(key)]
     generalizes = f"speaks about {item['generalizes']}" if item.get("generalizes") else ""
     metric = str(item.get("metric", ""))
@@ -224,12 +225,8 @@ def _base(item: Mapping[str, Any]) -> str:
 _COUNTS = {"n_seeds": "seeds", "n_volumes": "volumes", "n_patients": "patients"}
 
 
-def _margin(item: Mapping[str, Any], digits: str) -> str:
-    return "" if item.get("margin") is None else f"margin {item['margin']:{digits}}"
-
-
 def claims_table(claims: Sequence[Mapping[str, Any]], tested: bool) -> Table:
-    """The claims ledger: those the study has cells for, or only what the others would need."""
+    """Return the claims that the study has cells for, or those it has not with what they would need."""
     shown = [claim for claim in claims if (claim["verdict"] != NOT_TESTED) == tested]
     if tested:
         return Table("claims", _CLAIMS, [_claim(claim) for claim in shown])
@@ -261,5 +258,5 @@ def _command(claim: Mapping[str, Any]) -> Entry:
 
 
 def verdict(word: str) -> Entry:
-    """A verdict with its colour."""
+    """Return a verdict as an entry with its colour."""
     return Entry(word, kind=f"verdict {word.lower().replace(' ', '-')}")

@@ -37,7 +37,10 @@ def cut_slabs(
     low, high = int(used[0]), int(used[-1]) + 1
     wanted = [split for split, count in counts.items() if count]
     gap = int(np.ceil(GUARD_MM / source.voxel_mm[axis]))
-    sizes = _sizes(high - low - gap * (len(wanted) - 1), np.array([counts[split] for split in wanted]))
+    room = max(high - low - gap * (len(wanted) - 1), 0)
+    shares = np.array([counts[split] for split in wanted])
+    shares = np.maximum(shares / shares.sum(), _LEAST_SHARE)
+    sizes = np.floor(room * shares / shares.sum()).astype(int)
     if sizes.min() < max(4, n_slices):
         raise InputError(
             f"{n_slices} slices for each of {len(wanted)} splits do not fit into the {high - low} planes of the object "
@@ -48,11 +51,6 @@ def cut_slabs(
         slabs[split] = _slab(source, axis, high - int(size), high)
         high -= int(size) + gap
     return slabs
-
-
-def _sizes(room: int, counts: np.ndarray) -> np.ndarray:
-    shares = np.maximum(counts / counts.sum(), _LEAST_SHARE)
-    return np.floor(max(room, 0) * shares / shares.sum()).astype(int)
 
 
 def _slab(source: MagnitudeSource, axis: int, first: int, end: int) -> MagnitudeSource:

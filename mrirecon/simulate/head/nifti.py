@@ -155,11 +155,7 @@ def _object_only(values: np.ndarray, path: str) -> tuple[np.ndarray, np.ndarray]
     if not count:
         raise InputError(f"{path} shows no object above its background; --from needs a magnitude volume")
     largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    cover = _fill(largest)
+    # Holes are filled in every axial plane: air inside a head is part of it, the outside is not.
+    cover = np.stack([ndimage.binary_fill_holes(largest[..., i]) for i in range(largest.shape[-1])], axis=-1)
     near = ndimage.binary_dilation(cover, iterations=2)  # keeps the soft edge of the skin
     return np.where(near, values / bright, 0).astype(np.float32), cover.astype(np.float32)
-
-
-def _fill(mask: np.ndarray) -> np.ndarray:
-    """Fill holes in every axial plane: air inside a head is part of it, the outside is not."""
-    return np.stack([ndimage.binary_fill_holes(mask[..., i]) for i in range(mask.shape[-1])], axis=-1)

@@ -100,7 +100,7 @@ def random_receiver(thing: ScanObject, config: SimulateConfig, rng: np.random.Ge
     loops = random_loops(rng, config.coils, low, high)
     return Receiver(
         loops,
-        _reference_sensitivity(loops, (low + high) / 2),
+        float(np.linalg.norm(receive_sensitivity((low + high) / 2, loops))) if loops else 1.0,
         Waves.random(rng, (130, 500), 16) if config.phase else None,
         rng.uniform(0.3, 1.3),
         Waves.random(rng, (160, 500), 16),
@@ -143,10 +143,6 @@ def noise_sd(ground_truth: np.ndarray, mask: np.ndarray, config: SimulateConfig,
     snr = float(rng.uniform(config.snr_range[0], config.snr_range[1])) if config.snr_range else config.snr
     signal = float(ground_truth[mask].mean(dtype=np.float64)) if mask.any() else float(ground_truth.max())
     return signal / snr if snr else 0.0
-
-
-def _reference_sensitivity(loops: list[Loop], center: np.ndarray) -> float:
-    return float(np.linalg.norm(receive_sensitivity(center, loops))) if loops else 1.0
 
 
 def central_kspace(

@@ -109,6 +109,11 @@ def draw_profile(study: Mapping[str, Any], share: float) -> Figure:
             clip_on=False,
         )
 
+    def finish(axes: Axes) -> None:
+        axes.set_ylim(0, 1)
+        axes.set_xlim(left=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
     return draw_panels(
         study,
         cells,
@@ -116,7 +121,7 @@ def draw_profile(study: Mapping[str, Any], share: float) -> Figure:
         xlabel="optimizer step",
         ylabel="seeds that reached it",
         why_not="No time to target: no rerun is finished, or the reference has none.",
-        finish=_share_axes,
+        finish=finish,
     )
 
 
@@ -124,9 +129,3 @@ def time_to(cell: Mapping[str, Any], share: float) -> dict[str, Any]:
     """Return the cell's times to the target of this share; empty where it has none."""
     found = (time for time in cell.get("times") or () if time["share"] == share and time.get("per_seed"))
     return next(found, {})
-
-
-def _share_axes(axes: Axes) -> None:
-    axes.set_ylim(0, 1)
-    axes.set_xlim(left=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))

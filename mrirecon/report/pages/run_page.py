@@ -207,7 +207,10 @@ def volume_table(rows: Sequence[Mapping[str, str]], name: str) -> Table:
 def _volume(row: Mapping[str, str], metrics: Sequence[str]) -> list[Entry]:
     values = {key: _float(row.get(key)) for key in (*metrics, "n_slices", "acceleration", "mask_draw")}
     true = _float(row.get("acceleration_true"))
-    gains = {metric: _gain(row, metric) for metric in similarities(metrics)}
+    gains: dict[str, float | None] = {}
+    for metric in similarities(metrics):
+        own, zero_filled = values[metric], _float(row.get(f"zf_{metric}"))
+        gains[metric] = None if own is None or zero_filled is None else own - zero_filled
     plain = [Entry(number(values[key], "g"), values[key]) for key in ("n_slices", "acceleration")]
     return [
         Entry(row.get("volume") or NONE, kind="name"),
@@ -218,11 +221,6 @@ def _volume(row: Mapping[str, str], metrics: Sequence[str]) -> list[Entry]:
         *(Entry(number(values[key], digits_of(key)), values[key]) for key in metrics),
         *(Entry(number(gain, f"+{digits_of(metric)}"), gain) for metric, gain in gains.items()),
     ]
-
-
-def _gain(row: Mapping[str, str], metric: str) -> float | None:
-    own, zero_filled = _float(row.get(metric)), _float(row.get(f"zf_{metric}"))
-    return None if own is None or zero_filled is None else own - zero_filled
 
 
 def evaluation_words(summary: Mapping[str, Any]) -> str:

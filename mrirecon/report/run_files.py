@@ -10,7 +10,7 @@ from mrirecon.errors import InputError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of the run, empty where it is missing or damaged: a card with a gap is better than none.
+    """Read a JSON file of the run; empty where it is missing or damaged: a card with a gap is better than none.
 
     Raises:
         InputError: It is something that no run writes: no ordinary file, too large, nested too deeply.
@@ -25,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none where it is missing.
+    """Read the rows of a CSV file; none where it is missing.
 
     Raises:
         InputError: It is no table, or something that no run writes.
@@ -37,7 +37,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def slices_per_step(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> int:
-    """Slices of all processes that an optimizer step of a training averaged over.
+    """Return the number of slices, of all processes, that an optimizer step of a training averaged over.
 
     Args:
         recorded: Its provenance; `gd` counts the training set there.
@@ -47,3 +47,8 @@ def slices_per_step(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> i
     found = batch.get("slices_per_step") if isinstance(batch, dict) else None
     factors = ("batch_size", "accumulate", "devices", "num_nodes")
     return found if isinstance(found, int) else math.prod(int(config.get(name, 1)) for name in factors)
+
+
+def name_of(value: Any) -> str:
+    """Return the name of a configured thing, or its class path where the configuration names a class."""
+    return str(value.get("class_path", value)) if isinstance(value, Mapping) else str(value)

@@ -13,12 +13,11 @@ from mrirecon.config import SimulateConfig
 from mrirecon.data.hdf5.write import write_volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.simulate.head.contrast import CONTRASTS
-from mrirecon.simulate.head.magnitude import MagnitudeHead
+from mrirecon.simulate.head.magnitude import MagnitudeHead, cut_slabs
 from mrirecon.simulate.head.nifti import MagnitudeSource, load_magnitude
 from mrirecon.simulate.head.phantom import Phantom
-from mrirecon.simulate.head.slabs import cut_slabs
-from mrirecon.simulate.scanner.plane import ORIENTATIONS
-from mrirecon.simulate.scanner.scan import ScanObject, SimulatedVolume, scan
+from mrirecon.simulate.plane import ORIENTATIONS
+from mrirecon.simulate.scanner.acquisition import ScanObject, SimulatedVolume, scan
 from mrirecon.simulate.scanner.slices import Geometry, Stack
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 

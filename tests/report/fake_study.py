@@ -46,7 +46,7 @@ def fake_study(factors=None, *, n_seeds=10, n_volumes=12, seed=0):
         "model": "U-Net, 8 channels, 4 pools, 0.48 M parameters",
         "budget": "300 steps x 4 slices",
         "protocol": "fastmri-v1",
-        "conditional": "conditional on one tuning draw",
+        "verdict": [f"{cells[0]['cell']} leads the made-up study.", "All of this is made up."],
         "provenance": {
             "code": ["c0de" * 16],
             "packages": {"torch": "2.7.0", "numpy": "2.1.0"},

@@ -19,7 +19,7 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.results import write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.report.figures.drawing import NothingToDrawError
-from mrirecon.report.pages.run_curves import column, draw_run_curves
+from mrirecon.report.figures.run_curves import column, draw_run_curves
 from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.report.run_files import read_rows
 from mrirecon.runs import RunFolder

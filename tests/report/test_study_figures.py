@@ -12,11 +12,11 @@ from fake_study import FACTORS, FIVE_BY_FIVE, HOSTILE, ONE_FACTOR, fake_study
 from PIL import Image
 
 from mrirecon.report.figures.drawing import as_svg
-from mrirecon.report.figures.example_images import example_images
-from mrirecon.report.figures.profile import draw_profile
 from mrirecon.report.figures.scores import draw_heat_map, draw_volumes
 from mrirecon.report.figures.study import study_figures, write_study_figures
+from mrirecon.report.figures.study_curves import draw_profile
 from mrirecon.report.figures.tuning import draw_lr_sensitivity
+from mrirecon.report.pages.example_images import example_images
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,28 @@ def test_figures_are_files_that_open(tmp_path):
 
 
 @pytest.mark.parametrize("factors", [FIVE_BY_FIVE, {"optimizer": ["sgd", "adam"], "norm": ["batch"], "r": ["4", "8"]}])
-def test_large_and_odd_grids_can_be_drawn(factors):
+def test_large_and_odd_grids_show_every_cell(factors):
     study = fake_study(factors, n_seeds=2, n_volumes=3)
-    shown = [figure for figure in study_figures(study) if figure.name in ("heat-map", "curve-ssim", "volumes")]
-    assert [len(figure.draw().axes) > 0 for figure in shown] == [True] * 3
+    drawn = {f.name: f.draw() for f in study_figures(study) if f.name in ("heat-map", "curve-ssim", "volumes")}
+    shown = [text.get_text() for axes in drawn["heat-map"].axes for text in axes.texts]
+    scores = [f"{cell['final']['ssim']['mean']:.4f}" for cell in study["cells"]]
+    assert sorted(text for text in shown if text.startswith("0.")) == sorted(scores)
+
+    second = [name for name, levels in factors.items() if len(levels) > 1][1]
+    panels = {axes.get_title(loc="left"): axes for axes in drawn["curve-ssim"].axes if axes.get_visible()}
+    assert list(panels) == [f"{second}: {level}" for level in factors[second]]
+    for title, axes in panels.items():
+        cells = [cell for cell in study["cells"] if f"{second}: {cell['levels'][second]}" == title]
+        curves = [
+            line.get_ydata() for line in axes.get_lines() if len(line.get_xdata()) == len(cells[0]["curve"]["steps"])
+        ]
+        np.testing.assert_allclose(curves, [cell["curve"]["ssim"]["median"] for cell in cells])
+
+    left = drawn["volumes"].axes[0]
+    assert [label.get_text() for label in left.get_yticklabels()] == [cell["cell"] for cell in study["cells"]]
+    dots = [collection.get_offsets() for collection in left.collections]
+    for y, (cell, points) in enumerate(zip(study["cells"], dots, strict=True)):
+        np.testing.assert_allclose(points, [(value, y) for value in cell["volumes"]["ssim"]])
 
 
 @pytest.mark.parametrize("factors", [FACTORS, ONE_FACTOR])

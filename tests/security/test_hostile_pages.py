@@ -19,11 +19,9 @@ from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.figures.montage import draw_montage
 from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
 from mrirecon.report.figures.study import StudyFigure
-from mrirecon.report.figures.training_curves import draw_curves
 from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.report.pages.study_page import write_study_page
-from mrirecon.report.text.card import Artefact, CardFacts, model_card
-from mrirecon.report.text.markdown import escaped
+from mrirecon.report.text.card import Artefact, CardFacts, escaped, model_card
 from mrirecon.runs import RunFolder
 from mrirecon.training.loop.curves_file import columns
 
@@ -185,9 +183,8 @@ def test_pictures_take_any_text(tmp_path, text):
     """No mark-up in captions, no formula, and no text of the picture that a viewer would take for one."""
     image = np.random.default_rng(0).random((24, 20))
     draw_slice(tmp_path / "slice.png", SliceFigure(image, [Panel(text, image, text)], text, [text]))
-    draw_curves(tmp_path / "curves.png", ([1, 2], [1.0, 0.5]), ([1, 2], [1.0, 0.5]), text)
     draw_montage(tmp_path / "montage.png", image[None], text, {"source": text})
-    for name in ("slice.png", "curves.png", "montage.png"):
+    for name in ("slice.png", "montage.png"):
         with Image.open(tmp_path / name) as picture:
             picture.load()
             assert picture.format == "PNG"
@@ -209,7 +206,8 @@ def study_of(root, text):
 
         patch.setattr(StudyFigure, "draw", nothing)
         study = fake_study({"optimizer": [text, "adam"], "norm": ["batch", f"{text} "]}, n_seeds=2, n_volumes=2)
-        study |= dict.fromkeys(("name", "command", "created", "model", "budget", "protocol", "conditional"), text)
+        study |= dict.fromkeys(("name", "command", "created", "model", "budget", "protocol"), text)
+        study["verdict"] = [text]
         study |= {"warnings": [text], "provenance": {text: {text: [text]}}}
         study["data"] |= {"path": text, "origins": [text], "mask": text, "manifest": text}
         study["cells"][0]["error"] = text

@@ -7,9 +7,9 @@ import torch
 from scipy.special import j1
 
 from mrirecon.physics import center_crop, ifft2c, rss
-from mrirecon.simulate.head.shapes import ellipsoid, inside
+from mrirecon.simulate.head.painting import ellipsoid, inside
+from mrirecon.simulate.plane import Plane, rotated
 from mrirecon.simulate.scanner.acquisition import central_kspace, complex_noise, images, noise_covariance
-from mrirecon.simulate.scanner.plane import Plane, rotated
 
 
 def _numpy_central(image, shape):

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from mrirecon.simulate.head.fields import PeriodicField, Waves
-from mrirecon.simulate.scanner.plane import Plane, rotated
-from mrirecon.simulate.scanner.product import product
+from mrirecon.simulate.fields import PeriodicField, Waves, product
+from mrirecon.simulate.plane import Plane, rotated
 
 
 def test_waves_on_a_plane_equal_their_definition(rng):

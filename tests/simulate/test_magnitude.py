@@ -8,10 +8,9 @@ import pytest
 from scipy import ndimage
 
 from mrirecon.errors import InputError
-from mrirecon.simulate.head.magnitude import MagnitudeHead
+from mrirecon.simulate.head.magnitude import AXES, GUARD_MM, MagnitudeHead, cut_slabs
 from mrirecon.simulate.head.nifti import load_magnitude
-from mrirecon.simulate.head.slabs import AXES, GUARD_MM, cut_slabs
-from mrirecon.simulate.scanner.plane import Plane, rotated
+from mrirecon.simulate.plane import Plane, rotated
 
 COUNTS = {"train": 6, "val": 2, "test": 2}
 

@@ -8,7 +8,7 @@ from skimage.morphology import convex_hull_image
 from mrirecon.errors import InputError
 from mrirecon.simulate.head.contrast import CONTRASTS, TISSUES, random_contrast
 from mrirecon.simulate.head.phantom import Phantom
-from mrirecon.simulate.scanner.plane import Plane, rotated
+from mrirecon.simulate.plane import Plane, rotated
 
 
 def _render(phantom, center, orientation="axial", shape=(220, 190), spacing=1.2, thickness=3.0):

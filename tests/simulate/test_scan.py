@@ -9,10 +9,9 @@ import torch
 from mrirecon.config import SimulateConfig
 from mrirecon.errors import InputError
 from mrirecon.physics import center_crop, ifft2c, rss
-from mrirecon.simulate.head.shapes import ellipsoid, inside
-from mrirecon.simulate.scanner.picture import Picture
-from mrirecon.simulate.scanner.plane import Plane, rotated
-from mrirecon.simulate.scanner.scan import scan
+from mrirecon.simulate.head.painting import Picture, ellipsoid, inside
+from mrirecon.simulate.plane import Plane, rotated
+from mrirecon.simulate.scanner.acquisition import scan
 from mrirecon.simulate.scanner.slices import Geometry, Stack
 from mrirecon.workflows.simulate import simulate_volume
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrirecon.simulate.scanner.plane import ORIENTATIONS, Plane, rotated
+from mrirecon.simulate.plane import ORIENTATIONS, Plane, rotated
 from mrirecon.simulate.scanner.slices import Geometry
 
 BOX = (np.array([-75.0, -100.0, -80.0]), np.array([75.0, 95.0, 85.0]))

@@ -8,6 +8,7 @@ from mrirecon.ablation.claims.claim import INCONCLUSIVE, NOT_TESTED, RATIO, REFU
 from mrirecon.ablation.claims.evidence import Estimate, Evidence
 from mrirecon.ablation.claims.measures import Limits
 from mrirecon.ablation.findings.plain import without_nan
+from mrirecon.report.numbers import setting
 
 _LARGEST = 700.0  # logarithm of what a float can hold
 
@@ -34,29 +35,22 @@ def entry(
         "command": study.get("command", ""),
     }
     if not evidence.estimates:
-        words = f"The cells are there, but {evidence.unclear}: {INCONCLUSIVE}. {setting(study)}"
+        words = f"The cells are there, but {evidence.unclear}: {INCONCLUSIVE}. {_setting(study)}"
         return dict(without_nan(made | _numbers(INCONCLUSIVE, math.nan, Limits(math.nan, math.nan), words)))
     decided = [(where.verdict(estimate.at(where.level(alpha))), estimate) for estimate in evidence.estimates]
     verdict, estimate = _deciding(decided, where)
     interval = estimate.at(where.level(alpha))
-    words = f"{_sentence(verdict, estimate, interval, where, evidence)} {setting(study)}"
+    words = f"{_sentence(verdict, estimate, interval, where, evidence)} {_setting(study)}"
     effect, *ends = (_natural(value, where) for value in (estimate.effect, *interval))
     return dict(without_nan(made | _numbers(verdict, effect, Limits(*ends), words)))
 
 
-def setting(study: Mapping[str, Any]) -> str:
-    """Data, model and budget, and what the verdict depends on."""
+def _setting(study: Mapping[str, Any]) -> str:
+    """Return data, model and budget in parentheses, and what the verdict depends on."""
     data = study.get("data") or {}
-    accelerations = " and ".join(f"{r:g}x" for r in data.get("acceleration") or ())
-    parts = [
-        " and ".join(data.get("origins") or ()) or "data of unknown origin",
-        f"{data.get('n_train', '?')} training and {data.get('n_test', '?')} test volumes",
-        f"{data.get('mask') or ''} {accelerations}".strip(),
-        str(study.get("model") or ""),
-        str(study.get("budget") or ""),
-        str(study.get("conditional") or ""),
-    ]
-    return f"({'; '.join(part for part in parts if part)})"
+    origins = " and ".join(data.get("origins") or ()) or "data of unknown origin"
+    volumes = f"{data.get('n_train', '?')} training and {data.get('n_test', '?')} test volumes"
+    return f"({setting(study, f'{origins}; {volumes}', str(study.get('conditional') or ''))})"
 
 
 def _not_tested(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:

@@ -51,21 +51,21 @@ class NothingToDrawError(Exception):
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Figures made and saved inside look alike."""
+    """Give figures made and saved inside the common style."""
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in another script
         yield
 
 
 def laid_out(figure: Figure) -> Figure:
-    """Place everything once: each file would otherwise do it again, which takes as long as drawing."""
+    """Place everything of a figure once: each file would otherwise do it again, which takes as long as drawing."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
 def as_svg(figure: Figure) -> str:
-    """The figure as an SVG document."""
+    """Return the figure as an SVG document."""
     text = io.StringIO()
     with styled():
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
@@ -80,7 +80,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def label(text: object) -> str:
-    """Text of the data for a figure: a dollar starts no formula, a leading underscore hides no legend entry."""
+    """Return text of the data for a figure: a dollar starts no formula, a leading underscore hides no legend entry."""
     plain = str(text).replace("$", r"\$")
     return f"\u200a{plain}" if plain.startswith("_") else plain
 
@@ -99,5 +99,5 @@ def spread_axis(axis: Axis, values: Sequence[float | None]) -> None:
 
 
 def short(value: float) -> str:
-    """A number of a logarithmic axis: 0.05, 200, 1e-4."""
+    """Return a number as a logarithmic axis shows it: 0.05, 200, 1e-4."""
     return f"{value:g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")

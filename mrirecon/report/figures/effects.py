@@ -1,6 +1,6 @@
 """The comparisons of a family as a picture: effects with their intervals beside the margin of equivalence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,8 +9,23 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mrirecon.report.figures.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
-from mrirecon.report.pages.family_names import NO_VERDICT, comparison_names, verdict_of
 from mrirecon.tables.metrics import label_of
+
+NO_VERDICT = "NO VERDICT"  # the comparison cannot reach the level of its family
+
+
+def comparison_names(family: Mapping[str, Any]) -> list[str]:
+    """Return the names of a family's comparisons, of the first cells alone where all have the same second cell."""
+    comparisons: Sequence[Mapping[str, Any]] = family["comparisons"]
+    if len(comparisons) > 1 and len({item.get("second") or item["name"] for item in comparisons}) == 1:
+        return [str(item.get("first") or item["name"]) for item in comparisons]
+    return [str(item["name"]) for item in comparisons]
+
+
+def verdict_of(item: Mapping[str, Any]) -> str:
+    """Return a comparison's BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, or NO VERDICT."""
+    return str(item.get("verdict") or NO_VERDICT)
+
 
 VERDICTS = {
     "BETTER": "#0072B2",
@@ -22,7 +37,7 @@ VERDICTS = {
 
 
 def draw_effects(family: Mapping[str, Any]) -> Figure:
-    """Effect of each comparison with three intervals: its own, the family's and the bootstrap's.
+    """Draw the effect of each comparison with three intervals: its own, the family's and the bootstrap's.
 
     Raises:
         NothingToDrawError: The family has no comparison.

@@ -18,7 +18,7 @@ _BAR = (18, 230, 12)  # of the colours alone: left, width, height
 
 @dataclass(frozen=True)
 class ErrorScale:
-    """From black, no error, to the brightest colour, `top` and above."""
+    """The range of errors that the colours show, from black, no error, to the brightest, `top` and above."""
 
     top: float  # in the units of the target; above 0
     whole: float  # the target's maximum, which is 100 %; 0 where the target has no positive value
@@ -37,7 +37,7 @@ class ErrorScale:
         return " %" if self.whole else ""
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Round values from 0 to the top: place on the scale, 0 to 1, and number, in % where there is a whole."""
+        """Return round values from 0 to the top: place on the scale, 0 to 1, and number, in % of the whole if any."""
         rough = self._end / (_MOST_TICKS - 1)
         decade = 10.0 ** np.floor(np.log10(rough))
         step = next(m * decade for m in (1, 2, 5, 10, 20) if m * decade >= rough)
@@ -45,12 +45,12 @@ class ErrorScale:
         return [(value / self._end, f"{value:.6g}{self._percent}") for value in values]
 
     def levels(self, errors: np.ndarray) -> np.ndarray:
-        """Which of the 256 `COLOURS` each error has, bytes; what is not finite has the brightest."""
+        """Return the place of errors `(...)` in the 256 `COLOURS`, bytes; those not finite have the brightest."""
         shares = np.nan_to_num(np.asarray(errors, dtype=np.float64) / self.top, nan=1.0)
         return np.round(255 * shares.clip(0, 1)).astype(np.uint8)
 
     def bar(self) -> Image.Image:
-        """The colours with their numbers below them, as a picture of `BAR_SIZE`."""
+        """Draw the colours with their numbers below them, a picture of `BAR_SIZE`."""
         picture = Image.new("RGB", BAR_SIZE, (255, 255, 255))
         left, width, height = _BAR
         row = COLOURS[np.linspace(0, 255, width).round().astype(int)]
@@ -64,13 +64,13 @@ class ErrorScale:
 
 
 def error_scale(errors: Sequence[tuple[str, np.ndarray]], target: np.ndarray) -> ErrorScale:
-    """The scale of the absolute errors of all methods of a picture, so that they can be compared by eye.
+    """Return one scale for the absolute errors of all methods of a picture, so that they can be compared by eye.
 
     It ends at the 99th percentile of the method where that is largest; where all are zero there, at the largest error.
 
     Args:
-        errors: Name of each method, and its errors; those that are not finite do not count.
-        target: What they are errors of.
+        errors: Name of each method, and its errors `(height, width)`; those that are not finite do not count.
+        target: The reference image `(height, width)`.
     """
     whole = max(float(np.max(target)), 0.0)
     finite = [(name, np.asarray(error, np.float64)[np.isfinite(error)]) for name, error in errors]

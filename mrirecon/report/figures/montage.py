@@ -49,7 +49,7 @@ def draw_montage(path: Path, images: np.ndarray, title: str = "", facts: Mapping
 
 
 class _Tiles:
-    """Where the slices go: as many columns as let them be largest, by the pixel."""
+    """Places of the slices, by the pixel: as many columns as let the slices be largest."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.n, height, width = shape
@@ -62,17 +62,17 @@ class _Tiles:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of all of them, with the gaps."""
+        """Width and height of all slices with the gaps, screen pixels."""
         rows = -(-self.n // self.columns)
         return self.columns * (self.w + _GAP) + _GAP, rows * (self.h + _LABEL + _GAP)
 
     def corner(self, i: int) -> tuple[int, int]:
-        """Left and top of slice `i` below the heading."""
+        """Return left and top of slice `i` below the heading, screen pixels."""
         row, column = divmod(i, self.columns)
         return _GAP + column * (self.w + _GAP), _HEAD + _LABEL + row * (self.h + _LABEL + _GAP)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
-        """The slices in screen pixels."""
+        """Return the slices `(slices, height, width)` in screen pixels, enlarged or averaged."""
         if self.shrink == 1:
             return images.repeat(self.zoom, axis=1).repeat(self.zoom, axis=2)
         missing = (self.h * self.shrink - images.shape[1], self.w * self.shrink - images.shape[2])
@@ -86,7 +86,7 @@ class _Tiles:
 
 
 def _with_heading(tiles: _Tiles, lines: list[str]) -> Image.Image:
-    """A white picture with lines of text above the place of the tiles, wide enough for both."""
+    """Return a white picture with lines of text above the place of the tiles, wide enough for both."""
     letters = font(_FONT_SIZE)
     width = max(tiles.size[0], *(math.ceil(letters.getlength(line)) + 2 * _GAP for line in lines))
     picture = Image.new("L", (width, _HEAD + tiles.size[1]), 255)
@@ -97,11 +97,11 @@ def _with_heading(tiles: _Tiles, lines: list[str]) -> Image.Image:
 
 
 def one_line(text: str) -> str:
-    """What Pillow can write: names may have any character."""
+    """Replace what Pillow cannot write by spaces: names may have any character."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of the pictures, letters `size` pixels high."""
+    """Return the font of the pictures, letters `size` pixels high."""
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     return ImageFont.truetype(str(path), size)  # pillow 10.0 takes no Path

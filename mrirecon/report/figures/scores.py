@@ -1,6 +1,6 @@
 """Final scores as pictures: the heat map of two factors, and the volumes pair by pair."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mrirecon.report.figures.cell_styles import cell_styles, varied
 from mrirecon.report.figures.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
+from mrirecon.report.figures.panels import cell_styles, varied
 
 _COLOURS = "cividis"
 _SQUARE = (1.75, 0.72)  # inches
@@ -19,7 +19,7 @@ Cells = Sequence[Mapping[str, Any]]
 
 
 def draw_heat_map(study: Mapping[str, Any]) -> Figure:
-    """Test SSIM with its interval over the levels of the first two varied factors; further factors have panels.
+    """Draw test SSIM with its interval over the levels of the first two varied factors; further factors have panels.
 
     Raises:
         NothingToDrawError: No cell was rerun.
@@ -85,7 +85,9 @@ def _draw_square(axes: Axes, cell: Mapping[str, Any], place: tuple[int, int], sc
     weight = "bold" if score["mean"] == scale[1] else "normal"
     edge = "  edge" if cell.get("edge") else ""
     axes.text(x, y - 0.12, f"{score['mean']:.4f}", ha="center", va="center", color=ink, fontsize=11, weight=weight)
-    axes.text(x, y + 0.22, f"{_interval(score)}{edge}", ha="center", va="center", color=ink, fontsize=7.5)
+    known = score.get("low") is not None and score.get("high") is not None
+    interval = f"[{score['low']:.4f}, {score['high']:.4f}]" if known else "no interval"
+    axes.text(x, y + 0.22, f"{interval}{edge}", ha="center", va="center", color=ink, fontsize=7.5)
 
 
 def _place_on(scale: tuple[float, float], value: float) -> float:
@@ -96,18 +98,12 @@ def _ink(on_scale: float) -> str:
     return "white" if on_scale < 0.5 else INK
 
 
-def _interval(score: Mapping[str, Any]) -> str:
-    if score.get("low") is None or score.get("high") is None:
-        return "no interval"
-    return f"[{score['low']:.4f}, {score['high']:.4f}]"
-
-
 def _scored(cell: Mapping[str, Any]) -> bool:
     return ((cell.get("final") or {}).get("ssim") or {}).get("mean") is not None
 
 
 def draw_volumes(study: Mapping[str, Any]) -> Figure:
-    """Each test volume in each cell: SSIM, with a line through the cells, and the difference from the reference.
+    """Draw each test volume in each cell: SSIM, with a line through the cells, and difference from the reference.
 
     Raises:
         NothingToDrawError: No cell or only one has scores of volumes.
@@ -116,7 +112,8 @@ def draw_volumes(study: Mapping[str, Any]) -> Figure:
     if len(cells) < 2:
         raise NothingToDrawError("No pairs of volumes: fewer than two cells have test scores.")
     names = list(dict.fromkeys(name for cell in cells for name in cell["volumes"]["names"]))
-    table = np.array([list(_in_order(cell["volumes"], names)) for cell in cells])
+    scores = [dict(zip(cell["volumes"]["names"], cell["volumes"]["ssim"], strict=True)) for cell in cells]
+    table = np.array([[found.get(name) for name in names] for found in scores], dtype=float)  # None: NaN
     figure = Figure(figsize=(WIDTH, 1.0 + 0.27 * len(cells)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     y = np.arange(len(cells))
@@ -145,17 +142,10 @@ def _draw_differences(axes: Axes, study: Mapping[str, Any], cells: Cells, table:
 
 
 def _draw_dots(axes: Axes, study: Mapping[str, Any], cells: Cells, table: np.ndarray) -> None:
-    """Volumes as dots, their mean as a bar."""
+    """Draw the volumes of a table `(cells, volumes)` as dots, their mean as a bar."""
     styles = cell_styles(study)
     for y, (cell, values) in enumerate(zip(cells, table, strict=True)):
         colour = styles[cell["cell"]].colour
         axes.scatter(values, np.full(values.shape, y), s=14, color=colour, alpha=0.55, linewidths=0, zorder=2)
         axes.plot([np.nanmean(values)] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=2.2, zorder=3)
     axes.grid(axis="y", visible=False)
-
-
-def _in_order(volumes: Mapping[str, Any], names: Sequence[str]) -> Iterator[float]:
-    found = dict(zip(volumes["names"], volumes["ssim"], strict=True))
-    for name in names:
-        value = found.get(name)
-        yield np.nan if value is None else value

@@ -40,7 +40,7 @@ class SliceFigure:
 
 
 def draw_slice(path: Path, figure: SliceFigure) -> None:
-    """Target and reconstructions above, on one grey scale, their absolute errors below, on one scale of colours.
+    """Draw target and reconstructions on one grey scale, and below them the absolute errors on one scale of colours.
 
     Grey runs from 0 to the 99th percentile of the target slice; for the colours see `error_scale`. The figure says both
     and has a colour bar. Images are drawn as stored, row 0 on top, every pixel as a square of whole screen pixels.
@@ -73,7 +73,7 @@ def _notes(figure: SliceFigure, scale: ErrorScale) -> list[str]:
 
 
 def _grey(image: np.ndarray, white: float) -> np.ndarray:
-    """RGB bytes `(height, width, 3)`; what is below 0 is black."""
+    """Return an image `(height, width)` as RGB bytes `(height, width, 3)`; what is below 0 is black."""
     grey = np.round(255 * np.clip(image / white, 0, 1)).astype(np.uint8)
     return grey[..., None].repeat(3, axis=-1)
 
@@ -93,7 +93,7 @@ class _Sheet:
         self._draw = ImageDraw.Draw(self.picture)
 
     def show(self, row: int, column: int, pixels: np.ndarray, name: str, caption: str) -> None:
-        """An image in the middle of its cell, its name above and lines of words below."""
+        """Place RGB bytes `(height, width, 3)` in the middle of a cell, a name above and lines of words below."""
         zoomed = pixels.repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)
         left, top = _GAP + column * (self.cell_w + _GAP), self.tops[row]
         self.picture.paste(Image.fromarray(zoomed), (left + (self.cell_w - self.panel_w) // 2, top))
@@ -103,7 +103,7 @@ class _Sheet:
             self.text((middle, top + self.panel_h + 4 + i * _LINE), line, _SMALL, self.cell_w)
 
     def explain(self, notes: Sequence[str], scale: ErrorScale) -> None:
-        """The notes, and the colours with their numbers below them."""
+        """Write the notes, and draw the colours with their numbers below them."""
         top = self.tops[1]
         for line in notes:
             self._draw.text((_GAP, top), line, fill=0, font=font(_SMALL))
@@ -111,7 +111,7 @@ class _Sheet:
         self.picture.paste(scale.bar(), (0, top + 2))
 
     def text(self, middle_top: tuple[float, float], text: str, size: int, room: float) -> None:
-        """A line that is centred, and cut in its middle where it has no room."""
+        """Write a line that is centred, and cut in its middle where it has no room."""
         letters, text = font(size), one_line(text)
         width = letters.getlength(text)
         if width > room:

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from mrirecon.report.figures import study_curves as curves
 from mrirecon.report.figures.drawing import NothingToDrawError, laid_out, save, styled
 from mrirecon.report.figures.effects import draw_effects
-from mrirecon.report.figures.profile import draw_profile
 from mrirecon.report.figures.scores import draw_heat_map, draw_volumes
+from mrirecon.report.figures.study_curves import draw_profile
 from mrirecon.report.figures.tuning import draw_best_of_k, draw_lr_sensitivity
-from mrirecon.report.pages.numbers import capital, percent
+from mrirecon.report.numbers import capital, percent
 
 Study = Mapping[str, Any]
 FORMATS = ("png", "svg")
@@ -38,7 +38,7 @@ class StudyFigure:
     make: Callable[[], Figure]
 
     def draw(self) -> Figure:
-        """The figure.
+        """Make the figure in the common style.
 
         Raises:
             NothingToDrawError: Its data are not there.
@@ -48,7 +48,7 @@ class StudyFigure:
 
 
 def study_figures(study: Study) -> Iterator[StudyFigure]:
-    """All figures that a study may have, drawn when asked for."""
+    """Yield all figures that a study may have, drawn when asked for."""
     yield StudyFigure(
         "heat-map",
         "Test SSIM",
@@ -57,7 +57,18 @@ def study_figures(study: Study) -> Iterator[StudyFigure]:
     )
     for name, curve, caption in _CURVES:
         yield StudyFigure(name, capital(curve.label), caption, partial(curves.draw_study_curves, study, curve))
-    yield from _tuning_figures(study)
+    yield StudyFigure(
+        "lr-sensitivity",
+        "Loss over learning rate",
+        "The sweep runs through the winner at its other values; crosses at the top have diverged.",
+        partial(draw_lr_sensitivity, study),
+    )
+    yield StudyFigure(
+        "best-of-k",
+        "Expected best of k trials",
+        "What k trials would have found on average. A diverged trial counts as the worst finite loss of the study.",
+        partial(draw_best_of_k, study),
+    )
     for target in study.get("targets") or ():
         ssim = "" if target.get("ssim") is None else f", SSIM {target['ssim']:.4f}"
         yield StudyFigure(
@@ -73,25 +84,6 @@ def study_figures(study: Study) -> Iterator[StudyFigure]:
         "Right: differences from the reference; grey band: counts as equivalent.",
         partial(draw_volumes, study),
     )
-    yield from _effect_figures(study)
-
-
-def _tuning_figures(study: Study) -> Iterator[StudyFigure]:
-    yield StudyFigure(
-        "lr-sensitivity",
-        "Loss over learning rate",
-        "The sweep runs through the winner at its other values; crosses at the top have diverged.",
-        partial(draw_lr_sensitivity, study),
-    )
-    yield StudyFigure(
-        "best-of-k",
-        "Expected best of k trials",
-        "What k trials would have found on average. A diverged trial counts as the worst finite loss of the study.",
-        partial(draw_best_of_k, study),
-    )
-
-
-def _effect_figures(study: Study) -> Iterator[StudyFigure]:
     for number, family in enumerate(study.get("families") or (), 1):
         caption = "Dot: first minus second. A difference counts when all three intervals exclude zero."
         yield StudyFigure(f"effects-{number}", capital(family["name"]), caption, partial(draw_effects, family))

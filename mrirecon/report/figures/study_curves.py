@@ -1,4 +1,4 @@
-"""Curves over steps, of training and validation: median over seeds with a band."""
+"""Curves of a study over optimizer steps: training and validation, and the share of seeds that reached a target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from mrirecon.report.figures.cell_styles import CellStyle
 from mrirecon.report.figures.drawing import spread_axis
-from mrirecon.report.figures.panel_grid import draw_panels
+from mrirecon.report.figures.panels import CellStyle, draw_panels
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ UPDATE_RATIO = Curve("update_ratio", "trace_steps", "update / weights")
 
 
 def draw_study_curves(study: Mapping[str, Any], curve: Curve) -> Figure:
-    """The quantity over optimizer steps, one line for each cell.
+    """Draw the quantity over optimizer steps: the median over seeds of each cell, and a band.
 
     Raises:
         NothingToDrawError: No cell has it.
@@ -73,7 +73,7 @@ def _draw_band(axes: Axes, steps: Sequence[float], band: Mapping[str, Sequence[A
 
 
 def _keep_in_view(axes: Axes, cells: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> None:
-    """The zero-filled image as a line; what lies far below it, such as an untrained network, is cut off."""
+    """Draw the zero-filled image as a line; what lies far below it, such as an untrained network, is cut off."""
     ends = [v for cell in cells for key in ("low", "high") for v in cell["curve"]["ssim"][key] if v is not None]
     zero_filled = (study.get("zero_filled") or {}).get("ssim")
     top, bottom = max(ends), min(ends)
@@ -82,3 +82,50 @@ def _keep_in_view(axes: Axes, cells: Sequence[Mapping[str, Any]], study: Mapping
         bottom = max(bottom, zero_filled - 0.5 * (top - zero_filled))
     room = 0.06 * (top - bottom) or 0.01
     axes.set_ylim(bottom - room, top + room)
+
+
+def draw_profile(study: Mapping[str, Any], share: float) -> Figure:
+    """Draw the share of the seeds that have reached one target over steps; a seed that never does is not reached.
+
+    Args:
+        study: Schema 1.
+        share: Which target, as a share of the gap from zero-filled to the reference.
+
+    Raises:
+        NothingToDrawError: No cell was rerun.
+    """
+    cells = [cell for cell in study["cells"] if time_to(cell, share)]
+
+    def draw(axes: Axes, cell: Mapping[str, Any], style: CellStyle) -> None:
+        time = time_to(cell, share)
+        reached = sorted(steps for steps in time["per_seed"] if steps is not None)
+        shares = [i / len(time["per_seed"]) for i in range(len(reached) + 1)]
+        axes.step(
+            [0, *reached, time["horizon"]],
+            [*shares, shares[-1]],
+            where="post",
+            color=style.colour,
+            linestyle=style.line,
+            clip_on=False,
+        )
+
+    def finish(axes: Axes) -> None:
+        axes.set_ylim(0, 1)
+        axes.set_xlim(left=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+    return draw_panels(
+        study,
+        cells,
+        draw,
+        xlabel="optimizer step",
+        ylabel="seeds that reached it",
+        why_not="No time to target: no rerun is finished, or the reference has none.",
+        finish=finish,
+    )
+
+
+def time_to(cell: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """Return the cell's times to the target of this share; empty where it has none."""
+    found = (time for time in cell.get("times") or () if time["share"] == share and time.get("per_seed"))
+    return next(found, {})

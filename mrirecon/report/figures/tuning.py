@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mrirecon.report.figures.cell_styles import CellStyle
 from mrirecon.report.figures.drawing import INK, spread_axis
-from mrirecon.report.figures.panel_grid import draw_panels
+from mrirecon.report.figures.panels import CellStyle, draw_panels
 from mrirecon.tables.metrics import METRICS, shortfall_label
 
 _DIVERGED_AT = 0.97  # height in the axes, since the loss has no number
@@ -23,12 +22,12 @@ _MARKS = (
 
 
 def lr_of(values: Mapping[str, float]) -> float | None:
-    """The learning rate among tuned values."""
+    """Return the learning rate among tuned values; None where it was not tuned."""
     return next((value for key, value in values.items() if key.rpartition(".")[2] == "lr"), None)
 
 
 def draw_lr_sensitivity(study: Mapping[str, Any]) -> Figure:
-    """Final validation loss over learning rate: all trials, the winner, the sweep around it, where it diverges.
+    """Draw final validation loss over learning rate: all trials, the winner, the sweep around it, where it diverges.
 
     Raises:
         NothingToDrawError: No cell has a trial.
@@ -53,7 +52,7 @@ def draw_lr_sensitivity(study: Mapping[str, Any]) -> Figure:
 
 
 def draw_best_of_k(study: Mapping[str, Any]) -> Figure:
-    """Expected loss of the best of k trials, over k.
+    """Draw the expected loss of the best of k trials over k.
 
     Raises:
         NothingToDrawError: No cell has it.
@@ -83,7 +82,7 @@ def _best_of_k(cell: Mapping[str, Any]) -> list[Sequence[float]]:
 
 
 def _points(cell: Mapping[str, Any]) -> Iterator[tuple[float, float | None]]:
-    """Learning rate and loss (None: diverged) of trials and sweep."""
+    """Yield learning rate and loss (None: diverged) of trials and sweep."""
     for trial in (cell.get("tuning") or {}).get("trials") or ():
         lr = lr_of(trial["values"])
         if lr is not None:

@@ -1,5 +1,7 @@
 """The page of a single run: one HTML file that needs no server and no network."""
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,23 +11,35 @@ from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import goodness, monitors
 from mrirecon.files import read_plain, write_text
-from mrirecon.report.figures.drawing import NothingToDrawError, as_svg
-from mrirecon.report.figures.example_images import data_uri
-from mrirecon.report.pages.html import render
-from mrirecon.report.pages.html_table import Table, pairs
-from mrirecon.report.pages.run_curves import column, draw_run_curves
-from mrirecon.report.pages.run_tables import evaluation_words, group_table, volume_table
-from mrirecon.report.pages.study_page import Drawn
-from mrirecon.report.run_files import read_json, read_rows, slices_per_step
-from mrirecon.report.text.markdown import name_of
+from mrirecon.report.figures.drawing import as_svg
+from mrirecon.report.figures.run_curves import column, draw_run_curves
+from mrirecon.report.numbers import NONE, interval, number
+from mrirecon.report.pages.html import Column, Entry, Table, data_uri, drawn, measured, pairs, render
+from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
 from mrirecon.runs import RunFolder
-from mrirecon.tables.metrics import digits_of, label_of
+from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of, similarities
 from mrirecon.yamlfile import parse_yaml
 
 _MOST_PICTURES = 6  # of an evaluation; all of them stand in its own folder
 _MOST_BYTES = 2**26  # of the pictures of one folder, which the page holds
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CAPTION = "Training values are means since the row before; validations are dots."
+_GROUPS = (
+    Column("volumes of"),
+    Column("n", True, "volumes, and their patients"),
+    Column("image"),
+)
+_MEAN = "mean over volumes, 95 % interval over patients, from 5 patients on"
+_VOLUMES = (
+    Column("volume"),
+    Column("acquisition"),
+    Column("slices", True),
+    Column("R", True, "nominal acceleration"),
+    Column("true R", True),
+    Column("draw", True, "mask draw; 0 is fastMRI's"),
+)
+_GAIN = "over the zero-filled image of the same mask"
+_KINDS = {"": "reconstruction", "zf_": "zero-filled", "difference_": "paired difference"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ def write_run_page(run: RunFolder, path: Path) -> None:
         "name": run.name,
         "setting": _setting(run),
         "verdict": [_validation(rows, run), *(f"{e.name}: {e.words}" for e in found)],
-        "curves": _curves(rows),
+        "curves": drawn("curves", "Curves", _CAPTION, lambda: as_svg(draw_run_curves(rows))),
         "evaluations": found,
         "pictures": _pictures(sorted(run.figures.glob("*.png"))),
         "config": _text(run.config),
@@ -68,7 +82,7 @@ def write_run_page(run: RunFolder, path: Path) -> None:
 
 
 def _setting(run: RunFolder) -> str:
-    """Network, optimizer and length in one line; empty where the configuration cannot be read."""
+    """Return network, optimizer and length in one line; empty where the configuration cannot be read."""
     try:
         trained = load(TrainConfig, run.config)
     except InputError:
@@ -86,7 +100,10 @@ def _setting(run: RunFolder) -> str:
 
 
 def _validation(rows: list[dict[str, str]], run: RunFolder) -> str:
-    """The score by which the run chose its best checkpoint; SSIM where the configuration cannot be read."""
+    """Return the best and the last validation as a sentence, by the score that chose the run's best checkpoint.
+
+    By SSIM where the configuration cannot be read.
+    """
     try:
         monitor = load(TrainConfig, run.config).monitor
     except InputError:
@@ -101,14 +118,6 @@ def _validation(rows: list[dict[str, str]], run: RunFolder) -> str:
         return f"Validation {name}: {values[best]:{form}}, at its best at the last validation, step {steps[best]:g}."
     last = f"{values[-1]:{form}} at the last, step {steps[-1]:g}"
     return f"Validation {name}: {values[best]:{form}} at best, step {steps[best]:g}; {last}."
-
-
-def _curves(rows: list[dict[str, str]]) -> Drawn:
-    try:
-        svg = as_svg(draw_run_curves(rows))
-    except NothingToDrawError as missing:
-        return Drawn("curves", "Curves", "", "", str(missing))
-    return Drawn("curves", "Curves", _CAPTION, data_uri("image/svg+xml", svg.encode()))
 
 
 def _evaluation(folder: Path) -> Evaluation:
@@ -134,7 +143,7 @@ def _evaluation(folder: Path) -> Evaluation:
 
 
 def _pictures(files: list[Path]) -> list[tuple[str, str]]:
-    """Names and data URIs.
+    """Return names and data URIs of pictures.
 
     Raises:
         InputError: One is no PNG, but a link to something else for example, which the page would give away.
@@ -152,8 +161,97 @@ def _pictures(files: list[Path]) -> list[tuple[str, str]]:
 
 
 def _text(path: Path) -> str:
-    """The configuration as it stands; empty where it is none, but a link to something else for example."""
+    """Return the configuration as it stands; empty where it is none, but a link to something else for example."""
     try:
         return path.read_text(encoding="utf-8") if isinstance(parse_yaml(path), dict) else ""
     except (InputError, OSError, UnicodeDecodeError):
         return ""
+
+
+def group_table(summary: Mapping[str, Any], name: str) -> Table:
+    """Return the means of an evaluation, overall and by group where there is more than one."""
+    groups = {"all": summary.get("overall") or {}}
+    for key in ("by_acquisition", "by_acceleration", "by_origin"):
+        found = summary.get(key) or {}
+        groups |= {
+            f"{label}x" if key == "by_acceleration" else label: g for label, g in found.items() if len(found) > 1
+        }
+    metrics = [metric for metric in METRICS if metric in groups["all"]]
+    columns = [*_GROUPS, *(Column(heading_of(metric), True, _MEAN) for metric in metrics)]
+    return Table(name, columns, [row for label, group in groups.items() for row in _group_rows(label, group, metrics)])
+
+
+def _group_rows(label: str, group: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[list[Entry]]:
+    n = group.get("n_volumes")
+    for prefix, kind in _KINDS.items():
+        means = [group.get(prefix + metric) for metric in metrics]
+        if all((mean or {}).get("mean") is None for mean in means):
+            continue
+        sign = "+" if prefix == "difference_" else ""
+        count = Entry(NONE if n is None else str(n), n, _patients(group))
+        scores = [measured(mean, sign + digits_of(metric)) for mean, metric in zip(means, metrics, strict=True)]
+        yield [Entry(label, kind="name"), count, Entry(kind), *scores]
+
+
+def volume_table(rows: Sequence[Mapping[str, str]], name: str) -> Table:
+    """Return every row of an evaluation's volumes.csv as a table."""
+    metrics = [metric for metric in METRICS if any(metric in row for row in rows)]
+    columns = [
+        *_VOLUMES,
+        *(Column(heading_of(metric), True) for metric in metrics),
+        *(Column(f"gain in {label_of(metric)}", True, _GAIN) for metric in similarities(metrics)),
+    ]
+    return Table(name, columns, [_volume(row, metrics) for row in rows])
+
+
+def _volume(row: Mapping[str, str], metrics: Sequence[str]) -> list[Entry]:
+    values = {key: _float(row.get(key)) for key in (*metrics, "n_slices", "acceleration", "mask_draw")}
+    true = _float(row.get("acceleration_true"))
+    gains: dict[str, float | None] = {}
+    for metric in similarities(metrics):
+        own, zero_filled = values[metric], _float(row.get(f"zf_{metric}"))
+        gains[metric] = None if own is None or zero_filled is None else own - zero_filled
+    plain = [Entry(number(values[key], "g"), values[key]) for key in ("n_slices", "acceleration")]
+    return [
+        Entry(row.get("volume") or NONE, kind="name"),
+        Entry(row.get("acquisition") or NONE),
+        *plain,
+        Entry(number(true, ".2f"), true),
+        Entry(number(values["mask_draw"], "g"), values["mask_draw"]),
+        *(Entry(number(values[key], digits_of(key)), values[key]) for key in metrics),
+        *(Entry(number(gain, f"+{digits_of(metric)}"), gain) for metric, gain in gains.items()),
+    ]
+
+
+def evaluation_words(summary: Mapping[str, Any]) -> str:
+    """Return the result of an evaluation in one sentence."""
+    overall = summary.get("overall") or {}
+    metrics = [metric for metric in METRICS if (overall.get(metric) or {}).get("mean") is not None]
+    if not metrics:
+        return "no score is recorded."
+    shown = "; ".join(_in_words(overall, metric) for metric in similarities(metrics) or metrics[:1])
+    n = overall.get("n_volumes", "?")
+    count = f"{n} volume{'s' * (n != 1)} of {_patients(overall)}"
+    checkpoint = f", {summary['checkpoint']} checkpoint" if summary.get("checkpoint") else ""
+    return f"{shown} ({count}{checkpoint})."
+
+
+def _in_words(overall: Mapping[str, Any], metric: str) -> str:
+    digits = digits_of(metric)
+    limits = interval(overall[metric], digits)
+    zero_filled = (overall.get(f"zf_{metric}") or {}).get("mean")
+    beside = "" if zero_filled is None else f", zero-filled {number(zero_filled, digits)}"
+    return f"{label_of(metric)} {overall[metric]['mean']:{digits}}{' ' * bool(limits)}{limits}{beside}"
+
+
+def _patients(group: Mapping[str, Any]) -> str:
+    n = group.get("n_patients", "?")
+    return f"{n} patient{'s' * (n != 1)}"
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,43 +1,36 @@
 """The page of a study: one HTML file that needs no server and no network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mrirecon.errors import InputError
 from mrirecon.files import write_text
-from mrirecon.report.figures.drawing import NothingToDrawError, as_svg
-from mrirecon.report.figures.example_images import data_uri, example_images
+from mrirecon.report.figures.drawing import as_svg
 from mrirecon.report.figures.study import StudyFigure, study_figures, write_study_figures
-from mrirecon.report.pages.html import render
-from mrirecon.report.pages.html_table import pairs
-from mrirecon.report.pages.inference_tables import claims_table, family_table
-from mrirecon.report.pages.numbers import number, percent
-from mrirecon.report.pages.study_tables import cost_table, leaderboard, time_table
-from mrirecon.report.pages.study_words import setting, verdict_sentences
+from mrirecon.report.numbers import number, percent, setting
+from mrirecon.report.pages.example_images import example_images
+from mrirecon.report.pages.html import Drawn, drawn, pairs, render
+from mrirecon.report.pages.study_tables import (
+    NOT_TESTED,
+    claims_table,
+    cost_table,
+    family_table,
+    leaderboard,
+    time_table,
+)
 
 __all__ = ["write_study_figures", "write_study_page"]
 
 SCHEMA = 1
 Study = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure inside a page, or why there is none."""
-
-    name: str
-    title: str
-    caption: str
-    source: str  # data URI, empty: nothing to draw
-    why_not: str = ""
+_CLAIMS = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", NOT_TESTED)
 
 
 def write_study_page(
     study: Study, examples: Mapping[str, Any] | None, path: Path, figures: Sequence[Path] = ()
 ) -> None:
-    """Write the page; parts whose data are missing say why they are.
+    """Write the page of a study; parts whose data are missing say why they are.
 
     Args:
         study: Schema 1, as in results.json.
@@ -54,26 +47,29 @@ def write_study_page(
             "make its report with the version that ran it"
         )
     files = {file.stem: file for file in figures if file.suffix == ".svg"}
-    drawn = {figure.name: draw(figure, files.get(figure.name)) for figure in study_figures(study)}
+    plots = {figure.name: _drawn(figure, files.get(figure.name)) for figure in study_figures(study)}
     shown = example_images(examples) if examples and len(examples["slices"]) else None
-    write_text(path, render("study.html", study=study, figures=drawn, examples=shown, **_parts(study)))
+    write_text(path, render("study.html", study=study, figures=plots, examples=shown, **_parts(study)))
 
 
-def draw(figure: StudyFigure, file: Path | None = None) -> Drawn:
-    """The figure as an SVG inside the page; from its file where there is one."""
-    try:
-        svg = file.read_text(encoding="utf-8") if file else as_svg(figure.draw())
-    except NothingToDrawError as missing:
-        return Drawn(figure.name, figure.title, "", "", str(missing))
-    return Drawn(figure.name, figure.title, figure.caption, data_uri("image/svg+xml", svg.encode()))
+def _drawn(figure: StudyFigure, file: Path | None) -> Drawn:
+    """Return the figure for the page; from its SVG file where there is one."""
+
+    def svg() -> str:
+        return file.read_text(encoding="utf-8") if file else as_svg(figure.draw())
+
+    return drawn(figure.name, figure.title, figure.caption, svg)
 
 
 def _parts(study: Study) -> dict[str, Any]:
-    """Tables and sentences that the template places."""
-    second, claims = study.get("second") or {}, study.get("claims") or ()
+    """Return the tables and sentences that the template places."""
+    data, second, claims = study.get("data") or {}, study.get("second") or {}, study.get("claims") or ()
+    volumes = f"{data.get('n_test', '?')} test volumes of {data.get('n_patients_test', '?')} patients"
+    origins = ", ".join(data.get("origins") or ["origin not recorded"])
+    protocol = f"protocol {study['protocol']}" if study.get("protocol") else ""
     return {
-        "verdict": verdict_sentences(study),
-        "setting": setting(study),
+        "verdict": [*study["verdict"], *([_claims_in_words(claims)] if claims else [])],
+        "setting": setting(study, f"{volumes} ({origins})", protocol),
         "leaders": leaderboard(study, study["cells"]),
         "families": _families(study.get("families") or (), "family"),
         "claims": claims_table(claims, tested=True),
@@ -87,12 +83,17 @@ def _parts(study: Study) -> dict[str, Any]:
     }
 
 
+def _claims_in_words(claims: Sequence[Mapping[str, Any]]) -> str:
+    counts = {word: sum(claim["verdict"] == word for claim in claims) for word in _CLAIMS}
+    return f"Of {len(claims)} claims, {', '.join(f'{n} {word.lower()}' for word, n in counts.items() if n)}."
+
+
 def _families(families: Any, prefix: str) -> list[tuple[Mapping[str, Any], Any]]:
     return [(family, family_table(family, f"{prefix}-{i}")) for i, family in enumerate(families, 1)]
 
 
 def _provenance(study: Study) -> list[tuple[str, str]]:
-    """Everything that a reader needs to repeat the study, as pairs of name and text."""
+    """Return everything that a reader needs to repeat the study, as pairs of name and text."""
     keys = ("command", "created", "model", "budget", "protocol", "reference", "seeds", "margin", "targets")
     facts = {key: study.get(key) for key in keys}
     targets = [f"{percent(t['share'])}: SSIM {number(t.get('ssim'), '.4f')}" for t in study.get("targets") or ()]
@@ -111,7 +112,7 @@ def _provenance(study: Study) -> list[tuple[str, str]]:
 
 
 def _spaces(spaces: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Ranges with the cells that have them."""
+    """Return the tuned ranges, each with the cells that have it."""
     cells: dict[str, list[str]] = {}
     for cell, space in spaces.items():
         ranges = ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in space.items())

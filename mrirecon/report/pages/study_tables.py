@@ -1,13 +1,14 @@
-"""Tables of a study's page: the leaderboard, what the cells cost, how long they took to the targets."""
+"""Tables of a study's page: the leaderboard, costs, times to the targets, comparisons of each family, and claims."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.report.figures.profile import time_to
+from mrirecon.report.figures.effects import comparison_names, verdict_of
+from mrirecon.report.figures.study_curves import time_to
 from mrirecon.report.figures.tuning import lr_of
-from mrirecon.report.pages.html_table import Bar, Column, Entry, Table, bars, counted, measured, scored
-from mrirecon.report.pages.numbers import NONE, duration, interval, number, percent, size, tuned
-from mrirecon.tables.metrics import METRICS, digits_of, heading_of
+from mrirecon.report.numbers import NONE, duration, interval, number, p_value, percent, size, tuned
+from mrirecon.report.pages.html import Bar, Column, Entry, Table, bars, counted, measured, scored
+from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of
 
 Cells = Sequence[Mapping[str, Any]]
 _LEADERS = (
@@ -25,7 +26,7 @@ _BEHIND = (  # the other metrics
 
 
 def leaderboard(study: Mapping[str, Any], cells: Cells, name: str = "leaderboard") -> Table:
-    """All cells, the highest test SSIM first, and the zero-filled image below."""
+    """Return a table of all cells, the highest test SSIM first, and the zero-filled image below."""
     order = sorted(cells, key=_by_ssim)
     found = [(cell.get("final") or {}).get("ssim") for cell in order]
     zero_filled = study.get("zero_filled") or {}
@@ -72,7 +73,7 @@ def _tuning_cost(tuning: Mapping[str, Any]) -> Entry:
 
 
 def _range_note(cell: Mapping[str, Any]) -> str:
-    """An edge means that the cell may be tuned badly; it stands in every table."""
+    """Return a note on the tuned range; an edge, at which the cell may be tuned badly, stands in every table."""
     if cell.get("edge"):
         return f"edge: {cell['edge']} end"
     return "range widened" if cell.get("widened") else ""
@@ -97,7 +98,7 @@ _COSTS = (
 
 
 def cost_table(cells: Cells) -> Table:
-    """What each cell costs in time, memory and tuning."""
+    """Return the cost of each cell in time, memory and tuning."""
     return Table("costs", _COSTS, [_cost(cell) for cell in cells])
 
 
@@ -125,7 +126,7 @@ def _cost(cell: Mapping[str, Any]) -> list[Entry]:
 
 
 def time_table(study: Mapping[str, Any], cells: Cells) -> Table:
-    """Steps to each target, a seed that misses it counted at the horizon, and how many seeds reached it."""
+    """Return steps to each target, a seed that misses it counted at the horizon, and how many seeds reached it."""
     shares = [target["share"] for target in study.get("targets") or ()]
     columns = [Column("cell")]
     for share in shares:
@@ -156,3 +157,106 @@ def _in_other_units(time: Mapping[str, Any]) -> str:
     samples, seconds = ((time.get(key) or {}).get("mean") for key in ("samples", "seconds"))
     found = [] if samples is None else [f"{samples:,.0f} samples"]
     return ", ".join(found if seconds is None else [*found, duration(seconds)])
+
+
+NOT_TESTED = "NOT TESTED"
+_COMPARISONS = (
+    Column("comparison", hint="first minus second"),
+    Column("verdict"),
+    Column("effect", True, "95 % interval of its own below"),
+    Column("family interval", True, "holds for all comparisons of the family at once"),
+    Column("p", True, "sign flips, two-sided"),
+    Column("p, family", True, "Westfall-Young step-down over the family"),
+    Column("P(better)", True, "probability of superiority over paired seeds, ties half"),
+    Column("TOST p", True, "two one-sided tests: small means equivalent within the margin"),
+    Column("detectable", True, "smallest effect found with 80 % power"),
+    Column("seeds needed", True, "to settle an inconclusive comparison"),
+)
+_CLAIMS = (
+    Column("claim"),
+    Column("verdict"),
+    Column("effect", True, "with the family-adjusted interval"),
+    Column("margin", True),
+    Column("measure"),
+    Column("cells"),
+    Column("command"),
+)
+
+
+def family_table(family: Mapping[str, Any], name: str) -> Table:
+    """Return the comparisons of one family; what all of them stand on is said once, as the caption."""
+    bases = [_base(item) for item in family["comparisons"]]
+    shared = bases[0] if len(set(bases)) == 1 else ""
+    rows = [
+        _comparison(item, title, "" if shared else base)
+        for item, title, base in zip(family["comparisons"], comparison_names(family), bases, strict=True)
+    ]
+    return Table(name, _COMPARISONS, rows, caption=f"{shared}." if shared else "")
+
+
+def _comparison(item: Mapping[str, Any], title: str, base: str) -> list[Entry]:
+    digits = digits_of(item.get("metric", ""), ".1f")
+    own = {"low": item.get("low"), "high": item.get("high")}
+    adjusted = {"low": item.get("low_family"), "high": item.get("high_family")}
+    needed = item.get("seeds_needed")
+    margin = "" if item.get("margin") is None else f"margin {item['margin']:{digits}}"
+    return [
+        Entry(title, note=base, kind="name"),
+        verdict(verdict_of(item)),
+        Entry(number(item.get("effect"), f"+{digits}"), item.get("effect"), interval(own, f"+{digits}")),
+        Entry(interval(adjusted, f"+{digits}") or NONE, adjusted["low"]),
+        Entry(p_value(item.get("p")), item.get("p")),
+        Entry(p_value(item.get("p_family")), item.get("p_family")),
+        counted(item.get("superiority"), ".2f"),
+        Entry(p_value(item.get("tost_p")), item.get("tost_p"), margin),
+        counted(item.get("mde"), digits),
+        Entry(NONE if needed is None else str(needed), needed),
+    ]
+
+
+def _base(item: Mapping[str, Any]) -> str:
+    """Return metric, counts and reach of a comparison, on which its numbers stand."""
+    counts = [f"{item[key]} {word}" for key, word in _COUNTS.items() if item.get(key)]
+    generalizes = f"speaks about {item['generalizes']}" if item.get("generalizes") else ""
+    metric = str(item.get("metric", ""))
+    return "; ".join(text for text in (label_of(metric), ", ".join(counts), generalizes) if text)
+
+
+_COUNTS = {"n_seeds": "seeds", "n_volumes": "volumes", "n_patients": "patients"}
+
+
+def claims_table(claims: Sequence[Mapping[str, Any]], tested: bool) -> Table:
+    """Return the claims that the study has cells for, or those it has not with what they would need."""
+    shown = [claim for claim in claims if (claim["verdict"] != NOT_TESTED) == tested]
+    if tested:
+        return Table("claims", _CLAIMS, [_claim(claim) for claim in shown])
+    rows = [[_text(claim), Entry(claim.get("measure") or NONE), _command(claim)] for claim in shown]
+    return Table("claims-not-tested", [_CLAIMS[0], _CLAIMS[4], _CLAIMS[6]], rows)
+
+
+def _claim(claim: Mapping[str, Any]) -> list[Entry]:
+    limits = interval(claim, "+.3g")
+    unit = f" {claim['unit']}" if claim.get("unit") else ""
+    effect, margin = claim.get("effect"), claim.get("margin")
+    return [
+        _text(claim),
+        verdict(claim["verdict"]),
+        Entry(NONE if effect is None else f"{number(effect, '+.3g')}{unit}", effect, limits),
+        Entry(NONE if margin is None else f"{number(margin, '.2g')}{unit}", margin),
+        Entry(claim.get("measure") or NONE),
+        Entry(", ".join(claim.get("cells") or ()) or NONE, kind="middle"),
+        _command(claim),
+    ]
+
+
+def _text(claim: Mapping[str, Any]) -> Entry:
+    return Entry(f"{claim['claim']}: {claim['text']}", note=claim.get("words") or "", kind="wide")
+
+
+def _command(claim: Mapping[str, Any]) -> Entry:
+    return Entry(claim.get("command") or NONE, kind="code")
+
+
+def verdict(word: str) -> Entry:
+    """Return a verdict as an entry with its colour."""
+    return Entry(word, kind=f"verdict {word.lower().replace(' ', '-')}")

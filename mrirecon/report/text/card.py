@@ -1,19 +1,22 @@
 """The model card of an exported network: one page of Markdown, made of what the run folder says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
-from mrirecon.report.pages.numbers import masks_in_words
-from mrirecon.report.run_files import read_json, slices_per_step
-from mrirecon.report.text.card_scores import scores
-from mrirecon.report.text.markdown import counts, escaped, in_words, safe_name, table
-from mrirecon.report.text.snippets import snippet
+from mrirecon.evaluation.stats import goodness
+from mrirecon.report.numbers import masks_in_words
+from mrirecon.report.rendering import environment
+from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
 from mrirecon.runs import RunFolder
+from mrirecon.tables.metrics import METRICS, digits_of, heading_of, sentence
 
-_UNKNOWN = "not recorded"
+_TEMPLATES = Path(__file__).parent / "templates"
+_ENTITIES = {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
+_MEANING = {ord(letter): f"\\{letter}" for letter in "\\`[]|!"} | _ENTITIES
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Artefact:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card says besides what stands in the run folder."""
+    """Facts of an export that the run folder does not hold."""
 
     run: RunFolder
     checkpoint: str
@@ -45,133 +48,84 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card, Markdown; it holds no name of a patient, a volume or a folder of this machine."""
+    """Return the card, Markdown; it holds no name of a patient, a volume or a folder of this machine."""
     trained, recorded = load(TrainConfig, facts.run.config), escaped(read_json(facts.run.provenance))
-    facts = replace(facts, data=escaped(facts.data))
-    network, norm, optimizer = map(safe_name, (trained.model.name, trained.model.norm, trained.optimizer.name))
-    parts = {
-        f"Model card: {network}, {norm} norm, {optimizer}": (
-            f"Reconstructs undersampled MRI: from the zero-filled image to an image like that of full sampling. "
-            f"Made by `mrirecon export` from the {facts.checkpoint} checkpoint of a training run."
-        ),
-        "Network": _network(facts, trained),
-        "Use": _use(facts),
-        "Data": _data(facts, trained, recorded),
-        "Recipe": _recipe(trained, recorded),
-        "Scores": scores(
-            facts.run,
-            facts.checkpoint,
-            recorded.get("protocol", safe_name(trained.protocol)),
-            trained.monitor,
-            facts.step,
-        ),
-        "Limits": _limits(facts, trained, recorded),
-        "Provenance": _provenance(facts, recorded),
-    }
-    return "\n".join(f"{'##' if i else '#'} {name}\n\n{text}\n" for i, (name, text) in enumerate(parts.items()))
-
-
-def _network(facts: CardFacts, trained: TrainConfig) -> str:
-    inputs = [f"- input `{name}`: float32 {text}" for name, text in facts.inputs.items()]
-    unit = "any unit, the same for all inputs" if len(facts.inputs) > 1 else "any unit"
-    return "\n".join(
-        [
-            f"- {facts.n_parameters} parameters; {in_words(asdict(trained.model))}",
-            *inputs,
-            "- output `reconstruction`: float32 (batch, height, width), magnitude in the unit of the input",
-            f"- {unit}: standardisation is inside; each image is standardised by itself",
-            f"- any height and width from {facts.smallest_size} pixels on, any batch{_bound(facts.artefacts)}",
-        ]
-    )
-
-
-def _bound(artefacts: Sequence[Artefact]) -> str:
-    bound = [f"`{a.file}`: {a.size[0]} x {a.size[1]} pixels only" for a in artefacts if a.size]
-    return f" (but {', '.join(bound)})" if bound else ""
-
-
-def _use(facts: CardFacts) -> str:
-    rows = [[f"`{a.file}`", a.format, f"{a.n_bytes / 1e6:.2f} MB", f"{a.difference:.1e}"] for a in facts.artefacts]
-    files = table(["file", "format", "size", "relative difference from the run"], rows)
-    n = max(64, facts.smallest_size)
-    code = [snippet(a.format, a.file, facts.inputs, a.size or (n, n)) for a in facts.artefacts]
-    note = f"Compared on {facts.n_images} images ({facts.checked_on}), on a CPU in single precision."
-    return "\n\n".join([files, note, *(f"```python\n{text}\n```" for text in code)])
-
-
-def _data(facts: CardFacts, trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
-    lines = []
-    if facts.data:
-        lines += [
-            f"- training: {facts.data['train_volumes']} volumes, {facts.data['train_slices']} slices; "
-            f"validation: {facts.data['val_volumes']} volumes",
-            f"- origin: {counts(facts.data['origins'])}",
-            f"- acquisitions: {counts(facts.data['acquisitions'])}",
-        ]
-    else:
-        volumes = {name: len(names) for name, names in read_json(facts.run.split).items()}
-        lines.append(f"- volumes: {in_words(volumes) or _UNKNOWN}; slices and origin not known, the data are not here")
-    manifest = recorded.get("data_manifest", {})
-    lines.append(f"- manifest (names, sizes, headers; SHA-256): {manifest.get('sha256', _UNKNOWN)}")
-    return "\n".join([*lines, f"- masks: {_masks(trained, recorded)}"])
-
-
-def _recipe(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
-    average = trained.average
-    length = f"{trained.max_steps} steps" if trained.max_steps else f"{trained.max_epochs or 50} epochs"
-    return "\n".join(
-        [
-            f"- optimizer: {in_words(asdict(trained.optimizer))}",
-            f"- schedule: {in_words(asdict(trained.schedule))}",
-            f"- loss: {safe_name(trained.loss)}",
-            f"- length: {length}; {slices_per_step(recorded, flatten(trained))} slices per step; "
-            f"precision {recorded.get('precision', safe_name(trained.precision))}",
-            f"- averaged weights: {'none' if average.name == 'none' else in_words(asdict(average))}",
-            f"- seed: {trained.seed}",
-            *_begun(trained, recorded),
-        ]
-    )
-
-
-def _begun(trained: TrainConfig, recorded: Mapping[str, Any]) -> list[str]:
-    """What else the network owes its weights to, where there is anything."""
-    given = recorded.get("weights") or {}
-    kind, sha256 = given.get("kind", _UNKNOWN), given.get("sha256", _UNKNOWN)
-    lines = [f"- began with given weights ({kind}), SHA-256 {sha256}"] if given or trained.weights else []
-    return lines + ([f"- frozen: {' '.join(escaped(trained.freeze))}"] if trained.freeze else [])
-
-
-def _limits(facts: CardFacts, trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
-    seen = facts.data["acquisitions"] if facts.data else dict.fromkeys(escaped(trained.data.acquisition))
-    lines = [
-        "- not for clinical use: not a medical device, not validated for diagnosis; it can remove or invent structure",
-        f"- trained for Cartesian sampling with these masks only: {_masks(trained, recorded)}",
-        f"- trained on these contrasts and body parts only (acquisition): {', '.join(seen) or _UNKNOWN}",
-    ]
-    origins = [name for name in (facts.data or {}).get("origins", ()) if name != "measured"]
-    if origins:
-        lines.append(f"- trained on simulated data ({', '.join(origins)}): scores on measured k-space may be far lower")
-    return "\n".join(lines)
-
-
-def _provenance(facts: CardFacts, recorded: Mapping[str, Any]) -> str:
-    return "\n".join(
-        f"- {what}: {_versions(source)}"
-        for what, source in (("trained with", recorded), ("exported with", facts.made_with))
-    )
-
-
-def _versions(source: Mapping[str, Any]) -> str:
-    git = source.get("git") or {}
-    commit = f"commit {git['commit']}{' (changed)' * bool(git.get('dirty'))}" if git.get("commit") else "no commit"
-    torch, python = source.get("packages", {}).get("torch", _UNKNOWN), source.get("python", _UNKNOWN)
-    return f"mrirecon {source.get('mrirecon', _UNKNOWN)} ({commit}), torch {torch}, Python {python}"
-
-
-def _masks(trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
     asked = {
         "name": safe_name(trained.data.mask),
         "accelerations": trained.data.acceleration,
         "center_fractions": trained.data.center_fraction,
     }
-    return masks_in_words(asked | (recorded.get("masks") or {}))
+    summaries = [
+        (escaped(path.parent.name), escaped(read_json(path)))
+        for path in sorted(facts.run.path.glob("evaluation/*/summary.json"))
+    ]
+    metrics = [name for name in METRICS if any(name in summary.get("overall", {}) for _, summary in summaries)]
+    filters = {"escaped": escaped, "heading_of": heading_of, "in_words": in_words, "safe_name": safe_name}
+    card = environment(_TEMPLATES, escape=False, filters=filters).get_template("card.md")
+    return card.render(
+        facts=facts,
+        trained=trained,
+        recorded=recorded,
+        data=escaped(facts.data),
+        volumes={name: len(names) for name, names in read_json(facts.run.split).items()},
+        masks=masks_in_words(asked | (recorded.get("masks") or {})),
+        slices_per_step=slices_per_step(recorded, flatten(trained)),
+        validation=_validation(facts, trained, recorded),
+        metrics=metrics,
+        evaluations=[row for name, summary in summaries for row in _evaluation_rows(name, summary, metrics)],
+    )
+
+
+def _validation(facts: CardFacts, trained: TrainConfig, recorded: Mapping[str, Any]) -> str:
+    """Return the scores that the checkpoint had in the validation of its training, as a sentence."""
+    rows = [row for row in read_rows(facts.run.curves) if row.get("val_ssim")]
+    if facts.step is not None:
+        rows = [row for row in rows if int(row["step"]) == facts.step]
+    if not rows:
+        return "No validation is recorded."
+    row = rows[-1]
+    if facts.checkpoint == "best":
+        row = max(rows, key=lambda r: goodness(trained.monitor, float(r[f"val_{trained.monitor}"])))
+    scores = {name: float(row[f"val_{name}"]) for name in METRICS if row.get(f"val_{name}")}
+    protocol = recorded.get("protocol", safe_name(trained.protocol))
+    where = f"{facts.checkpoint} (step {escaped(row['step'])})"
+    return f"Validation in training, {where}, {protocol}: {sentence(scores)}."
+
+
+def _evaluation_rows(name: str, summary: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
+    overall = summary.get("overall", {})
+    protocol = summary.get("protocol", {}).get("name", "not recorded")
+    count = f"{overall.get('n_volumes', '-')} ({overall.get('n_patients', '-')})"
+    kinds = {f"{summary.get('checkpoint') or 'network'}": "", "zero-filled": "zf_"}
+    return [
+        [name, protocol, kind, count, *(_mean(overall.get(prefix + m), digits_of(m)) for m in metrics)]
+        for kind, prefix in kinds.items()
+    ]
+
+
+def _mean(values: Mapping[str, float | None] | None, digits: str) -> str:
+    if not values or values.get("mean") is None:
+        return "-"
+    low, high = values.get("low"), values.get("high")
+    interval = "" if low is None or high is None else f" [{low:{digits}}, {high:{digits}}]"
+    return f"{values['mean']:{digits}}{interval}"
+
+
+def escaped(value: Any) -> Any:
+    """Return texts of a run folder, nested in lists and mappings too, as Markdown that shows them letter by letter."""
+    if isinstance(value, Mapping):
+        return {escaped(key): escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [escaped(inner) for inner in value]
+    return " ".join(value.split()).translate(_MEANING) if isinstance(value, str) else value
+
+
+def in_words(settings: Any) -> str:
+    """Return the keys of a mapping or dataclass with their values, those that are set, escaped."""
+    values = settings if isinstance(settings, Mapping) else asdict(settings)
+    return ", ".join(f"{key} {safe_name(value)}" for key, value in values.items() if value not in (None, "", []))
+
+
+def safe_name(value: Any) -> str:
+    """Return the name of a configured thing, or its class path, escaped."""
+    return str(escaped(name_of(value)))

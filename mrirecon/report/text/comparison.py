@@ -1,59 +1,57 @@
-"""A comparison as text: tables of scores and differences, and what a reader has to know of them."""
+"""A comparison as text: tables of scores and differences, and a paragraph that can stand in a paper."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mrirecon.evaluation.pairing import PAIRED_SEEDS
-from mrirecon.report.pages.numbers import p_value
+from mrirecon.report.numbers import p_value
+from mrirecon.report.rendering import environment
 from mrirecon.report.text.table import align
 from mrirecon.tables.metrics import digits_of, label_of, unit_of
 
+_TEMPLATES = Path(__file__).parent / "templates"
 _NONE = "-"
+_MANY = 4  # differing keys that a sentence can name
 
 
 def comparison_text(result: Mapping[str, Any]) -> str:
-    """Everything that `mrirecon compare` prints.
+    """Return everything that `mrirecon compare` prints.
 
     Args:
         result: The content of comparison.json.
     """
-    parts = [_caption(result), _scores(result)]
-    parts += [_differences(result, metric) for metric in result["comparisons"]]
-    if any(result["comparisons"].values()):
-        parts.append(_legend(result))
-    if result["warnings"]:
-        parts.append("\n".join(f"note: {warning}" for warning in result["warnings"]))
-    return "\n\n".join([*parts, f"For a paper:\n{result['paragraph']}"])
+    return _render("comparison.txt", result, scores=_score_table(result)).removesuffix("\n")
 
 
-def _legend(result: Mapping[str, Any]) -> str:
-    who = "seeds" if result["pairing"] == PAIRED_SEEDS else "patients"
-    return (
-        f"p: two-sided sign flips over {who}; superiority: share of {who} at which it is better; detectable: the true "
-        "difference found with 80 % power"
+def paragraph(result: Mapping[str, Any]) -> str:
+    """Return one paragraph: what was compared on what, the findings, what they rest on and what they leave open.
+
+    Args:
+        result: The content of comparison.json without the paragraph.
+    """
+    trained = [item for item in result["items"] if item["settings"]]
+    keys = list(trained[0]["settings"]) if trained else []
+    apart = [f"{key} ({'; '.join(str(item['settings'][key]) for item in trained)})" for key in keys]
+    if len(keys) > _MANY:
+        apart = [f"{len(keys)} keys of their configurations"]
+    budgets = {item["name"]: item["budget"] for item in result["items"] if item["budget"]}
+    sentences = _render("paragraph.txt", result, apart=apart, budgets=budgets).split("\n")
+    return " ".join(filter(None, sentences))
+
+
+def _render(template: str, result: Mapping[str, Any], **further: Any) -> str:
+    functions = (counted, difference_table, label_of, listed, score, times, unit_of)
+    made = environment(_TEMPLATES, escape=False, filters={function.__name__: function for function in functions})
+    return made.get_template(template).render(
+        **result,
+        **further,
+        by_seed=result["pairing"] == PAIRED_SEEDS,
+        has_seeds=any(len(item["seeds"]) > 1 for item in result["items"]),
     )
 
 
-def _caption(result: Mapping[str, Any]) -> str:
-    draws = f"{result['n_draws']} mask {'draw' if result['n_draws'] == 1 else 'draws'} each"
-    split = f", split {result['split']}" if result["split"] else ""
-    lines = [
-        f"{len(result['items'])} compared on the same {result['n_volumes']} volumes of {result['n_patients']} patients "
-        f"({result['origin']}){split}",
-        f"{result['mask']} mask, {times(result['acceleration'])} (true {times(result['acceleration_true'], '.2f')}), "
-        f"{draws}, protocol {result['protocol']}",
-    ]
-    return "\n".join(lines)
-
-
-def times(values: float | Sequence[float | None] | None, digits: str = "g") -> str:
-    """`4x and 8x`; undeclared where a nominal acceleration is not known, else a dash."""
-    if isinstance(values, Sequence):
-        return " and ".join("undeclared acceleration" if v is None else times(v) for v in values)
-    return _NONE if values is None else f"{values:{digits}}x"
-
-
-def _scores(result: Mapping[str, Any]) -> str:
+def _score_table(result: Mapping[str, Any]) -> str:
     metrics = list(result["better"])
     rows = [["", "seeds", *map(label_of, metrics), "runs or tables"]]
     for i, item in enumerate(result["items"]):
@@ -62,10 +60,23 @@ def _scores(result: Mapping[str, Any]) -> str:
         rows.append([name, seeds, *(score(item[metric], metric) for metric in metrics), ", ".join(item["paths"])])
     if result["zero_filled"]:
         rows.append(["zero-filled", _NONE, *(score(result["zero_filled"][m], m) for m in metrics), ""])
-    over = "slices" if result["per_slice"] else "volumes"
-    note = f"mean over {over}" + (" and seeds ± SD between seeds" if _has_seeds(result) else "")
-    settings = [_settings(item) for item in result["items"] if item["settings"]]
-    return "\n".join([align(_last_to_the_left(rows), left=1), note, *settings])
+    return align(_last_to_the_left(rows), left=1)
+
+
+def difference_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Return the comparisons of one metric as a table; columns of the family where there are several."""
+    in_family = len(comparisons) > 1
+    header = ["", "difference", "95 % interval", *(["in the family"] * in_family), "bootstrap", "p"]
+    header += [*(["p in the family"] * in_family), "superiority", "p equivalent", "detectable", "verdict"]
+    rows = [header]
+    for c in comparisons:
+        row = [c["name"], f"{c['effect']:+.3g}", _interval(c["low"], c["high"])]
+        row += [_interval(c["low_family"], c["high_family"])] * in_family
+        row += [_interval(c["bootstrap_low"], c["bootstrap_high"]), p_value(c["p"])]
+        row += [p_value(c["p_family"])] * in_family
+        row += [f"{100 * c['superiority']:.0f} %", _NONE if c["tost_p"] is None else p_value(c["tost_p"])]
+        rows.append([*row, f"{c['mde']:.2g}", c["verdict"] + " (undeclared mask)" * c["undeclared"]])
+    return align(_last_to_the_left(rows), left=1)
 
 
 def _last_to_the_left(rows: list[list[str]]) -> list[list[str]]:
@@ -73,45 +84,30 @@ def _last_to_the_left(rows: list[list[str]]) -> list[list[str]]:
     return [[*row[:-1], row[-1].ljust(width)] for row in rows]
 
 
-def _has_seeds(result: Mapping[str, Any]) -> bool:
-    return any(len(item["seeds"]) > 1 for item in result["items"])
+def _interval(low: float, high: float) -> str:
+    return f"[{low:+.3g}, {high:+.3g}]"
 
 
-def _settings(item: Mapping[str, Any]) -> str:
-    return f"{item['name']}: " + ", ".join(f"{key} {value}" for key, value in item["settings"].items())
+def times(values: float | Sequence[float | None] | None, digits: str = "g") -> str:
+    """Return accelerations as `4x and 8x`; undeclared where a nominal one is not known, else a dash."""
+    if isinstance(values, Sequence):
+        return " and ".join("undeclared acceleration" if v is None else times(v) for v in values)
+    return _NONE if values is None else f"{values:{digits}}x"
 
 
 def score(values: Mapping[str, float | None], metric: str) -> str:
-    """`0.7084 ± 0.0860`, the SD between seeds where there are some."""
+    """Return a mean score as `0.7084 ± 0.0860`, with the SD between seeds where there are some."""
     if values["mean"] is None:
         return _NONE
     sd = values.get("sd_seeds")
     return f"{values['mean']:{digits_of(metric)}}" + (f" ± {sd:{digits_of(metric)}}" if sd is not None else "")
 
 
-def _differences(result: Mapping[str, Any], metric: str) -> str:
-    title = f"{label_of(metric)} minus that of {result['reference']} ({result['better'][metric]} is better)"
-    found = result["comparisons"][metric]
-    if not found:
-        return f"{title}: not tested, {result['not_tested'][metric]}"
-    in_family = len(found) > 1
-    header = ["", "difference", "95 % interval", *(["in the family"] * in_family), "bootstrap", "p"]
-    header += [*(["p in the family"] * in_family), "superiority", "p equivalent", "detectable", "verdict"]
-    rows = [_difference_row(c, in_family) for c in found]
-    margin = result["margins"][metric]
-    note = f"equivalent: within {margin['value']:.3g}{unit_of(metric)}" if margin["value"] else "no margin"
-    return "\n".join([f"{title}; {note}", align(_last_to_the_left([header, *rows]), left=1)])
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _difference_row(c: Mapping[str, Any], in_family: bool) -> list[str]:
-    row = [c["name"], f"{c['effect']:+.3g}", _interval(c["low"], c["high"])]
-    row += [_interval(c["low_family"], c["high_family"])] * in_family
-    row += [_interval(c["bootstrap_low"], c["bootstrap_high"]), p_value(c["p"])]
-    row += [p_value(c["p_family"])] * in_family
-    equal = _NONE if c["tost_p"] is None else p_value(c["tost_p"])
-    undeclared = " (undeclared mask)" * c["undeclared"]
-    return [*row, f"{100 * c['superiority']:.0f} %", equal, f"{c['mde']:.2g}", c["verdict"] + undeclared]
-
-
-def _interval(low: float, high: float) -> str:
-    return f"[{low:+.3g}, {high:+.3g}]"
+def counted(n: int, what: str) -> str:
+    """Return a number of things: `1 volume`, `2 volumes`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -15,21 +15,18 @@ _WORST, _BEST = 6, 4
 
 
 def evaluation_table(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
-    """Scores per volume (the worst and best of many) and means over groups, as text.
+    """Return scores per volume (the worst and best of many) and means over groups, as text.
 
     Args:
         results: Rows of one reconstructor at one nominal acceleration, or with the masks of the files. Rows
             without zero-filled scores (NaN, foreign images) are shown without a comparison to them.
         summary: Of the same rows, from `summarize`.
     """
-    compared = results[0].reconstructor != "zero-filled" and _has_zero_filled(results)
+    has_zero_filled = not all(math.isnan(value) for r in results for value in r.zero_filled.values())
+    compared = results[0].reconstructor != "zero-filled" and has_zero_filled
     metrics = [name for name in METRICS if name in results[0].scores]
     parts = [_caption(results, summary), _volumes(results, metrics, compared), _groups(summary, metrics, compared)]
     return "\n\n".join(parts)
-
-
-def _has_zero_filled(results: Sequence[VolumeResult]) -> bool:
-    return not all(math.isnan(value) for r in results for value in r.zero_filled.values())
 
 
 def _caption(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
@@ -41,16 +38,12 @@ def _caption(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
     draws = (
         f", {overall['n_draws']} mask {'draw' if overall['n_draws'] == 1 else 'draws'} each" if first.mask_id else ""
     )
+    per_slice = first.protocol in PROTOCOLS and PROTOCOLS[first.protocol].per_slice
     return (
         f"{first.reconstructor}{checkpoint}, {first.mask} mask, {nominal} (true {true}), "
-        f"protocol {first.protocol}, {_means_over(first.protocol)}\n"
+        f"protocol {first.protocol}, {'means over slices' if per_slice else 'per volume'}\n"
         f"{overall['n_volumes']} volumes of {overall['n_patients']} patients ({origins}){draws}"
     )
-
-
-def _means_over(protocol: str) -> str:
-    per_slice = protocol in PROTOCOLS and PROTOCOLS[protocol].per_slice
-    return "means over slices" if per_slice else "per volume"
 
 
 def _volumes(results: Sequence[VolumeResult], metrics: Sequence[str], compared: bool) -> str:
@@ -114,7 +107,7 @@ def _statistics(values: dict[str, float | None], metric: str, sign: str = "") ->
 
 
 def _times(number: str) -> str:
-    """`4x`; what is no number stays as it is."""
+    """Return `4x` for a number; what is no number stays as it is."""
     return {UNDECLARED: "undeclared acceleration", "-": "-"}.get(number, f"{number}x")
 
 
@@ -123,7 +116,7 @@ def _number(value: float | None, digits: str) -> str:
 
 
 def align(rows: list[list[str]], left: int) -> str:
-    """Columns padded to equal width; the first `left` to the left, the others to the right."""
+    """Return rows as lines of columns of equal width; the first `left` to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

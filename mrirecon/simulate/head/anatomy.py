@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrirecon.simulate.fields import Waves
 from mrirecon.simulate.head.cortex import Cortex
-from mrirecon.simulate.head.fields import Waves
 
 Point = tuple[float, float, float]
 

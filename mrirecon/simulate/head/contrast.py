@@ -40,7 +40,7 @@ CONTRASTS = ("T1", "T2", "PD", "FLAIR", "GRE")
 
 @dataclass(frozen=True)
 class Contrast:
-    """Signal of each tissue, its water and its fat part, relative to white matter."""
+    """Signal of each tissue, its water and its fat part, relative to the water of white matter."""
 
     name: str
     water: dict[str, float]
@@ -49,7 +49,7 @@ class Contrast:
 
 
 def random_contrast(rng: np.random.Generator, name: str = "") -> Contrast:
-    """A sequence of the kind `name` (drawn when empty) with its own timing, and tissues with their own scatter.
+    """Draw a sequence of the kind `name` (any when empty) with its own timing, and tissues with their own scatter.
 
     Signal equations of spin echo, inversion recovery and spoiled gradient echo (Bernstein, King and
     Zhou, Handbook of MRI Pulse Sequences, chapter 14).

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrirecon.simulate.head.cut import Cut
-from mrirecon.simulate.head.fields import PeriodicField, Waves
-from mrirecon.simulate.head.shapes import ellipsoid, smooth_min
+from mrirecon.simulate.fields import PeriodicField, Waves
+from mrirecon.simulate.head.painting import Cut, ellipsoid, smooth_min
 
 _REFERENCE_RADIUS_MM = 75.0
 
@@ -21,7 +20,13 @@ class Folding:
     half_width_mm: float
 
     def distance(self, projected: np.ndarray, depth: np.ndarray, vary: np.ndarray) -> np.ndarray:
-        """Distance in mm to the fluid of the nearest sulcus; `vary` (about 0 +- 1) changes how deep they go."""
+        """Return the distance `(n,)` in mm to the fluid of the nearest sulcus, negative in it.
+
+        Args:
+            projected: Where the field is read, `(3, n)` mm.
+            depth: Below the brain's hull, `(n,)` mm.
+            vary: Field of mean 0 and variance 1, `(n,)`, that makes sulci deeper and shallower.
+        """
         sheet = np.abs(self.field.at(projected)) * np.float32(self.wavelength_mm / (2 * np.pi) / 0.9)
         low, high = self.depth_mm
         reach = np.float32(low) + np.float32(high - low) * np.clip(0.6 + 0.4 * vary, 0, 1)
@@ -46,7 +51,7 @@ class Cortex:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Cortex":
-        """Atrophy widens all sulci together; spacing and depth vary on their own."""
+        """Draw a cortex: atrophy widens all sulci together; spacing and depth vary on their own."""
         atrophy = rng.uniform(0.35, 1.25) ** 1.3
         large, middle, small = rng.uniform(44, 60), rng.uniform(26, 34), rng.uniform(17, 22)
         return cls(
@@ -69,7 +74,7 @@ class Cortex:
         )
 
     def fluid_distance(self, cut: Cut, depth: np.ndarray, center: np.ndarray) -> np.ndarray:
-        """Distance in mm to the nearest fluid outside or in a fold, negative in it; `(n,)`.
+        """Return the distance `(n,)` in mm to the nearest fluid outside or in a fold, negative in it.
 
         Args:
             cut: The points, n of them.
@@ -90,7 +95,10 @@ class Cortex:
         return distance
 
     def _projected(self, cut: Cut, center: np.ndarray) -> np.ndarray:
-        """Where the folds' fields are read: along the radius most of the way to the surface, plus the wander."""
+        """Return the points `(3, n)` in mm at which the folds' fields are read.
+
+        Points move along the radius most of the way to the surface, so that folds go inwards, and wander sideways.
+        """
         offset = cut.points - center.astype(np.float32)[:, None]
         radius = np.sqrt(np.einsum("in,in->n", offset, offset))
         surface = np.float32(_REFERENCE_RADIUS_MM) / np.maximum(radius, 48)
@@ -100,7 +108,7 @@ class Cortex:
         return offset
 
     def _fissures(self, cut: Cut, vary: np.ndarray) -> np.ndarray:
-        """The fissure between the hemispheres, and on each side the Sylvian fissure with the insula behind it."""
+        """Return the distance `(n,)` in mm to the fissure between the hemispheres or a Sylvian one with the insula."""
         x, y, z = cut.points
         bend = cut.field(self.fissure_bend)
         in_midplane = np.stack([np.zeros_like(y), y, z])

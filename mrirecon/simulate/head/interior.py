@@ -4,9 +4,7 @@ import numpy as np
 
 from mrirecon.simulate.head.anatomy import Anatomy
 from mrirecon.simulate.head.contrast import Contrast
-from mrirecon.simulate.head.cut import Cut
-from mrirecon.simulate.head.shapes import ellipsoid, inside, smooth_min, tube
-from mrirecon.simulate.scanner.picture import Picture
+from mrirecon.simulate.head.painting import Cut, Picture, ellipsoid, inside, smooth_min, tube
 
 _NUCLEI = (  # centre and radii on the right side
     ("nucleus", (13, 14, 8), (5, 9, 10)),  # head of the caudate
@@ -25,7 +23,15 @@ def paint_brain(
     cut: Cut,
     cavity: np.ndarray,
 ) -> None:
-    """Paint what the skull holds over `picture`, in place; `cavity` is the distance to the skull's inner face."""
+    """Paint the content of the skull over `picture`, in place.
+
+    Args:
+        picture: Signals `(n,)` at the points of `cut`.
+        anatomy: Sizes and places.
+        contrast: How bright tissues are.
+        cut: The points, n of them.
+        cavity: Distance `(n,)` in mm to the inner face of the skull, negative inside.
+    """
     picture.paint(inside(cavity, cut.edge_mm), contrast, "csf")
     wave = cut.field(anatomy.asymmetry)
     bent = np.concatenate([np.abs(cut.points[:1] + 1.2 * wave), cut.points[1:]])  # both sides, not quite alike

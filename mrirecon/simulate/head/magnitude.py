@@ -1,14 +1,66 @@
-"""A slab of a real head as the object: resized, turned and recoloured, never moved across its axis."""
+"""A real head as the object: cut into disjoint slabs, resized, turned and recoloured, never moved across its axis."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
-from mrirecon.simulate.head.fields import Waves
+from mrirecon.errors import InputError
+from mrirecon.simulate.fields import Waves
 from mrirecon.simulate.head.nifti import MagnitudeSource
-from mrirecon.simulate.scanner.picture import Picture
-from mrirecon.simulate.scanner.plane import Plane
+from mrirecon.simulate.head.painting import Picture
+from mrirecon.simulate.plane import Plane
+
+AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+GUARD_MM = 8.0
+_LEAST_SHARE = 0.15  # of the object, for a split with few volumes
+
+
+def cut_slabs(
+    source: MagnitudeSource, orientation: str, counts: dict[str, int], n_slices: int
+) -> dict[str, MagnitudeSource]:
+    """Cut disjoint slabs across the slices, one per split with volumes, with a guard gap between them.
+
+    Args:
+        source: The whole volume.
+        orientation: Of the slices; slabs are cut along their normal.
+        counts: Volumes per split; a slab's thickness follows its count. The first split lies highest (to the
+            top, the front or the right), so that training sees the brain rather than the face.
+        n_slices: Slices per volume, which must fit into the thinnest slab.
+
+    Raises:
+        InputError: The object is too short for that.
+    """
+    axis = AXES[orientation]
+    area = source.cover.sum(axis=tuple(i for i in range(3) if i != axis))
+    used = np.flatnonzero(area > 0.25 * area.max())
+    low, high = int(used[0]), int(used[-1]) + 1
+    wanted = [split for split, count in counts.items() if count]
+    gap = int(np.ceil(GUARD_MM / source.voxel_mm[axis]))
+    room = max(high - low - gap * (len(wanted) - 1), 0)
+    shares = np.array([counts[split] for split in wanted])
+    shares = np.maximum(shares / shares.sum(), _LEAST_SHARE)
+    sizes = np.floor(room * shares / shares.sum()).astype(int)
+    if sizes.min() < max(4, n_slices):
+        raise InputError(
+            f"{n_slices} slices for each of {len(wanted)} splits do not fit into the {high - low} planes of the object "
+            f"with gaps of {gap}; use fewer slices, fewer splits or another axis"
+        )
+    slabs = {}
+    for split, size in zip(wanted, sizes, strict=True):
+        slabs[split] = _slab(source, axis, high - int(size), high)
+        high -= int(size) + gap
+    return slabs
+
+
+def _slab(source: MagnitudeSource, axis: int, first: int, end: int) -> MagnitudeSource:
+    """A copy of the planes from `first` to before `end`: nothing outside can be read any more."""
+    cut = tuple(slice(first, end) if i == axis else slice(None) for i in range(3))
+    start = source.start_mm.copy()
+    start[axis] += first * source.voxel_mm[axis]
+    values, cover = source.values[cut].copy(), source.cover[cut].copy()
+    return replace(source, values=values, cover=cover, start_mm=start, axis=axis)
+
 
 _SUB_PLANES = 3  # over the slice thickness
 
@@ -40,24 +92,24 @@ class MagnitudeHead:
 
     @property
     def patient_id(self) -> str:
-        """The same for everything made from one head."""
+        """Name of the person, the same for everything made from one head."""
         return self.source.patient_id
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners of what a field of view should hold."""
+        """Two corners `(3,)` in mm of the part that a field of view should hold."""
         corners = self.source.start_mm + self.source.object_voxels * self.source.voxel_mm
         corners = np.sort(corners * self.size * self.flip, axis=0)
         return corners[0], corners[1]
 
     @property
     def reach(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners of a box outside which there is nothing."""
+        """Two corners `(3,)` in mm of a box outside which there is nothing."""
         low, high = self.box
         return low - 5, high + 5
 
     def render(self, plane: Plane, thickness_mm: float) -> Picture:
-        """The mean over the slice thickness; slices never read beyond their slab."""
+        """Return the mean over the slice thickness at the points of `plane`; slices never read beyond their slab."""
         steps = ((np.arange(_SUB_PLANES) + 0.5) / _SUB_PLANES - 0.5) * thickness_mm
         picture = Picture.mean([self._cut(plane.shifted(step)) for step in steps])
         for waves, sd in self.textures:
@@ -78,7 +130,10 @@ class MagnitudeHead:
 
 
 def _random_curve(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Black stays black; half the heads keep the order of their tissues, the others get new intensities."""
+    """Draw intensities and what they become, two arrays `(10,)`.
+
+    Black stays black; half the heads keep the order of their tissues, the others get new intensities.
+    """
     knots = np.array([0, 0.12, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.6, 3.0])
     if rng.random() < 0.5:
         return knots, knots ** rng.uniform(0.7, 1.6)

@@ -35,23 +35,23 @@ class MagnitudeSource:
 
     @property
     def object_mm(self) -> np.ndarray:
-        """Size of the object along x, y, z."""
+        """Size `(3,)` of the object along x, y, z, mm."""
         return np.ptp(self.object_voxels, axis=0) * self.voxel_mm
 
     @cached_property
     def object_voxels(self) -> np.ndarray:
-        """First and last voxel of the object along x, y, z: `(2, 3)`. Found once; every slice asks for it."""
+        """First and last voxel `(2, 3)` of the object along x, y, z. Found once, since every slice asks for it."""
         inside = self.cover > 0.5
         used = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
         return np.array([[voxels[0] for voxels in used], [voxels[-1] for voxels in used]])
 
     @property
     def slice_range_mm(self) -> tuple[float, float]:
-        """Where slice centres may lie: between the first and the last plane."""
+        """Lowest and highest position of a slice centre, mm: the first and the last plane."""
         return float(self.start_mm[self.axis]), float(self.end_mm[self.axis])
 
     def spacing_mm(self, n_slices: int) -> tuple[float, float]:
-        """Smallest and largest slice distance that keeps `n_slices` in the slab."""
+        """Return the smallest and the largest slice distance in mm that keeps `n_slices` in the slab."""
         low, high = self.slice_range_mm
         room = (high - low) / n_slices
         return min(1.5, room), min(6.0, room)
@@ -94,7 +94,7 @@ def load_magnitude(path: str, frame: int | None = None) -> MagnitudeSource:
 
 
 def _frame(values: np.ndarray, path: str, frame: int | None) -> np.ndarray:
-    """The volume that is meant; axes of length 1 behind the third count for nothing."""
+    """Return the volume `(x, y, z)` that is meant; axes of length 1 behind the third count for nothing."""
     shape, series = values.shape, [n for n in values.shape[3:] if n > 1]
     values = values.reshape(*shape[:3], *series)
     if values.ndim == 3 and frame in (None, 0):
@@ -129,7 +129,7 @@ def _magnitudes(values: np.ndarray, path: str) -> np.ndarray:
 
 
 def _oddities(values: np.ndarray) -> list[str]:
-    """What a magnitude image of a scanner is not, though images can be made of it."""
+    """Return notes on properties that no magnitude image of a scanner has, though images can be made of it."""
     notes = []
     n_values = len(np.unique(values[::2, ::2, ::2]))
     if 1 < n_values <= _FEW_VALUES:
@@ -140,7 +140,11 @@ def _oddities(values: np.ndarray) -> list[str]:
 
 
 def _object_only(values: np.ndarray, path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values without the background's noise, relative to bright tissue; and the object's filled shape."""
+    """Return values and the filled shape of the object, `(x, y, z)` both.
+
+    Values are relative to bright tissue, and 0 in the background. The object is the largest connected part above
+    8 % of the 98th percentile, after a binary opening.
+    """
     values = np.maximum(values, 0)
     bright = float(np.percentile(values, 98))
     if bright <= 0:
@@ -151,11 +155,7 @@ def _object_only(values: np.ndarray, path: str) -> tuple[np.ndarray, np.ndarray]
     if not count:
         raise InputError(f"{path} shows no object above its background; --from needs a magnitude volume")
     largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    cover = _fill(largest)
+    # Holes are filled in every axial plane: air inside a head is part of it, the outside is not.
+    cover = np.stack([ndimage.binary_fill_holes(largest[..., i]) for i in range(largest.shape[-1])], axis=-1)
     near = ndimage.binary_dilation(cover, iterations=2)  # keeps the soft edge of the skin
     return np.where(near, values / bright, 0).astype(np.float32), cover.astype(np.float32)
-
-
-def _fill(mask: np.ndarray) -> np.ndarray:
-    """Fill holes in every axial plane: air inside a head is part of it, the outside is not."""
-    return np.stack([ndimage.binary_fill_holes(mask[..., i]) for i in range(mask.shape[-1])], axis=-1)

@@ -4,9 +4,7 @@ import numpy as np
 
 from mrirecon.simulate.head.anatomy import Anatomy
 from mrirecon.simulate.head.contrast import Contrast
-from mrirecon.simulate.head.cut import Cut
-from mrirecon.simulate.head.shapes import ellipsoid, inside, smooth_min, tube
-from mrirecon.simulate.scanner.picture import Picture
+from mrirecon.simulate.head.painting import Cut, Picture, ellipsoid, inside, smooth_min, tube
 
 _SKIN_MM = 1.6
 _AIR = (  # centre and radii on the right side, unevenness of the wall, mm
@@ -25,7 +23,7 @@ _EYE: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...] = (
 
 
 def head_hull(anatomy: Anatomy, cut: Cut, cavity: np.ndarray) -> np.ndarray:
-    """Distance to the skin, negative inside."""
+    """Return the distance `(n,)` in mm to the skin, negative inside; `cavity` is that to the skull's inner face."""
     thickness = np.float32(anatomy.skull_mm + anatomy.scalp_mm)
     hull = cavity - thickness - np.float32(0.8) * cut.field(anatomy.layer_wave)
     if cut.lowest > 10:  # neither face nor neck reach up here
@@ -47,7 +45,15 @@ def paint_outside(
     head: np.ndarray,
     cavity: np.ndarray,
 ) -> Picture:
-    """Paint all that lies between the skin and the brain; `head` and `cavity` are distances in mm."""
+    """Return a picture `(n,)` of all that lies between the skin and the brain.
+
+    Args:
+        anatomy: Sizes and places.
+        contrast: How bright tissues are.
+        cut: The points, n of them.
+        head: Distance `(n,)` in mm to the skin, negative inside.
+        cavity: Distance `(n,)` in mm to the inner face of the skull, negative inside.
+    """
     cover = inside(head, cut.edge_mm)
     picture = Picture.blank(cover.shape)
     picture.cover[...] = cover

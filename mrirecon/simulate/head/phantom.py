@@ -4,15 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrirecon.simulate.fields import Waves
 from mrirecon.simulate.head.anatomy import Anatomy, random_anatomy
 from mrirecon.simulate.head.contrast import Contrast, random_contrast
-from mrirecon.simulate.head.cut import Cut
-from mrirecon.simulate.head.fields import Waves
 from mrirecon.simulate.head.interior import paint_brain
 from mrirecon.simulate.head.outside import head_hull, paint_outside
-from mrirecon.simulate.head.shapes import ellipsoid, smooth_min
-from mrirecon.simulate.scanner.picture import Picture
-from mrirecon.simulate.scanner.plane import Plane
+from mrirecon.simulate.head.painting import Cut, Picture, ellipsoid, smooth_min
+from mrirecon.simulate.plane import Plane
 
 _SUB_PLANES = 3  # over the slice thickness
 
@@ -47,7 +45,7 @@ class Phantom:
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners of the part that a field of view should hold (a neck may stick out below)."""
+        """Two corners `(3,)` in mm of the part that a field of view should hold; a neck may stick out below."""
         a = self.anatomy
         outer = a.skull_mm + a.scalp_mm + 2
         high = a.cerebrum_center + a.cerebrum_radii + outer
@@ -57,19 +55,19 @@ class Phantom:
 
     @property
     def reach(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners of a box outside which there is nothing."""
+        """Two corners `(3,)` in mm of a box outside which there is nothing."""
         low, high = self.box
         return low - np.array([14, 25, 95]), high + np.array([14, 14, 6])
 
     def slice_range_mm(self, orientation: str) -> tuple[float, float]:
-        """Between which positions of its centre a slice shows mostly brain."""
+        """Return the lowest and the highest position in mm of the centre of a slice that shows mostly brain."""
         ranges = {"axial": (-36.0, 64.0), "coronal": (-88.0, 52.0), "sagittal": (-50.0, 50.0)}
         axis = {"axial": 2, "coronal": 1, "sagittal": 0}[orientation]
         low, high = ranges[orientation]
         return low * self.size[axis], high * self.size[axis]
 
     def render(self, plane: Plane, thickness_mm: float) -> Picture:
-        """The mean over the slice thickness, at the points of `plane`."""
+        """Return the mean over the slice thickness, at the points of `plane`."""
         steps = (np.arange(_SUB_PLANES) + 0.5) / _SUB_PLANES - 0.5
         edge = max(1.2 * plane.spacing_mm, 0.5 * thickness_mm / _SUB_PLANES)
         picture = Picture.mean([self._cut(plane.shifted(step * thickness_mm), edge) for step in steps])
@@ -100,7 +98,7 @@ class Phantom:
 
 
 def cavity(anatomy: Anatomy, cut: Cut) -> np.ndarray:
-    """Distance to the inner face of the skull, negative inside, `(n,)`."""
+    """Return the distance `(n,)` in mm to the inner face of the skull, negative inside."""
     offset = cut.points - anatomy.cerebrum_center.astype(np.float32)[:, None]
     offset[0] *= 1 + np.float32(anatomy.narrow_front) * offset[1] / np.float32(anatomy.cerebrum_radii[1])
     below = np.float32(anatomy.cerebrum_radii[2] / anatomy.below_radius)

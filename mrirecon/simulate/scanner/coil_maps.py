@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrirecon.simulate.scanner.plane import Plane
-from mrirecon.simulate.scanner.product import product
+from mrirecon.simulate.fields import product
+from mrirecon.simulate.plane import Plane
 
 _MU0 = 4e-7 * np.pi  # T m / A
 _SEGMENTS = 48
@@ -25,7 +25,7 @@ class Loop:
 
 
 def loop_field(points_mm: np.ndarray, loop: Loop, conductor_mm: float = 0.0) -> np.ndarray:
-    """Magnetic field of 1 A in `loop`, in tesla, `(..., 3)` at `points_mm` `(..., 3)`.
+    """Return the magnetic field of 1 A in `loop`, in tesla, `(..., 3)` at `points_mm` `(..., 3)`.
 
     Biot-Savart summed over the loop; the integrand is periodic, so the sum converges faster than any
     power of the number of pieces away from the wire. `conductor_mm` above 0 keeps the field finite
@@ -43,7 +43,7 @@ def loop_field(points_mm: np.ndarray, loop: Loop, conductor_mm: float = 0.0) -> 
 
 
 def receive_sensitivity(points_mm: np.ndarray, loops: list[Loop]) -> np.ndarray:
-    """Complex sensitivity `(loops, ...)` at `points_mm` `(..., 3)`: (Bx - i By) / 2, B0 being along z.
+    """Return the complex sensitivity `(loops, ...)` at `points_mm` `(..., 3)`: (Bx - i By) / 2, B0 being along z.
 
     The negatively rotating part of the field that a unit current would make there, by the principle of
     reciprocity (Hoult 2000, Concepts Magn Reson 12:173).
@@ -53,9 +53,9 @@ def receive_sensitivity(points_mm: np.ndarray, loops: list[Loop]) -> np.ndarray:
 
 
 def coil_maps(plane: Plane, loops: list[Loop]) -> np.ndarray:
-    """Sensitivity maps `(coils, height, width)`, complex64, on a slice; one uniform map without loops.
+    """Return sensitivity maps `(coils, height, width)`, complex64, on a slice; one uniform map without loops.
 
-    Computed on a coarse grid and interpolated.
+    Computed on a coarse grid and interpolated by Lagrange polynomials.
     """
     if not loops:
         return np.ones((1, *plane.shape), dtype=np.complex64)
@@ -67,7 +67,7 @@ def coil_maps(plane: Plane, loops: list[Loop]) -> np.ndarray:
 
 
 def random_loops(rng: np.random.Generator, n_coils: int, low: np.ndarray, high: np.ndarray) -> list[Loop]:
-    """Loops on an elliptic helmet around the box from `low` to `high` (mm); none for one coil.
+    """Draw loops on an elliptic helmet around the box from `low` to `high`, `(3,)` mm; none for one coil.
 
     Up to 8 loops make one ring, up to 16 two, more three. Their size makes neighbours overlap a little;
     position, tilt, size and gain scatter, and the helmet is not quite centred on the head.
@@ -104,7 +104,7 @@ def _loop(
 
 
 def _wire(loop: Loop) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and pieces (directions times length) of the wire, `(segments, 3)` mm, about the loop's centre."""
+    """Return positions and pieces (direction times length) of the wire, `(segments, 3)` mm, about the loop's centre."""
     helper = np.eye(3)[np.argmin(np.abs(loop.normal))]
     first = np.cross(loop.normal, helper)
     first /= np.linalg.norm(first)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrirecon.data.header import Header
-from mrirecon.simulate.scanner.plane import ORIENTATIONS, Plane, rotated
+from mrirecon.simulate.plane import ORIENTATIONS, Plane, rotated
 
 _FINEST_MM = 1.15  # large pixels are divided until the object is rasterised at least this finely
 
@@ -23,7 +23,7 @@ class Stack:
     spacing_mm: float
 
     def header(self, n_coils: int, field_strength_T: float) -> Header:
-        """The ISMRMRD header of fully sampled k-space."""
+        """Return the ISMRMRD header of fully sampled k-space."""
         (height, width), (encoded_height, encoded_width) = self.shape, self.kspace_shape
         return Header(
             encoded_matrix=(encoded_height, encoded_width, 1),
@@ -38,7 +38,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What is asked for; the rest of a stack is drawn."""
+    """The wanted orientation, matrix and number of slices; the rest of a stack is drawn."""
 
     orientation: str
     matrix: tuple[int, int]
@@ -53,7 +53,14 @@ class Geometry:
         slice_range_mm: tuple[float, float],
         spacing_mm: tuple[float, float],
     ) -> Stack:
-        """Draw slices whose centres lie in `slice_range_mm` and whose field of view holds `box`."""
+        """Draw slices whose centres lie in `slice_range_mm` and whose field of view holds `box`.
+
+        Args:
+            rng: Draws turn, tilt, field of view, distances and thickness.
+            box: Two corners `(3,)` in mm.
+            slice_range_mm: Lowest and highest centre, along the slice normal.
+            spacing_mm: Smallest and largest distance of slices.
+        """
         normal = np.array(ORIENTATIONS[self.orientation][0], dtype=float)
         quarters = [0, 0, 0, 1, 2, 3] if self.orientation == "axial" else [0, 0, 2]  # a neck stays along the readout
         turn = rng.normal(0, np.deg2rad(6)) + rng.choice(quarters) * np.pi / 2
@@ -87,7 +94,7 @@ class Geometry:
     def _field_of_view(
         self, rng: np.random.Generator, box: tuple[np.ndarray, np.ndarray], row: np.ndarray, column: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """Pixel size and centre that leave some room around the object."""
+        """Return the pixel size in mm and the centre `(3,)` in mm of a field of view with room around the object."""
         low, high = box
         need = np.array([np.abs(axis) @ (high - low) for axis in (row, column)])
         least = float((need / self.matrix).max())

@@ -15,7 +15,7 @@ from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, P
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.stats import HIGHER, Comparison, better_is, compare_family
 from mrirecon.evaluation.stats.crossed import what_is_sampled
-from mrirecon.report.text.comparison_words import paragraph
+from mrirecon.report.text.comparison import paragraph
 from mrirecon.workflows.compare.items import TRAINING, Cell
 from mrirecon.workflows.compare.notes import budget, caveats_of, undeclared_cells, warnings_of, words_of
 

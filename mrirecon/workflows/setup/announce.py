@@ -9,7 +9,7 @@ from mrirecon import ranks
 from mrirecon.config.naming import short_name
 from mrirecon.data.masking import masks_used
 from mrirecon.progress import say
-from mrirecon.report.pages.numbers import masks_in_words
+from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import RunFolder
 from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.training.recipe.averages import OptimizerAverage

@@ -8,7 +8,7 @@ import torch
 from mrirecon.files import replacing
 from mrirecon.models.device import autocast
 from mrirecon.progress import progress, say
-from mrirecon.report.figures.training_curves import draw_range_test
+from mrirecon.report.figures.run_curves import draw_range_test
 from mrirecon.runs import RunFolder
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.lr_range_test import N_STEPS, RangeTest, range_test

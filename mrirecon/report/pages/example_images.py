@@ -1,6 +1,5 @@
 """Example slices of all cells as small pictures for a page, on one grey scale, with their errors on one of colours."""
 
-import base64
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mrirecon.report.figures.error_map import COLOURS, ErrorScale, error_scale
+from mrirecon.report.pages.html import data_uri
 
 _WHITE_PERCENTILE = 99.5  # bright fat shall not darken the rest
 _SMALL = 256  # pixels; narrower images are shown enlarged, so their pixels as squares
@@ -16,14 +16,14 @@ _MOST_PIXELS = 384  # a larger side is drawn at half, a third, ... of its size
 
 
 def example_images(examples: Mapping[str, Any]) -> dict[str, Any]:
-    """What the viewer of a page shows, ready for JSON.
+    """Return the pictures that the viewer of a page shows, ready for JSON.
 
     Grey values run from 0 to the 99.5th percentile of a slice's target, the same for all images of the slice. Errors of
     a slice are on one scale of colours for all cells too, that of its zero-filled image (see `error_scale`): a cell
     whose training failed does not darken the others.
 
     Args:
-        examples: `slices` (labels), `target` and `zero_filled` (n, h, w), `cells`: name -> (n, h, w).
+        examples: `slices` (labels), `target` and `zero_filled` `(n, h, w)`, `cells`: name -> `(n, h, w)`.
 
     Returns:
         `slices`, `scales` and `bars` (of the errors of each slice: words, a colour bar), `small` (fewer pixels than the
@@ -56,7 +56,10 @@ def example_images(examples: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scale(errors: Mapping[str, np.ndarray], target: np.ndarray) -> ErrorScale:
-    """Of one slice; of all cells where the zero-filled image has no error, as under a mask that keeps everything."""
+    """Return the error scale of one slice: that of its zero-filled image, or of all cells where this has no error.
+
+    The zero-filled image has no error under a mask that keeps everything.
+    """
     zero_filled = next(iter(errors))
     return error_scale([(zero_filled, errors[zero_filled])] if errors[zero_filled].any() else [*errors.items()], target)
 
@@ -72,7 +75,7 @@ def _pictures(images: np.ndarray, white: np.ndarray) -> list[str]:
 
 
 def _picture(levels: np.ndarray, colours: np.ndarray | None = None) -> str:
-    """Levels from 0 to 255 `(height, width)`: grey, or places in a table of colours `(256, 3)`."""
+    """Return a picture of levels from 0 to 255 `(height, width)`: grey, or places in a table of colours `(256, 3)`."""
     picture = Image.fromarray(levels)
     if (shrink := -(-max(levels.shape) // _MOST_PIXELS)) > 1:
         picture = picture.reduce(shrink)
@@ -85,8 +88,3 @@ def _png(picture: Image.Image) -> str:
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return data_uri("image/png", file.getvalue())
-
-
-def data_uri(kind: str, content: bytes) -> str:
-    """A file inside a page."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -8,30 +8,30 @@ NONE = "–"  # what is not there
 
 
 def number(value: float | None, digits: str) -> str:
-    """A number, or a dash."""
+    """Return a number in a format such as `.4f`, or a dash for None."""
     return NONE if value is None else f"{value:{digits}}".replace("-", "\u2212")
 
 
 def interval(values: Mapping[str, Any] | None, digits: str) -> str:
-    """`[0.9101, 0.9145]`; empty where there is none."""
+    """Return `low` and `high` of the values as `[0.9101, 0.9145]`; empty where there is no interval."""
     low, high = (values or {}).get("low"), (values or {}).get("high")
     return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def p_value(p: float | None) -> str:
-    """Three digits after the point, as papers have it."""
+    """Return a p value with three digits after the point, as papers have it."""
     if p is None:
         return NONE
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def percent(share: float) -> str:
-    """`99.5 %`."""
+    """Return a share, 0.995, as `99.5 %`."""
     return f"{100 * share:g} %"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the unit that suits them."""
+    """Return seconds in ms, s, min or h, whichever suits them."""
     if seconds is None:
         return NONE
     for limit, factor, unit in ((1, 1e3, "ms"), (120, 1, "s"), (7200, 1 / 60, "min")):
@@ -41,7 +41,7 @@ def duration(seconds: float | None) -> str:
 
 
 def size(n_bytes: float | None) -> str:
-    """Bytes in powers of ten."""
+    """Return bytes in B, kB, MB or GB, powers of ten."""
     if n_bytes is None:
         return NONE
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
@@ -51,7 +51,7 @@ def size(n_bytes: float | None) -> str:
 
 
 def masks_in_words(masks: Mapping[str, Any]) -> str:
-    """What volumes are undersampled with, as `masks_used` records it: `random, 4x (center fraction 0.08)`."""
+    """Return the masks that `masks_used` recorded as text: `random, 4x (center fraction 0.08)`."""
     own = masks.get("own")
     range_of_own = " to ".join(dict.fromkeys(f"{r:.2f}x" for r in own["acceleration_true"])) if own else ""
     if own and own["volumes"] == own["of"]:
@@ -65,13 +65,21 @@ def masks_in_words(masks: Mapping[str, Any]) -> str:
     return f"{drawn}; the own masks of {own['volumes']} of {own['of']} files, true {range_of_own}" if own else drawn
 
 
+def setting(study: Mapping[str, Any], volumes: str, ending: str) -> str:
+    """Return what the numbers of a study stand on, in one line: volumes, masks, model, budget, and an ending."""
+    data = study.get("data") or {}
+    accelerations = " and ".join(f"{r:g}x" for r in data.get("acceleration") or ())
+    masks = f"{data.get('mask') or ''} {accelerations}".strip()
+    return "; ".join(str(part) for part in (volumes, masks, study.get("model"), study.get("budget"), ending) if part)
+
+
 def capital(text: str) -> str:
-    """The text with a first letter as sentences have it."""
+    """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def tuned(values: Mapping[str, Any]) -> str:
-    """Tuned values by their last names: `lr 3.2e-03`."""
+    """Return tuned values under the last part of their keys: `lr 3.2e-03`."""
     return ", ".join(f"{key.rpartition('.')[2]} {_three(value)}" for key, value in values.items()) or NONE
 
 

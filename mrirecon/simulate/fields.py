@@ -5,13 +5,32 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-from mrirecon.simulate.scanner.plane import Plane
-from mrirecon.simulate.scanner.product import product
+from mrirecon.simulate.plane import Plane
+
+_ONE_THREAD_WORK = 1 << 18  # multiply-adds up to which OpenBLAS takes one thread
+
+
+def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return `left` (m, k) times `right` (k, n), in blocks of rows.
+
+    Volumes already run side by side. With its own threads on top OpenBLAS takes 50 times longer on a
+    busy machine, and its sums would depend on the number of threads.
+    """
+    m, k = left.shape
+    rows = max(1, _ONE_THREAD_WORK // (k * right.shape[1]))
+    blocks = -(-m // rows)
+    padded = np.zeros((blocks * rows, k), dtype=left.dtype)
+    padded[:m] = left
+    return (padded.reshape(blocks, rows, k) @ right).reshape(blocks * rows, -1)[:m]
 
 
 @dataclass(frozen=True)
 class Waves:
-    """Sum of plane waves: a Gaussian random field of mean 0 and variance 1, defined everywhere."""
+    """A sum of plane waves with random phases, defined everywhere: a random field of mean 0 and variance 1.
+
+    It tends to a Gaussian field with the number of waves (spectral representation; Shinozuka and Deodatis 1996,
+    Appl Mech Rev 49:29).
+    """
 
     wave_vectors: np.ndarray  # (waves, 3), rad / mm
     phases: np.ndarray  # (waves,)
@@ -24,7 +43,14 @@ class Waves:
         n_waves: int = 32,
         stretch: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> "Waves":
-        """Directions are uniform, wavelengths log-uniform; `stretch` lengthens the structure along x, y, z."""
+        """Draw waves of uniform direction and log-uniform wavelength.
+
+        Args:
+            rng: Draws directions, wavelengths and phases.
+            wavelengths_mm: Shortest and longest.
+            n_waves: Number of waves.
+            stretch: Factors that lengthen the structure along x, y, z.
+        """
         direction = rng.standard_normal((n_waves, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         wavelength = np.exp(rng.uniform(np.log(wavelengths_mm[0]), np.log(wavelengths_mm[1]), n_waves))
@@ -32,7 +58,10 @@ class Waves:
         return cls(vectors, rng.uniform(0, 2 * np.pi, n_waves))
 
     def on(self, plane: Plane) -> np.ndarray:
-        """Values `(height, width)`, float32. A plane wave is separable on any plane, so this is one product."""
+        """Return the values `(height, width)` on a plane, float32.
+
+        A plane wave is separable on any plane, so this is one matrix product.
+        """
         start = self.wave_vectors @ plane.center + self.phases
         along_rows = (np.outer(plane.row_mm, self.wave_vectors @ plane.row) + start).astype(np.float32)
         along_columns = np.outer(self.wave_vectors @ plane.column, plane.column_mm).astype(np.float32)
@@ -57,7 +86,15 @@ class PeriodicField:
         n: int = 96,
         spacing_mm: float = 2.0,
     ) -> "PeriodicField":
-        """Wavelengths lie around `wavelength_mm`, with a relative spread of `bandwidth`."""
+        """Filter white noise with a Gaussian ring in frequency.
+
+        Args:
+            rng: Draws the noise.
+            wavelength_mm: Centre of the ring, as a wavelength.
+            bandwidth: Its relative standard deviation.
+            n: Grid points along each axis.
+            spacing_mm: Distance of grid points; the field repeats after `n * spacing_mm`.
+        """
         frequency = np.sqrt(
             fft.fftfreq(n)[:, None, None] ** 2 + fft.fftfreq(n)[None, :, None] ** 2 + fft.rfftfreq(n) ** 2
         )
@@ -67,5 +104,5 @@ class PeriodicField:
         return cls(values / values.std(), spacing_mm)
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """Values at `points` (3, ...) in mm."""
+        """Return the values `(...)` at `points` `(3, ...)` in mm."""
         return ndimage.map_coordinates(self.values, points / self.spacing_mm, order=1, mode="grid-wrap")

@@ -15,7 +15,7 @@ ORIENTATIONS: dict[str, tuple[Vector, Vector, Vector]] = {
 
 @dataclass(frozen=True)
 class Plane:
-    """A grid of `shape` (height, width) points; `origin` is where its row 0 and column 0 would be."""
+    """A regular grid of points on a slice, positions in mm."""
 
     center: np.ndarray  # (3,) mm: the point at row and column 0
     row: np.ndarray  # (3,) unit vector along increasing row
@@ -27,7 +27,15 @@ class Plane:
     def centered(
         cls, center: np.ndarray, row: np.ndarray, column: np.ndarray, spacing_mm: float, shape: tuple[int, int]
     ) -> "Plane":
-        """A grid whose element `(height // 2, width // 2)` is `center`, as the centred transform expects."""
+        """Return a grid whose element `(height // 2, width // 2)` is `center`, as the centred transform expects.
+
+        Args:
+            center: `(3,)` mm.
+            row: `(3,)` unit vector along increasing row.
+            column: `(3,)` unit vector along increasing column.
+            spacing_mm: Distance of neighbouring points.
+            shape: Height and width.
+        """
         height, width = shape
         return cls(
             center,
@@ -39,34 +47,34 @@ class Plane:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """`(height, width)`."""
+        """The grid's `(height, width)`."""
         return len(self.row_mm), len(self.column_mm)
 
     @property
     def spacing_mm(self) -> float:
-        """Distance of neighbouring points."""
+        """Distance of neighbouring points, mm."""
         return float(self.row_mm[1] - self.row_mm[0])
 
     @property
     def normal(self) -> np.ndarray:
-        """Unit vector across the slice."""
+        """Unit vector `(3,)` across the slice."""
         return np.cross(self.row, self.column)
 
     def points(self) -> np.ndarray:
-        """Positions `(3, height, width)` in mm, float32."""
+        """Return the positions `(3, height, width)` of all points in mm, float32."""
         start = self.center[:, None] + self.row[:, None] * self.row_mm
         return (start[:, :, None] + (self.column[:, None] * self.column_mm)[:, None, :]).astype(np.float32)
 
     def shifted(self, distance_mm: float) -> "Plane":
-        """The same grid, moved along the normal."""
+        """Return the same grid, moved along the normal."""
         return replace(self, center=self.center + distance_mm * self.normal)
 
     def part(self, rows: slice, columns: slice) -> "Plane":
-        """The points of some rows and columns."""
+        """Return the grid of some rows and columns only."""
         return replace(self, row_mm=self.row_mm[rows], column_mm=self.column_mm[columns])
 
     def window(self, low: np.ndarray, high: np.ndarray, margin_mm: float = 4.0) -> tuple[slice, slice]:
-        """Rows and columns that can lie in the box from `low` to `high` (3,), at least two of each."""
+        """Return the rows and columns that can lie in the box from `low` to `high`, `(3,)` mm, at least two of each."""
         corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
         offset = corners - self.center
         return (
@@ -78,7 +86,16 @@ class Plane:
 def rotated(
     orientation: str, in_plane_rad: float = 0.0, tilt_rad: tuple[float, float] = (0.0, 0.0)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column directions of an orientation, turned in the plane and tilted about both directions."""
+    """Return row and column directions of an orientation, turned in the plane and tilted about both directions.
+
+    Args:
+        orientation: A name of `ORIENTATIONS`.
+        in_plane_rad: Turn about the slice normal.
+        tilt_rad: Turns about the row and then the column direction, by Rodrigues' formula.
+
+    Returns:
+        Two orthogonal unit vectors `(3,)`.
+    """
     _, row, column = (np.array(v, dtype=float) for v in ORIENTATIONS[orientation])
     turned_row = np.cos(in_plane_rad) * row + np.sin(in_plane_rad) * column
     turned_column = np.cos(in_plane_rad) * column - np.sin(in_plane_rad) * row
@@ -88,7 +105,7 @@ def rotated(
 
 
 def _turn(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
-    """Rodrigues' rotation."""
+    """Turn a vector `(3,)` about the unit vector `axis` `(3,)`: Rodrigues' rotation formula."""
     along = axis * (axis @ vector)
     return along + np.cos(angle) * (vector - along) + np.sin(angle) * np.cross(axis, vector)
 

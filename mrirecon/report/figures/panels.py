@@ -1,15 +1,74 @@
-"""A row or grid of panels of one study: one for each level of the second factor, all on the same axes."""
+"""The panels of a study's figures, and which colour, line and panel each of its cells has: the same in all figures."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mrirecon.report.figures.cell_styles import CellStyle, cell_styles, panels, varied
 from mrirecon.report.figures.drawing import WIDTH, NothingToDrawError, label
+
+# Okabe and Ito's palette, safe for the colour-blind, without its yellow, which is too light for lines
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4d4d4d")
+LINES = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
+
+
+@dataclass(frozen=True)
+class CellStyle:
+    """Colour, line and legend entry of a cell."""
+
+    colour: str
+    line: Any  # a name or a pattern of dashes, as matplotlib takes it
+    label: str  # within its panel
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Cells that are drawn into one pair of axes."""
+
+    title: str
+    cells: Sequence[Mapping[str, Any]]
+
+
+def varied(study: Mapping[str, Any]) -> list[str]:
+    """Return the factors with more than one level; the first factor where none has."""
+    names = [name for name, levels in study["factors"].items() if len(levels) > 1]
+    return names or list(study["factors"])[:1]
+
+
+def cell_styles(study: Mapping[str, Any]) -> dict[str, CellStyle]:
+    """Return the style of each cell: colour by the first varied factor, line by those from the third on.
+
+    The second varied factor has the panels.
+    """
+    first, *others = varied(study)
+    further = others[1:]
+    levels = list(study["factors"][first])
+    combinations: list[tuple[str, ...]] = []
+    styles = {}
+    for cell in study["cells"]:
+        place = levels.index(cell["levels"][first])
+        combination = tuple(cell["levels"][name] for name in further)
+        if combination not in combinations:
+            combinations.append(combination)
+        line = combinations.index(combination) + place // len(COLOURS)
+        name = ", ".join([cell["levels"][first], *combination])
+        styles[cell["cell"]] = CellStyle(COLOURS[place % len(COLOURS)], LINES[line % len(LINES)], name)
+    return styles
+
+
+def panels(study: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[Panel]:
+    """Return a panel for each level of the second varied factor that `cells` have; one panel without such a factor."""
+    names = varied(study)
+    if len(names) < 2:
+        return [Panel("", cells)]
+    second = names[1]
+    found = {level: [cell for cell in cells if cell["levels"][second] == level] for level in study["factors"][second]}
+    return [Panel(f"{second}: {level}", group) for level, group in found.items() if group]
+
 
 Cell = Mapping[str, Any]
 DrawCell = Callable[[Axes, Cell, CellStyle], None]

@@ -14,7 +14,39 @@ from mrirecon.errors import InputError, did_you_mean
 
 ALLOWED_PREFIXES = ("mrirecon.", "torch.nn.", "torch.optim.", "timm.optim.", "schedulefree.")
 # What has moved within the package: the dotted path of a class or a module that users' files may name -> its path now.
-MOVED: dict[str, str] = {}
+MOVED: dict[str, str] = {
+    "mrirecon.classical": "mrirecon.reconstruct",
+    "mrirecon.models.blocks": "mrirecon.models.unet",
+    "mrirecon.models.layout": "mrirecon.models.channels_last",
+    "mrirecon.models.precision": "mrirecon.models.device",
+    "mrirecon.training.averages": "mrirecon.training.recipe.averages",
+    "mrirecon.training.batchnorm": "mrirecon.training.recipe.batchnorm",
+    "mrirecon.training.checkpoint_content": "mrirecon.training.checkpoints.read",
+    "mrirecon.training.checkpoint_files": "mrirecon.training.checkpoints.write",
+    "mrirecon.training.checkpoint_hashes": "mrirecon.training.checkpoints.read",
+    "mrirecon.training.curves": "mrirecon.training.loop.curves",
+    "mrirecon.training.ddp": "mrirecon.training.loop.ddp",
+    "mrirecon.training.evaluated": "mrirecon.training.recipe.averages",
+    "mrirecon.training.freezing": "mrirecon.training.recipe.freezing",
+    "mrirecon.training.full_disk": "mrirecon.training.loop.fit_errors",
+    "mrirecon.training.given_weights": "mrirecon.training.checkpoints.weights_files",
+    "mrirecon.training.going_on": "mrirecon.training.loop.fit_errors",
+    "mrirecon.training.journal": "mrirecon.training.loop.curves",
+    "mrirecon.training.loggers": "mrirecon.training.loop.loggers",
+    "mrirecon.training.losses": "mrirecon.training.recipe.losses",
+    "mrirecon.training.optimizers": "mrirecon.training.recipe.optimizers",
+    "mrirecon.training.optimizers.Method": "mrirecon.tables.optimizers.OptimizerEntry",
+    "mrirecon.training.plan": "mrirecon.training.loop.plan",
+    "mrirecon.training.portable": "mrirecon.training.checkpoints.weights_files",
+    "mrirecon.training.range_test": "mrirecon.training.recipe.lr_finder",
+    "mrirecon.training.resumable": "mrirecon.training.checkpoints.read",
+    "mrirecon.training.schedules": "mrirecon.training.recipe.schedules",
+    "mrirecon.training.stopping": "mrirecon.training.loop.signals",
+    "mrirecon.training.sync_batchnorm": "mrirecon.training.recipe.batchnorm",
+    "mrirecon.training.traces": "mrirecon.training.loop.curves",
+    "mrirecon.training.validation": "mrirecon.training.loop.validation",
+    "mrirecon.training.keeper.Keeper": "mrirecon.training.loop.at_step.StepControl",
+}
 _KEYS = ("class_path", "init_args")
 # Names without underscores at both ends: importing a __main__ would run a program.
 _PATH = re.compile(r"(?!__)[^\W\d]\w*(\.(?!__)[^\W\d]\w*){1,19}")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mrirecon.classpaths import construct
 from mrirecon.errors import InputError
+from mrirecon.models.channels_last import instance_norm, instance_norm_leaky_relu_, is_channels_last, scale_and_shift
 from mrirecon.models.groups import count_groups
-from mrirecon.models.layout import instance_norm, instance_norm_leaky_relu_, is_channels_last, scale_and_shift
 from mrirecon.tables.entry import builder, named
 from mrirecon.tables.norms import NORMS
 

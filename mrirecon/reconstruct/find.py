@@ -16,7 +16,7 @@ from mrirecon.reconstruct.options import method_options, option_keys, require_me
 from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
 from mrirecon.tables.entry import builder
 from mrirecon.tables.methods import METHODS
-from mrirecon.training.checkpoints.given_weights import ENDINGS
+from mrirecon.training.checkpoints.weights_files import ENDINGS
 
 
 def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data: str = "") -> Reconstructor:

@@ -19,7 +19,7 @@ from mrirecon.progress import progress, say, warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import build_model, check_image_size, load_reconstructor, predictor, sample_needs
-from mrirecon.training.checkpoints.given_weights import put_weights, read_weights
+from mrirecon.training.checkpoints.weights_files import put_weights, read_weights
 from mrirecon.training.prediction import TrainedNetwork
 from mrirecon.training.recipe.batchnorm import batch_norms, recalibrate
 

@@ -14,15 +14,15 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
     from mrirecon.training.recipe.schedules import SCHEDULES, make_schedule
 
 _HOMES = {
-    "LOSSES": "losses",
-    "OPTIMIZERS": "optimizers",
-    "SCHEDULES": "schedules",
+    "LOSSES": "recipe.losses",
+    "OPTIMIZERS": "recipe.optimizers",
+    "SCHEDULES": "recipe.schedules",
     "ReconModule": "module",
     "build_model": "build",
     "load_reconstructor": "build",
-    "make_loss": "losses",
-    "make_optimizer": "optimizers",
-    "make_schedule": "schedules",
+    "make_loss": "recipe.losses",
+    "make_optimizer": "recipe.optimizers",
+    "make_schedule": "recipe.schedules",
 }
 __all__ = list(_HOMES)
 

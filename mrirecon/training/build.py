@@ -14,7 +14,7 @@ from mrirecon.models.norms import make_norm
 from mrirecon.runs import RunFolder
 from mrirecon.tables.entry import builder, named
 from mrirecon.tables.models import MODELS, Model, Seen
-from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.checkpoints.read import load_checkpoint
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
 from mrirecon.training.prediction import Predict, TrainedNetwork
 

@@ -1,6 +1,5 @@
 """Memory that a training takes, and that there is: the optimizer's state, the peak of the whole work, the machine's."""
 
-import ctypes
 import os
 import sys
 from contextlib import suppress
@@ -11,6 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from mrirecon.models.memory import give_back_freed_memory
 
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -80,20 +81,12 @@ class PeakMemory:
 
 def _set_back() -> bool:
     """Whether the high-water mark could be set to what is in use now."""
-    _give_back_freed_memory()
+    give_back_freed_memory()  # trainings on a CPU let the process keep it
     try:
         _CLEAR.write_text("5")
         return _high_water_mark() > 0
     except OSError:
         return False
-
-
-def _give_back_freed_memory() -> None:
-    """Trainings on a CPU let the process keep it (models/memory.py)."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, TypeError, AttributeError):  # only glibc has it
-        return
 
 
 def _high_water_mark() -> int:

@@ -20,14 +20,12 @@ from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.evaluation.stats import goodness
 from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.prediction import Predict, Prediction, predict_by_class
-from mrirecon.training.recipe.averaged_weights import EvaluatedWeights
-from mrirecon.training.recipe.averages import OptimizerAverage, make_average
-from mrirecon.training.recipe.batchnorm import batch_norms, recalibrate, take_buffers_of_the_first
+from mrirecon.training.recipe.averages import EvaluatedWeights, OptimizerAverage, make_average
+from mrirecon.training.recipe.batchnorm import batch_norms, count_batches_of, recalibrate, take_buffers_of_the_first
 from mrirecon.training.recipe.freezing import freeze as freeze_parts
 from mrirecon.training.recipe.losses import LossInput, Pairwise, make_loss
 from mrirecon.training.recipe.optimizers import has_modes, make_optimizer
 from mrirecon.training.recipe.schedules import PlateauLR, make_schedule
-from mrirecon.training.recipe.sync_batchnorm import count_batches_of
 
 
 class BatchNote(NamedTuple):
@@ -176,7 +174,7 @@ class ReconModule(pl.LightningModule):
     on_predict_start, on_predict_end = on_validation_start, on_validation_end
 
     def on_validation_epoch_start(self) -> None:
-        """For a plain Trainer; `mrirecon train` validates at exact steps instead (training/keeper.py)."""
+        """For a plain Trainer; `mrirecon train` validates at exact steps instead (loop/at_step.py)."""
         from torchmetrics import MeanMetric
 
         self._val_metrics = VolumeMetrics(metrics=validation_metrics(self.monitor))

@@ -25,7 +25,7 @@ from mrirecon.report.pages.study_page import write_study_page
 from mrirecon.report.text.card import Artefact, CardFacts, model_card
 from mrirecon.report.text.markdown import escaped
 from mrirecon.runs import RunFolder
-from mrirecon.training.loop.curves_file import columns
+from mrirecon.training.loop.curves import columns
 
 HARMLESS = "plain"
 HOSTILE = [

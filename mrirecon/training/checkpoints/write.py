@@ -18,7 +18,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from mrirecon.errors import WorkFailedError
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoints.hashes import (
+from mrirecon.training.checkpoints.read import (
     digest_of,
     hash_file,
     load_checkpoint,

@@ -20,14 +20,14 @@ from mrirecon.evaluation.stats import goodness
 from mrirecon.progress import say, warn
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import label_of
-from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.checkpoints.read import load_checkpoint
 from mrirecon.training.loop.signals import StopRequest
 
 Scores = dict[str, float]
 STATE_KEY = "Keeper"
 
 
-class Keeper(Checkpoint):
+class StepControl(Checkpoint):
     """Validates every `val_every` steps, keeps `last` and `best` (by one score), stops when it is time.
 
     With `checkpoints` = end there is no `best`, and `last` is written when training ends or is asked to stop.
@@ -201,7 +201,7 @@ class Keeper(Checkpoint):
                 "lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept.",
                 trainer.global_step,
             )
-        trainer.save_checkpoint(self.run.checkpoint(which))  # on all processes; see checkpoint_files.py
+        trainer.save_checkpoint(self.run.checkpoint(which))  # on all processes; see checkpoints/write.py
         self._saved_at = trainer.global_step
 
 

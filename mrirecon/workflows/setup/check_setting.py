@@ -8,11 +8,11 @@ from mrirecon.errors import unknown_name
 from mrirecon.evaluation import find_protocol
 from mrirecon.models.device import DEVICES, PRECISIONS
 from mrirecon.training.build import build_model
-from mrirecon.training.checkpoints.given_weights import put_weights, read_weights
+from mrirecon.training.checkpoints.weights_files import put_weights, read_weights
 from mrirecon.training.loop.loggers import check_logger
 from mrirecon.training.loop.plan import check_numbers
 from mrirecon.training.module import ReconModule
-from mrirecon.training.recipe.lr_range_test import LOW
+from mrirecon.training.recipe.lr_finder import LOW
 
 
 def check_setting(config: TrainConfig) -> None:

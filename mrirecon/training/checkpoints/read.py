@@ -1,23 +1,92 @@
-"""A SHA-256 beside each checkpoint, in a file that `sha256sum -c` reads: is a checkpoint still what was written?
+"""Read checkpoints: is one still what was written, is its content sound, and which one does a run go on from?
 
-While a checkpoint is being replaced, its hash file names the old content and the new one.
+Beside each checkpoint stands its SHA-256, in a file that `sha256sum -c` reads. While a checkpoint is being replaced,
+that file names the old content and the new one.
 """
 
 import hashlib
+import io
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
+from mrirecon import ranks
 from mrirecon.errors import InputError
 from mrirecon.files import open_plain, write_text
+from mrirecon.progress import warn
 from mrirecon.refusals import why_unread
-from mrirecon.training.checkpoints.content import require_archive, require_sound
+from mrirecon.runs import RunFolder
+
+_WEIGHTS = ("state_dict", "training_weights")
+
+
+def require_archive(handle: BinaryIO, has_hash: bool) -> None:
+    """Check that the file is an archive as torch writes it, whose content is not larger than the file.
+
+    Args:
+        handle: The file, at its start; and again there afterwards.
+        has_hash: A hash of the whole file was checked; else the archive's own checksums are, which torch ignores.
+
+    Raises:
+        ValueError: It is compressed, claims more than it holds, or a member was changed.
+    """
+    with zipfile.ZipFile(handle) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("it is compressed, which a checkpoint never is")
+        if sum(member.file_size for member in members) > handle.seek(0, io.SEEK_END):
+            raise ValueError("its members claim more than the file holds")
+        if not has_hash and (bad := archive.testzip()):
+            raise ValueError(f"{bad} in it was changed")
+    handle.seek(0)
+
+
+def require_sound(state: Any) -> None:
+    """Check what was loaded.
+
+    Raises:
+        TypeError: It is no dictionary.
+        ValueError: A tensor is not plain, or claims more than it holds; weights that are complex or not finite.
+    """
+    if not isinstance(state, dict):
+        raise TypeError(f"it holds a {type(state).__name__}")
+    for tensor in _tensors(state):
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"it holds a tensor of another kind ({tensor.layout}, {tensor.dtype})")
+        if tensor.untyped_storage().nbytes() < tensor.nbytes:
+            raise ValueError(f"a tensor of shape {tuple(tensor.shape)} claims more than it holds")
+    for name in _WEIGHTS:
+        require_weights(name, state.get(name))
+
+
+def require_weights(name: str, content: Any) -> None:
+    """Raise a ValueError for complex numbers, NaN or infinity among tensors that are called `name`."""
+    for tensor in _tensors(content):
+        if tensor.is_complex():
+            raise ValueError(f"{name} has complex numbers, which no network here has")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} has NaN or infinity, which no training saves")
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item
+
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _LONGEST = 10_000  # characters of a hash file that are looked at
@@ -131,3 +200,46 @@ def sound_digest(checkpoint: Path) -> str | None:
     except (InputError, OSError):
         return None
     return found if accepted is None or found in accepted else None
+
+
+_ORDER = ("last", "previous")
+
+
+def resumable(run: RunFolder) -> Path:
+    """The newest sound checkpoint of a run; all processes get the same one.
+
+    Raises:
+        InputError: There is none.
+    """
+    choice, line = ranks.from_first(lambda: _choose(run))
+    if choice is None:
+        raise InputError(line)
+    if line:
+        warn(f"warning: {line}")
+    return run.checkpoint(choice)
+
+
+def what_is_kept(run: RunFolder) -> str:
+    """Which checkpoint a training that broke off has left, and how to go on from it, as the end of a sentence."""
+    try:
+        step = load_checkpoint(run.checkpoint("last"))["global_step"]
+    except (InputError, KeyError):
+        return f"there is no checkpoint yet: start again with mrirecon train -c {run.config}"
+    return f"the checkpoint of step {step} is kept: go on with mrirecon train --resume {run.path}"
+
+
+def _choose(run: RunFolder) -> list[str | None]:
+    """A name, and what to warn of; or None and the error."""
+    bad: list[str] = []
+    for name in _ORDER:
+        path = run.checkpoint(name)
+        if sound_digest(path):
+            return [name, _warning(path, bad) if bad else None]
+        bad.append(f"{path.name} is {'damaged' if path.is_file() else 'missing'}")
+    if not any(run.checkpoint(name).is_file() for name in _ORDER):
+        return [None, f"{run.path} has no checkpoint yet; start again: mrirecon train -c {run.config}"]
+    return [None, f"{run.path} cannot go on: {' and '.join(bad)}; start again: mrirecon train -c {run.config}"]
+
+
+def _warning(path: Path, bad: list[str]) -> str:
+    return f"{bad[0]} in {path.parent}; the run goes on from {path.name}, the checkpoint before it"

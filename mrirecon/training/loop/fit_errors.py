@@ -1,4 +1,4 @@
-"""What a training says when it loses its place: the disk is full, or the run folder is gone or another's."""
+"""Errors around a fit, told in one line: a full disk, a run folder that is gone or taken, a state of no training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
-from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.errors import InputError, Stopped, WorkFailedError
 from mrirecon.files import is_disk_full
 from mrirecon.runs import RunFolder, RunLock
-from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.checkpoints.read import load_checkpoint
 
 
 @contextmanager
@@ -68,3 +69,41 @@ def _full_disk(run: RunFolder, step: int) -> WorkFailedError:
     return WorkFailedError(
         f"{begin}; the checkpoint of step {kept} is kept; make room and go on with: mrirecon train --resume {run.path}"
     )
+
+
+_OTHER = (InputError, WorkFailedError, Stopped, OSError, MemoryError, torch.OutOfMemoryError)  # not the checkpoint's
+
+
+class FirstBatch(pl.Callback):
+    """Notes where a training began, and that a batch was trained on: the state that it went on from was one."""
+
+    def __init__(self) -> None:
+        self.is_done, self.step = False, 0
+
+    def on_train_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """The number of steps that were done before."""
+        self.step = trainer.global_step
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """The first one, or a later one."""
+        self.is_done = True
+
+
+@contextmanager
+def resuming(checkpoint: str | None, first: FirstBatch) -> Iterator[None]:
+    """Report what goes wrong up to the first batch as the fault of the checkpoint that a training goes on from.
+
+    Raises:
+        InputError: In place of any error that says nothing to the user.
+    """
+    try:
+        yield
+    except _OTHER:
+        raise
+    except Exception as error:
+        if checkpoint is None or first.is_done:
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"{checkpoint} holds no state that this run can go on from ({reason}); restore it, or train anew"
+        ) from error

@@ -32,6 +32,8 @@ def fast_layout(image: Tensor, n_channels: int) -> Tensor:
 
 def is_channels_last(image: Tensor) -> bool:
     """Whether torch's norm layers would do badly: a channels-last image on a CPU."""
+    if torch.compiler.is_exporting():  # a graph is of no layout
+        return False
     return image.is_cpu and not image.is_contiguous() and image.is_contiguous(memory_format=torch.channels_last)
 
 

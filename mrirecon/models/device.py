@@ -71,13 +71,6 @@ def auto_precision(device: str | torch.device) -> Precision:
     if device.type == "cuda":
         return "bf16-mixed" if torch.cuda.get_device_capability(device)[0] >= 8 else "32-true"
     if device.type == "cpu":
-        return "bf16-mixed" if _cpu_multiplies_bf16() else "32-true"
+        found = torch.cpu.get_capabilities()
+        return "bf16-mixed" if found.get("avx512_bf16") or found.get("amx_bf16") else "32-true"
     return "32-true"
-
-
-def _cpu_multiplies_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    if capabilities:
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    # Before `get_capabilities` (torch 2.6 on) these private questions were the only ones.
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))

@@ -31,7 +31,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         weight, bias = scale_and_shift(input, self.weight, self.bias)
         if is_channels_last(input):
             return instance_norm(input, weight, bias, self.eps)
-        if input.is_cpu:
+        if input.is_cpu and not torch.compiler.is_exporting():  # as a graph, group norm fixes the size
             return F.group_norm(input, self.num_features, weight, bias, self.eps)
         return F.instance_norm(input, weight=weight, bias=bias, eps=self.eps)
 
@@ -59,7 +59,10 @@ class GroupNorm(nn.GroupNorm):
         if is_channels_last(input):
             # The result does not depend on what is subtracted from a group, so no gradient goes through it.
             input = input - self._group_means(input.detach())
-        return F.group_norm(input, self.num_groups, *scale_and_shift(input, self.weight, self.bias), self.eps)
+        weight, bias = scale_and_shift(input, self.weight, self.bias)
+        if torch.compiler.is_exporting() and self.num_groups == self.num_channels:  # as a graph, it fixes the size
+            return F.instance_norm(input, weight=weight, bias=bias, eps=self.eps)
+        return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
     def _group_means(self, input: Tensor) -> Tensor:
         """(batch, channels, 1, 1): the mean of each channel's group, rounded to the type of `input`."""

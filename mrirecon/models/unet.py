@@ -181,7 +181,8 @@ class UNet(nn.Module):
         Raises:
             InputError: The image is smaller than `2 * 2**pools` pixels in height or width.
         """
-        check_image_size(image.shape[-2:], self.pools)
+        if not torch.compiler.is_exporting():  # a question that would fix the size
+            check_image_size(image.shape[-2:], self.pools)
         output = image
         skips: list[Tensor] = []
         for down in self.down_sample_layers:
@@ -223,7 +224,15 @@ def check_image_size(shape: Sequence[int], pools: int) -> None:
 
 
 def _match(image: Tensor, skip: Tensor) -> Tensor:
-    """Odd sizes lose a row or column in pooling: reflect it back, as fastMRI does."""
+    """`image` (batch, channels, height, width) at the size of `skip`: what pooling lost of odd sizes is reflected.
+
+    As fastMRI does. An exported graph picks rows and columns by number, for whether one is missing depends on the size.
+    """
+    if torch.compiler.is_exporting():
+        for axis in (-2, -1):
+            last, index = image.shape[axis] - 1, torch.arange(skip.shape[axis], device=image.device)
+            image = image.index_select(axis, torch.where(index > last, 2 * last - index, index))
+        return image
     height, width = skip.shape[-2] - image.shape[-2], skip.shape[-1] - image.shape[-1]
     return F.pad(image, (0, width, 0, height), "reflect") if height or width else image
 

@@ -3,14 +3,15 @@
 Each class here is a function of `prediction` for one kind of network, in real numbers, statistics included.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
 from mrirecon.config import ModelConfig
 from mrirecon.data.transforms import CLAMP
 from mrirecon.errors import InputError
-from mrirecon.models.normunet import NormUNet, standardise
-from mrirecon.models.traceable import magnitude, plain_norms, run_normunet, run_unet, statistics
+from mrirecon.models.normunet import NormUNet, standardise, statistics
 from mrirecon.models.unet import UNet
 from mrirecon.tables.entry import builder
 from mrirecon.training.build import seen, smallest_image
@@ -34,7 +35,7 @@ class Deployable(nn.Module):
 
     def __init__(self, model: nn.Module, smallest_size: int) -> None:
         super().__init__()
-        self.model = plain_norms(model)
+        self.model = copy.deepcopy(model)
         self.smallest_size = smallest_size
         self.eval()
 
@@ -46,9 +47,9 @@ class MagnitudeUNet(Deployable):
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct magnitudes `(batch, height, width)`."""
-        mean, std = statistics(image)
+        mean, std = statistics(image, n_axes=2)
         normalized = standardise(image, mean, std).clamp(-CLAMP, CLAMP)
-        return run_unet(self.model, normalized.unsqueeze(1)).squeeze(1) * std + mean
+        return self.model(normalized.unsqueeze(1)).squeeze(1) * std + mean
 
 
 class ComplexUNet(Deployable):
@@ -59,12 +60,12 @@ class ComplexUNet(Deployable):
 
     def forward(self, combined: Tensor, image: Tensor) -> Tensor:
         """Reconstruct real and imaginary parts; only the statistics are of the magnitudes `image`."""
-        mean, std = statistics(image)
+        mean, std = statistics(image, n_axes=2)
         nothing, is_constant = torch.zeros_like(mean), std == 0
         scaled = standardise(combined, nothing.unsqueeze(1), std.unsqueeze(1))
         brightness, limit = magnitude(scaled), standardise(mean, nothing, std) + CLAMP
         shrink = torch.where(brightness > limit, limit / brightness.clamp(min=1.0), torch.ones_like(brightness))
-        output = magnitude(run_unet(self.model, scaled * shrink.unsqueeze(1))) * std
+        output = magnitude(self.model(scaled * shrink.unsqueeze(1))) * std
         return torch.where(is_constant, mean, output)
 
 
@@ -75,7 +76,7 @@ class MagnitudeNormUNet(Deployable):
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct magnitudes `(batch, height, width)`."""
-        return run_normunet(self.model, image.unsqueeze(1)).squeeze(1)
+        return self.model.of_parts(image.unsqueeze(1), n_parts=1).squeeze(1)
 
 
 class ComplexNormUNet(Deployable):
@@ -86,7 +87,15 @@ class ComplexNormUNet(Deployable):
 
     def forward(self, combined: Tensor) -> Tensor:
         """Reconstruct real and imaginary parts `(batch, 2, height, width)`."""
-        return magnitude(run_normunet(self.model, combined))
+        return magnitude(self.model.of_parts(combined, n_parts=2))
+
+
+def magnitude(parts: Tensor) -> Tensor:
+    """`(batch, height, width)` of real and imaginary part `(batch, 2, height, width)`.
+
+    In double precision, where the square of no single-precision number over- or underflows.
+    """
+    return parts.double().square().sum(1).sqrt().to(parts.dtype)
 
 
 def deployable(model: nn.Module, config: ModelConfig) -> Deployable:

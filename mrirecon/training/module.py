@@ -14,7 +14,7 @@ from mrirecon import ranks
 from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
 from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.samples import Sample
-from mrirecon.data.transforms import normalize
+from mrirecon.data.transforms import normalize, scored_target
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.evaluation.stats import goodness
@@ -102,10 +102,6 @@ class ReconModule(pl.LightningModule):
         """Reconstructions `(batch, height, width)` in the units of the target."""
         return self.predict(self.model, sample).image
 
-    def predict_normalized(self, sample: Sample) -> Tensor:
-        """The same minus the input's mean, over its standard deviation."""
-        return self.predict(self.model, sample).normalized
-
     def sample_loss(self, sample: Sample, prediction: Prediction | None = None) -> Tensor:
         """Mean loss of a batch, whose `prediction` need not be made again."""
         target = normalize(sample.target, sample.mean, sample.std)
@@ -113,6 +109,30 @@ class ReconModule(pl.LightningModule):
         data_range = torch.as_tensor(sample.data_range, device=image.device)
         with torch.autocast(image.device.type, enabled=False):
             return self.loss(LossInput(normalized, target, image, sample.target, data_range))
+
+    def add_scores(
+        self,
+        metrics: VolumeMetrics,
+        sample: Sample,
+        volumes: Sequence[str] | Sequence[int],
+        clamps_target: bool = False,
+    ) -> tuple[Prediction, Tensor]:
+        """Add a batch's slices to `metrics`.
+
+        Args:
+            metrics: Gets them.
+            sample: A collated batch on this module's device.
+            volumes: What `metrics` calls the volume of each slice.
+            clamps_target: Score against the target as losses see it, clamped.
+
+        Returns:
+            The prediction, and the mean loss of the batch.
+        """
+        prediction = self.predict(self.model, sample)
+        target = scored_target(sample, clamps_target)
+        data_range, slice_idx = torch.as_tensor(sample.data_range), torch.as_tensor(sample.slice_idx)
+        metrics.update(target, prediction.image, data_range, volumes, slice_idx, sample.object_mask)
+        return prediction, self.sample_loss(sample, prediction)
 
     def setup(self, stage: str) -> None:
         """A data module knows the batches, and those to recalibrate with."""
@@ -185,11 +205,8 @@ class ReconModule(pl.LightningModule):
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score the slices of a batch."""
         volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
-        prediction = self.predict(self.model, batch)
-        data_range, slice_idx = torch.as_tensor(batch.data_range), torch.as_tensor(batch.slice_idx)
-        about = (data_range, volumes, slice_idx, batch.object_mask)
-        self._val_metrics.update(batch.target, prediction.image, *about)
-        self._val_loss.update(self.sample_loss(batch, prediction), len(batch.image))
+        _, loss = self.add_scores(self._val_metrics, batch, volumes)
+        self._val_loss.update(loss, len(batch.image))
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over volumes (val_ssim and others), and over slices as val_loss."""

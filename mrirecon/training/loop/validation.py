@@ -13,7 +13,6 @@ from torch import Tensor
 from mrirecon import ranks
 from mrirecon.data.loading.loaders import UnitLoader
 from mrirecon.data.samples import Sample, to_device
-from mrirecon.data.transforms import scored_target
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.evaluation.stats.verdict import LOSS
@@ -91,21 +90,15 @@ class Validation:
 
     def _score_batch(self, score: "_Scored", module: ReconModule, batch: Sample, shown: tuple[str, int]) -> None:
         sample = to_device(batch, module.device)
-        prediction = module.predict(module.model, sample)
-        images = prediction.image
+        prediction, loss = module.add_scores(score.metrics, sample, sample.volume, self.protocol.clamps_target)
         of_batch = list(zip(sample.volume, torch.as_tensor(sample.slice_idx).tolist(), strict=True))
         if self._panel is None and shown in of_batch:
-            self._panel = _side_by_side(sample, images, of_batch.index(shown))
-        loss = module.sample_loss(sample, prediction).item()
+            self._panel = _side_by_side(sample, prediction.image, of_batch.index(shown))
         accelerations = torch.as_tensor(sample.acceleration).tolist()
         score.rows += [
-            (self.names.index(name), index, loss, acceleration)
+            (self.names.index(name), index, loss.item(), acceleration)
             for (name, index), acceleration in zip(of_batch, accelerations, strict=True)
         ]
-        target = scored_target(sample, self.protocol.clamps_target)
-        data_range, slice_idx = torch.as_tensor(sample.data_range), torch.as_tensor(sample.slice_idx)
-        about = (data_range, sample.volume, slice_idx, sample.object_mask)
-        score.metrics.update(target, images, *about)
 
     def _table(
         self, computed: Sequence[dict[str | int, VolumeScore]], rows: Sequence[Sequence[Row]]

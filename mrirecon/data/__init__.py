@@ -18,26 +18,26 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
     from mrirecon.data.volume import Volume
 
 _HOMES = {
-    "DataFolder": "folder",
+    "DataFolder": "folders.folder",
     "Header": "header",
     "ImageSample": "transforms",
     "KSpaceSample": "transforms",
     "MaskSpec": "masking",
-    "ReconDataModule": "datamodule",
+    "ReconDataModule": "loading.datamodule",
     "Sample": "samples",
     "SliceDataset": "dataset",
     "Volume": "volume",
-    "check_volumes": "check",
+    "check_volumes": "folders.check",
     "evaluation_mask": "masking",
     "mask_id": "masking",
     "normalize": "transforms",
-    "open_folder": "folder",
-    "open_split": "folder",
+    "open_folder": "folders.folder",
+    "open_split": "folders.folder",
     "resolve_mask_name": "masking",
     "to_image": "transforms",
     "training_mask": "masking",
     "unnormalize": "transforms",
-    "write_volume": "write",
+    "write_volume": "hdf5.write",
 }
 __all__ = list(_HOMES)
 

@@ -1,4 +1,4 @@
-"""Where and how exactly a network computes: device, precision, and what neither may round in silence."""
+"""The device and the precision in which a network computes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ PRECISIONS = ("fp32", "bf16-mixed")
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is cuda where torch finds it, else cpu.
+    """Choose the device; `auto` is cuda where torch finds it, else cpu.
 
     Raises:
         InputError: Unknown name, or cuda without a device.
@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """fp32 computes as it is; bf16-mixed lets convolutions and matrix products run in bfloat16.
+    """Make the context of a precision: bf16-mixed lets convolutions and matrix products run in bfloat16, fp32 nothing.
 
     Raises:
         InputError: Unknown precision.
@@ -39,7 +39,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @contextmanager
 def inference(device: torch.device) -> Iterator[None]:
-    """No gradients, and fp32 means fp32: TF32, on by default in convolutions, has ten bits only."""
+    """Switch off gradients and TF32, which is on by default in convolutions and has ten bits only."""
     with torch.inference_mode(), _without_tf32(device):
         yield
 
@@ -62,7 +62,7 @@ Precision = Literal["bf16-mixed", "32-true"]
 
 
 def auto_precision(device: str | torch.device) -> Precision:
-    """`bf16-mixed` where the hardware multiplies bfloat16, else `32-true` (names of a Lightning `Trainer`).
+    """Choose `bf16-mixed` where the hardware multiplies bfloat16, else `32-true` (names of a Lightning `Trainer`).
 
     That is CUDA from Ampere on (compute capability 8.0) and CPUs with AVX512-BF16 or AMX; anything else
     emulates bfloat16 and becomes slower. fp16 is never chosen: k-space scales of 1e-5 underflow in it.

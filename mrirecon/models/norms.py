@@ -1,6 +1,6 @@
 """Normalization layers by name; every one takes the channel count first and keeps statistics in single precision.
 
-On a CPU the network runs channels-last where that is faster (see `layout`). There, torch's group norm computes a
+On a CPU the network runs channels-last where that is faster (see `channels_last`). There, torch's group norm computes a
 variance as `E[x^2] - E[x]^2`, which is noise once the mean is 100 standard deviations; the one here does not.
 """
 
@@ -22,7 +22,9 @@ Norm = str | Mapping[str, Any] | Callable[[int], nn.Module]
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance norm without running statistics. Equals `torch.nn.InstanceNorm2d` in every layout (tested).
+    """Instance norm (Ulyanov et al. 2016) of (batch, channels, height, width), without running statistics.
+
+    Equals `torch.nn.InstanceNorm2d` in every layout (tested).
 
     Not so its gradient: on a CPU, for one sample and a channels-last gradient, torch's is wrong (2.15, silently).
     """
@@ -37,7 +39,9 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 class InstanceNormLeakyReLU(InstanceNorm):
-    """Instance norm without scale and shift, then LeakyReLU; may write over its input."""
+    """Instance norm of (batch, channels, height, width) without scale and shift, then LeakyReLU.
+
+    It may write over its input."""
 
     def __init__(self, n_channels: int, eps: float, negative_slope: float) -> None:
         super().__init__(n_channels, eps=eps)
@@ -50,7 +54,9 @@ class InstanceNormLeakyReLU(InstanceNorm):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm with the channel count first. Equals `torch.nn.GroupNorm` in every layout (tested)."""
+    """Group norm (Wu & He 2018) of (batch, channels, height, width), with the channel count first.
+
+    Equals `torch.nn.GroupNorm` in every layout (tested)."""
 
     def __init__(self, n_channels: int, n_groups: int, affine: bool = False, eps: float = 1e-5) -> None:
         super().__init__(n_groups, n_channels, eps=eps, affine=affine)
@@ -65,36 +71,36 @@ class GroupNorm(nn.GroupNorm):
         return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
     def _group_means(self, input: Tensor) -> Tensor:
-        """(batch, channels, 1, 1): the mean of each channel's group, rounded to the type of `input`."""
+        """Compute the mean of each channel's group, (batch, channels, 1, 1), rounded to the type of `input`."""
         means = input.mean((2, 3), dtype=torch.float32).unflatten(1, (self.num_groups, -1))
         means = means.mean(2, keepdim=True).expand_as(means).flatten(1)
         return means[:, :, None, None].to(input.dtype)
 
 
 def batch(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """BatchNorm."""
+    """Make a batch norm (Ioffe & Szegedy 2015)."""
     return nn.BatchNorm2d(n_channels, affine=affine, eps=eps)
 
 
 def instance(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """Instance norm."""
+    """Make an instance norm (Ulyanov et al. 2016)."""
     return InstanceNorm(n_channels, affine=affine, eps=eps)
 
 
 def group(
     n_channels: int, affine: bool, eps: float, channels_per_group: int | None = None, n_groups: int | None = None
 ) -> nn.Module:
-    """Group norm; its groups as in `count_groups`."""
+    """Make a group norm (Wu & He 2018) with the groups of `count_groups`."""
     return GroupNorm(n_channels, count_groups(n_channels, channels_per_group, n_groups), affine=affine, eps=eps)
 
 
 def layer(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """One group over channels, height and width."""
+    """Make a layer norm of images (Ba et al. 2016): one group over channels, height and width."""
     return GroupNorm(n_channels, 1, affine=affine, eps=eps)
 
 
 def none(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """No normalization."""
+    """Make the identity: no normalization."""
     return nn.Identity()
 
 
@@ -107,7 +113,7 @@ def make_norm(
     channels_per_group: int | None = None,
     n_groups: int | None = None,
 ) -> nn.Module:
-    """A norm layer for tensors (batch, n_channels, height, width).
+    """Make a norm layer for tensors (batch, n_channels, height, width).
 
     Args:
         norm: One of `NORMS`, a callable n_channels -> module, or a mapping {class_path, init_args} of a class that

@@ -81,12 +81,14 @@ class NormUNet(nn.Module):
 
 
 def smallest_size(network: HasPools) -> int:
-    """Height and width in pixels from which on a `NormUNet` takes an image, which it pads."""
+    """Return the smallest height and width in pixels that a `NormUNet` takes, for it pads images."""
     return max(2, unpadded(network) - _MULTIPLE + 1)
 
 
 def standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """`(values - mean) / std`, and 0 where `std` is 0: a constant image has no scale to measure differences in.
+    """Compute `(values - mean) / std` of any one shape, (..., height, width), and 0 where `std` is 0.
+
+    A constant image has no scale to measure differences in.
 
     Undone by `* std + mean`, which gives a constant image back whatever the network made of the zeros, as fastMRI's
     chain does for an empty slice.
@@ -95,7 +97,9 @@ def standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def statistics(values: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation over the last `n_axes` axes, which stay with a length of 1.
+    """Compute mean and unbiased standard deviation over the last axes, (..., 1, 1) for (..., height, width).
+
+    `n_axes` are taken, each of which stays with a length of 1.
 
     Computed in double precision, returned in that of `values`; the deviation of a constant is exactly 0.
     """
@@ -108,6 +112,6 @@ def statistics(values: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
 
 
 def _padding(size: int) -> tuple[int, int]:
-    """Pixels before and after, as fastMRI divides them."""
+    """Return the pixels to pad before and after, as fastMRI divides them."""
     missing = -size % _MULTIPLE
     return missing // 2, missing - missing // 2

@@ -23,7 +23,9 @@ MakeNorm = Callable[[int], nn.Module]
 
 
 class ConvBlock(nn.Module):
-    """Two times convolution 3 x 3, norm, LeakyReLU, dropout of channels: (batch, channels, height, width).
+    """Two times convolution 3 x 3, norm, LeakyReLU, dropout of channels (Tompson et al. 2015).
+
+    Maps (batch, in_channels, height, width) to (batch, out_channels, height, width).
 
     Args:
         in_channels: Channels of the input.
@@ -47,7 +49,7 @@ class ConvBlock(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Tensor | tuple[Tensor, ...]) -> Tensor:
-        """Several images of one size count as one, their channels side by side."""
+        """Map (batch, in_channels, height, width); of several images the channels are taken side by side."""
         images = image if isinstance(image, tuple) else (image,)
         if self.fast:
             images = tuple(fast_layout(image, self.out_channels) for image in images)
@@ -59,7 +61,9 @@ class ConvBlock(nn.Module):
 
 
 class TransposeConvBlock(nn.Module):
-    """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU; doubles height and width."""
+    """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU.
+
+    Maps (batch, in_channels, height, width) to (batch, out_channels, 2 height, 2 width)."""
 
     def __init__(
         self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str, fast: bool
@@ -75,7 +79,7 @@ class TransposeConvBlock(nn.Module):
 
 
 def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, position: str) -> list[nn.Module]:
-    """A convolution with its LeakyReLU(0.2) and a norm: before the convolution, between them, or after both.
+    """Put a norm before a convolution, between it and its LeakyReLU(0.2), or after both.
 
     Raises:
         InputError: Unknown position.
@@ -94,7 +98,7 @@ def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, positi
 
 
 def convolve_side_by_side(conv: nn.Conv2d, images: tuple[Tensor, ...]) -> Tensor:
-    """`conv` (no bias) of images joined along their channels.
+    """Convolve images (batch, channels, height, width), joined along their channels, with `conv`, which has no bias.
 
     On a CPU it is the sum of one convolution for each image: joining, and taking their gradient apart again, moves
     more memory than adding.
@@ -204,7 +208,7 @@ class HasPools(Protocol):
 
 
 def smallest_size(network: HasPools) -> int:
-    """Height and width in pixels from which on a `UNet` takes an image."""
+    """Return the smallest height and width in pixels that a `UNet` takes."""
     return 2 * 2**network.pools
 
 
@@ -224,7 +228,7 @@ def check_image_size(shape: Sequence[int], pools: int) -> None:
 
 
 def _match(image: Tensor, skip: Tensor) -> Tensor:
-    """`image` (batch, channels, height, width) at the size of `skip`: what pooling lost of odd sizes is reflected.
+    """Bring `image` (batch, channels, height, width) to the size of `skip`: what pooling lost is reflected.
 
     As fastMRI does. An exported graph picks rows and columns by number, for whether one is missing depends on the size.
     """

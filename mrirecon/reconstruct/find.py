@@ -1,4 +1,4 @@
-"""What the word after `mrirecon evaluate` or `reconstruct` means: a method, a trained run or a file of weights."""
+"""Find the reconstructor that a word names: a method, a trained run or a file of weights."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from mrirecon.training.checkpoints.weights_files import ENDINGS
 
 
 def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data: str = "") -> Reconstructor:
-    """The method called `name`, else the run or the weights at `name`, with BatchNorm statistics as configured.
+    """Find the method called `name`, else the run or the weights at `name`, with BatchNorm statistics as configured.
 
     Args:
         name: A name of `METHODS`, a run folder, a checkpoint in one (in place of `checkpoint`), or a file of weights.
@@ -64,6 +64,6 @@ def _of_method(name: str, config: NetworkUse, device: torch.device) -> Reconstru
 
 
 def _place(name: str, identifying: Mapping[str, Any]) -> str:
-    """A folder's name for each set of options, so that tables of one folder are of one thing."""
+    """Name a folder by the options, so that tables of one folder are of one thing."""
     words = [f"{option}-{value}" for option, value in identifying.items()]
     return re.sub(r"[^\w.+-]+", "_", "-".join([name, *words]))

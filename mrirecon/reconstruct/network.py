@@ -41,11 +41,11 @@ class NetworkUse(Protocol):
 
     @property
     def bn_stats(self) -> str:
-        """Which statistics BatchNorm normalises with."""
+        """The statistics that BatchNorm normalises with."""
 
     @property
     def precision(self) -> str:
-        """What it computes in."""
+        """The precision that it computes in."""
 
     @property
     def method(self) -> Mapping[str, Any]:
@@ -53,7 +53,7 @@ class NetworkUse(Protocol):
 
 
 def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.device, data: str) -> Reconstructor:
-    """The network of a run.
+    """Make a reconstructor of the network of a run.
 
     Args:
         run: Its folder.
@@ -87,7 +87,7 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
 
 
 def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructor:
-    """The network of a file of weights; its evaluations go to runs/<name of the file>."""
+    """Make a reconstructor of a file of weights; its evaluations go to runs/<name of the file>."""
     given = read_weights(path)
     model = config.model if given.model is None else given.model
     asked_for = differing_keys(config.model, ModelConfig())
@@ -124,18 +124,18 @@ def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructo
 
 
 def differing_keys(one: ModelConfig, other: ModelConfig) -> list[str]:
-    """The keys in which two networks differ."""
+    """Return the keys in which two networks differ."""
     theirs = flatten(other)
     return [key for key, value in flatten(one).items() if theirs[key] != value]
 
 
 def _set_keys(model: ModelConfig) -> dict[str, Any]:
-    """The keys of a network that are not at their default."""
+    """Return the keys of a network that are not at their default, with their values."""
     return {key.name: getattr(model, key.name) for key in fields(model) if getattr(model, key.name) != key.default}
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over the state dict, sorted by name: of each entry its name, type and shape as a line, then its bytes.
+    """Compute the SHA-256 over the state dict by name: of each entry name, type and shape as a line, then its bytes.
 
     The same for a checkpoint and for the `weights.safetensors` made of it; 64 hex digits.
     """

@@ -1,6 +1,7 @@
-"""A trained network for use without the rest of this package: images in, images out, standardisation inside.
+"""Networks for export: images in, images out, with the standardisation inside.
 
-Each class here is a function of `prediction` for one kind of network, in real numbers, statistics included.
+Each class equals a function of `prediction` for one kind of network, but computes in real numbers, for exported graphs
+hold no complex ones, and takes the statistics of the image itself.
 """
 
 import copy
@@ -59,7 +60,7 @@ class ComplexUNet(Deployable):
     inputs = ("combined", "image")
 
     def forward(self, combined: Tensor, image: Tensor) -> Tensor:
-        """Reconstruct real and imaginary parts; only the statistics are of the magnitudes `image`."""
+        """Reconstruct `combined` `(batch, 2, height, width)`; `image` `(batch, height, width)` gives the statistics."""
         mean, std = statistics(image, n_axes=2)
         nothing, is_constant = torch.zeros_like(mean), std == 0
         scaled = standardise(combined, nothing.unsqueeze(1), std.unsqueeze(1))
@@ -91,7 +92,7 @@ class ComplexNormUNet(Deployable):
 
 
 def magnitude(parts: Tensor) -> Tensor:
-    """`(batch, height, width)` of real and imaginary part `(batch, 2, height, width)`.
+    """Compute the magnitude `(batch, height, width)` of real and imaginary part `(batch, 2, height, width)`.
 
     In double precision, where the square of no single-precision number over- or underflows.
     """
@@ -99,7 +100,7 @@ def magnitude(parts: Tensor) -> Tensor:
 
 
 def deployable(model: nn.Module, config: ModelConfig) -> Deployable:
-    """`model`, the network of `config`, with all that its prediction does around it.
+    """Wrap a copy of `model`, the network of `config`, with all that its prediction does around it.
 
     Raises:
         InputError: It sees more than images, or is not known in a form that can be exported.

@@ -1,4 +1,4 @@
-"""Memory that a training takes, and that there is: the optimizer's state, the peak of the whole work, the machine's."""
+"""Memory in bytes: of an optimizer's state, the peak of a piece of work, and of the machine."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def optimizer_bytes(optimizer: Optimizer) -> int:
-    """Bytes of the tensors that `optimizer` keeps between steps, 0 before the first one.
+    """Count the bytes of the tensors that `optimizer` keeps between steps, 0 before the first one.
 
     Tensors without axes, such as Adam's counters of steps, are left out: they do not grow with the network.
     """
@@ -27,7 +27,7 @@ def optimizer_bytes(optimizer: Optimizer) -> int:
 
 
 def machine_memory(device: str = "cpu") -> int:
-    """Bytes of memory of this machine, of what its control group allows, or of the GPU."""
+    """Return the bytes of memory of this machine (at most what its control group allows), or of the GPU."""
     if device == "cuda":
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -38,12 +38,12 @@ def machine_memory(device: str = "cpu") -> int:
 
 
 def memory_of(device: str) -> str:
-    """How much memory there is, in words."""
+    """Say how much memory there is."""
     return f"{'the GPU' if device == 'cuda' else 'this machine'} has {as_gib(machine_memory(device))}"
 
 
 def as_gib(n: int) -> str:
-    """A number of bytes in words."""
+    """Format a number of bytes in GiB (2^30 bytes)."""
     return f"{n / 2**30:,.1f} GiB"
 
 
@@ -80,7 +80,7 @@ class PeakMemory:
 
 
 def _set_back() -> bool:
-    """Whether the high-water mark could be set to what is in use now."""
+    """Set the high-water mark to what is in use now; False where the system does not allow it."""
     give_back_freed_memory()  # trainings on a CPU let the process keep it
     try:
         _CLEAR.write_text("5")

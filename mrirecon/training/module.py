@@ -92,18 +92,18 @@ class ReconModule(pl.LightningModule):
             self.train(model.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, but for frozen BatchNorm layers."""
+        """Set training mode, but for frozen BatchNorm layers."""
         super().train(mode)
         for name in self.frozen.norms:
             self.model.get_submodule(name).eval()
         return self
 
     def forward(self, sample: Sample) -> Tensor:
-        """Reconstructions `(batch, height, width)` in the units of the target."""
+        """Return reconstructions `(batch, height, width)` in the units of the target."""
         return self.predict(self.model, sample).image
 
     def sample_loss(self, sample: Sample, prediction: Prediction | None = None) -> Tensor:
-        """Mean loss of a batch, whose `prediction` need not be made again."""
+        """Compute the mean loss of a batch, images `(batch, height, width)`; `prediction` where it was made before."""
         target = normalize(sample.target, sample.mean, sample.std)
         image, normalized = prediction or self.predict(self.model, sample)
         data_range = torch.as_tensor(sample.data_range, device=image.device)
@@ -121,7 +121,7 @@ class ReconModule(pl.LightningModule):
 
         Args:
             metrics: Gets them.
-            sample: A collated batch on this module's device.
+            sample: A collated batch on this module's device, images `(batch, height, width)`.
             volumes: What `metrics` calls the volume of each slice.
             clamps_target: Score against the target as losses see it, clamped.
 
@@ -135,7 +135,7 @@ class ReconModule(pl.LightningModule):
         return prediction, self.sample_loss(sample, prediction)
 
     def setup(self, stage: str) -> None:
-        """A data module knows the batches, and those to recalibrate with."""
+        """Ask the Trainer's data module for the batches, and for those to recalibrate with."""
         data = getattr(self.trainer, "datamodule", None)
         self.recalibration_batches = self.recalibration_batches or getattr(data, "recalibration_batches", None)
         stream = getattr(data, "stream", None)
@@ -143,13 +143,13 @@ class ReconModule(pl.LightningModule):
             self.stream = stream
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        """Dropout of batch k does not depend on what ran before it."""
+        # Dropout of batch k does not depend on what ran before it.
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
         if self.stream is not None:
             count_batches_of(self, self.stream.size(batch_idx))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Weighted mean loss of the batch.
+        """Compute the weighted mean loss of a batch, images `(batch, height, width)`.
 
         Raises:
             DivergedError: The loss is not finite or a thousand times the first one, on all processes together.
@@ -165,13 +165,12 @@ class ReconModule(pl.LightningModule):
         return loss * weight
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Every step goes into the averages."""
         super().optimizer_step(*args, **kwargs)
         self.evaluated.update()
 
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
-        """The weights that are evaluated are in place: the averages, where there are any."""
+        """Put the weights that are evaluated in place: the averages, where there are any."""
         with self.evaluated.in_place():
             yield
 
@@ -182,19 +181,19 @@ class ReconModule(pl.LightningModule):
             schedule.observe(goodness(self.monitor, scores[f"val_{self.monitor}"]))
 
     def on_validation_start(self) -> None:
-        """For a plain Trainer; see `evaluated_weights`."""
+        """Put the evaluated weights in place, under a plain Trainer."""
         take_buffers_of_the_first(self)
         self._swapped = self.evaluated_weights()
         self._swapped.__enter__()
 
     def on_validation_end(self) -> None:
-        """The trained weights come back, after all callbacks that save."""
+        """Put the trained weights back, after all callbacks that save."""
         self._swapped.__exit__(None, None, None)
 
     on_predict_start, on_predict_end = on_validation_start, on_validation_end
 
     def on_validation_epoch_start(self) -> None:
-        """For a plain Trainer; `mrirecon train` validates at exact steps instead (loop/at_step.py)."""
+        """Begin the scores of a plain Trainer; `mrirecon train` validates at exact steps instead (loop/at_step.py)."""
         from torchmetrics import MeanMetric
 
         self._val_metrics = VolumeMetrics(metrics=validation_metrics(self.monitor))
@@ -203,7 +202,7 @@ class ReconModule(pl.LightningModule):
             self._val_metrics = self._val_metrics.to(self.device)
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Score the slices of a batch."""
+        """Score a batch, images `(batch, height, width)`."""
         volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
         _, loss = self.add_scores(self._val_metrics, batch, volumes)
         self._val_loss.update(loss, len(batch.image))
@@ -218,12 +217,12 @@ class ReconModule(pl.LightningModule):
             self.observe(scores)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The averages, and the first loss, which a diverging one is held against."""
+        """Save the averages, and the first loss, which a diverging one is held against."""
         self.evaluated.save(checkpoint)
         checkpoint["first_loss"] = self.first_loss
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """To go on training: the trained weights, and the first loss of the whole run; else the averages as saved."""
+        """Take back the trained weights and the first loss to go on training; else keep the averages as saved."""
         trainer = self._trainer
         if trainer is None or trainer.state.fn != TrainerFn.FITTING:
             return
@@ -231,7 +230,7 @@ class ReconModule(pl.LightningModule):
         self.first_loss = checkpoint.get("first_loss")
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """The optimizer and a schedule that moves every optimizer step."""
+        """Build the optimizer, and a schedule that moves every optimizer step."""
         config = self.optimizer.with_lr()
         if isinstance(config.lr, str):
             raise InputError("optimizer.lr is find, which mrirecon train replaces by a number; give a number here")
@@ -250,7 +249,7 @@ class ReconModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _recalibrate(self) -> None:
-        """BatchNorm's statistics of the weights that are in place, in the precision of the training."""
+        """Measure BatchNorm's statistics of the weights that are in place, in the precision of the training."""
         if self.recalibration_batches is None:
             raise InputError(
                 "averaged weights of a network with BatchNorm need batches to recalibrate it with: give the Trainer a "
@@ -276,5 +275,5 @@ class ReconModule(pl.LightningModule):
 
 
 def _number(name: str) -> int:
-    """The same on every process, whatever volumes it has; exact in double precision."""
+    """Number a volume by its name: the same on every process, and exact in double precision."""
     return int.from_bytes(sha256(name.encode()).digest()[:6])

@@ -50,7 +50,7 @@ def require_archive(handle: BinaryIO, has_hash: bool) -> None:
 
 
 def require_sound(state: Any) -> None:
-    """Check what was loaded.
+    """Check the tensors of a loaded checkpoint.
 
     Raises:
         TypeError: It is no dictionary.
@@ -97,12 +97,12 @@ class ChangedError(InputError):
 
 
 def hash_file(checkpoint: Path) -> Path:
-    """Where the hash of a checkpoint stands."""
+    """Return the path of the file that holds the hash of a checkpoint."""
     return checkpoint.with_name(f"{checkpoint.name}.sha256")
 
 
 def listed(checkpoint: Path) -> set[str] | None:
-    """The hashes that a checkpoint may have; None: it has no hash file, as in runs of earlier versions."""
+    """Read the hashes that a checkpoint may have; None: it has no hash file, as in runs of earlier versions."""
     try:
         with open_plain(hash_file(checkpoint)) as handle:
             found = map(_LINE.fullmatch, handle.read(_LONGEST).decode("ascii", "replace").splitlines())
@@ -117,7 +117,7 @@ def write_listed(checkpoint: Path, digests: Iterable[str]) -> None:
 
 
 def digest_of(handle: BufferedReader) -> str:
-    """SHA-256 of what is left of a file, 64 hex digits."""
+    """Compute the SHA-256 of what is left of a file, 64 hex digits."""
     return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -142,7 +142,7 @@ def opened(checkpoint: Path) -> Iterator[BufferedReader]:
 
 
 def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; nothing in it can run code.
+    """Read the content of a checkpoint to the CPU; nothing in it can run code.
 
     Raises:
         ChangedError: It does not match its hash.
@@ -165,7 +165,7 @@ def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
 
 
 def why_not(error: Exception, else_it_is: str, advice: str) -> str:
-    """What is wrong with a file, in our words where torch says at length how to load a stranger's code all the same.
+    """Say what is wrong with a file; not in torch's words, which explain how to load a stranger's code all the same.
 
     Args:
         error: What came when it was opened.
@@ -185,7 +185,7 @@ def why_not(error: Exception, else_it_is: str, advice: str) -> str:
 
 
 def sound_digest(checkpoint: Path) -> str | None:
-    """The hash of a checkpoint that is there and sound: matches its hash file or, where there is none, can be loaded.
+    """Return the hash of a checkpoint that matches its hash file or, where there is none, can be loaded.
 
     None: it is absent or damaged.
     """
@@ -206,7 +206,7 @@ _ORDER = ("last", "previous")
 
 
 def resumable(run: RunFolder) -> Path:
-    """The newest sound checkpoint of a run; all processes get the same one.
+    """Find the newest sound checkpoint of a run; all processes get the same one.
 
     Raises:
         InputError: There is none.
@@ -220,7 +220,7 @@ def resumable(run: RunFolder) -> Path:
 
 
 def what_is_kept(run: RunFolder) -> str:
-    """Which checkpoint a training that broke off has left, and how to go on from it, as the end of a sentence."""
+    """Say, as the end of a sentence, which checkpoint a training that broke off has left and how to go on from it."""
     try:
         step = load_checkpoint(run.checkpoint("last"))["global_step"]
     except (InputError, KeyError):
@@ -229,7 +229,7 @@ def what_is_kept(run: RunFolder) -> str:
 
 
 def _choose(run: RunFolder) -> list[str | None]:
-    """A name, and what to warn of; or None and the error."""
+    """Choose a name, with what to warn of; or None, with the error."""
     bad: list[str] = []
     for name in _ORDER:
         path = run.checkpoint(name)

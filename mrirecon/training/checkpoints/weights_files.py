@@ -54,7 +54,7 @@ def save_portable(model: nn.Module, config: ModelConfig, path: str | os.PathLike
 
 
 def load_portable(path: str | os.PathLike[str]) -> Deployable:
-    """The network of a file of `save_portable`, ready for images.
+    """Load the network of a file of `save_portable`, ready for images.
 
     Raises:
         InputError: No such file, not one of these, or weights that do not fit its configuration.
@@ -75,7 +75,7 @@ def load_portable(path: str | os.PathLike[str]) -> Deployable:
 
 
 def stored_model(header: dict[str, str], path: str | os.PathLike[str]) -> ModelConfig:
-    """The network that a header of `save_portable` names.
+    """Read the network's configuration from a header of `save_portable`.
 
     Raises:
         InputError: There is no such header, or it is of another version.
@@ -110,7 +110,7 @@ class GivenWeights:
 
 @dataclass(frozen=True)
 class Match:
-    """How a network got its weights."""
+    """The match of a file's entries with those of a network."""
 
     given: GivenWeights
     prefix: str  # of the names in the file
@@ -140,7 +140,7 @@ class Match:
 
 
 def read_weights(source: str) -> GivenWeights:
-    """The weights that `source` names.
+    """Read the weights that `source` names.
 
     Args:
         source: A run folder (of its best checkpoint, which are the averages where the run has them), a checkpoint in
@@ -202,7 +202,7 @@ def _of_run(path: Path) -> Path:
 
 
 def _owner(file: Path) -> RunFolder | None:
-    """The run that a file is the network of."""
+    """Find the run that a file is the network of."""
     if found := checkpoint_in_run(file):
         return found[0]
     run = RunFolder(file.absolute().parent)
@@ -210,7 +210,7 @@ def _owner(file: Path) -> RunFolder | None:
 
 
 def _read(file: Path) -> tuple[Tensors, str, str, ModelConfig | None]:
-    """Tensors by name, kind, SHA-256, and the network where the file says it."""
+    """Read tensors by name, kind, SHA-256, and the network where the file says it."""
     try:
         with opened(file) as handle:
             digest = digest_of(handle)
@@ -245,7 +245,7 @@ def _read_safetensors(file: Path) -> tuple[Tensors, ModelConfig | None]:
 
 
 def _unpacked(handle: BinaryIO, file: Path) -> dict[str, Any]:
-    """What torch saved, in either of its formats; plain values and tensors alone."""
+    """Unpack a file of torch, in either of its formats; plain values and tensors alone."""
     names: list[str] = []
     is_archive = handle.read(4) == b"PK\x03\x04"
     handle.seek(0)
@@ -276,7 +276,7 @@ def _tensors(state: Mapping[Any, Any]) -> Tensors:
 
 
 def _prefix(given: GivenWeights, wanted: Iterable[str]) -> str:
-    """What stands before the names of the network in the file: `unet.` in fastMRI's checkpoints, `model.` in ours."""
+    """Find what stands before the network's names in the file: `unet.` in fastMRI's checkpoints, `model.` in ours."""
     names, wanted = given.tensors.keys(), list(wanted)
     before = {name.removesuffix(own) for name in names for own in wanted if name.endswith(own)}
     matches = {p: sum(p + own in names for own in wanted) for p in sorted(before) if p == "" or p.endswith(".")}
@@ -290,7 +290,7 @@ def _prefix(given: GivenWeights, wanted: Iterable[str]) -> str:
 
 
 def _require_same(asked: ModelConfig, known: ModelConfig, file: Path) -> None:
-    """Two networks may have the same entries and compute something else."""
+    """Raise an InputError where the same entries would compute something else."""
     ours = asdict(asked)
     foreign = {key for entry in NORMS.values() for key in entry.options} - set(norm_options(known.norm))
     left_out = (*_NO_FUNCTION, *foreign)
@@ -307,7 +307,7 @@ def _other_network(
     own: Tensors,
     faults: tuple[list[str], list[str], list[str]],
 ) -> InputError:
-    """The refusal: the first entry that does not fit, what the file has, and the flags that would fit."""
+    """Make the refusal: the first entry that does not fit, what the file has, and the flags that would fit."""
     unequal, missing, foreign = faults
     if unequal:
         name = unequal[0]
@@ -330,7 +330,7 @@ def _other_network(
 
 
 def _told(tensors: Tensors, config: ModelConfig) -> dict[str, Any]:
-    """What names and shapes tell of a U-Net; empty where there is none."""
+    """Tell the keys of a U-Net from names and shapes of its entries; empty where there is none."""
     found = next((m for name, t in tensors.items() if t.ndim == 4 and (m := _FIRST.fullmatch(name))), None)
     if found is None:
         return {}

@@ -26,7 +26,7 @@ _FIRST, _LAST = (
 
 
 def columns(metrics: Iterable[str] | None = None) -> list[str]:
-    """The columns of a training that scores `metrics` (None: the default ones), later ones behind all others."""
+    """Return the columns of a training that scores `metrics` (None: the default ones), later ones behind all others."""
     names = in_files(chosen_metrics(metrics))
     first = [f"val_{name}" for name in names if not METRICS[name].appended]
     return [*_FIRST, *first, *_LAST, *(f"val_{name}" for name in names if METRICS[name].appended)]
@@ -65,7 +65,7 @@ class Journal:
             writer.writerows(rows)
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows; a row cut short by a crash is left out.
+        """Read all rows; a row cut short by a crash is left out.
 
         Raises:
             InputError: The file is no table of a training.
@@ -96,13 +96,13 @@ class StepTrace:
         self._grad_norm = 0.0
 
     def begin(self, optimizer: Optimizer) -> None:
-        """Before the step: its gradient is complete (accumulated, unscaled) and not clipped yet."""
+        """Note gradient and weights before a step; the gradient is complete (accumulated, unscaled), not clipped."""
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._grad_norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None]).item()
         self._before = [p.detach().clone() for p in self._parameters]
 
     def end(self) -> dict[str, float]:
-        """After the step: Euclidean norms over all parameters, as one vector; empty where none was begun.
+        """Compute Euclidean norms over all parameters, as one vector, after a step; empty where none was begun.
 
         Returns:
             `grad_norm`: of the gradient. `update_ratio`: of the change of the weights over that of the weights before.
@@ -143,15 +143,15 @@ class Curves(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Under this name checkpoints have the state, of all versions and whatever the class is called."""
+        """The name of the state in checkpoints of all versions, whatever the class is called."""
         return "Curves"
 
     def state_dict(self) -> dict[str, Any]:
-        """The running sums, so that a resumed run writes the same rows."""
+        """Return the running sums, so that a resumed run writes the same rows."""
         return {"loss_sum": self.loss_sum, "n_batches": self.n_batches, "seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The state of `state_dict`."""
+        """Take up a saved state."""
         self.loss_sum, self.n_batches = state_dict["loss_sum"], state_dict["n_batches"]
         self.seconds = state_dict["seconds"]
 
@@ -225,7 +225,7 @@ class Curves(pl.Callback):
         self._say(f"step {step}/{self.n_steps}: validation {sentence(of_metrics)}")
 
     def leave_out(self, seconds: float) -> None:
-        """Time that was no training, such as a validation, does not count in slices/s."""
+        """Leave time that was no training, such as a validation, out of slices/s."""
         self._window += seconds
 
     def _is_written(self, step: int) -> bool:

@@ -16,7 +16,7 @@ from mrirecon.training.checkpoints.read import load_checkpoint
 
 @contextmanager
 def needing_room(run: RunFolder, trainer: pl.Trainer) -> Iterator[None]:
-    """Around what writes into a run folder: a full disk, or a folder that is gone, is told in one line.
+    """Tell a full disk, or a run folder that is gone, in one line; around what writes into it.
 
     Raises:
         WorkFailedError: The disk is full; it says what is kept. Or the folder is gone.
@@ -47,7 +47,7 @@ class StillOurs(pl.Callback):
 
 
 def _may_be_in(folder: Path, file: Any) -> bool:
-    """Not where the file that found no room is known to be elsewhere."""
+    """Tell whether a file that found no room may be in `folder`; it is not where it is known to be elsewhere."""
     return not isinstance(file, str) or Path(file).absolute().is_relative_to(folder.absolute())
 
 
@@ -75,17 +75,15 @@ _OTHER = (InputError, WorkFailedError, Stopped, OSError, MemoryError, torch.OutO
 
 
 class FirstBatch(pl.Callback):
-    """Notes where a training began, and that a batch was trained on: the state that it went on from was one."""
+    """Notes at which step a training began, and that a batch was trained on: the resumed state was sound."""
 
     def __init__(self) -> None:
         self.is_done, self.step = False, 0
 
     def on_train_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """The number of steps that were done before."""
         self.step = trainer.global_step
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """The first one, or a later one."""
         self.is_done = True
 
 

@@ -20,29 +20,29 @@ class Average(Protocol):
     """Keeps an average of parameters."""
 
     def update(self, parameters: Tensors) -> None:
-        """Take in the parameters after an optimizer step."""
+        """Take in the parameters, tensors of any shape in a fixed order, after an optimizer step."""
 
     def values(self, parameters: Tensors) -> list[Tensor] | None:
-        """The averages in the order of `parameters`, or None while there is none."""
+        """Return averages of the shapes of `parameters` and in their order, or None while there is none."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load` needs besides the averages themselves."""
+        """Return what `load` needs besides the averages themselves."""
 
     def load(self, state: dict[str, Any], values: Tensors) -> None:
-        """Go on with saved averages."""
+        """Go on with saved averages, `values` of the shapes of the parameters."""
 
 
 class MovingAverage:
     """Exponential moving average: `average' = d average + (1 - d) weights`, d = min(decay, (1 + n) / (10 + n)).
 
-    The limit on the first steps is that of Tan & Le (2019) and TensorFlow: the start is forgotten sooner.
+    Polyak & Juditsky (1992) average weights along the training; the limit of d on the first steps, by which the start
+    is forgotten sooner, is that of TensorFlow's `ExponentialMovingAverage` and of Tan & Le (2019).
     """
 
     def __init__(self, config: AverageConfig, n_steps: int) -> None:
         self.decay, self.n, self.averages = config.decay, 0, list[Tensor]()
 
     def update(self, parameters: Tensors) -> None:
-        """One step further."""
         if not self.averages:
             self.averages = [p.detach().clone() for p in parameters]
         else:
@@ -51,15 +51,12 @@ class MovingAverage:
         self.n += 1
 
     def values(self, parameters: Tensors) -> list[Tensor] | None:
-        """The averages so far."""
         return self.averages or None
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps taken in."""
         return {"n": self.n}
 
     def load(self, state: dict[str, Any], values: Tensors) -> None:
-        """Go on."""
         self.n, self.averages = state["n"], [value.detach().clone() for value in values]
 
 
@@ -71,9 +68,8 @@ class TailAverage(MovingAverage):
         self.start, self.step = min(round(config.start * n_steps), n_steps - 1), 0
 
     def update(self, parameters: Tensors) -> None:
-        """One step further; those before the start of the average are only counted."""
         self.step += 1
-        if self.step <= self.start:
+        if self.step <= self.start:  # only counted
             return
         if not self.averages:
             self.averages = [p.detach().clone() for p in parameters]
@@ -82,26 +78,24 @@ class TailAverage(MovingAverage):
         self.n += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """The numbers of steps seen and taken in."""
         return {"n": self.n, "step": self.step}
 
     def load(self, state: dict[str, Any], values: Tensors) -> None:
-        """Go on."""
         self.step, self.n = state["step"], state["n"]
         self.averages = [value.detach().clone() for value in values] if self.n else []
 
 
 class OptimizerAverage:
-    """The average that an optimizer with an eval mode keeps itself (Schedule-Free)."""
+    """The average that an optimizer with an eval mode keeps itself (Schedule-Free, Defazio et al. 2024)."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer: Any = optimizer
 
     def update(self, parameters: Tensors) -> None:
-        """The optimizer did it."""
+        pass  # the optimizer did it
 
     def values(self, parameters: Tensors) -> list[Tensor] | None:
-        """What the optimizer's eval mode makes of the weights, which come back bit for bit."""
+        """Return the weights in the optimizer's eval mode; the trained ones come back bit for bit."""
         with torch.no_grad():
             trained = [p.detach().clone() for p in parameters]
             self.optimizer.eval()
@@ -112,18 +106,17 @@ class OptimizerAverage:
         return averages
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer's own state holds everything."""
-        return {}
+        return {}  # the optimizer's own state holds everything
 
     def load(self, state: dict[str, Any], values: Tensors) -> None:
-        """The optimizer's own state holds everything."""
+        pass  # the optimizer's own state holds everything
 
 
 AVERAGES: dict[str, Callable[[AverageConfig, int], Average]] = {"ema": MovingAverage, "swa": TailAverage}
 
 
 def make_average(config: AverageConfig, n_steps: int) -> Average | None:
-    """The average of a configuration, None for none.
+    """Build the average of a configuration, None for none.
 
     Raises:
         InputError: Unknown name or a value out of range.
@@ -165,7 +158,7 @@ class EvaluatedWeights:
 
     @property
     def is_pending(self) -> bool:
-        """An average is asked for, and has not begun."""
+        """Whether an average is asked for and has not begun."""
         return self.average is not None and self.average.values(self._parameters()) is None
 
     def update(self) -> None:
@@ -176,7 +169,7 @@ class EvaluatedWeights:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The averages stand in the module."""
+        """Put the averages into the module, and the trained weights back afterwards."""
         state = self._state()
         if state is None or self._trained is not None:
             yield
@@ -209,7 +202,7 @@ class EvaluatedWeights:
             self.average.load(checkpoint["average"], [averaged[name] for name, _ in self._named()])
 
     def _state(self) -> State | None:
-        """The module's state with averaged weights; None while there is no average."""
+        """Return the module's state with averaged weights; None while there is no average."""
         values = None if self.average is None else self.average.values(self._parameters())
         if values is None:
             return None

@@ -13,7 +13,9 @@ from mrirecon.data.samples import Sample, to_device
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Normalises as one process with all batches would, however unequal they are; on any device.
+    """BatchNorm (Ioffe & Szegedy 2015) as one process with the batches of all would do it, on any device.
+
+    Equals `torch.nn.SyncBatchNorm`, which needs GPUs, also where batches are unequal.
 
     Parameters, buffers and their names are those of `nn.BatchNorm2d`. Two sums over the processes are taken, one for
     the means and one for the variances.
@@ -27,7 +29,7 @@ class SyncBatchNorm(_BatchNorm):
     n_counted = 2**31
 
     def forward(self, input: Tensor) -> Tensor:
-        """Of the shape of `input` `(batch, channels, ...)`."""
+        """Normalise `input` `(batch, channels, ...)`."""
         if not self._is_shared():
             return _BatchNorm.forward(self, input)
         with torch.autocast(input.device.type, enabled=False):
@@ -56,7 +58,7 @@ class SyncBatchNorm(_BatchNorm):
         return output
 
     def _track(self, mean: Tensor, variance: Tensor, n: Tensor) -> None:
-        """Running statistics, with the variance of a sample, as torch keeps them."""
+        """Update running statistics `(channels,)`, with the unbiased variance, as torch keeps them."""
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
@@ -67,17 +69,17 @@ class SyncBatchNorm(_BatchNorm):
 
 
 class GpuSyncBatchNorm(SyncBatchNorm, nn.SyncBatchNorm):
-    """The same by torch's kernels, which it has for GPUs only, wherever the batches of all processes count."""
+    """`SyncBatchNorm` by torch's kernels for GPUs, wherever the batches of all processes count."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Of the shape of `input` `(batch, channels, ...)`."""
+        """Normalise `input` `(batch, channels, ...)`."""
         if self._is_shared() and self.n_counted >= ranks.world_size():
             return nn.SyncBatchNorm.forward(self, input)
         return SyncBatchNorm.forward(self, input)
 
 
 def synchronised(module: nn.Module, device: str) -> nn.Module:
-    """`module` with each batch norm replaced by one over all processes, with the same parameters and buffers.
+    """Replace each batch norm of `module` by one over all processes with the same parameters and buffers; return it.
 
     Args:
         module: A network, which is changed.
@@ -93,7 +95,7 @@ def synchronised(module: nn.Module, device: str) -> nn.Module:
 
 
 def count_batches_of(module: nn.Module, n_processes: int) -> None:
-    """The first `n_processes` have slices of their own in the next batch; the others' do not count."""
+    """Count only the slices of the first `n_processes` in the next batch; those of the others are repeats."""
     for layer in module.modules():
         if isinstance(layer, SyncBatchNorm):
             layer.n_counted = n_processes
@@ -128,12 +130,14 @@ def _per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
-    """The layers with running statistics."""
+    """Return the BatchNorm layers with running statistics."""
     return [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
 
 
 def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterable[Sample]) -> None:
-    """Replace running statistics by their mean over `batches` (as `torch.optim.swa_utils.update_bn`).
+    """Replace running statistics `(channels,)` by their mean over `batches`.
+
+    As `torch.optim.swa_utils.update_bn` (Izmailov et al. 2018; "precise BatchNorm" of Wu & Johnson 2021).
 
     Unlike there, only BatchNorm is in training mode, so that dropout stays off. `module` is left in eval mode. Each
     process measures for itself, all on the same batches.
@@ -158,7 +162,7 @@ def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterab
 
 
 def take_buffers_of_the_first(module: nn.Module) -> None:
-    """Running statistics are each process's own unless BatchNorm is synchronised; those of the first one count."""
+    """Give all processes the buffers of the first one: running statistics are each one's own without SyncBatchNorm."""
     if ranks.world_size() > 1:
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, src=0)

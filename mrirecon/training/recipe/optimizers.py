@@ -22,9 +22,9 @@ Groups = list[dict[str, Any]]
 
 
 def muon_groups(groups: Groups) -> Groups:
-    """Matrices and convolutions, flattened to (out, in x height x width), to Muon; all others to AdamW.
+    """Give matrices and convolutions, flattened to (out, in x height x width), to Muon, others to AdamW (Jordan 2024).
 
-    A convolution of 1 x 1 is the network's output layer, where Muon's source advises AdamW.
+    A convolution of 1 x 1 is the network's output layer, where the source advises AdamW.
     """
     muon = {"use_muon": True, "nesterov": True}
     adamw = {"use_muon": False, "nesterov": False, "eps": 1e-8}
@@ -83,12 +83,12 @@ def make_optimizer(
 
 
 def has_modes(optimizer: Any) -> bool:
-    """Whether it holds other weights for evaluation than for training, as Schedule-Free methods do."""
+    """Tell whether an optimizer holds other weights for evaluation than for training, as Schedule-Free methods do."""
     return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
 
 
 def parameter_groups(parameters: nn.Module | Iterable[nn.Parameter], weight_decay: float) -> Groups:
-    """Decayed weights and undecayed norm and bias parameters, in the order of the module."""
+    """Split parameters into decayed weights and undecayed norms and biases (one axis), as He et al. (2019) advise."""
     if isinstance(parameters, nn.Module):
         parameters = parameters.parameters()
     trained = [p for p in parameters if p.requires_grad]

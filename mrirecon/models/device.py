@@ -40,22 +40,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 @contextmanager
 def inference(device: torch.device) -> Iterator[None]:
     """Switch off gradients and TF32, which is on by default in convolutions and has ten bits only."""
-    with torch.inference_mode(), _without_tf32(device):
-        yield
-
-
-@contextmanager
-def _without_tf32(device: torch.device) -> Iterator[None]:
-    if device.type != "cuda":
-        yield
-        return
-    matmul, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
-        torch.backends.cudnn.allow_tf32 = convolutions
+    with torch.inference_mode():
+        if device.type != "cuda":
+            yield
+            return
+        matmul, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = matmul
+            torch.backends.cudnn.allow_tf32 = convolutions
 
 
 Precision = Literal["bf16-mixed", "32-true"]

@@ -149,7 +149,10 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_sizes(in_channels=in_channels, out_channels=out_channels, channels=channels, pools=pools)
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "channels": channels, "pools": pools}
+        for name, value in sizes.items():
+            if value < 1:
+                raise InputError(f"{name} is {value}; it must be 1 or more")
         if residual and in_channels != out_channels:
             raise InputError(
                 f"residual learning needs as many channels out as in, got {in_channels} and {out_channels}"
@@ -239,9 +242,3 @@ def _match(image: Tensor, skip: Tensor) -> Tensor:
         return image
     height, width = skip.shape[-2] - image.shape[-2], skip.shape[-1] - image.shape[-1]
     return F.pad(image, (0, width, 0, height), "reflect") if height or width else image
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"{name} is {value}; it must be 1 or more")

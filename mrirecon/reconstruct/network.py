@@ -69,7 +69,12 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
     module = load_reconstructor(run, checkpoint, device)
     digest = weights_sha256(module.model)
     if config.bn_stats == "recalibrated" and batch_norms(module):
-        _require_training_data(trained, data)
+        path = trained.data.path
+        if not data and not Path(path).is_dir():
+            raise InputError(
+                f"--bn-stats recalibrated needs the training data, which are not at {path} any more; "
+                "put them back, or use --bn-stats running"
+            )
     set_bn_stats(module, config.bn_stats, trained, data)
     module.eval()
     return Reconstructor(
@@ -175,15 +180,11 @@ def set_bn_stats(module: nn.Module, kind: str, trained: TrainConfig, data: str =
         warn(f"note: --bn-stats {kind} has no effect, the network has no BatchNorm")
     elif kind == "batch":
         warn("note: --bn-stats batch: the results depend on the batch size")
-        _use_batch(layers)
+        for layer in layers:
+            layer.track_running_stats = False  # without buffers, torch normalises by the batch in eval mode too
+            layer.running_mean = layer.running_var = None
     else:
         recalibrate(module, layers, _training_batches(trained, data))
-
-
-def _use_batch(layers: Iterable[_BatchNorm]) -> None:
-    for layer in layers:
-        layer.track_running_stats = False  # without buffers, torch normalises by the batch in eval mode too
-        layer.running_mean = layer.running_var = None
 
 
 def _training_batches(trained: TrainConfig, data: str) -> Iterable[Sample]:
@@ -197,11 +198,3 @@ def _training_batches(trained: TrainConfig, data: str) -> Iterable[Sample]:
         config, trained.batch_size, seed=trained.seed, normalised_together=together, needs=sample_needs(trained.model)
     )
     return progress(module.recalibration_batches(N_BATCHES), "recalibrating BatchNorm", unit="batches")
-
-
-def _require_training_data(trained: TrainConfig, data: str) -> None:
-    if not data and not Path(trained.data.path).is_dir():
-        raise InputError(
-            f"--bn-stats recalibrated needs the training data, which are not at {trained.data.path} any more; "
-            "put them back, or use --bn-stats running"
-        )

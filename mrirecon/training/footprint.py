@@ -76,7 +76,7 @@ class PeakMemory:
         if self.device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self.device)
         else:
-            self.bytes = _since_start() if self.since_start else _high_water_mark()
+            self.bytes = _peak_since_start() if self.since_start else _high_water_mark()
 
 
 def _set_back() -> bool:
@@ -94,7 +94,7 @@ def _high_water_mark() -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def _since_start() -> int:
+def _peak_since_start() -> int:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

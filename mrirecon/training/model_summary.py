@@ -44,9 +44,11 @@ class ModelSummary:
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.image_shape))
+        flop = self.flop_per_slice
+        cost = f"{flop / 1e9:,.1f} GFLOP" if flop >= 1e8 else f"{flop / 1e6:,.1f} MFLOP"
         slices = f"{self.batch_size} slice{'s' if self.batch_size > 1 else ''}"
         return (
-            f"{self.parameters:,} parameters, {_flop(self.flop_per_slice)} per {size} slice, about "
+            f"{self.parameters:,} parameters, {cost} per {size} slice, about "
             f"{_memory(self.step_bytes)} for a training step of {slices} ({_memory(self.activation_bytes)} activations)"
         )
 
@@ -131,10 +133,6 @@ def _state_ratios(parameters: list[nn.Parameter], config: OptimizerConfig) -> li
     states = [[t for t in optimizer.state[p].values() if isinstance(t, Tensor) and t.ndim > 0] for p in small]
     ratios = {p.ndim: sum(t.nbytes for t in state) / p.numel() for p, state in zip(small, states, strict=True)}
     return [ratios[p.ndim] for p in parameters]
-
-
-def _flop(n: int) -> str:
-    return f"{n / 1e9:,.1f} GFLOP" if n >= 1e8 else f"{n / 1e6:,.1f} MFLOP"
 
 
 def _memory(n: int) -> str:

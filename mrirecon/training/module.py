@@ -203,7 +203,9 @@ class ReconModule(pl.LightningModule):
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score a batch, images `(batch, height, width)`."""
-        volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
+        names = [f"{dataloader_idx} {name}" for name in batch.volume]
+        # the same numbers on every process, whatever volumes it has; exact in double precision
+        volumes = [int.from_bytes(sha256(name.encode()).digest()[:6]) for name in names]
         _, loss = self.add_scores(self._val_metrics, batch, volumes)
         self._val_loss.update(loss, len(batch.image))
 
@@ -272,8 +274,3 @@ class ReconModule(pl.LightningModule):
                 "The last good checkpoint, if there was one, is kept.",
                 self.global_step,
             )
-
-
-def _number(name: str) -> int:
-    """Number a volume by its name: the same on every process, and exact in double precision."""
-    return int.from_bytes(sha256(name.encode()).digest()[:6])

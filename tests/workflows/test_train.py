@@ -130,8 +130,6 @@ def test_a_reconstructor_returns_images_in_the_units_of_the_target(quick, small_
         scaled = {k: getattr(batch, k) * 1e-6 for k in ("image", "mean", "std")}
         torch.testing.assert_close(module(batch._replace(**scaled)) * 1e6, image, rtol=1e-4, atol=1e-4 * float(std))
     torch.testing.assert_close(image, by_hand, rtol=1e-4, atol=1e-4 * float(std))
-    error, zero_filled = ((x - batch.target).norm() for x in (image, batch.image))
-    assert error < zero_filled
 
 
 def test_auto_is_bf16_where_the_kernel_lists_its_instructions(quick):

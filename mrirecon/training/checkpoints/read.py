@@ -234,12 +234,9 @@ def _choose(run: RunFolder) -> list[str | None]:
     for name in _ORDER:
         path = run.checkpoint(name)
         if sound_digest(path):
-            return [name, _warning(path, bad) if bad else None]
+            warning = f"in {path.parent}; the run goes on from {path.name}, the checkpoint before it"
+            return [name, f"{bad[0]} {warning}" if bad else None]
         bad.append(f"{path.name} is {'damaged' if path.is_file() else 'missing'}")
     if not any(run.checkpoint(name).is_file() for name in _ORDER):
         return [None, f"{run.path} has no checkpoint yet; start again: mrirecon train -c {run.config}"]
     return [None, f"{run.path} cannot go on: {' and '.join(bad)}; start again: mrirecon train -c {run.config}"]
-
-
-def _warning(path: Path, bad: list[str]) -> str:
-    return f"{bad[0]} in {path.parent}; the run goes on from {path.name}, the checkpoint before it"

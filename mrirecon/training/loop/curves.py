@@ -54,7 +54,8 @@ class Journal:
         if values["step"] == self._began and "val_ssim" in values:
             # A stop left this validation; it may have been done before in a part of the run that was lost.
             self._write([row for row in self.rows() if int(row["step"]) < self._began or not row["val_ssim"]])
-        shown = {key: _text(value) for key, value in values.items() if value is not None}
+        given = {key: value for key, value in values.items() if value is not None}
+        shown = {key: f"{value:.9g}" if isinstance(value, float) else str(value) for key, value in given.items()}
         with naming(self.path), self.path.open("a", newline="") as handle:
             csv.DictWriter(handle, self.columns).writerow(shown)
 
@@ -81,10 +82,6 @@ class Journal:
                 raise
             raise InputError(f"{self.path} is not a table of a training ({error}); restore it, or delete it") from None
         return rows
-
-
-def _text(value: Any) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 class StepTrace:

@@ -25,8 +25,14 @@ def needing_room(run: RunFolder, trainer: pl.Trainer) -> Iterator[None]:
         yield
     except OSError as error:
         if not run.config.is_file():
-            raise _gone(run, trainer.global_step) from error
-        if not is_disk_full(error) or not _may_be_in(run.path, error.filename):
+            raise WorkFailedError(
+                f"{run.path} was deleted or moved away while it was trained, at step {trainer.global_step}: nothing "
+                "more can be saved; if it was moved, go on with mrirecon train --resume and its new place, else train "
+                "again"
+            ) from error
+        file = error.filename  # where it is known
+        is_elsewhere = isinstance(file, str) and not Path(file).absolute().is_relative_to(run.path.absolute())
+        if is_elsewhere or not is_disk_full(error):
             raise
         raise _full_disk(run, trainer.global_step) from error
 
@@ -44,18 +50,6 @@ class StillOurs(pl.Callback):
                 f"{self.run.path} was taken over by another command at step {trainer.global_step}, as this one had "
                 "given no sign of life for long; this one ends here"
             )
-
-
-def _may_be_in(folder: Path, file: Any) -> bool:
-    """Tell whether a file that found no room may be in `folder`; it is not where it is known to be elsewhere."""
-    return not isinstance(file, str) or Path(file).absolute().is_relative_to(folder.absolute())
-
-
-def _gone(run: RunFolder, step: int) -> WorkFailedError:
-    return WorkFailedError(
-        f"{run.path} was deleted or moved away while it was trained, at step {step}: nothing more can be saved; if it "
-        "was moved, go on with mrirecon train --resume and its new place, else train again"
-    )
 
 
 def _full_disk(run: RunFolder, step: int) -> WorkFailedError:

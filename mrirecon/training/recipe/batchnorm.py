@@ -86,11 +86,16 @@ def synchronised(module: nn.Module, device: str) -> nn.Module:
         device: cpu or cuda.
     """
     if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
-        return _of(module, GpuSyncBatchNorm if device == "cuda" else SyncBatchNorm)
+        kind = GpuSyncBatchNorm if device == "cuda" else SyncBatchNorm
+        new = kind(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
+        new.weight, new.bias = module.weight, module.bias
+        new.running_mean, new.running_var = module.running_mean, module.running_var
+        new.num_batches_tracked = module.num_batches_tracked
+        return new.train(module.training)
     for name, child in module.named_children():
-        new = synchronised(child, device)
-        if new is not child:
-            setattr(module, name, new)
+        replaced = synchronised(child, device)
+        if replaced is not child:
+            setattr(module, name, replaced)
     return module
 
 
@@ -115,14 +120,6 @@ class _SumOverProcesses(torch.autograd.Function):
         summed = gradients[0].clone()
         torch.distributed.all_reduce(summed)
         return summed
-
-
-def _of(layer: _BatchNorm, kind: type[SyncBatchNorm]) -> SyncBatchNorm:
-    new = kind(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
-    new.weight, new.bias = layer.weight, layer.bias
-    new.running_mean, new.running_var = layer.running_mean, layer.running_var
-    new.num_batches_tracked = layer.num_batches_tracked
-    return new.train(layer.training)
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:

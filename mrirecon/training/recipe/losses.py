@@ -101,11 +101,12 @@ def make_loss(loss: str | Mapping[str, Any] | Pairwise, l1_weight: float = 0.01)
         return partial(builder(entry.build), **{key: given[key] for key in entry.options})
     made = construct(loss)
     _require_loss(made, loss)
-    return normalised(lambda prediction, target: _on(prediction.device, made)(prediction, target))
 
+    def on_device(prediction: Tensor, target: Tensor) -> Tensor:
+        value: Tensor = (made.to(prediction.device) if isinstance(made, nn.Module) else made)(prediction, target)
+        return value
 
-def _on(device: torch.device, loss: Any) -> Any:
-    return loss.to(device) if isinstance(loss, nn.Module) else loss
+    return normalised(on_device)
 
 
 def _require_loss(made: Any, name: object) -> None:

@@ -31,13 +31,9 @@ def muon_groups(groups: Groups) -> Groups:
     split: Groups = []
     for group in groups:
         for wanted, options in ((True, muon), (False, adamw)):
-            chosen = [p for p in group["params"] if _is_matrix(p) == wanted]
+            chosen = [p for p in group["params"] if (p.ndim == 2 or (p.ndim > 2 and p[0, 0].numel() > 1)) == wanted]
             split += [{**group, **options, "params": chosen}] if chosen else []
     return split
-
-
-def _is_matrix(parameter: nn.Parameter) -> bool:
-    return parameter.ndim == 2 or (parameter.ndim > 2 and parameter[0, 0].numel() > 1)
 
 
 def make_optimizer(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 _LIBRARY = {
-    "safetensors": ["import torch", "from mrirecon.training.checkpoints.weights_files import load_portable"],
+    "safetensors": ["import torch", "from mrirecon.training import load_portable"],
     "onnx": ["import numpy as np", "import onnxruntime"],
     "torch-export": ["import torch"],
 }

@@ -16,7 +16,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from mrirecon.models import UNet
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.checkpoints.read import load_checkpoint
 from mrirecon.training.checkpoints.write import CheckpointFiles
 
 

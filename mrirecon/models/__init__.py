@@ -7,16 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
+    from mrirecon.models.device import auto_precision
     from mrirecon.models.norms import NORMS, make_norm
     from mrirecon.models.normunet import NormUNet
-    from mrirecon.models.precision import auto_precision
     from mrirecon.models.unet import UNet, check_image_size
 
 _HOMES = {
     "NORMS": "norms",
     "NormUNet": "normunet",
     "UNet": "unet",
-    "auto_precision": "precision",
+    "auto_precision": "device",
     "check_image_size": "unet",
     "make_norm": "norms",
 }

@@ -1,4 +1,6 @@
-"""How many channels the levels of a U-Net have, and how many groups of them group norm has. No torch here."""
+"""Channels of the levels of a U-Net, and groups of the channels of a norm; studies compare networks by them.
+
+Apart from `norms`, so that a grid is read without torch."""
 
 from mrirecon.errors import InputError
 
@@ -7,7 +9,7 @@ _MOST_POOLS = 14
 
 
 def level_widths(channels: int, pools: int) -> list[int]:
-    """Channels of each level, the lowest resolution last.
+    """Return the channels of each level, the lowest resolution last.
 
     Raises:
         InputError: Fewer than one, or so many that no machine could hold the network.
@@ -23,22 +25,22 @@ def level_widths(channels: int, pools: int) -> list[int]:
 
 
 def default_channels_per_group(base_channels: int) -> int:
-    """32 from 64 base channels upward, else half of them: the U-Net's first level always has two groups or more."""
+    """Return 32 from 64 base channels upward, else half of them, so that the first level has two groups or more."""
     return 32 if base_channels >= 64 else max(1, base_channels // 2)
 
 
 def one_for_all(_n_channels: int) -> int:
-    """Layer norm: all channels are one group."""
+    """Return 1: for layer norm all channels are one group (Wu & He 2018)."""
     return 1
 
 
 def one_per_channel(n_channels: int) -> int:
-    """Instance norm: each channel is a group."""
+    """Return `n_channels`: for instance norm each channel is a group (Wu & He 2018)."""
     return n_channels
 
 
 def count_groups(n_channels: int, channels_per_group: int | None = None, n_groups: int | None = None) -> int:
-    """Number of groups of a layer with `n_channels`; a layer with fewer channels than asked for takes what it has.
+    """Count the groups of a layer with `n_channels`; a layer with fewer channels than asked for takes what it has.
 
     Args:
         n_channels: Channels of the layer.

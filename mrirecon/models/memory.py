@@ -1,4 +1,4 @@
-"""What glibc does with freed memory: kept from one training step to the next, given back between volumes."""
+"""Freed memory under glibc: kept from one training step to the next, given back between volumes."""
 
 import ctypes
 from typing import Any
@@ -34,7 +34,7 @@ def give_back_freed_memory() -> bool:
 
 
 def _of_glibc(name: str) -> Any:
-    """The C function of that name; None where the C library has none."""
+    """Find the C function of that name; None where the C library has none."""
     try:
         return getattr(ctypes.CDLL(None), name)
     except (OSError, TypeError, AttributeError):

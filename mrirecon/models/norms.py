@@ -1,6 +1,6 @@
 """Normalization layers by name; every one takes the channel count first and keeps statistics in single precision.
 
-On a CPU the network runs channels-last where that is faster (see `layout`). There, torch's group norm computes a
+On a CPU the network runs channels-last where that is faster (see `channels_last`). There, torch's group norm computes a
 variance as `E[x^2] - E[x]^2`, which is noise once the mean is 100 standard deviations; the one here does not.
 """
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mrirecon.classpaths import construct
 from mrirecon.errors import InputError
+from mrirecon.models.channels_last import instance_norm, instance_norm_leaky_relu_, is_channels_last, scale_and_shift
 from mrirecon.models.groups import count_groups
-from mrirecon.models.layout import instance_norm, instance_norm_leaky_relu_, is_channels_last, scale_and_shift
 from mrirecon.tables.entry import builder, named
 from mrirecon.tables.norms import NORMS
 
@@ -22,7 +22,9 @@ Norm = str | Mapping[str, Any] | Callable[[int], nn.Module]
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance norm without running statistics. Equals `torch.nn.InstanceNorm2d` in every layout (tested).
+    """Instance norm (Ulyanov et al. 2016) of (batch, channels, height, width), without running statistics.
+
+    Equals `torch.nn.InstanceNorm2d` in every layout (tested).
 
     Not so its gradient: on a CPU, for one sample and a channels-last gradient, torch's is wrong (2.15, silently).
     """
@@ -31,13 +33,15 @@ class InstanceNorm(nn.InstanceNorm2d):
         weight, bias = scale_and_shift(input, self.weight, self.bias)
         if is_channels_last(input):
             return instance_norm(input, weight, bias, self.eps)
-        if input.is_cpu:
+        if input.is_cpu and not torch.compiler.is_exporting():  # as a graph, group norm fixes the size
             return F.group_norm(input, self.num_features, weight, bias, self.eps)
         return F.instance_norm(input, weight=weight, bias=bias, eps=self.eps)
 
 
 class InstanceNormLeakyReLU(InstanceNorm):
-    """Instance norm without scale and shift, then LeakyReLU; may write over its input."""
+    """Instance norm of (batch, channels, height, width) without scale and shift, then LeakyReLU.
+
+    It may write over its input."""
 
     def __init__(self, n_channels: int, eps: float, negative_slope: float) -> None:
         super().__init__(n_channels, eps=eps)
@@ -50,7 +54,9 @@ class InstanceNormLeakyReLU(InstanceNorm):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm with the channel count first. Equals `torch.nn.GroupNorm` in every layout (tested)."""
+    """Group norm (Wu & He 2018) of (batch, channels, height, width), with the channel count first.
+
+    Equals `torch.nn.GroupNorm` in every layout (tested)."""
 
     def __init__(self, n_channels: int, n_groups: int, affine: bool = False, eps: float = 1e-5) -> None:
         super().__init__(n_groups, n_channels, eps=eps, affine=affine)
@@ -59,39 +65,42 @@ class GroupNorm(nn.GroupNorm):
         if is_channels_last(input):
             # The result does not depend on what is subtracted from a group, so no gradient goes through it.
             input = input - self._group_means(input.detach())
-        return F.group_norm(input, self.num_groups, *scale_and_shift(input, self.weight, self.bias), self.eps)
+        weight, bias = scale_and_shift(input, self.weight, self.bias)
+        if torch.compiler.is_exporting() and self.num_groups == self.num_channels:  # as a graph, it fixes the size
+            return F.instance_norm(input, weight=weight, bias=bias, eps=self.eps)
+        return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
     def _group_means(self, input: Tensor) -> Tensor:
-        """(batch, channels, 1, 1): the mean of each channel's group, rounded to the type of `input`."""
+        """Compute the mean of each channel's group, (batch, channels, 1, 1), rounded to the type of `input`."""
         means = input.mean((2, 3), dtype=torch.float32).unflatten(1, (self.num_groups, -1))
         means = means.mean(2, keepdim=True).expand_as(means).flatten(1)
         return means[:, :, None, None].to(input.dtype)
 
 
 def batch(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """BatchNorm."""
+    """Make a batch norm (Ioffe & Szegedy 2015)."""
     return nn.BatchNorm2d(n_channels, affine=affine, eps=eps)
 
 
 def instance(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """Instance norm."""
+    """Make an instance norm (Ulyanov et al. 2016)."""
     return InstanceNorm(n_channels, affine=affine, eps=eps)
 
 
 def group(
     n_channels: int, affine: bool, eps: float, channels_per_group: int | None = None, n_groups: int | None = None
 ) -> nn.Module:
-    """Group norm; its groups as in `count_groups`."""
+    """Make a group norm (Wu & He 2018) with the groups of `count_groups`."""
     return GroupNorm(n_channels, count_groups(n_channels, channels_per_group, n_groups), affine=affine, eps=eps)
 
 
 def layer(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """One group over channels, height and width."""
+    """Make a layer norm of images (Ba et al. 2016): one group over channels, height and width."""
     return GroupNorm(n_channels, 1, affine=affine, eps=eps)
 
 
 def none(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """No normalization."""
+    """Make the identity: no normalization."""
     return nn.Identity()
 
 
@@ -104,7 +113,7 @@ def make_norm(
     channels_per_group: int | None = None,
     n_groups: int | None = None,
 ) -> nn.Module:
-    """A norm layer for tensors (batch, n_channels, height, width).
+    """Make a norm layer for tensors (batch, n_channels, height, width).
 
     Args:
         norm: One of `NORMS`, a callable n_channels -> module, or a mapping {class_path, init_args} of a class that

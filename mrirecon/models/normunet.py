@@ -29,8 +29,6 @@ class NormUNet(nn.Module):
         InputError: From `UNet`.
     """
 
-    standardises = True
-
     def __init__(
         self, channels: int = 32, pools: int = 4, in_channels: int = 2, out_channels: int = 2, **options: Any
     ) -> None:
@@ -53,34 +51,44 @@ class NormUNet(nn.Module):
             InputError: Complex images for a network of an odd number of channels, or too many.
         """
         if not image.is_complex():
-            return self._standardised(image, n_parts=1)
+            return self.of_parts(image, n_parts=1)
         if 2 * image.shape[1] != self.in_channels or self.out_channels % 2:
             raise InputError(
                 f"{image.shape[1]} complex channels for a NormUNet of {self.in_channels} real channels in and "
                 f"{self.out_channels} out; it needs two real ones for each complex one"
             )
-        output = self._standardised(torch.cat([image.real, image.imag], dim=1), n_parts=2)
+        output = self.of_parts(torch.cat([image.real, image.imag], dim=1), n_parts=2)
         return torch.complex(*output.chunk(2, dim=1))
 
-    def _standardised(self, image: Tensor, n_parts: int) -> Tensor:
+    def of_parts(self, image: Tensor, n_parts: int) -> Tensor:
+        """Map real (batch, n, height, width), whose channels are `n_parts` parts one after the other, to the same.
+
+        Each part is standardised by itself: the real and the imaginary part of complex images are 2.
+        """
         parts = image.unflatten(1, (n_parts, -1))
-        mean, std = _statistics(parts)
+        mean, std = statistics(parts, n_axes=3)
         normalised = standardise(parts, mean, std).flatten(1, 2)
         height, width = image.shape[-2:]
         top, bottom = _padding(height)
         left, right = _padding(width)
         output = self.unet(F.pad(normalised, (left, right, top, bottom))).float()
-        output = output[..., top : top + height, left : left + width]
+        if torch.compiler.is_exporting():  # slices ask whether they reach over the end
+            rows, columns = (torch.arange(n, device=output.device) for n in (height, width))
+            output = output.index_select(-2, rows + top).index_select(-1, columns + left)
+        else:
+            output = output[..., top : top + height, left : left + width]
         return (output.unflatten(1, (n_parts, -1)) * std + mean).flatten(1, 2)
 
 
 def smallest_size(network: HasPools) -> int:
-    """Height and width in pixels from which on a `NormUNet` takes an image, which it pads."""
+    """Return the smallest height and width in pixels that a `NormUNet` takes, for it pads images."""
     return max(2, unpadded(network) - _MULTIPLE + 1)
 
 
 def standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """`(values - mean) / std`, and 0 where `std` is 0: a constant image has no scale to measure differences in.
+    """Compute `(values - mean) / std` of any one shape, (..., height, width), and 0 where `std` is 0.
+
+    A constant image has no scale to measure differences in.
 
     Undone by `* std + mean`, which gives a constant image back whatever the network made of the zeros, as fastMRI's
     chain does for an empty slice.
@@ -88,16 +96,22 @@ def standardise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (values - mean) / torch.where(std > 0, std, torch.inf)
 
 
-def _statistics(parts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation over the last three axes, computed in double; of a constant one 0."""
-    values = parts.double().flatten(2)
-    mean, std = values.mean(2), values.std(2)
-    constant = values.amax(2) == values.amin(2)
-    std = torch.where(constant, torch.zeros_like(std), std)  # not what rounding leaves
-    return tuple(x.to(parts.dtype)[..., None, None, None] for x in (mean, std))  # type: ignore[return-value]
+def statistics(values: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
+    """Compute mean and unbiased standard deviation over the last axes, (..., 1, 1) for (..., height, width).
+
+    `n_axes` are taken, each of which stays with a length of 1.
+
+    Computed in double precision, returned in that of `values`; the deviation of a constant is exactly 0.
+    """
+    flat = values.double().flatten(-n_axes)
+    mean, std = flat.mean(-1), flat.std(-1)
+    is_constant = flat.amax(-1) == flat.amin(-1)
+    std = torch.where(is_constant, torch.zeros_like(std), std)  # not what rounding leaves
+    axes = (...,) + (None,) * n_axes
+    return mean.to(values.dtype)[axes], std.to(values.dtype)[axes]
 
 
 def _padding(size: int) -> tuple[int, int]:
-    """Pixels before and after, as fastMRI divides them."""
+    """Return the pixels to pad before and after, as fastMRI divides them."""
     missing = -size % _MULTIPLE
     return missing // 2, missing - missing // 2

@@ -1,17 +1,115 @@
-"""The U-Net of fastMRI with its normalization as a switch."""
+"""The U-Net of fastMRI with its normalization as a switch.
+
+Module order and names are those of fastMRI's, so that its weights load.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrirecon.errors import InputError
-from mrirecon.models.blocks import ConvBlock, TransposeConvBlock
+from mrirecon.errors import InputError, unknown_name
+from mrirecon.models.channels_last import fast_layout
 from mrirecon.models.groups import default_channels_per_group, level_widths
-from mrirecon.models.norms import Norm, make_norm
+from mrirecon.models.norms import InstanceNorm, InstanceNormLeakyReLU, Norm, make_norm
 from mrirecon.tables.norms import norm_options
+
+NORM_POSITIONS = ("before", "between", "after")
+SLOPE = 0.2  # of LeakyReLU for negative values
+MakeNorm = Callable[[int], nn.Module]
+
+
+class ConvBlock(nn.Module):
+    """Two times convolution 3 x 3, norm, LeakyReLU, dropout of channels (Tompson et al. 2015).
+
+    Maps (batch, in_channels, height, width) to (batch, out_channels, height, width).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        make_norm: Norm layer for a number of channels.
+        norm_position: One of `NORM_POSITIONS`, see `normalised`.
+        dropout: Probability of zeroing a channel.
+        fast: Use the fast memory layout; for norms that give the right gradient in any.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str, dropout: float, fast: bool
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.fast = fast
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            conv = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False)
+            layers += [*normalised(conv, make_norm, norm_position), nn.Dropout2d(dropout)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, image: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """Map (batch, in_channels, height, width); of several images the channels are taken side by side."""
+        images = image if isinstance(image, tuple) else (image,)
+        if self.fast:
+            images = tuple(fast_layout(image, self.out_channels) for image in images)
+        first, *others = self.layers
+        output = convolve_side_by_side(first, images) if isinstance(first, nn.Conv2d) else first(torch.cat(images, 1))
+        for layer in others:
+            output = layer(output)
+        return output
+
+
+class TransposeConvBlock(nn.Module):
+    """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU.
+
+    Maps (batch, in_channels, height, width) to (batch, out_channels, 2 height, 2 width)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, make_norm: MakeNorm, norm_position: str, fast: bool
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.fast = fast
+        conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2, bias=False)
+        self.layers = nn.Sequential(*normalised(conv, make_norm, norm_position))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(fast_layout(image, self.out_channels) if self.fast else image)
+
+
+def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, position: str) -> list[nn.Module]:
+    """Put a norm before a convolution, between it and its LeakyReLU(0.2), or after both.
+
+    Raises:
+        InputError: Unknown position.
+    """
+    activation = nn.LeakyReLU(negative_slope=SLOPE, inplace=True)
+    if position == "before":
+        return [make_norm(conv.in_channels), conv, activation]
+    if position == "between":
+        norm = make_norm(conv.out_channels)
+        if type(norm) is InstanceNorm and not norm.affine:
+            return [conv, InstanceNormLeakyReLU(norm.num_features, norm.eps, SLOPE), nn.Identity()]
+        return [conv, norm, activation]
+    if position == "after":
+        return [conv, activation, make_norm(conv.out_channels)]
+    raise unknown_name("norm position", position, NORM_POSITIONS)
+
+
+def convolve_side_by_side(conv: nn.Conv2d, images: tuple[Tensor, ...]) -> Tensor:
+    """Convolve images (batch, channels, height, width), joined along their channels, with `conv`, which has no bias.
+
+    On a CPU it is the sum of one convolution for each image: joining, and taking their gradient apart again, moves
+    more memory than adding.
+    """
+    if len(images) == 1 or not images[0].is_cpu:
+        return conv(torch.cat(images, dim=1) if len(images) > 1 else images[0])
+    weights = conv.weight.split([image.shape[1] for image in images], dim=1)
+    output, *others = (F.conv2d(image, w, padding=conv.padding) for image, w in zip(images, weights, strict=True))
+    for other in others:
+        output += other
+    return output
 
 
 class UNet(nn.Module):
@@ -51,7 +149,10 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_sizes(in_channels=in_channels, out_channels=out_channels, channels=channels, pools=pools)
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "channels": channels, "pools": pools}
+        for name, value in sizes.items():
+            if value < 1:
+                raise InputError(f"{name} is {value}; it must be 1 or more")
         if residual and in_channels != out_channels:
             raise InputError(
                 f"residual learning needs as many channels out as in, got {in_channels} and {out_channels}"
@@ -87,7 +188,8 @@ class UNet(nn.Module):
         Raises:
             InputError: The image is smaller than `2 * 2**pools` pixels in height or width.
         """
-        check_image_size(image.shape[-2:], self.pools)
+        if not torch.compiler.is_exporting():  # a question that would fix the size
+            check_image_size(image.shape[-2:], self.pools)
         output = image
         skips: list[Tensor] = []
         for down in self.down_sample_layers:
@@ -109,7 +211,7 @@ class HasPools(Protocol):
 
 
 def smallest_size(network: HasPools) -> int:
-    """Height and width in pixels from which on a `UNet` takes an image."""
+    """Return the smallest height and width in pixels that a `UNet` takes."""
     return 2 * 2**network.pools
 
 
@@ -129,12 +231,14 @@ def check_image_size(shape: Sequence[int], pools: int) -> None:
 
 
 def _match(image: Tensor, skip: Tensor) -> Tensor:
-    """Odd sizes lose a row or column in pooling: reflect it back, as fastMRI does."""
+    """Bring `image` (batch, channels, height, width) to the size of `skip`: what pooling lost is reflected.
+
+    As fastMRI does. An exported graph picks rows and columns by number, for whether one is missing depends on the size.
+    """
+    if torch.compiler.is_exporting():
+        for axis in (-2, -1):
+            last, index = image.shape[axis] - 1, torch.arange(skip.shape[axis], device=image.device)
+            image = image.index_select(axis, torch.where(index > last, 2 * last - index, index))
+        return image
     height, width = skip.shape[-2] - image.shape[-2], skip.shape[-1] - image.shape[-1]
     return F.pad(image, (0, width, 0, height), "reflect") if height or width else image
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"{name} is {value}; it must be 1 or more")

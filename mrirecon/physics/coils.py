@@ -1,4 +1,7 @@
-"""Coil combination and centre crops, on `(..., coils, height, width)`."""
+"""Coil combination, coil sensitivity maps and centre crops, on complex `(..., coils, height, width)`.
+
+Roemer et al., The NMR phased array, MRM 1990: combining with the maps has the best signal-to-noise ratio where coils
+have equal, uncorrelated noise; the root sum of squares needs no maps."""
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +13,11 @@ _COIL_AXIS = -3
 
 
 def rss(images: Tensor) -> Tensor:
-    """Root sum of squares over coils, `(..., coils, height, width)` to real `(..., height, width)`.
+    """Combine coil images `(..., coils, height, width)` to the root sum of squares, real `(..., height, width)`.
 
-    Each image is scaled by a power of two first (exact), so that single precision neither underflows
-    at a k-space scale of 1e-24 nor overflows at 1e24. Equals `fastmri.rss_complex`.
+    `sqrt(sum over c of |x_c|^2)` (Roemer et al., MRM 1990). Each image is scaled by a power of two first
+    (exact), so that single precision neither underflows at a k-space scale of 1e-24 nor overflows at 1e24. Equals
+    `fastmri.rss_complex`.
     """
     magnitude = images.abs()
     _, exponent = torch.frexp(magnitude.detach().amax(dim=(-3, -2, -1), keepdim=True))
@@ -22,17 +26,21 @@ def rss(images: Tensor) -> Tensor:
 
 
 def expand_coils(image: Tensor, smaps: Tensor) -> Tensor:
-    """Coil images of one image: `(..., height, width)` times `smaps` `(..., coils, height, width)`."""
+    """Multiply an image `(..., height, width)` by `smaps` `(..., coils, height, width)`: the images its coils see."""
     return image.unsqueeze(_COIL_AXIS) * smaps
 
 
 def combine_coils(images: Tensor, smaps: Tensor) -> Tensor:
-    """Sum over coils of the images times the conjugate `smaps`; the adjoint of `expand_coils`."""
+    """Combine coil images `(..., coils, height, width)` with `smaps` of that shape to `(..., height, width)`.
+
+    `sum over c of conj(S_c) x_c`, the adjoint of `expand_coils`; where the squared magnitudes of the maps add up to 1,
+    the combination of Roemer et al. (MRM 1990) for equal, uncorrelated noise.
+    """
     return (images * smaps.conj()).sum(dim=_COIL_AXIS)
 
 
 def low_resolution_smaps(kspace: Tensor, n_center: int) -> Tensor:
-    """Coil sensitivity maps from the fully sampled central columns, with a root sum of squares of 1.
+    """Estimate coil sensitivity maps `(..., coils, height, width)` from the central columns, root sum of squares 1.
 
     The images of the Hann-windowed centre over their RSS (McKenzie et al., MRM 2002; Pruessmann et al., 1999): good
     for combining coils, too smooth at edges for SENSE. 0 where nothing was received.
@@ -50,7 +58,7 @@ def low_resolution_smaps(kspace: Tensor, n_center: int) -> Tensor:
 
 
 def _center_window(size: int, n: int, like: Tensor) -> Tensor:
-    """`n` values of a Hann window (without its zeros) around the centre `size // 2`, zeros elsewhere."""
+    """Make a window `(size,)`: `n` values of a Hann window (not its zeros) around `size // 2`, zeros elsewhere."""
     n = min(n, size)
     window = torch.zeros(size, device=like.device)
     start = size // 2 - n // 2
@@ -59,7 +67,7 @@ def _center_window(size: int, n: int, like: Tensor) -> Tensor:
 
 
 def center_crop(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The central `(height, width)` of the last two axes, rounded as fastMRI's crops are.
+    """Crop `(..., height, width)` to the central `shape`; equals fastMRI's `center_crop`.
 
     Raises:
         ValueError: `shape` is larger than the image or not positive.
@@ -72,7 +80,7 @@ def center_crop(image: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def center_fit(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Centre-crop where the image is larger than `shape`, zero-pad evenly where it is smaller.
+    """Crop `(..., height, width)` centrally where it is larger than `shape`, zero-pad evenly where it is smaller.
 
     Some fastMRI brain files are narrower than their reference image; padding puts each pixel where
     cropping the padded image back would find it.

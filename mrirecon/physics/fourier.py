@@ -1,4 +1,7 @@
-"""The centred orthonormal Fourier transform between image and k-space."""
+"""The centred orthonormal Fourier transform between image and k-space, on `(..., height, width)`.
+
+The origin of both is at index `n // 2` of each axis, and both have equal energy (Parseval): `F^H F = 1`. fastMRI's and
+BART's convention: images are `ifft2c` of k-space."""
 
 from collections.abc import Callable
 
@@ -9,7 +12,7 @@ _AXES = (-2, -1)
 
 
 def fft2c(image: Tensor) -> Tensor:
-    """Centred orthonormal 2-D FFT over the last two axes, `(..., height, width)` complex to k-space.
+    """Transform a complex image `(..., height, width)` to k-space by a centred orthonormal 2-D FFT.
 
     Equals `fastmri.fft2c` (bit for bit, without its real view) and, in double precision, numpy's
     `fftshift(fft2(ifftshift(image), norm="ortho"))`. Its adjoint and inverse is `ifft2c`.
@@ -22,9 +25,9 @@ def fft2c(image: Tensor) -> Tensor:
 
 
 def ifft2c(kspace: Tensor) -> Tensor:
-    """Centred orthonormal inverse 2-D FFT over the last two axes; the adjoint and inverse of `fft2c`.
+    """Transform complex k-space `(..., height, width)` to the image by a centred orthonormal inverse 2-D FFT.
 
-    Equals `fastmri.ifft2c` (bit for bit, without its real view).
+    The adjoint and inverse of `fft2c`. Equals `fastmri.ifft2c` (bit for bit, without its real view).
 
     Raises:
         TypeError: `kspace` is not complex.

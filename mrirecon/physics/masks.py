@@ -1,4 +1,4 @@
-"""Undersampling masks by name; fastMRI's are drawn by fastMRI's own functions.
+"""Undersampling masks by name; those of fastMRI (Zbontar et al., arXiv:1811.08839) by its own functions.
 
 Width is the phase-encoding axis; a mask of one dimension keeps whole columns and is the same along the readout.
 """
@@ -33,7 +33,7 @@ class Mask(NamedTuple):
 
 
 def default_center_fraction(acceleration: float) -> float:
-    """fastMRI's convention (0.08 at 4x, 0.04 at 8x), continued as 0.32 / R.
+    """Return the center fraction of fastMRI (0.08 at 4x, 0.04 at 8x), continued as 0.32 / R.
 
     Raises:
         InputError: An acceleration below 1.
@@ -87,7 +87,7 @@ def make_mask(
 def draw_mask(
     name: str, shape: tuple[int, ...], center_fraction: float, acceleration: float, seed: int | Sequence[int]
 ) -> Tensor:
-    """A mask of one or two dimensions, bool `shape`: (width,) or (height, width), as the kind of mask has it.
+    """Draw a mask of one or two dimensions, bool `shape`: (width,) or (height, width), as the kind of mask has it.
 
     Raises:
         InputError: Unknown name, a shape that the mask does not have, or a centre as in `make_mask`.
@@ -114,14 +114,14 @@ def _draw(name: str, shape: tuple[int, ...], fraction: float, acceleration: floa
 
 
 def true_acceleration(columns: Tensor, acquired: slice | None = None) -> float:
-    """Acquired columns over kept acquired columns."""
+    """Divide the number of acquired columns by that of the kept ones among them, of a mask (width,)."""
     inside = columns[acquired or slice(None)]
     n_kept = int(torch.count_nonzero(inside))
     return len(inside) / n_kept if n_kept else float("inf")
 
 
 def center_run(columns: Tensor) -> int:
-    """Length of the run of kept columns around the centre column of a mask `(width,)`."""
+    """Count the kept columns around the centre column of a mask `(width,)` up to the first gaps."""
     kept = columns.tolist()
     center = len(kept) // 2
     left = right = center
@@ -168,7 +168,7 @@ def _check_pair(width: int, center_fraction: float, acceleration: float) -> None
 
 
 def _of_fastmri(class_name: str) -> Callable[..., NDArray[np.bool_]]:
-    """The mask function of a class of fastMRI, which draws as fastMRI does from a generator in the same state."""
+    """Make the mask function of a class of fastMRI, which draws as that does from a generator in the same state."""
 
     def draw(
         shape: tuple[int, ...], center_fraction: float, acceleration: float, generator: Generator
@@ -186,6 +186,7 @@ def _of_fastmri(class_name: str) -> Callable[..., NDArray[np.bool_]]:
 random = _of_fastmri("RandomMaskFunc")
 equispaced = _of_fastmri("EquiSpacedMaskFunc")
 equispaced_fraction = _of_fastmri("EquispacedMaskFractionFunc")
+# sampled off the grid's symmetry (Defazio, Offset sampling, arXiv:1912.01101)
 magic = _of_fastmri("MagicMaskFunc")
 magic_fraction = _of_fastmri("MagicMaskFractionFunc")
 
@@ -193,10 +194,10 @@ magic_fraction = _of_fastmri("MagicMaskFractionFunc")
 def gaussian(
     shape: tuple[int, ...], center_fraction: float, acceleration: float, generator: Generator
 ) -> NDArray[np.bool_]:
-    """Variable density (Lustig, Donoho & Pauly 2007): `round(width / acceleration)` columns, the centre among them.
+    """Draw `round(width / acceleration)` columns (width,), denser towards the centre (Lustig et al., MRM 2007).
 
-    The others are drawn without replacement, with probabilities after a Gaussian around the centre of k-space whose
-    standard deviation is a sixth of the width.
+    The columns beside the full centre are drawn without replacement, with probabilities after a Gaussian
+    around the centre of k-space whose standard deviation is a sixth of the width.
     """
     (width,) = shape
     n_center = round(width * center_fraction)
@@ -211,7 +212,7 @@ def gaussian(
 
 @cache
 def _subsample() -> ModuleType:
-    """The module `fastmri.data.subsample` by itself: its package imports pandas and requests, which masks do not need.
+    """Load `fastmri.data.subsample` by itself: its package imports pandas and requests, which masks do not need.
 
     It takes numpy and torch alone; under its full name, its package would come with it if it ever asked for more.
     """

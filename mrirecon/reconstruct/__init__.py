@@ -1,4 +1,4 @@
-"""Everything that maps a sample to an image: methods without training, and trained networks.
+"""Reconstructions, which map a sample to an image: methods without training, and trained networks.
 
 Names are loaded when they are first used, so that importing this package costs no torch.
 """

@@ -1,4 +1,4 @@
-"""What a reconstructor is: anything that maps a sample to an image."""
+"""A reconstructor: anything that maps a sample to an image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Reconstructor:
     method_options: Mapping[str, Any] = field(default_factory=dict)  # all that a method is set to; empty for networks
 
     def __call__(self, sample: Sample) -> Tensor:
-        """The images of a batch; only the reconstruction itself runs in the chosen precision.
+        """Return the images `(batch, height, width)`; only the reconstruction itself runs in the chosen precision.
 
         Raises:
             InputError: Images that are not finite: k-space, weights or precision are not fit for it.

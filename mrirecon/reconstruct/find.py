@@ -1,10 +1,8 @@
-"""What the word after `mrirecon evaluate` or `reconstruct` means: a method, a trained run or a file of weights."""
+"""Find the reconstructor that a word names: a method, a trained run or a file of weights."""
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,11 +14,11 @@ from mrirecon.reconstruct.options import method_options, option_keys, require_me
 from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
 from mrirecon.tables.entry import builder
 from mrirecon.tables.methods import METHODS
-from mrirecon.training.checkpoints.given_weights import ENDINGS
+from mrirecon.training.checkpoints.weights_files import ENDINGS
 
 
 def find_reconstructor(name: str, config: NetworkUse, device: torch.device, data: str = "") -> Reconstructor:
-    """The method called `name`, else the run or the weights at `name`, with BatchNorm statistics as configured.
+    """Find the method called `name`, else the run or the weights at `name`, with BatchNorm statistics as configured.
 
     Args:
         name: A name of `METHODS`, a run folder, a checkpoint in one (in place of `checkpoint`), or a file of weights.
@@ -50,10 +48,12 @@ def _of_method(name: str, config: NetworkUse, device: torch.device) -> Reconstru
     method, options = METHODS[name], method_options(name, config.method)
     keys = option_keys(method)
     identifying = set_options(name, options)
+    # a folder for each set of options, so that tables of one folder are of one thing
+    words = "-".join([name, *(f"{option}-{value}" for option, value in identifying.items())])
     return Reconstructor(
         name,
         builder(method.build)(**{keys[option].name: value for option, value in options.items()}),
-        RunFolder(Path("runs") / _place(name, identifying)),
+        RunFolder(Path("runs") / re.sub(r"[^\w.+-]+", "_", words)),
         device,
         config.precision,
         check_image_size=partial(require_size, name, method.smallest),
@@ -61,9 +61,3 @@ def _of_method(name: str, config: NetworkUse, device: torch.device) -> Reconstru
         options=identifying,
         method_options=options,
     )
-
-
-def _place(name: str, identifying: Mapping[str, Any]) -> str:
-    """A folder's name for each set of options, so that tables of one folder are of one thing."""
-    words = [f"{option}-{value}" for option, value in identifying.items()]
-    return re.sub(r"[^\w.+-]+", "_", "-".join([name, *words]))

@@ -19,7 +19,7 @@ from mrirecon.progress import progress, say, warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import build_model, check_image_size, load_reconstructor, predictor, sample_needs
-from mrirecon.training.checkpoints.given_weights import put_weights, read_weights
+from mrirecon.training.checkpoints.weights_files import put_weights, read_weights
 from mrirecon.training.prediction import TrainedNetwork
 from mrirecon.training.recipe.batchnorm import batch_norms, recalibrate
 
@@ -41,11 +41,11 @@ class NetworkUse(Protocol):
 
     @property
     def bn_stats(self) -> str:
-        """Which statistics BatchNorm normalises with."""
+        """The statistics that BatchNorm normalises with."""
 
     @property
     def precision(self) -> str:
-        """What it computes in."""
+        """The precision that it computes in."""
 
     @property
     def method(self) -> Mapping[str, Any]:
@@ -53,7 +53,7 @@ class NetworkUse(Protocol):
 
 
 def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.device, data: str) -> Reconstructor:
-    """The network of a run.
+    """Make a reconstructor of the network of a run.
 
     Args:
         run: Its folder.
@@ -69,7 +69,12 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
     module = load_reconstructor(run, checkpoint, device)
     digest = weights_sha256(module.model)
     if config.bn_stats == "recalibrated" and batch_norms(module):
-        _require_training_data(trained, data)
+        path = trained.data.path
+        if not data and not Path(path).is_dir():
+            raise InputError(
+                f"--bn-stats recalibrated needs the training data, which are not at {path} any more; "
+                "put them back, or use --bn-stats running"
+            )
     set_bn_stats(module, config.bn_stats, trained, data)
     module.eval()
     return Reconstructor(
@@ -87,7 +92,7 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
 
 
 def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructor:
-    """The network of a file of weights; its evaluations go to runs/<name of the file>."""
+    """Make a reconstructor of a file of weights; its evaluations go to runs/<name of the file>."""
     given = read_weights(path)
     model = config.model if given.model is None else given.model
     asked_for = differing_keys(config.model, ModelConfig())
@@ -124,18 +129,18 @@ def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructo
 
 
 def differing_keys(one: ModelConfig, other: ModelConfig) -> list[str]:
-    """The keys in which two networks differ."""
+    """Return the keys in which two networks differ."""
     theirs = flatten(other)
     return [key for key, value in flatten(one).items() if theirs[key] != value]
 
 
 def _set_keys(model: ModelConfig) -> dict[str, Any]:
-    """The keys of a network that are not at their default."""
+    """Return the keys of a network that are not at their default, with their values."""
     return {key.name: getattr(model, key.name) for key in fields(model) if getattr(model, key.name) != key.default}
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over the state dict, sorted by name: of each entry its name, type and shape as a line, then its bytes.
+    """Compute the SHA-256 over the state dict by name: of each entry name, type and shape as a line, then its bytes.
 
     The same for a checkpoint and for the `weights.safetensors` made of it; 64 hex digits.
     """
@@ -175,15 +180,11 @@ def set_bn_stats(module: nn.Module, kind: str, trained: TrainConfig, data: str =
         warn(f"note: --bn-stats {kind} has no effect, the network has no BatchNorm")
     elif kind == "batch":
         warn("note: --bn-stats batch: the results depend on the batch size")
-        _use_batch(layers)
+        for layer in layers:
+            layer.track_running_stats = False  # without buffers, torch normalises by the batch in eval mode too
+            layer.running_mean = layer.running_var = None
     else:
         recalibrate(module, layers, _training_batches(trained, data))
-
-
-def _use_batch(layers: Iterable[_BatchNorm]) -> None:
-    for layer in layers:
-        layer.track_running_stats = False  # without buffers, torch normalises by the batch in eval mode too
-        layer.running_mean = layer.running_var = None
 
 
 def _training_batches(trained: TrainConfig, data: str) -> Iterable[Sample]:
@@ -197,11 +198,3 @@ def _training_batches(trained: TrainConfig, data: str) -> Iterable[Sample]:
         config, trained.batch_size, seed=trained.seed, normalised_together=together, needs=sample_needs(trained.model)
     )
     return progress(module.recalibration_batches(N_BATCHES), "recalibrating BatchNorm", unit="batches")
-
-
-def _require_training_data(trained: TrainConfig, data: str) -> None:
-    if not data and not Path(trained.data.path).is_dir():
-        raise InputError(
-            f"--bn-stats recalibrated needs the training data, which are not at {trained.data.path} any more; "
-            "put them back, or use --bn-stats running"
-        )

@@ -1,4 +1,4 @@
-"""The options of methods: from what a call gives to checked values. No torch here."""
+"""The options of methods: from what a call gives to checked values."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from mrirecon.tables.methods import METHODS, Method
 
 
 def option_keys(method: Method) -> dict[str, configfile.Key]:
-    """What a method can be set to: name, type, default and help of each option."""
+    """Return the options of a method: name, type, default and help of each."""
     keys = configfile.keys(method.options) if method.options else ()
     return {key.name.rstrip("_"): key for key in keys}
 
@@ -34,7 +34,7 @@ def require_method(name: str, given: Sequence[str]) -> None:
 
 
 def method_options(name: str, given: Mapping[str, Any], flags: Sequence[str] = ()) -> dict[str, Any]:
-    """All options of a method by name, those that are not given at their defaults.
+    """Return all options of a method by name, those that are not given at their defaults.
 
     Args:
         name: Of the method.
@@ -60,6 +60,6 @@ def method_options(name: str, given: Mapping[str, Any], flags: Sequence[str] = (
 
 
 def set_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a method's options that are not at their default: what identifies its images besides its name."""
+    """Return the options that are not at their default: they identify a method's images besides its name."""
     defaults = {option: key.default for option, key in option_keys(METHODS[name]).items()}
     return {option: value for option, value in options.items() if value != defaults[option]}

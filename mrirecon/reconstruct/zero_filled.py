@@ -1,4 +1,4 @@
-"""The reconstruction that does nothing: what was not measured stays zero."""
+"""The zero-filled reconstruction: what was not measured stays zero."""
 
 from torch import Tensor
 
@@ -11,5 +11,5 @@ class ZeroFilled:
     name = "zero-filled"  # in `METHODS`
 
     def __call__(self, sample: Sample) -> Tensor:
-        """The zero-filled images of a batch, `(batch, height, width)`, in the units of the target."""
+        """Return the zero-filled images `(batch, height, width)`, in the units of the target."""
         return sample.image

@@ -1,4 +1,4 @@
-"""From configuration to network, and from run folder back to a trained network."""
+"""Build the network of a configuration, and load the trained network of a run folder."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -14,13 +14,13 @@ from mrirecon.models.norms import make_norm
 from mrirecon.runs import RunFolder
 from mrirecon.tables.entry import builder, named
 from mrirecon.tables.models import MODELS, Model, Seen
-from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.checkpoints.read import load_checkpoint
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
 from mrirecon.training.prediction import Predict, TrainedNetwork
 
 
 def build_model(config: ModelConfig) -> nn.Module:
-    """The network of a configuration.
+    """Build the network of a configuration, with random weights.
 
     Raises:
         InputError: A name or a combination that does not exist, or more weights than this machine has memory for.
@@ -30,7 +30,7 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 
 def outline(config: ModelConfig) -> nn.Module:
-    """The network of a configuration without the values of its weights, which takes no memory: it knows its sizes.
+    """Build the network of a configuration on torch's meta device: sizes of the weights without values or memory.
 
     Raises:
         InputError: A name or a combination that does not exist.
@@ -56,7 +56,7 @@ def require_weights(network: nn.Module, config: ModelConfig, copies: int = 1, de
 
 
 def seen(config: ModelConfig) -> Seen:
-    """What the network of a configuration gets to see.
+    """Return the entry of `MODELS` for the network's `model.input`.
 
     Raises:
         InputError: There is no such network, or it does not see that.
@@ -68,18 +68,22 @@ def seen(config: ModelConfig) -> Seen:
 
 
 def sample_needs(config: ModelConfig) -> tuple[str, ...]:
-    """What a sample carries for a network: what it sees, and the image whose statistics predictions refer to."""
+    """Return the fields of a sample that a network needs; `image` always, for predictions refer to its statistics."""
     return (*seen(config).needs, "image")
 
 
 def predictor(config: ModelConfig) -> Predict:
-    """What the network of a configuration makes of a sample; errors as of `seen`."""
+    """Return the function of `prediction` for the network of a configuration.
+
+    Raises:
+        InputError: From `seen`.
+    """
     predict: Predict = builder(seen(config).predict)
     return predict
 
 
 def smallest_image(config: ModelConfig) -> int:
-    """Height and width in pixels from which on the network of a configuration takes images."""
+    """Return the smallest height and width in pixels that the network of a configuration takes."""
     smallest = named(MODELS, config.name, "model").smallest
     return smallest if isinstance(smallest, int) else int(builder(smallest)(config))
 
@@ -119,7 +123,7 @@ def _build(config: ModelConfig) -> nn.Module:
 
 
 def _checked(config: ModelConfig) -> Model:
-    """The entry of a configuration, all of whose keys it takes."""
+    """Return the entry of `MODELS`, having checked that it takes every key that is set."""
     entry, standardiser = named(MODELS, config.name, "model"), MODELS[config.name].standardised_by
     if config.normalize not in ("auto", standardiser):
         if config.normalize not in ("sample", "network"):
@@ -139,7 +143,7 @@ def _checked(config: ModelConfig) -> Model:
 
 
 def load_reconstructor(run: RunFolder, checkpoint: str = "best", device: str | torch.device = "cpu") -> TrainedNetwork:
-    """The network of a run, ready to reconstruct: called on an `Sample` batch it returns images.
+    """Load the network of a run in evaluation mode; called on a collated `Sample` it returns `(batch, height, width)`.
 
     Args:
         run: A run folder.

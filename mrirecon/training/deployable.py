@@ -1,7 +1,10 @@
-"""A trained network for use without the rest of this package: images in, images out, standardisation inside.
+"""Networks for export: images in, images out, with the standardisation inside.
 
-Each class here is a function of `prediction` for one kind of network, in real numbers, statistics included.
+Each class equals a function of `prediction` for one kind of network, but computes in real numbers, for exported graphs
+hold no complex ones, and takes the statistics of the image itself.
 """
+
+import copy
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +12,7 @@ from torch import Tensor, nn
 from mrirecon.config import ModelConfig
 from mrirecon.data.transforms import CLAMP
 from mrirecon.errors import InputError
-from mrirecon.models.normunet import NormUNet, standardise
-from mrirecon.models.traceable import magnitude, plain_norms, run_normunet, run_unet, statistics
+from mrirecon.models.normunet import NormUNet, standardise, statistics
 from mrirecon.models.unet import UNet
 from mrirecon.tables.entry import builder
 from mrirecon.training.build import seen, smallest_image
@@ -34,7 +36,7 @@ class Deployable(nn.Module):
 
     def __init__(self, model: nn.Module, smallest_size: int) -> None:
         super().__init__()
-        self.model = plain_norms(model)
+        self.model = copy.deepcopy(model)
         self.smallest_size = smallest_size
         self.eval()
 
@@ -46,9 +48,9 @@ class MagnitudeUNet(Deployable):
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct magnitudes `(batch, height, width)`."""
-        mean, std = statistics(image)
+        mean, std = statistics(image, n_axes=2)
         normalized = standardise(image, mean, std).clamp(-CLAMP, CLAMP)
-        return run_unet(self.model, normalized.unsqueeze(1)).squeeze(1) * std + mean
+        return self.model(normalized.unsqueeze(1)).squeeze(1) * std + mean
 
 
 class ComplexUNet(Deployable):
@@ -58,13 +60,13 @@ class ComplexUNet(Deployable):
     inputs = ("combined", "image")
 
     def forward(self, combined: Tensor, image: Tensor) -> Tensor:
-        """Reconstruct real and imaginary parts; only the statistics are of the magnitudes `image`."""
-        mean, std = statistics(image)
+        """Reconstruct `combined` `(batch, 2, height, width)`; `image` `(batch, height, width)` gives the statistics."""
+        mean, std = statistics(image, n_axes=2)
         nothing, is_constant = torch.zeros_like(mean), std == 0
         scaled = standardise(combined, nothing.unsqueeze(1), std.unsqueeze(1))
         brightness, limit = magnitude(scaled), standardise(mean, nothing, std) + CLAMP
         shrink = torch.where(brightness > limit, limit / brightness.clamp(min=1.0), torch.ones_like(brightness))
-        output = magnitude(run_unet(self.model, scaled * shrink.unsqueeze(1))) * std
+        output = magnitude(self.model(scaled * shrink.unsqueeze(1))) * std
         return torch.where(is_constant, mean, output)
 
 
@@ -75,7 +77,7 @@ class MagnitudeNormUNet(Deployable):
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct magnitudes `(batch, height, width)`."""
-        return run_normunet(self.model, image.unsqueeze(1)).squeeze(1)
+        return self.model.of_parts(image.unsqueeze(1), n_parts=1).squeeze(1)
 
 
 class ComplexNormUNet(Deployable):
@@ -86,11 +88,19 @@ class ComplexNormUNet(Deployable):
 
     def forward(self, combined: Tensor) -> Tensor:
         """Reconstruct real and imaginary parts `(batch, 2, height, width)`."""
-        return magnitude(run_normunet(self.model, combined))
+        return magnitude(self.model.of_parts(combined, n_parts=2))
+
+
+def magnitude(parts: Tensor) -> Tensor:
+    """Compute the magnitude `(batch, height, width)` of real and imaginary part `(batch, 2, height, width)`.
+
+    In double precision, where the square of no single-precision number over- or underflows.
+    """
+    return parts.double().square().sum(1).sqrt().to(parts.dtype)
 
 
 def deployable(model: nn.Module, config: ModelConfig) -> Deployable:
-    """`model`, the network of `config`, with all that its prediction does around it.
+    """Wrap a copy of `model`, the network of `config`, with all that its prediction does around it.
 
     Raises:
         InputError: It sees more than images, or is not known in a form that can be exported.

@@ -1,6 +1,5 @@
-"""Memory that a training takes, and that there is: the optimizer's state, the peak of the whole work, the machine's."""
+"""Memory in bytes: of an optimizer's state, the peak of a piece of work, and of the machine."""
 
-import ctypes
 import os
 import sys
 from contextlib import suppress
@@ -12,12 +11,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mrirecon.models.memory import give_back_freed_memory
+
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def optimizer_bytes(optimizer: Optimizer) -> int:
-    """Bytes of the tensors that `optimizer` keeps between steps, 0 before the first one.
+    """Count the bytes of the tensors that `optimizer` keeps between steps, 0 before the first one.
 
     Tensors without axes, such as Adam's counters of steps, are left out: they do not grow with the network.
     """
@@ -26,7 +27,7 @@ def optimizer_bytes(optimizer: Optimizer) -> int:
 
 
 def machine_memory(device: str = "cpu") -> int:
-    """Bytes of memory of this machine, of what its control group allows, or of the GPU."""
+    """Return the bytes of memory of this machine (at most what its control group allows), or of the GPU."""
     if device == "cuda":
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -37,12 +38,12 @@ def machine_memory(device: str = "cpu") -> int:
 
 
 def memory_of(device: str) -> str:
-    """How much memory there is, in words."""
+    """Say how much memory there is."""
     return f"{'the GPU' if device == 'cuda' else 'this machine'} has {as_gib(machine_memory(device))}"
 
 
 def as_gib(n: int) -> str:
-    """A number of bytes in words."""
+    """Format a number of bytes in GiB (2^30 bytes)."""
     return f"{n / 2**30:,.1f} GiB"
 
 
@@ -75,12 +76,12 @@ class PeakMemory:
         if self.device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self.device)
         else:
-            self.bytes = _since_start() if self.since_start else _high_water_mark()
+            self.bytes = _peak_since_start() if self.since_start else _high_water_mark()
 
 
 def _set_back() -> bool:
-    """Whether the high-water mark could be set to what is in use now."""
-    _give_back_freed_memory()
+    """Set the high-water mark to what is in use now; False where the system does not allow it."""
+    give_back_freed_memory()  # trainings on a CPU let the process keep it
     try:
         _CLEAR.write_text("5")
         return _high_water_mark() > 0
@@ -88,20 +89,12 @@ def _set_back() -> bool:
         return False
 
 
-def _give_back_freed_memory() -> None:
-    """Trainings on a CPU let the process keep it (models/memory.py)."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, TypeError, AttributeError):  # only glibc has it
-        return
-
-
 def _high_water_mark() -> int:
     lines = _STATUS.read_text().splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def _since_start() -> int:
+def _peak_since_start() -> int:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

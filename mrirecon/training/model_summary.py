@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations for a slice, memory of a training step; measured, not looked up."""
+"""The cost of a network, measured: parameters, operations for a slice, memory of a training step."""
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
@@ -44,9 +44,11 @@ class ModelSummary:
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.image_shape))
+        flop = self.flop_per_slice
+        cost = f"{flop / 1e9:,.1f} GFLOP" if flop >= 1e8 else f"{flop / 1e6:,.1f} MFLOP"
         slices = f"{self.batch_size} slice{'s' if self.batch_size > 1 else ''}"
         return (
-            f"{self.parameters:,} parameters, {_flop(self.flop_per_slice)} per {size} slice, about "
+            f"{self.parameters:,} parameters, {cost} per {size} slice, about "
             f"{_memory(self.step_bytes)} for a training step of {slices} ({_memory(self.activation_bytes)} activations)"
         )
 
@@ -64,7 +66,7 @@ def summarize(
 
     Args:
         model: The network to be trained, on any device.
-        sample: A batch of one slice.
+        sample: A batch of one slice, `image` `(1, height, width)`.
         batch_size: Slices of a training step.
         optimizer: Its method; the state is measured on small parameters.
         device: Where the training runs.
@@ -94,7 +96,7 @@ def summarize(
 def _forward(
     network: nn.Module, predict: Predict, sample: Sample, precision: AbstractContextManager
 ) -> tuple[int, int, int]:
-    """FLOP, and bytes kept for the backward pass: weights in another precision, and what there is for each slice."""
+    """Count FLOP, and bytes kept for the backward pass: of weights in another precision, and for each slice."""
     own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
     shapes = {p.shape for p in network.parameters()}
     fixed: dict[int, int] = {}
@@ -115,13 +117,13 @@ def _forward(
 
 
 def _is_cast(tensor: Tensor, shapes: set[torch.Size]) -> bool:
-    """Whether this is a weight, or a part of one, in another precision; it does not grow with the batch."""
+    """Tell whether a tensor is a weight, or a part of one, in another precision: it does not grow with the batch."""
     size = tensor.untyped_storage().nbytes() // tensor.element_size()
     return tensor.shape in shapes or (tensor.shape[:1] != (1,) and any(size == shape.numel() for shape in shapes))
 
 
 def _state_ratios(parameters: list[nn.Parameter], config: OptimizerConfig) -> list[float]:
-    """Bytes of optimizer state for each element of the parameters, from one step on small ones with as many axes."""
+    """Measure bytes of optimizer state per element of the parameters, by a step on small ones with as many axes."""
     axes = sorted({p.ndim for p in parameters})
     small = [nn.Parameter(torch.zeros((2,) * n)) for n in axes]
     optimizer = make_optimizer(config.name, small, 1e-3, config.weight_decay, **config.options)
@@ -131,10 +133,6 @@ def _state_ratios(parameters: list[nn.Parameter], config: OptimizerConfig) -> li
     states = [[t for t in optimizer.state[p].values() if isinstance(t, Tensor) and t.ndim > 0] for p in small]
     ratios = {p.ndim: sum(t.nbytes for t in state) / p.numel() for p, state in zip(small, states, strict=True)}
     return [ratios[p.ndim] for p in parameters]
-
-
-def _flop(n: int) -> str:
-    return f"{n / 1e9:,.1f} GFLOP" if n >= 1e8 else f"{n / 1e6:,.1f} MFLOP"
 
 
 def _memory(n: int) -> str:

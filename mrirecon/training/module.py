@@ -14,20 +14,18 @@ from mrirecon import ranks
 from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
 from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.samples import Sample
-from mrirecon.data.transforms import normalize
+from mrirecon.data.transforms import normalize, scored_target
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import VolumeMetrics, mean_score
 from mrirecon.evaluation.stats import goodness
 from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.prediction import Predict, Prediction, predict_by_class
-from mrirecon.training.recipe.averaged_weights import EvaluatedWeights
-from mrirecon.training.recipe.averages import OptimizerAverage, make_average
-from mrirecon.training.recipe.batchnorm import batch_norms, recalibrate, take_buffers_of_the_first
+from mrirecon.training.recipe.averages import EvaluatedWeights, OptimizerAverage, make_average
+from mrirecon.training.recipe.batchnorm import batch_norms, count_batches_of, recalibrate, take_buffers_of_the_first
 from mrirecon.training.recipe.freezing import freeze as freeze_parts
 from mrirecon.training.recipe.losses import LossInput, Pairwise, make_loss
 from mrirecon.training.recipe.optimizers import has_modes, make_optimizer
 from mrirecon.training.recipe.schedules import PlateauLR, make_schedule
-from mrirecon.training.recipe.sync_batchnorm import count_batches_of
 
 
 class BatchNote(NamedTuple):
@@ -94,30 +92,50 @@ class ReconModule(pl.LightningModule):
             self.train(model.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, but for frozen BatchNorm layers."""
+        """Set training mode, but for frozen BatchNorm layers."""
         super().train(mode)
         for name in self.frozen.norms:
             self.model.get_submodule(name).eval()
         return self
 
     def forward(self, sample: Sample) -> Tensor:
-        """Reconstructions `(batch, height, width)` in the units of the target."""
+        """Return reconstructions `(batch, height, width)` in the units of the target."""
         return self.predict(self.model, sample).image
 
-    def predict_normalized(self, sample: Sample) -> Tensor:
-        """The same minus the input's mean, over its standard deviation."""
-        return self.predict(self.model, sample).normalized
-
     def sample_loss(self, sample: Sample, prediction: Prediction | None = None) -> Tensor:
-        """Mean loss of a batch, whose `prediction` need not be made again."""
+        """Compute the mean loss of a batch, images `(batch, height, width)`; `prediction` where it was made before."""
         target = normalize(sample.target, sample.mean, sample.std)
         image, normalized = prediction or self.predict(self.model, sample)
         data_range = torch.as_tensor(sample.data_range, device=image.device)
         with torch.autocast(image.device.type, enabled=False):
             return self.loss(LossInput(normalized, target, image, sample.target, data_range))
 
+    def add_scores(
+        self,
+        metrics: VolumeMetrics,
+        sample: Sample,
+        volumes: Sequence[str] | Sequence[int],
+        clamps_target: bool = False,
+    ) -> tuple[Prediction, Tensor]:
+        """Add a batch's slices to `metrics`.
+
+        Args:
+            metrics: Gets them.
+            sample: A collated batch on this module's device, images `(batch, height, width)`.
+            volumes: What `metrics` calls the volume of each slice.
+            clamps_target: Score against the target as losses see it, clamped.
+
+        Returns:
+            The prediction, and the mean loss of the batch.
+        """
+        prediction = self.predict(self.model, sample)
+        target = scored_target(sample, clamps_target)
+        data_range, slice_idx = torch.as_tensor(sample.data_range), torch.as_tensor(sample.slice_idx)
+        metrics.update(target, prediction.image, data_range, volumes, slice_idx, sample.object_mask)
+        return prediction, self.sample_loss(sample, prediction)
+
     def setup(self, stage: str) -> None:
-        """A data module knows the batches, and those to recalibrate with."""
+        """Ask the Trainer's data module for the batches, and for those to recalibrate with."""
         data = getattr(self.trainer, "datamodule", None)
         self.recalibration_batches = self.recalibration_batches or getattr(data, "recalibration_batches", None)
         stream = getattr(data, "stream", None)
@@ -125,13 +143,13 @@ class ReconModule(pl.LightningModule):
             self.stream = stream
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        """Dropout of batch k does not depend on what ran before it."""
+        # Dropout of batch k does not depend on what ran before it.
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
         if self.stream is not None:
             count_batches_of(self, self.stream.size(batch_idx))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Weighted mean loss of the batch.
+        """Compute the weighted mean loss of a batch, images `(batch, height, width)`.
 
         Raises:
             DivergedError: The loss is not finite or a thousand times the first one, on all processes together.
@@ -147,13 +165,12 @@ class ReconModule(pl.LightningModule):
         return loss * weight
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Every step goes into the averages."""
         super().optimizer_step(*args, **kwargs)
         self.evaluated.update()
 
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
-        """The weights that are evaluated are in place: the averages, where there are any."""
+        """Put the weights that are evaluated in place: the averages, where there are any."""
         with self.evaluated.in_place():
             yield
 
@@ -164,19 +181,19 @@ class ReconModule(pl.LightningModule):
             schedule.observe(goodness(self.monitor, scores[f"val_{self.monitor}"]))
 
     def on_validation_start(self) -> None:
-        """For a plain Trainer; see `evaluated_weights`."""
+        """Put the evaluated weights in place, under a plain Trainer."""
         take_buffers_of_the_first(self)
         self._swapped = self.evaluated_weights()
         self._swapped.__enter__()
 
     def on_validation_end(self) -> None:
-        """The trained weights come back, after all callbacks that save."""
+        """Put the trained weights back, after all callbacks that save."""
         self._swapped.__exit__(None, None, None)
 
     on_predict_start, on_predict_end = on_validation_start, on_validation_end
 
     def on_validation_epoch_start(self) -> None:
-        """For a plain Trainer; `mrirecon train` validates at exact steps instead (training/keeper.py)."""
+        """Begin the scores of a plain Trainer; `mrirecon train` validates at exact steps instead (loop/at_step.py)."""
         from torchmetrics import MeanMetric
 
         self._val_metrics = VolumeMetrics(metrics=validation_metrics(self.monitor))
@@ -185,13 +202,12 @@ class ReconModule(pl.LightningModule):
             self._val_metrics = self._val_metrics.to(self.device)
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Score the slices of a batch."""
-        volumes = [_number(f"{dataloader_idx} {name}") for name in batch.volume]
-        prediction = self.predict(self.model, batch)
-        data_range, slice_idx = torch.as_tensor(batch.data_range), torch.as_tensor(batch.slice_idx)
-        about = (data_range, volumes, slice_idx, batch.object_mask)
-        self._val_metrics.update(batch.target, prediction.image, *about)
-        self._val_loss.update(self.sample_loss(batch, prediction), len(batch.image))
+        """Score a batch, images `(batch, height, width)`."""
+        names = [f"{dataloader_idx} {name}" for name in batch.volume]
+        # the same numbers on every process, whatever volumes it has; exact in double precision
+        volumes = [int.from_bytes(sha256(name.encode()).digest()[:6]) for name in names]
+        _, loss = self.add_scores(self._val_metrics, batch, volumes)
+        self._val_loss.update(loss, len(batch.image))
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over volumes (val_ssim and others), and over slices as val_loss."""
@@ -203,12 +219,12 @@ class ReconModule(pl.LightningModule):
             self.observe(scores)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The averages, and the first loss, which a diverging one is held against."""
+        """Save the averages, and the first loss, which a diverging one is held against."""
         self.evaluated.save(checkpoint)
         checkpoint["first_loss"] = self.first_loss
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """To go on training: the trained weights, and the first loss of the whole run; else the averages as saved."""
+        """Take back the trained weights and the first loss to go on training; else keep the averages as saved."""
         trainer = self._trainer
         if trainer is None or trainer.state.fn != TrainerFn.FITTING:
             return
@@ -216,7 +232,7 @@ class ReconModule(pl.LightningModule):
         self.first_loss = checkpoint.get("first_loss")
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """The optimizer and a schedule that moves every optimizer step."""
+        """Build the optimizer, and a schedule that moves every optimizer step."""
         config = self.optimizer.with_lr()
         if isinstance(config.lr, str):
             raise InputError("optimizer.lr is find, which mrirecon train replaces by a number; give a number here")
@@ -235,7 +251,7 @@ class ReconModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _recalibrate(self) -> None:
-        """BatchNorm's statistics of the weights that are in place, in the precision of the training."""
+        """Measure BatchNorm's statistics of the weights that are in place, in the precision of the training."""
         if self.recalibration_batches is None:
             raise InputError(
                 "averaged weights of a network with BatchNorm need batches to recalibrate it with: give the Trainer a "
@@ -258,8 +274,3 @@ class ReconModule(pl.LightningModule):
                 "The last good checkpoint, if there was one, is kept.",
                 self.global_step,
             )
-
-
-def _number(name: str) -> int:
-    """The same on every process, whatever volumes it has; exact in double precision."""
-    return int.from_bytes(sha256(name.encode()).digest()[:6])

@@ -1,6 +1,6 @@
-"""What a network makes of a sample, and what its output means: real or complex, standardised by the data or by itself.
+"""Predictions: how a sample goes into a network, and how its output becomes an image in the units of the target.
 
-An entry of `MODELS` says which of these functions `(network, collated sample) -> Prediction` is a network's.
+Each function maps (network, collated sample) to a `Prediction`; an entry of `MODELS` names the one of a network.
 """
 
 from collections.abc import Callable
@@ -45,9 +45,9 @@ class TrainedNetwork(nn.Module):
 
 
 def predict_by_class(model: nn.Module) -> Predict:
-    """What a network without a configuration makes of a sample.
+    """Return the function for a network without a configuration.
 
-    That of the entry of `MODELS` which builds networks of its class, by its `in_channels`; of others `of_magnitude`.
+    It is that of the entry of `MODELS` which builds networks of its class, by its `in_channels`; else `of_magnitude`.
     """
     for entry in MODELS.values():
         if type(model) is builder(entry.build):
@@ -57,25 +57,29 @@ def predict_by_class(model: nn.Module) -> Predict:
 
 
 def of_magnitude(model: nn.Module, sample: Sample) -> Prediction:
-    """The network sees the magnitude, standardised by the sample's mean and deviation, clamped to 6 of the latter."""
+    """Predict from the magnitude `(batch, height, width)`, standardised by its mean and deviation and clamped to +-6.
+
+    As fastMRI trains its U-Net (Zbontar et al., arXiv:1811.08839).
+    """
     normalized = model(normalize(sample.image, sample.mean, sample.std).unsqueeze(1)).squeeze(1).float()
     return Prediction(unnormalize(normalized, sample.mean, sample.std), normalized)
 
 
 def of_raw_magnitude(model: nn.Module, sample: Sample) -> Prediction:
-    """The network sees the magnitude as it is."""
+    """Predict from the magnitude `(batch, height, width)` as it is."""
     return of_image(model(sample.image.unsqueeze(1)).squeeze(1).float(), sample)
 
 
 def of_raw_complex(model: nn.Module, sample: Sample) -> Prediction:
-    """The network sees the coil-combined complex image as it is; the magnitude of its output counts."""
+    """Predict from the coil-combined complex image `(batch, height, width)` as it is; the output's magnitude counts."""
     return of_image(model(sample.combined.unsqueeze(1)).squeeze(1).abs(), sample)
 
 
 def of_complex(model: nn.Module, sample: Sample) -> Prediction:
-    """The network sees real and imaginary part of the coil-combined image in units of the magnitude's deviation.
+    """Predict from the coil-combined complex image `(batch, height, width)`, as real and imaginary channels.
 
-    Scaled, not shifted: a mean is nothing that a phase could keep; too bright pixels keep their phase.
+    They are in units of the magnitude's standard deviation; not shifted by its mean, which would change the phase.
+    Where the magnitude is over mean + 6 deviations it is limited to that, and the phase is kept.
     """
     mean, std = _per_image(sample.mean), _per_image(sample.std)
     nothing = torch.zeros_like(mean)
@@ -89,7 +93,7 @@ def of_complex(model: nn.Module, sample: Sample) -> Prediction:
 
 
 def of_image(image: Tensor, sample: Sample) -> Prediction:
-    """The prediction of a network that gives images `(batch, height, width)` in the units of the target."""
+    """Make the prediction of a network that gives images `(batch, height, width)` in the units of the target."""
     return Prediction(image, standardise(image, _per_image(sample.mean), _per_image(sample.std)))
 
 

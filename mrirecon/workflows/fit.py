@@ -15,16 +15,14 @@ from mrirecon.progress import say
 from mrirecon.runs import RunFolder, RunLock
 from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.build import load_reconstructor
-from mrirecon.training.checkpoints.resumed_state import FirstBatch, going_on
 from mrirecon.training.checkpoints.write import CheckpointFiles
-from mrirecon.training.loop.at_step import Keeper
-from mrirecon.training.loop.curves import Curves
-from mrirecon.training.loop.curves_file import Journal
+from mrirecon.training.loop.at_step import StepControl
+from mrirecon.training.loop.curves import Curves, Journal
 from mrirecon.training.loop.ddp import strategy
+from mrirecon.training.loop.fit_errors import FirstBatch, StillOurs, needing_room, resuming
 from mrirecon.training.loop.loggers import Loggers
-from mrirecon.training.loop.lost_place import StillOurs, needing_room
 from mrirecon.training.loop.validation import Validation
-from mrirecon.training.recipe.sync_batchnorm import synchronised
+from mrirecon.training.recipe.batchnorm import synchronised
 from mrirecon.workflows.setup.training_work import TrainingWork
 
 _LIGHTNING_NAMES = {"fp32": "32-true", "bf16-mixed": "bf16-mixed"}
@@ -46,7 +44,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, lock: RunLoc
         validation = Validation(
             work.data.val_dataloader(), curves, work.protocol, work.data.require_unchanged, config.monitor
         )
-        keeper = Keeper(
+        control = StepControl(
             run,
             validation,
             plan.val_every,
@@ -59,7 +57,7 @@ def fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, lock: RunLoc
             config.monitor,
             work.data.require_unchanged,
         )
-        _fit(work, run, checkpoint, (curves, keeper), lock)
+        _fit(work, run, checkpoint, (curves, control), lock)
     return run
 
 
@@ -67,10 +65,10 @@ def _fit(
     work: TrainingWork,
     run: RunFolder,
     checkpoint: str | None,
-    callbacks: tuple[Curves, Keeper],
+    callbacks: tuple[Curves, StepControl],
     lock: RunLock | None,
 ) -> None:
-    keeper = callbacks[1]
+    control = callbacks[1]
     if work.config.sync_batchnorm and ranks.world_size() > 1:
         synchronised(work.module, work.device)
     with warnings.catch_warnings():
@@ -80,36 +78,36 @@ def _fit(
     if work.device == "cpu":
         keep_freed_memory()
     loader = work.data.train_dataloader()
-    keeper.stop.listen()
+    control.stop.listen()
     try:
-        with warnings.catch_warnings(), needing_room(run, trainer), going_on(checkpoint, first):
+        with warnings.catch_warnings(), needing_room(run, trainer), resuming(checkpoint, first):
             _hush()
             trainer.fit(work.module, loader, ckpt_path=checkpoint, weights_only=True)
-        if checkpoint and not first.is_done and not keeper.stop.agreed:
+        if checkpoint and not first.is_done and not control.stop.agreed:
             say(f"the run had ended before, at step {trainer.global_step}; no step was left to do")
-        _finish(work, run, trainer, keeper, first.step)
+        _finish(work, run, trainer, control, first.step)
     except SystemExit:  # what Lightning makes of a second Ctrl-C
         raise KeyboardInterrupt from None
     finally:
         loader.close()
-        keeper.stop.restore()
+        control.stop.restore()
 
 
-def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, keeper: Keeper, began: int) -> None:
+def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, control: StepControl, began: int) -> None:
     """Say how the training ended and write its weights; a signal that comes now changes nothing any more."""
     step, n_steps = trainer.global_step, work.plan.n_steps
-    if keeper.has_stalled:
-        since = f"{keeper.n_worse} validations without a better {keeper.monitored} than at step {keeper.best_step}"
+    if control.has_stalled:
+        since = f"{control.n_worse} validations without a better {control.monitored} than at step {control.best_step}"
         say(f"ended at step {step} of {n_steps}: {since}")
-    elif keeper.stop.agreed and step < n_steps:
+    elif control.stop.agreed and step < n_steps:
         raise Stopped(
-            f"stopped by {keeper.stop.agreed.name} at step {step} of {n_steps}; "
+            f"stopped by {control.stop.agreed.name} at step {step} of {n_steps}; "
             f"saved. Go on with: mrirecon train --resume {run.path}",
             went_on=step > began + 1,  # asked to stop before it began, it does one step
         )
     if ranks.is_first():
         with needing_room(run, trainer):
-            _export_weights(run, _exported(work, run, keeper))
+            _export_weights(run, _exported(work, run, control))
         CheckpointFiles(run).drop_previous()
     ranks.barrier()  # of several processes none goes deaf before the weights are there
 
@@ -136,18 +134,19 @@ def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback]) -
         default_root_dir=str(run.path),
         plugins=[CheckpointFiles(run)] if in_group else [LightningEnvironment(), CheckpointFiles(run)],
     )
-    # Lightning's handler speaks to the other processes inside the signal; the keeper's, which sets a flag, is the one.
+    # Lightning's handler speaks to the other processes inside the signal; the control's, which sets a flag, is the one.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 
-def _exported(work: TrainingWork, run: RunFolder, keeper: Keeper) -> str:
+def _exported(work: TrainingWork, run: RunFolder, control: StepControl) -> str:
     """Return the name of the checkpoint whose weights are the network of the run."""
     if work.config.checkpoints == "end":
         return "last"
     if not run.checkpoint("best").is_file():
         say(
-            f"no validation had a finite {keeper.monitored}: there is no `best`, the weights are those of the last step"
+            f"no validation had a finite {control.monitored}: there is no `best`, "
+            "the weights are those of the last step"
         )
         return "last"
     return "best"
@@ -164,7 +163,7 @@ def _export_weights(run: RunFolder, checkpoint: str) -> None:
 
 
 def _hush() -> None:
-    """Lightning's advice that does not apply: validation is the keeper's, the workers and processes are chosen."""
+    """Lightning's advice that does not apply: validation is the control's, the workers and processes are chosen."""
     texts = (
         "no `val_dataloader`",
         "does not have many workers",
@@ -172,7 +171,7 @@ def _hush() -> None:
         "`isinstance.treespec",
         "the logging interval",
         "`srun`",
-        "callbacks used to create the checkpoint",  # the keeper names them
+        "callbacks used to create the checkpoint",  # the control names them
         "Grad strides do not match",  # 1 x 3 x 3 kernels of channels-last networks; costs nothing
     )
     for text in texts:

@@ -17,7 +17,7 @@ from mrirecon.errors import DataChangedError, InputError
 from mrirecon.files import read_json, write_json
 from mrirecon.progress import warn
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
-from mrirecon.training.checkpoints.resumable import resumable, what_is_kept
+from mrirecon.training.checkpoints.read import resumable, what_is_kept
 from mrirecon.training.loop.at_step import read_settings
 from mrirecon.workflows.fit import fit
 from mrirecon.workflows.setup.announce import announce

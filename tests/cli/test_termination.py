@@ -14,7 +14,7 @@ import pytest
 
 from mrirecon.cli.command import run_safely
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.checkpoints.read import load_checkpoint
 from mrirecon.training.loop.signals import listening
 from mrirecon.workflows.outputs.new_folder import new_folder
 

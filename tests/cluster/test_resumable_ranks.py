@@ -8,7 +8,7 @@ from ranks_of_a_test import run_ranks
 from mrirecon import ranks
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoints.resumable import resumable
+from mrirecon.training.checkpoints.read import resumable
 from mrirecon.training.checkpoints.write import CheckpointFiles
 
 

@@ -19,7 +19,7 @@ from mrirecon.config import DataConfig, EvaluateConfig, ReconstructConfig, Train
 from mrirecon.config.slurm import JobConfig, OneJobConfig
 from mrirecon.errors import InputError
 from mrirecon.runs import new_run, require_replaceable
-from mrirecon.training.checkpoints.hashes import write_listed
+from mrirecon.training.checkpoints.read import write_listed
 
 
 class Refusing(Executor):

@@ -7,8 +7,13 @@ from torch import nn
 
 from mrirecon import ranks
 from mrirecon.data.transforms import ImageSample
-from mrirecon.training.recipe.batchnorm import recalibrate, take_buffers_of_the_first
-from mrirecon.training.recipe.sync_batchnorm import SyncBatchNorm, count_batches_of, synchronised
+from mrirecon.training.recipe.batchnorm import (
+    SyncBatchNorm,
+    count_batches_of,
+    recalibrate,
+    synchronised,
+    take_buffers_of_the_first,
+)
 
 SIZES = [2, 3, 1]  # slices of each process
 LAYERS = {

@@ -12,7 +12,7 @@ from mrirecon import progress, ranks
 from mrirecon.config import AverageConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.data.samples import to_device
 from mrirecon.training.loop import validation
-from mrirecon.training.loop.at_step import Keeper
+from mrirecon.training.loop.at_step import StepControl
 from mrirecon.training.recipe import batchnorm
 from mrirecon.workflows import fit
 from mrirecon.workflows import train as training
@@ -125,7 +125,7 @@ def _look(case):
     finally:
         training.fit = original
     module = works[0].module
-    (keeper,) = (one for one in module.trainer.callbacks if isinstance(one, Keeper))
+    (keeper,) = (one for one in module.trainer.callbacks if isinstance(one, StepControl))
     return {
         "weights": sha256(b"".join(p.detach().numpy().tobytes() for p in module.parameters())).hexdigest(),
         "best": [keeper.best, keeper.best_step, keeper.n_worse, module.trainer.global_step],

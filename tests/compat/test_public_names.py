@@ -42,6 +42,13 @@ def test_every_name_can_still_be_imported_from_its_package():
     assert not missing, "\n".join(["programs of users import these; keep the package and the name:", *missing])
 
 
+def test_the_import_of_earlier_model_cards_still_works():
+    from mrirecon.training import load_portable
+    from mrirecon.training.portable import load_portable as named_by_cards
+
+    assert named_by_cards is load_portable
+
+
 def test_every_class_path_still_gives_a_class():
     gone = lost(named("class"))
     assert not gone, "\n".join(

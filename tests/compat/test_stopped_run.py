@@ -14,7 +14,7 @@ import mrirecon.training
 import mrirecon.workflows
 from mrirecon.cli import main
 from mrirecon.runs import RunFolder
-from mrirecon.training.loop.at_step import Keeper
+from mrirecon.training.loop.at_step import StepControl
 from mrirecon.workflows import fit
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -89,13 +89,13 @@ def test_it_ends_with_the_weights_of_the_uninterrupted_one(stopped, data, capsys
 
 def test_its_best_score_and_its_bad_validations_are_taken_up(stopped, data, monkeypatch):
     seen = []
-    begin = Keeper.on_train_start
+    begin = StepControl.on_train_start
 
     def noting(self, *args):
         seen.append((self.best, self.best_step, self.n_worse))
         begin(self, *args)
 
-    monkeypatch.setattr(Keeper, "on_train_start", noting)
+    monkeypatch.setattr(StepControl, "on_train_start", noting)
     assert resume(stopped, data) == 0
     state = read(stopped, "best")["callbacks"]["Keeper"]
     assert seen == [(state["best"], 10, 2)]
@@ -103,10 +103,10 @@ def test_its_best_score_and_its_bad_validations_are_taken_up(stopped, data, monk
 
 
 def test_a_renamed_class_reads_it_too(stopped, data, monkeypatch, capsys):
-    class Guardian(Keeper):
+    class Guardian(StepControl):
         pass
 
-    monkeypatch.setattr(fit, "Keeper", Guardian)
+    monkeypatch.setattr(fit, "StepControl", Guardian)
     assert resume(stopped, data) == 0
     assert "ended at step 18 of 60" in capsys.readouterr().err
 
@@ -135,6 +135,6 @@ def test_every_callback_with_a_state_has_a_fixed_key():
         waiting += (found := waiting.pop().__subclasses__())
         ours += [one for one in found if one.__module__.startswith("mrirecon.")]
     stateful = {one for one in ours if one.state_dict is not pl.Callback.state_dict}
-    assert {one.__name__ for one in stateful} >= {"Keeper", "Curves"}
+    assert {one.__name__ for one in stateful} >= {"StepControl", "Curves"}
     for one in stateful:
         assert "state_key" in vars(one), f"{one.__module__}.{one.__name__} keeps a state: give it a property state_key"

@@ -9,7 +9,7 @@ from torch import nn
 
 from mrirecon.errors import InputError
 from mrirecon.models import NORMS, UNet, check_image_size, make_norm
-from mrirecon.models.blocks import convolve_side_by_side
+from mrirecon.models.unet import convolve_side_by_side
 
 KINDS = {norm: type(make_norm(norm, 4)) for norm in NORMS}
 PER_SAMPLE = ["instance", "group", "layer", "none"]

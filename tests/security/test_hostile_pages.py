@@ -23,7 +23,7 @@ from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.report.pages.study_page import write_study_page
 from mrirecon.report.text.card import Artefact, CardFacts, escaped, model_card
 from mrirecon.runs import RunFolder
-from mrirecon.training.loop.curves_file import columns
+from mrirecon.training.loop.curves import columns
 
 HARMLESS = "plain"
 HOSTILE = [

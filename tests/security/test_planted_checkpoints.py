@@ -10,7 +10,7 @@ import torch
 
 from mrirecon.cli import main
 from mrirecon.errors import InputError
-from mrirecon.training.checkpoints.portable import load_portable
+from mrirecon.training.checkpoints.weights_files import load_portable
 
 
 class Payload:

@@ -15,7 +15,7 @@ from mrirecon.cli import main
 from mrirecon.errors import InputError
 from mrirecon.files import read_json, read_plain
 from mrirecon.runs import open_run
-from mrirecon.training.loop.curves_file import Journal
+from mrirecon.training.loop.curves import Journal
 
 EVALUATION = "evaluation/small-val-equispaced_fraction-4x"
 SUMMARY, TABLE, PICTURE = (f"{EVALUATION}/{name}" for name in ("summary.json", "volumes.csv", "figures/picture.png"))

@@ -7,8 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mrirecon.config import AverageConfig
 from mrirecon.errors import InputError
-from mrirecon.training.recipe.averaged_weights import EvaluatedWeights
-from mrirecon.training.recipe.averages import AVERAGES, make_average
+from mrirecon.training.recipe.averages import AVERAGES, EvaluatedWeights, make_average
 
 N_STEPS = 20
 

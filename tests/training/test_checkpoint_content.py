@@ -7,7 +7,7 @@ import zipfile
 import pytest
 import torch
 
-from mrirecon.training.checkpoints.content import require_archive, require_sound
+from mrirecon.training.checkpoints.read import require_archive, require_sound
 
 SOUND = {"state_dict": {"a": torch.ones(3), "n": torch.tensor(3)}, "loops": [{"b": (1, torch.zeros(2))}]}
 

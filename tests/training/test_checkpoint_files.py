@@ -17,7 +17,7 @@ from killed_writes import Killed, death
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.runs import RunFolder
 from mrirecon.training.checkpoints import write as checkpoint_files
-from mrirecon.training.checkpoints.hashes import load_checkpoint, sound_digest
+from mrirecon.training.checkpoints.read import load_checkpoint, sound_digest
 from mrirecon.training.checkpoints.write import CheckpointFiles
 
 
@@ -268,7 +268,7 @@ def test_a_hash_of_another_file_does_not_count(run):
 
 def test_a_checkpoint_that_is_replaced_while_it_is_opened_is_accepted(run, monkeypatch):
     """The hash file is read, then the training writes a new pair, then the checkpoint is opened."""
-    from mrirecon.training.checkpoints import hashes as checkpoint_hashes
+    from mrirecon.training.checkpoints import read as checkpoint_hashes
 
     save(run, 1)
     original = checkpoint_hashes.listed

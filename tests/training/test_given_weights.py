@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from mrirecon.config import ModelConfig
 from mrirecon.errors import InputError
 from mrirecon.training.build import build_model
-from mrirecon.training.checkpoints.given_weights import put_weights, read_weights
-from mrirecon.training.checkpoints.portable import save_portable
+from mrirecon.training.checkpoints.weights_files import put_weights, read_weights, save_portable
 from mrirecon.training.module import ReconModule
 
 SMALL = ModelConfig(channels=8, pools=2)

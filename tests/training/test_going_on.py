@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mrirecon.errors import DivergedError, InputError
-from mrirecon.training.checkpoints.resumed_state import FirstBatch, going_on
+from mrirecon.training.loop.fit_errors import FirstBatch, resuming
 
 
 def after(first):
@@ -25,7 +25,7 @@ def after(first):
 )
 def test_who_is_blamed(checkpoint, step, error, raised):
     first = FirstBatch()
-    with pytest.raises(raised) as caught, going_on(checkpoint, first):
+    with pytest.raises(raised) as caught, resuming(checkpoint, first):
         if step:
             step(first)
         raise error

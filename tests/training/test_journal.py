@@ -2,7 +2,7 @@
 
 import csv
 
-from mrirecon.training.loop.curves_file import Journal, columns
+from mrirecon.training.loop.curves import Journal, columns
 
 
 def filled(path):

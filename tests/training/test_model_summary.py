@@ -157,8 +157,14 @@ def test_a_run_says_its_size_and_keeps_it(config, capsys):
     facts = json.loads(run.provenance.read_text())["model"]
     assert facts["image_shape"] == [40, 36]  # the largest
     assert facts["batch_size"] == 2
-    parts = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
-    assert facts["step_bytes"] == sum(facts[part] for part in parts)
+    state = torch.load(run.checkpoint("last"), weights_only=True)
+    weights = [v for k, v in state["state_dict"].items() if not k.endswith(("running_mean", "running_var", "_tracked"))]
+    moments = [v for kept in state["optimizer_states"][0]["state"].values() for v in kept.values() if v.ndim]
+    assert facts["parameters"] == sum(v.numel() for v in weights)
+    assert facts["flop_per_slice"] == convolution_flop(4, 2, 40, 36)
+    in_checkpoint = 2 * sum(v.nbytes for v in weights) + sum(v.nbytes for v in moments)  # and as many gradients
+    one = summarize(UNet(channels=4, pools=2, norm="batch"), batch_of(1, 40, 36), 1, OptimizerConfig()).activation_bytes
+    assert facts["step_bytes"] == in_checkpoint + 2 * one
     assert f"size        {facts['parameters']:,} parameters, " in capsys.readouterr().err
 
 

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from mrirecon.training.loop.curves_file import Journal, columns
-from mrirecon.training.loop.traces import StepTrace
+from mrirecon.training.loop.curves import Journal, StepTrace, columns
 from mrirecon.workflows.train import train
 
 LR = 0.1

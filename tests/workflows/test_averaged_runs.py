@@ -16,7 +16,7 @@ from mrirecon.errors import InputError, Stopped
 from mrirecon.models import UNet
 from mrirecon.training import ReconModule
 from mrirecon.training.build import build_model
-from mrirecon.training.loop.at_step import Keeper
+from mrirecon.training.loop.at_step import StepControl
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.train import train
 
@@ -49,7 +49,7 @@ def expected(kind, trained, optimizer_state, names):
 def recorded(monkeypatch):
     """The weights after each step, and a copy of each checkpoint when it was written."""
     steps, saved = [], []
-    step, save = ReconModule.optimizer_step, Keeper._save
+    step, save = ReconModule.optimizer_step, StepControl._save
 
     def stepping(self, *args, **kwargs):
         step(self, *args, **kwargs)
@@ -60,7 +60,7 @@ def recorded(monkeypatch):
         saved.append(torch.load(self.run.checkpoint(which), weights_only=True))
 
     monkeypatch.setattr(ReconModule, "optimizer_step", stepping)
-    monkeypatch.setattr(Keeper, "_save", saving)
+    monkeypatch.setattr(StepControl, "_save", saving)
     return steps, saved
 
 
@@ -108,8 +108,8 @@ def test_a_stop_saves_the_average(quick, recorded, monkeypatch, kind):
             self.stop._remember(15, None)
         batch_end(self, trainer, module, outputs, batch, batch_idx)
 
-    batch_end = Keeper.on_train_batch_end
-    monkeypatch.setattr(Keeper, "on_train_batch_end", stop)
+    batch_end = StepControl.on_train_batch_end
+    monkeypatch.setattr(StepControl, "on_train_batch_end", stop)
     with pytest.raises(Stopped, match="at step 6"):
         train(configuration(quick, kind))
     steps, saved = recorded

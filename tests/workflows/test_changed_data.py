@@ -18,7 +18,7 @@ from mrirecon.config import DataConfig, EvaluateConfig, ScoreConfig
 from mrirecon.errors import DataChangedError, InputError, Stopped
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import open_run
-from mrirecon.training.loop.curves_file import Journal
+from mrirecon.training.loop.curves import Journal
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate

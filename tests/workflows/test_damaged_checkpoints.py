@@ -17,7 +17,7 @@ from test_resume import assert_same_run, checkpoint, curve_rows, open_run_when_t
 from mrirecon import configfile, progress
 from mrirecon.errors import InputError, Stopped
 from mrirecon.runs import open_run
-from mrirecon.training.checkpoints.hashes import hash_file
+from mrirecon.training.checkpoints.read import hash_file
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.train import resume_training, train
 

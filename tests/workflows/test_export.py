@@ -18,8 +18,8 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import load_reconstructor
-from mrirecon.training.checkpoints.hashes import hash_file
-from mrirecon.training.checkpoints.portable import load_portable
+from mrirecon.training.checkpoints.read import hash_file
+from mrirecon.training.checkpoints.weights_files import load_portable
 from mrirecon.training.deployable import Deployable
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.export import artefacts

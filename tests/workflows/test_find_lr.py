@@ -12,7 +12,7 @@ from mrirecon.cli import main
 from mrirecon.config import ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.training import ReconModule
-from mrirecon.training.recipe.lr_range_test import HIGH, LOW, N_STEPS, lr_of_step, running_mean, suggestion
+from mrirecon.training.recipe.lr_finder import HIGH, LOW, N_STEPS, lr_of_step, running_mean, suggestion
 from mrirecon.workflows.train import train
 
 

@@ -14,7 +14,7 @@ from mrirecon.errors import WorkFailedError
 from mrirecon.files import is_disk_full
 from mrirecon.runs import open_run
 from mrirecon.training.checkpoints import write as checkpoint_files
-from mrirecon.training.checkpoints.hashes import sound_digest
+from mrirecon.training.checkpoints.read import sound_digest
 from mrirecon.workflows.train import resume_training, train
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mrirecon.errors import InputError
-from mrirecon.training.loop.curves_file import Journal
+from mrirecon.training.loop.curves import Journal
 from mrirecon.workflows.train import train
 
 

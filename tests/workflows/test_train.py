@@ -4,15 +4,18 @@ import csv
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from fastmri import evaluate
 from safetensors.torch import load_file
 
 from mrirecon import configfile
 from mrirecon.cli import main
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from mrirecon.data import SliceDataset, to_image
+from mrirecon.data import ReconDataModule, SliceDataset, to_image
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
 from mrirecon.training import build
@@ -99,19 +102,56 @@ def test_without_a_rate_a_method_trains_with_the_recommended_one_and_says_so(qui
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_trains_and_loads_back(quick, norm):
-    run = train(quick(max_steps=2, model=ModelConfig(channels=4, pools=2, norm=norm)))
+    """The network that is loaded has the exported weights and gives the images that the training scored."""
+    config = quick(max_steps=2, val_every=2, model=ModelConfig(channels=4, pools=2, norm=norm))
+    run = train(config)
     module = load_reconstructor(run)
-    assert not module.training
+    state = module.model.state_dict()
+    assert state.keys() == (weights := load_file(run.weights)).keys()
+    assert all(torch.equal(state[name], value) for name, value in weights.items())
+    volumes = {}
+    with torch.inference_mode():
+        for batch in ReconDataModule(config.data, batch_size=2).val_dataloader()[0]:
+            for name, *pair in zip(batch.volume, batch.target.numpy(), module(batch).numpy(), strict=True):
+                volumes.setdefault(name, []).append(pair)
+    ssim = np.mean([evaluate.ssim(*map(np.stack, zip(*slices, strict=True))) for slices in volumes.values()])
+    assert float(rows(run)[-1]["val_ssim"]) == pytest.approx(ssim, rel=1e-5)
 
 
 def test_a_reconstructor_returns_images_in_the_units_of_the_target(quick, small_data):
-    run = train(quick(max_steps=40, val_every=40, optimizer=OptimizerConfig("adam", 3e-3)))
+    """The network works on standardised, clamped images; data in other units give the images in those."""
+    module = load_reconstructor(train(quick(max_steps=40, val_every=40, optimizer=OptimizerConfig("adam", 3e-3))))
     sample = SliceDataset(small_data / "val", mask="random", transform=to_image)[1]
-    batch = torch.utils.data.default_collate([sample])
+    batch = sample._replace(**{k: v[None] for k, v in zip(sample._fields, sample, strict=True) if torch.is_tensor(v)})
+    mean, std = sample.image.mean(), sample.image.std()
     with torch.inference_mode():
-        image = load_reconstructor(run)(sample._replace(**{k: getattr(batch, k) for k in ("image", "mean", "std")}))
-    assert image.shape == batch.target.shape
-    assert image.mean() == pytest.approx(batch.target.mean().item(), rel=0.5)
+        image = module(batch)
+        by_hand = module.model(((sample.image - mean) / std).clamp(-6, 6)[None, None])[:, 0] * std + mean
+        scaled = {k: getattr(batch, k) * 1e-6 for k in ("image", "mean", "std")}
+        torch.testing.assert_close(module(batch._replace(**scaled)) * 1e6, image, rtol=1e-4, atol=1e-4 * float(std))
+    torch.testing.assert_close(image, by_hand, rtol=1e-4, atol=1e-4 * float(std))
+
+
+def test_auto_is_bf16_where_the_kernel_lists_its_instructions(quick):
+    """Recorded with the run, and what the convolutions of the training really give."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    if "flags" not in flags:
+        pytest.skip("no x86 flags in /proc/cpuinfo")
+    kinds = set()
+
+    def note(layer, _inputs, output):
+        if isinstance(layer, torch.nn.Conv2d):
+            kinds.add(output.dtype)
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        run = train(quick(max_steps=1, val_every=1, precision="auto"))
+    finally:
+        hook.remove()
+    has_bf16 = bool({"avx512_bf16", "amx_bf16"} & set(flags))
+    assert json.loads(run.provenance.read_text())["precision"] == ("bf16-mixed" if has_bf16 else "fp32")
+    assert (torch.bfloat16 in kinds) == has_bf16
 
 
 @pytest.mark.parametrize("name", [name for name in configfile.shipped_configs() if name.startswith("preset/")])

@@ -30,9 +30,9 @@ from mrirecon.errors import InputError, Stopped
 from mrirecon.evaluation.results import read_results
 from mrirecon.runs import open_run
 from mrirecon.training.build import build_model, load_reconstructor
-from mrirecon.training.checkpoints.hashes import hash_file
-from mrirecon.training.checkpoints.portable import save_portable
-from mrirecon.training.loop.at_step import Keeper
+from mrirecon.training.checkpoints.read import hash_file
+from mrirecon.training.checkpoints.weights_files import save_portable
+from mrirecon.training.loop.at_step import StepControl
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
@@ -171,7 +171,7 @@ def test_a_checkpoint_in_a_run_is_that_run_with_that_checkpoint(quick, small_dat
 def test_a_run_begins_with_the_best_of_another_and_says_so(quick, monkeypatch, capsys):
     plain = ModelConfig(channels=4, pools=2)
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_is_better", lambda self, _found, _module: self.best_step == 0)
+        patch.setattr(StepControl, "_is_better", lambda self, _found, _module: self.best_step == 0)
         first = train(quick("first", model=plain, max_steps=2, val_every=1))
     capsys.readouterr()
     config = quick("second", model=plain, weights=str(first.path), max_steps=3)

@@ -196,7 +196,6 @@ def _precision(grid: Grid, device: str) -> str:
     """What `auto` is here; every run of the study then has it, wherever it is done."""
     if all(cell.settings["precision"] != "auto" for cell in grid.cells):
         return "fp32"
-    from mrirecon.models.device import choose_device
-    from mrirecon.models.precision import auto_precision
+    from mrirecon.models.device import auto_precision, choose_device
 
     return "bf16-mixed" if auto_precision(choose_device(device).type) == "bf16-mixed" else "fp32"

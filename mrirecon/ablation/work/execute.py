@@ -28,7 +28,7 @@ from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.tables.metrics import METRICS
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes
-from mrirecon.training.loop.curves_file import Journal
+from mrirecon.training.loop.curves import Journal
 from mrirecon.workflows.fit import fit
 from mrirecon.workflows.scoring.dataset import score_dataset
 from mrirecon.workflows.setup.training_work import TrainingWork

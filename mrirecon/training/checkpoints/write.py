@@ -1,4 +1,4 @@
-"""How checkpoints are written: verified before they count, and never without a sound one in the folder.
+"""Write checkpoints: verified before they count, and never without a sound one in the folder.
 
 A new `last` is written beside the old one, synced, read back and compared; then the old one becomes `previous`, then
 the new one takes its name. Killed at any moment, the folder holds a `last` or a `previous` that its hash accepts.
@@ -18,7 +18,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from mrirecon.errors import WorkFailedError
 from mrirecon.runs import RunFolder
-from mrirecon.training.checkpoints.hashes import (
+from mrirecon.training.checkpoints.read import (
     digest_of,
     hash_file,
     load_checkpoint,
@@ -70,7 +70,7 @@ class CheckpointFiles(CheckpointIO):
             self._publish(lambda file: shutil.copyfileobj(best, file), self.run.checkpoint("last"))
 
     def drop_previous(self) -> None:
-        """A run that is done has nothing to go back to."""
+        """Remove `previous`, for a run that is done has nothing to go back to."""
         self.remove_checkpoint(self.run.checkpoint("previous"))
 
     def _publish(self, write: Writer, path: Path) -> None:
@@ -132,7 +132,7 @@ def _take_place(temporary: Path, path: Path, digest: str, old: str | None = None
 
 
 def _write(write: Writer, path: Path) -> str:
-    """Write and sync; the SHA-256 of what was to be written."""
+    """Write and sync; return the SHA-256 of what was to be written."""
     with path.open("wb") as handle:
         file = _Hashing(handle)
         try:
@@ -167,7 +167,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Renames are on the disk; some network file systems have no such call."""
+    """Bring renames to the disk; some network file systems have no such call."""
     try:
         _sync(folder)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What happens at an optimizer step: validate when due, save, stop when asked; in this order, on all processes.
+"""The end of an optimizer step: validate when due, save, stop when asked; in this order, on all processes.
 
 Lightning's own validation and checkpoint hooks run at different points of a step, and a run that is stopped
 between them does not resume to the same numbers. Here there is one point, where all state is consistent.
@@ -20,14 +20,14 @@ from mrirecon.evaluation.stats import goodness
 from mrirecon.progress import say, warn
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import label_of
-from mrirecon.training.checkpoints.hashes import load_checkpoint
+from mrirecon.training.checkpoints.read import load_checkpoint
 from mrirecon.training.loop.signals import StopRequest
 
 Scores = dict[str, float]
 STATE_KEY = "Keeper"
 
 
-class Keeper(Checkpoint):
+class StepControl(Checkpoint):
     """Validates every `val_every` steps, keeps `last` and `best` (by one score), stops when it is time.
 
     With `checkpoints` = end there is no `best`, and `last` is written when training ends or is asked to stop.
@@ -73,11 +73,11 @@ class Keeper(Checkpoint):
 
     @property
     def state_key(self) -> str:
-        """Under this name checkpoints have the state, of all versions and whatever the class is called."""
+        """The name of the state in checkpoints of all versions, whatever the class is called."""
         return STATE_KEY
 
     def state_dict(self) -> dict[str, Any]:
-        """Settings, best score so far, validations since, and whether the saved step was still to be validated."""
+        """Return settings, best score, validations since, and whether the saved step was still to be validated."""
         return {
             "settings": self.settings,
             "best": self.best,
@@ -88,7 +88,7 @@ class Keeper(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The state of `state_dict`."""
+        """Take up a saved state."""
         self.best = state_dict["best"] if "best" in state_dict else state_dict["best_ssim"]  # when there was SSIM alone
         self.best_step = state_dict["best_step"]
         self.n_worse = state_dict.get("n_worse", 0)
@@ -127,7 +127,7 @@ class Keeper(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """At a step boundary: validate when due, save, stop when asked."""
+        """Validate when due, save, stop when asked, where the batch ends an optimizer step."""
         trainer.train_dataloader.batches_done = batch_idx + 1  # type: ignore[union-attr]
         if (batch_idx + 1) % self.accumulate:
             return
@@ -156,7 +156,7 @@ class Keeper(Checkpoint):
             self._save(trainer, module)
 
     def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
-        """Score the network; whether that is the best so far."""
+        """Score the network; return whether that is the best so far."""
         # The last step has nothing to resume: it is validated whatever was asked.
         stop = StopRequest() if trainer.global_step >= self.n_steps else self.stop
         scores = None if stop.agreed else self.validate(trainer, module, stop)
@@ -187,7 +187,7 @@ class Keeper(Checkpoint):
         ranks.barrier()
 
     def _is_better(self, found: float, module: Any) -> bool:
-        """Better than before; where weights are averaged, the first average is better than all that came before it."""
+        """Compare with the best so far; the first average of weights is better than all that came before it."""
         was_pending, self.average_pending = self.average_pending, module.evaluated.is_pending
         if was_pending and not self.average_pending:
             self.best = -math.inf
@@ -201,12 +201,12 @@ class Keeper(Checkpoint):
                 "lower --lr or add --clip 1. The last good checkpoint, if there was one, is kept.",
                 trainer.global_step,
             )
-        trainer.save_checkpoint(self.run.checkpoint(which))  # on all processes; see checkpoint_files.py
+        trainer.save_checkpoint(self.run.checkpoint(which))  # on all processes; see checkpoints/write.py
         self._saved_at = trainer.global_step
 
 
 def read_settings(checkpoint: Path) -> dict[str, Any]:
-    """The settings that a checkpoint was trained with.
+    """Read the settings that a checkpoint was trained with.
 
     Raises:
         InputError: The file is damaged or is no checkpoint of a training.

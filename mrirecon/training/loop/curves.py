@@ -1,19 +1,116 @@
-"""Writes the curves while training runs, and shows them: a progress bar on a terminal, lines elsewhere."""
+"""The curves of a training: the table curves.csv, what goes to the loggers, and what is shown meanwhile."""
 
+import csv
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from mrirecon import progress, ranks
-from mrirecon.tables.metrics import METRICS, in_files, sentence
-from mrirecon.training.loop.curves_file import Journal
+from mrirecon.errors import InputError
+from mrirecon.files import naming, read_table, replacing
+from mrirecon.tables.metrics import METRICS, chosen_metrics, in_files, sentence
 from mrirecon.training.loop.loggers import Loggers
-from mrirecon.training.loop.traces import StepTrace
+
+_FIRST, _LAST = (
+    ("step", "epoch", "lr", "train_loss", "val_loss"),
+    ("grad_norm", "update_ratio", "slices_per_s", "seconds"),
+)
+
+
+def columns(metrics: Iterable[str] | None = None) -> list[str]:
+    """Return the columns of a training that scores `metrics` (None: the default ones), later ones behind all others."""
+    names = in_files(chosen_metrics(metrics))
+    first = [f"val_{name}" for name in names if not METRICS[name].appended]
+    return [*_FIRST, *first, *_LAST, *(f"val_{name}" for name in names if METRICS[name].appended)]
+
+
+class Journal:
+    """Appends rows to a CSV file; columns that a row lacks stay empty.
+
+    Args:
+        path: Of the file.
+        metrics: What validations score; None: the default ones.
+    """
+
+    def __init__(self, path: Path, metrics: Iterable[str] | None = None) -> None:
+        self.path, self.columns = path, columns(metrics)
+        self._began = -1  # step
+
+    def begin(self, step: int) -> None:
+        """Start at `step`: rows after it belong to work that will be done again and go."""
+        self._began = step
+        self._write([row for row in self.rows() if int(row["step"]) <= step] if step else [])
+
+    def add(self, **values: Any) -> None:
+        """Append one row."""
+        if values["step"] == self._began and "val_ssim" in values:
+            # A stop left this validation; it may have been done before in a part of the run that was lost.
+            self._write([row for row in self.rows() if int(row["step"]) < self._began or not row["val_ssim"]])
+        given = {key: value for key, value in values.items() if value is not None}
+        shown = {key: f"{value:.9g}" if isinstance(value, float) else str(value) for key, value in given.items()}
+        with naming(self.path), self.path.open("a", newline="") as handle:
+            csv.DictWriter(handle, self.columns).writerow(shown)
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, self.columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def rows(self) -> list[dict[str, str]]:
+        """Read all rows; a row cut short by a crash is left out.
+
+        Raises:
+            InputError: The file is no table of a training.
+        """
+        try:
+            rows = [row for row in read_table(self.path)[1] if row["step"] and row["seconds"]]
+            for row in rows:
+                int(row["step"])
+        except FileNotFoundError:
+            return []
+        except (KeyError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.path} is not a table of a training ({error}); restore it, or delete it") from None
+        return rows
+
+
+class StepTrace:
+    """Looks at the parameters of an optimizer before and after one of its steps; keeps a copy of them in between."""
+
+    def __init__(self) -> None:
+        self._before: list[Tensor] | None = None
+        self._parameters: list[Tensor] = []
+        self._grad_norm = 0.0
+
+    def begin(self, optimizer: Optimizer) -> None:
+        """Note gradient and weights before a step; the gradient is complete (accumulated, unscaled), not clipped."""
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._grad_norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None]).item()
+        self._before = [p.detach().clone() for p in self._parameters]
+
+    def end(self) -> dict[str, float]:
+        """Compute Euclidean norms over all parameters, as one vector, after a step; empty where none was begun.
+
+        Returns:
+            `grad_norm`: of the gradient. `update_ratio`: of the change of the weights over that of the weights before.
+        """
+        if self._before is None:
+            return {}
+        change = [p.detach() - before for p, before in zip(self._parameters, self._before, strict=True)]
+        ratio = get_total_norm(change) / get_total_norm(self._before)
+        self._before, self._parameters = None, []
+        return {"grad_norm": self._grad_norm, "update_ratio": ratio.item()}
+
 
 LOG_EVERY = 10  # optimizer steps
 _TABLE = ("step", "volume", "acceleration", "n_slices")  # first columns of val_volumes; then the metrics
@@ -43,15 +140,15 @@ class Curves(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Under this name checkpoints have the state, of all versions and whatever the class is called."""
+        """The name of the state in checkpoints of all versions, whatever the class is called."""
         return "Curves"
 
     def state_dict(self) -> dict[str, Any]:
-        """The running sums, so that a resumed run writes the same rows."""
+        """Return the running sums, so that a resumed run writes the same rows."""
         return {"loss_sum": self.loss_sum, "n_batches": self.n_batches, "seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The state of `state_dict`."""
+        """Take up a saved state."""
         self.loss_sum, self.n_batches = state_dict["loss_sum"], state_dict["n_batches"]
         self.seconds = state_dict["seconds"]
 
@@ -125,7 +222,7 @@ class Curves(pl.Callback):
         self._say(f"step {step}/{self.n_steps}: validation {sentence(of_metrics)}")
 
     def leave_out(self, seconds: float) -> None:
-        """Time that was no training, such as a validation, does not count in slices/s."""
+        """Leave time that was no training, such as a validation, out of slices/s."""
         self._window += seconds
 
     def _is_written(self, step: int) -> bool:

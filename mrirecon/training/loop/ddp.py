@@ -23,55 +23,46 @@ class JoinedGroup(ClusterEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """They are there."""
         return True
 
     @property
     def main_address(self) -> str:
-        """Of the first process; not used, for the group is joined."""
         return os.environ.get("MASTER_ADDR", "127.0.0.1")
 
     @property
     def main_port(self) -> int:
-        """Of the first process; not used either."""
         return int(os.environ.get("MASTER_PORT", "0"))
 
     @staticmethod
     def detect() -> bool:
-        """Only where it is asked for."""
         return False
 
     def world_size(self) -> int:
-        """Processes on all nodes."""
         return ranks.world_size()
 
     def set_world_size(self, size: int) -> None:
-        """It is what it is."""
+        return  # the group has its size
 
     def global_rank(self) -> int:
-        """Number of this process."""
         return ranks.rank()
 
     def set_global_rank(self, rank: int) -> None:
-        """It is what it is; Lightning prints on the first one."""
-        rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]
+        rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # Lightning prints on the first one
 
     def local_rank(self) -> int:
-        """Number of this process on its node."""
         return int(os.environ.get("LOCAL_RANK", ranks.rank() % self.n_local))
 
     def node_rank(self) -> int:
-        """Number of this node."""
         return ranks.rank() // self.n_local
 
 
 class JoinedDDP(DDPStrategy):
-    """Without a launcher: Lightning's would start processes, end them on Ctrl-C and choose a number of threads."""
+    """Lightning's DDP without its launcher, which would start processes, end them on Ctrl-C and set threads."""
 
     def _configure_launcher(self) -> None:
         self._launcher: Any = None
 
 
 def strategy(n_local: int) -> JoinedDDP | str:
-    """For `Trainer(strategy=...)`: data-parallel in a group, else Lightning's choice for one process."""
+    """Return a strategy for `Trainer(strategy=...)`: data-parallel in a group, else Lightning's for one process."""
     return JoinedDDP(cluster_environment=JoinedGroup(n_local)) if ranks.world_size() > 1 else "auto"

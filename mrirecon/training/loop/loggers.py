@@ -25,7 +25,7 @@ def check_logger(name: str) -> None:
 
 
 class Loggers:
-    """What logs beside curves.csv, used as a context that ends it. No fault of it ends the work.
+    """A logger beside curves.csv, used as a context that ends it. No fault of it ends the work.
 
     The first error of a logger is told in one line, and it is called no more.
 
@@ -121,7 +121,7 @@ def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 @contextmanager
 def wandb_in(folder: Path) -> Iterator[None]:
-    """Around work with wandb, whose run ends with it: its files go to `folder`, also those that it stages in HOME."""
+    """Send wandb's files to `folder`, also those that it stages in HOME, and end its run after the work inside."""
     here, home = str(folder.absolute() / "wandb"), Path.home()
     mine = {"WANDB_SILENT": "true", "WANDB_DATA_DIR": here}
     if not (home.is_dir() and os.access(home, os.W_OK)):
@@ -165,7 +165,7 @@ def start_wandb(folder: Path, **given: Any) -> Any:
 
 
 def _why_offline(settings: Any) -> str:
-    """Empty where there is a key for wandb's server, and the server answers, whatever it says."""
+    """Tell why wandb is offline; empty where there is a key for its server and the server answers, whatever it says."""
     import requests
     from requests.utils import get_netrc_auth
 
@@ -198,7 +198,7 @@ def _wandb_logger(run: RunFolder, config: dict[str, Any]) -> Logger:
 
 
 def _identity(client: Any, run: RunFolder) -> dict[str, str | None]:
-    """Where to find the logged curves: the page, or the folder for `wandb sync` (of the last resume; all end in id)."""
+    """Tell where the logged curves are: the page, or the folder for `wandb sync` (of the last resume)."""
     folder = Path(client.dir).parent
     return {
         "id": client.id,

@@ -1,4 +1,4 @@
-"""How many steps, of how many batches, with how many validations."""
+"""The plan of a training: numbers of steps, of batches for each and of validations."""
 
 import math
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def _takes_whole_set(config: TrainConfig) -> bool:
 
 
 def _require_possible(config: TrainConfig) -> None:
-    """Numbers that are none, or that no setting has."""
+    """Raise an InputError for numbers that are none, or that no setting has."""
     for key, values in flatten(config).items():
         for value in values if isinstance(values, list) else [values]:
             limit = _LARGEST_INT if isinstance(value, int) else _LARGEST_FLOAT

@@ -32,7 +32,7 @@ class StopRequest:
         return self.signal is not None
 
     def agree(self) -> bool:
-        """Whether a signal came to any process; all get the same answer, so all have to ask."""
+        """Return whether a signal came to any process; all get the same answer, so all have to ask."""
         counts = ranks.sum_of([float(self.signal is number) for number in STOP_SIGNALS])
         came = [number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count]
         self.agreed = came[0] if came else None
@@ -60,7 +60,7 @@ class StopRequest:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """A request that hears the signals meanwhile."""
+    """Yield a request that hears the signals meanwhile."""
     stop = StopRequest()
     stop.listen()
     try:

@@ -13,7 +13,6 @@ from torch import Tensor
 from mrirecon import ranks
 from mrirecon.data.loading.loaders import UnitLoader
 from mrirecon.data.samples import Sample, to_device
-from mrirecon.data.transforms import scored_target
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.evaluation.stats.verdict import LOSS
@@ -53,7 +52,7 @@ class Validation:
         self.names = [volume.name for volume in loaders[0].dataset.volumes]  # type: ignore[attr-defined]
 
     def __call__(self, trainer: pl.Trainer, module: Any, stop: StopRequest) -> dict[str, float] | None:
-        """Mean scores over volumes and accelerations; None when a stop was agreed meanwhile."""
+        """Return mean scores over volumes and accelerations; None when a stop was agreed meanwhile."""
         began = time.monotonic()
         module.eval()
         take_buffers_of_the_first(module)
@@ -91,21 +90,15 @@ class Validation:
 
     def _score_batch(self, score: "_Scored", module: ReconModule, batch: Sample, shown: tuple[str, int]) -> None:
         sample = to_device(batch, module.device)
-        prediction = module.predict(module.model, sample)
-        images = prediction.image
+        prediction, loss = module.add_scores(score.metrics, sample, sample.volume, self.protocol.clamps_target)
         of_batch = list(zip(sample.volume, torch.as_tensor(sample.slice_idx).tolist(), strict=True))
         if self._panel is None and shown in of_batch:
-            self._panel = _side_by_side(sample, images, of_batch.index(shown))
-        loss = module.sample_loss(sample, prediction).item()
+            self._panel = _side_by_side(sample, prediction.image, of_batch.index(shown))
         accelerations = torch.as_tensor(sample.acceleration).tolist()
         score.rows += [
-            (self.names.index(name), index, loss, acceleration)
+            (self.names.index(name), index, loss.item(), acceleration)
             for (name, index), acceleration in zip(of_batch, accelerations, strict=True)
         ]
-        target = scored_target(sample, self.protocol.clamps_target)
-        data_range, slice_idx = torch.as_tensor(sample.data_range), torch.as_tensor(sample.slice_idx)
-        about = (data_range, sample.volume, slice_idx, sample.object_mask)
-        score.metrics.update(target, images, *about)
 
     def _table(
         self, computed: Sequence[dict[str | int, VolumeScore]], rows: Sequence[Sequence[Row]]
@@ -121,21 +114,21 @@ class Validation:
 
 @dataclass
 class _Scored:
-    """What this process has scored of one loader."""
+    """The slices of one loader that this process has scored."""
 
     metrics: VolumeMetrics
     rows: list[Row] = field(default_factory=list)
 
 
 def _in_order(rows: Sequence[Row]) -> list[Row]:
-    """The rows of all processes by volume and slice, each slice once."""
+    """Gather the rows of all processes by volume and slice, each slice once."""
     gathered = ranks.gather_rows(torch.tensor(rows, dtype=torch.float64)).tolist()
     of_slice = {(int(volume), int(index)): (loss, acceleration) for volume, index, loss, acceleration in gathered}
     return [(*key, *of_slice[key]) for key in sorted(of_slice)]
 
 
 def _of_any_process(panel: Tensor | None) -> Tensor | None:
-    """The picture of the process that has it."""
+    """Return the picture `(height, 3 x width)` of the process that has it."""
     own = torch.empty(0) if panel is None else torch.cat([torch.tensor(panel.shape), panel.flatten()])
     gathered = ranks.gather_rows(own.double()[:, None]).flatten()
     if not len(gathered):
@@ -145,14 +138,14 @@ def _of_any_process(panel: Tensor | None) -> Tensor | None:
 
 
 def _shown(loader: UnitLoader) -> tuple[str, int]:
-    """The slice that panels show: the middle one of the first volume; the outer ones are mostly air."""
+    """Choose the slice that panels show: the middle one of the first volume; the outer ones are mostly air."""
     dataset: Any = loader.dataset
     of_first = [i for volume, i in dataset.items if volume == 0]
     return dataset.volumes[0].name, of_first[len(of_first) // 2]
 
 
 def _side_by_side(sample: Sample, images: Tensor, k: int) -> Tensor:
-    """Target, zero-filled and reconstruction of a batch's slice `k`, from 0 to the target's maximum as 0 to 1."""
+    """Join target, zero-filled image and reconstruction of slice `k`, (height, 3 width), the target's maximum as 1."""
     target = sample.target[k]
     shown = torch.cat([target, sample.image[k], images[k].to(target.dtype)], dim=1)
     return torch.nan_to_num(shown / target.amax()).clamp(0, 1).cpu()

@@ -1,1 +1,1 @@
-"""How weights are changed: optimizers, schedules, losses, averages of the weights, norm statistics."""
+"""The recipe that changes weights: optimizers, schedules, losses, averages of the weights, norm statistics."""

@@ -1,15 +1,17 @@
-"""Averages of the weights along a training: which ones are evaluated and saved in place of those being trained."""
+"""Averages of the weights along a training, which are evaluated and saved in place of those being trained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from mrirecon.config import AverageConfig
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.training.recipe.batchnorm import batch_norms
 
 Tensors = Sequence[Tensor]
 
@@ -18,29 +20,29 @@ class Average(Protocol):
     """Keeps an average of parameters."""
 
     def update(self, parameters: Tensors) -> None:
-        """Take in the parameters after an optimizer step."""
+        """Take in the parameters, tensors of any shape in a fixed order, after an optimizer step."""
 
     def values(self, parameters: Tensors) -> list[Tensor] | None:
-        """The averages in the order of `parameters`, or None while there is none."""
+        """Return averages of the shapes of `parameters` and in their order, or None while there is none."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load` needs besides the averages themselves."""
+        """Return what `load` needs besides the averages themselves."""
 
     def load(self, state: dict[str, Any], values: Tensors) -> None:
-        """Go on with saved averages."""
+        """Go on with saved averages, `values` of the shapes of the parameters."""
 
 
 class MovingAverage:
     """Exponential moving average: `average' = d average + (1 - d) weights`, d = min(decay, (1 + n) / (10 + n)).
 
-    The limit on the first steps is that of Tan & Le (2019) and TensorFlow: the start is forgotten sooner.
+    Polyak & Juditsky (1992) average weights along the training; the limit of d on the first steps, by which the start
+    is forgotten sooner, is that of TensorFlow's `ExponentialMovingAverage` and of Tan & Le (2019).
     """
 
     def __init__(self, config: AverageConfig, n_steps: int) -> None:
         self.decay, self.n, self.averages = config.decay, 0, list[Tensor]()
 
     def update(self, parameters: Tensors) -> None:
-        """One step further."""
         if not self.averages:
             self.averages = [p.detach().clone() for p in parameters]
         else:
@@ -49,15 +51,12 @@ class MovingAverage:
         self.n += 1
 
     def values(self, parameters: Tensors) -> list[Tensor] | None:
-        """The averages so far."""
         return self.averages or None
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps taken in."""
         return {"n": self.n}
 
     def load(self, state: dict[str, Any], values: Tensors) -> None:
-        """Go on."""
         self.n, self.averages = state["n"], [value.detach().clone() for value in values]
 
 
@@ -69,9 +68,8 @@ class TailAverage(MovingAverage):
         self.start, self.step = min(round(config.start * n_steps), n_steps - 1), 0
 
     def update(self, parameters: Tensors) -> None:
-        """One step further; those before the start of the average are only counted."""
         self.step += 1
-        if self.step <= self.start:
+        if self.step <= self.start:  # only counted
             return
         if not self.averages:
             self.averages = [p.detach().clone() for p in parameters]
@@ -80,26 +78,24 @@ class TailAverage(MovingAverage):
         self.n += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """The numbers of steps seen and taken in."""
         return {"n": self.n, "step": self.step}
 
     def load(self, state: dict[str, Any], values: Tensors) -> None:
-        """Go on."""
         self.step, self.n = state["step"], state["n"]
         self.averages = [value.detach().clone() for value in values] if self.n else []
 
 
 class OptimizerAverage:
-    """The average that an optimizer with an eval mode keeps itself (Schedule-Free)."""
+    """The average that an optimizer with an eval mode keeps itself (Schedule-Free, Defazio et al. 2024)."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer: Any = optimizer
 
     def update(self, parameters: Tensors) -> None:
-        """The optimizer did it."""
+        pass  # the optimizer did it
 
     def values(self, parameters: Tensors) -> list[Tensor] | None:
-        """What the optimizer's eval mode makes of the weights, which come back bit for bit."""
+        """Return the weights in the optimizer's eval mode; the trained ones come back bit for bit."""
         with torch.no_grad():
             trained = [p.detach().clone() for p in parameters]
             self.optimizer.eval()
@@ -110,18 +106,17 @@ class OptimizerAverage:
         return averages
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer's own state holds everything."""
-        return {}
+        return {}  # the optimizer's own state holds everything
 
     def load(self, state: dict[str, Any], values: Tensors) -> None:
-        """The optimizer's own state holds everything."""
+        pass  # the optimizer's own state holds everything
 
 
 AVERAGES: dict[str, Callable[[AverageConfig, int], Average]] = {"ema": MovingAverage, "swa": TailAverage}
 
 
 def make_average(config: AverageConfig, n_steps: int) -> Average | None:
-    """The average of a configuration, None for none.
+    """Build the average of a configuration, None for none.
 
     Raises:
         InputError: Unknown name or a value out of range.
@@ -141,3 +136,101 @@ def make_average(config: AverageConfig, n_steps: int) -> Average | None:
 def _average(function: Callable[..., None], averages: list[Tensor], parameters: Tensors, n: int) -> None:
     averages[:] = [a.to(p.device) for a, p in zip(averages, parameters, strict=True)]  # loaded before the device is set
     function(averages, [p.detach() for p in parameters], torch.tensor(n))
+
+
+State = dict[str, Tensor]
+
+
+class EvaluatedWeights:
+    """Swaps averaged weights in and out; what comes back is the trained weights, bit for bit.
+
+    Args:
+        module: Its parameters are averaged; its state dict is what is saved.
+        average: The average, or None: then the trained weights are evaluated and saved.
+        recalibrate: Measures BatchNorm's statistics for the weights that are in place, leaving eval mode; called only
+            where there are such layers, once for each state of the average.
+    """
+
+    def __init__(self, module: nn.Module, average: Average | None, recalibrate: Callable[[], None]) -> None:
+        self.module, self.average, self.recalibrate = module, average, recalibrate
+        self._cached: State | None = None
+        self._trained: State | None = None  # while the averages are in place
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether an average is asked for and has not begun."""
+        return self.average is not None and self.average.values(self._parameters()) is None
+
+    def update(self) -> None:
+        """Take in the weights after an optimizer step."""
+        self._cached = None
+        if self.average is not None:
+            self.average.update(self._parameters())
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the averages into the module, and the trained weights back afterwards."""
+        state = self._state()
+        if state is None or self._trained is not None:
+            yield
+            return
+        self._trained = _clone(self.module)
+        try:
+            _fill(self.module, state)
+            yield
+        finally:
+            _fill(self.module, self._trained)
+            self._trained = None
+
+    def save(self, checkpoint: dict[str, Any]) -> None:
+        """Make `state_dict` of a checkpoint the averages, and keep what a resumed training needs beside it."""
+        if self.average is None:
+            return
+        checkpoint["average"] = self.average.state_dict()
+        state = self._state()
+        if state is not None:
+            checkpoint["training_weights"] = self._trained or _clone(self.module)
+            checkpoint["state_dict"] = state
+
+    def load(self, checkpoint: dict[str, Any]) -> None:
+        """Make `state_dict` of a checkpoint the trained weights again, and take back the averages."""
+        self._cached = None
+        averaged = checkpoint["state_dict"]
+        if "training_weights" in checkpoint:
+            checkpoint["state_dict"] = checkpoint.pop("training_weights")
+        if self.average is not None and "average" in checkpoint:
+            self.average.load(checkpoint["average"], [averaged[name] for name, _ in self._named()])
+
+    def _state(self) -> State | None:
+        """Return the module's state with averaged weights; None while there is no average."""
+        values = None if self.average is None else self.average.values(self._parameters())
+        if values is None:
+            return None
+        if self._cached is None:
+            trained, training = _clone(self.module), self.module.training
+            try:
+                _fill(self.module, dict(zip((name for name, _ in self._named()), values, strict=True)))
+                if batch_norms(self.module):
+                    self.recalibrate()
+                self._cached = _clone(self.module)
+            finally:
+                _fill(self.module, trained)
+                self.module.train(training)
+        return self._cached
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for _, p in self._named()]
+
+
+def _clone(module: nn.Module) -> State:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def _fill(module: nn.Module, state: State) -> None:
+    with torch.no_grad():
+        own = module.state_dict()
+        for name, value in state.items():
+            own[name].copy_(value)

@@ -12,7 +12,7 @@ from mrirecon.training.recipe.batchnorm import batch_norms
 
 @dataclass(frozen=True)
 class Frozen:
-    """What stays, by which patterns."""
+    """The parts of a network that stay as they are, and the patterns that name them."""
 
     patterns: tuple[str, ...]
     n_parameters: int  # numbers, not tensors
@@ -66,7 +66,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _nothing(pattern: str, names: Sequence[str]) -> str:
-    """Names are many: those of their blocks tell what there is."""
+    """Make the refusal; of the many names, those of the blocks."""
     blocks = dict.fromkeys(f"{name.partition('.layers.')[0]}.*" for name in names if ".layers." in name)
     others = [name for name in names if ".layers." not in name]
     hint = did_you_mean(pattern, [*names, *blocks]) or ";"

@@ -18,7 +18,7 @@ Pairwise = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) -> scalar
 
 
 class LossInput(NamedTuple):
-    """Everything a loss may look at, `(batch, height, width)`."""
+    """The images `(batch, height, width)` that a loss may look at, and their data range."""
 
     prediction: Tensor  # minus the input's mean, over its standard deviation
     target: Tensor  # the same of the reference, clamped to 6 standard deviations
@@ -31,12 +31,17 @@ Loss = Callable[[LossInput], Tensor]
 
 
 def charbonnier(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean of `sqrt(difference^2 + eps^2)`, eps 1e-3 (Charbonnier et al. 1994; Lai et al. 2017)."""
+    """Compute the mean of `sqrt(difference^2 + eps^2)`, eps 1e-3, of two images (batch, height, width).
+
+    Charbonnier et al. (1994), for images Lai et al. (2017).
+    """
     return ((prediction - target).square() + CHARBONNIER_EPS**2).sqrt().mean()
 
 
 def ssim_loss(batch: LossInput) -> Tensor:
-    """1 - SSIM of the images against the unclamped reference, fastMRI's `SSIMLoss` (Wang et al. 2004).
+    """Compute 1 - SSIM of images (batch, height, width) against the unclamped reference (Wang et al. 2004).
+
+    It is fastMRI's `SSIMLoss`: windows of 7 x 7 pixels, uniform.
 
     Both are divided by the data range first: the same number, but single precision does not underflow in the squares.
     """
@@ -49,32 +54,35 @@ def ssim_loss(batch: LossInput) -> Tensor:
 
 
 def normalised(loss: Pairwise) -> Loss:
-    """A loss of the normalised, clamped values."""
+    """Make a loss of (batch, height, width) of `loss` of the normalised, clamped values."""
     return lambda batch: loss(batch.prediction, batch.target)
 
 
 def l1(batch: LossInput) -> Tensor:
-    """Mean absolute difference of normalised, clamped values."""
+    """Compute the mean absolute difference of normalised, clamped values (batch, height, width), as fastMRI's U-Net."""
     return F.l1_loss(batch.prediction, batch.target)
 
 
 def mse(batch: LossInput) -> Tensor:
-    """Mean squared difference of normalised, clamped values."""
+    """Compute the mean squared difference of normalised, clamped values (batch, height, width)."""
     return F.mse_loss(batch.prediction, batch.target)
 
 
 def charbonnier_loss(batch: LossInput) -> Tensor:
-    """`charbonnier` of normalised, clamped values."""
+    """Compute `charbonnier` of normalised, clamped values (batch, height, width)."""
     return charbonnier(batch.prediction, batch.target)
 
 
 def l1_ssim(batch: LossInput, l1_weight: float) -> Tensor:
-    """`(1 - SSIM) + l1_weight * L1`, SSIM of images and L1 of normalised, clamped values."""
+    """Compute `(1 - SSIM) + l1_weight * L1`: of images, and of normalised, clamped values, (batch, height, width).
+
+    A mixture of both is that of Zhao et al. (2017), who use the multi-scale SSIM.
+    """
     return ssim_loss(batch) + l1_weight * l1(batch)
 
 
 def make_loss(loss: str | Mapping[str, Any] | Pairwise, l1_weight: float = 0.01) -> Loss:
-    """A loss by name, {class_path, init_args} or callable (prediction, target) -> scalar on normalised values.
+    """Make a loss of a name, {class_path, init_args} or callable (prediction, target) -> scalar on normalised values.
 
     Args:
         loss: The name or what makes it.
@@ -93,11 +101,12 @@ def make_loss(loss: str | Mapping[str, Any] | Pairwise, l1_weight: float = 0.01)
         return partial(builder(entry.build), **{key: given[key] for key in entry.options})
     made = construct(loss)
     _require_loss(made, loss)
-    return normalised(lambda prediction, target: _on(prediction.device, made)(prediction, target))
 
+    def on_device(prediction: Tensor, target: Tensor) -> Tensor:
+        value: Tensor = (made.to(prediction.device) if isinstance(made, nn.Module) else made)(prediction, target)
+        return value
 
-def _on(device: torch.device, loss: Any) -> Any:
-    return loss.to(device) if isinstance(loss, nn.Module) else loss
+    return normalised(on_device)
 
 
 def _require_loss(made: Any, name: object) -> None:

@@ -22,22 +22,18 @@ Groups = list[dict[str, Any]]
 
 
 def muon_groups(groups: Groups) -> Groups:
-    """Matrices and convolutions, flattened to (out, in x height x width), to Muon; all others to AdamW.
+    """Give matrices and convolutions, flattened to (out, in x height x width), to Muon, others to AdamW (Jordan 2024).
 
-    A convolution of 1 x 1 is the network's output layer, where Muon's source advises AdamW.
+    A convolution of 1 x 1 is the network's output layer, where the source advises AdamW.
     """
     muon = {"use_muon": True, "nesterov": True}
     adamw = {"use_muon": False, "nesterov": False, "eps": 1e-8}
     split: Groups = []
     for group in groups:
         for wanted, options in ((True, muon), (False, adamw)):
-            chosen = [p for p in group["params"] if _is_matrix(p) == wanted]
+            chosen = [p for p in group["params"] if (p.ndim == 2 or (p.ndim > 2 and p[0, 0].numel() > 1)) == wanted]
             split += [{**group, **options, "params": chosen}] if chosen else []
     return split
-
-
-def _is_matrix(parameter: nn.Parameter) -> bool:
-    return parameter.ndim == 2 or (parameter.ndim > 2 and parameter[0, 0].numel() > 1)
 
 
 def make_optimizer(
@@ -83,12 +79,12 @@ def make_optimizer(
 
 
 def has_modes(optimizer: Any) -> bool:
-    """Whether it holds other weights for evaluation than for training, as Schedule-Free methods do."""
+    """Tell whether an optimizer holds other weights for evaluation than for training, as Schedule-Free methods do."""
     return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
 
 
 def parameter_groups(parameters: nn.Module | Iterable[nn.Parameter], weight_decay: float) -> Groups:
-    """Decayed weights and undecayed norm and bias parameters, in the order of the module."""
+    """Split parameters into decayed weights and undecayed norms and biases (one axis), as He et al. (2019) advise."""
     if isinstance(parameters, nn.Module):
         parameters = parameters.parameters()
     trained = [p for p in parameters if p.requires_grad]

@@ -19,7 +19,7 @@ _SCHEDULE_FREE_WARMUP = 0.05
 
 
 class Moment(NamedTuple):
-    """Where in a run a step is."""
+    """The place of a step in a run, as shares."""
 
     of_run: float  # steps done / all steps
     to_end: float  # the same after the warm-up
@@ -27,37 +27,37 @@ class Moment(NamedTuple):
 
 
 def constant(_at: Moment, _config: ScheduleConfig) -> float:
-    """The rate stays."""
+    """Keep the rate."""
     return 1.0
 
 
 def step(at: Moment, config: ScheduleConfig) -> float:
-    """One drop to `factor` of the rate."""
+    """Drop once, to `factor` of the rate, at the share `step_at` of the run."""
     return config.factor if at.of_run >= config.step_at else 1.0
 
 
 def cosine(at: Moment, config: ScheduleConfig) -> float:
-    """Half a cosine down to `final`."""
+    """Fall as half a cosine to `final` (Loshchilov & Hutter 2017, without restarts)."""
     return _down_to(config.final, _cosine(at.to_last))
 
 
 def onecycle(at: Moment, _config: ScheduleConfig) -> float:
-    """The second part of torch's OneCycleLR."""
+    """Fall as the second part of torch's OneCycleLR (Smith & Topin 2019)."""
     return _down_to(_ONECYCLE_END, _cosine(at.to_last))
 
 
 def linear(at: Moment, config: ScheduleConfig) -> float:
-    """A straight line down to `final`."""
+    """Fall in a straight line to `final`."""
     return _down_to(config.final, 1 - at.to_end)
 
 
 def polynomial(at: Moment, config: ScheduleConfig) -> float:
-    """The share that is left to the power of `power`, down to `final`."""
+    """Fall to `final` as the share that is left to the power of `power` (Chen et al. 2018, "poly")."""
     return _down_to(config.final, (1 - at.to_end) ** config.power)
 
 
 def wsd(at: Moment, config: ScheduleConfig) -> float:
-    """Stable, then a straight line over the last `decay` of the run (Hu et al. 2024)."""
+    """Keep the rate, then fall in a straight line over the last `decay` of the run (Hu et al. 2024)."""
     return _down_to(config.final, min(1.0, (1 - at.of_run) / config.decay))
 
 
@@ -91,7 +91,7 @@ class PlateauLR(LambdaLR):
 
 
 def make_schedule(optimizer: Optimizer, config: ScheduleConfig, n_steps: int) -> LambdaLR:
-    """The schedule `config.name` over `n_steps` optimizer steps.
+    """Build the schedule `config.name` over `n_steps` optimizer steps.
 
     `onecycle` equals torch's OneCycleLR (cosine, momentum left alone) with `pct_start` = warm-up. `step` and `wsd`
     (Hu et al. 2024; linear decay) count shares of the whole run; the others run over what is left after the warm-up.
@@ -107,7 +107,7 @@ def make_schedule(optimizer: Optimizer, config: ScheduleConfig, n_steps: int) ->
 
 
 def resolve_auto(config: ScheduleConfig, optimizer: Optimizer) -> ScheduleConfig:
-    """`auto` is onecycle; for Schedule-Free methods constant after a warm-up (5 % unless given)."""
+    """Resolve `auto`: onecycle; for Schedule-Free methods constant after a warm-up (5 % unless given)."""
     if config.name != "auto":
         return config
     if has_modes(optimizer):
@@ -116,7 +116,7 @@ def resolve_auto(config: ScheduleConfig, optimizer: Optimizer) -> ScheduleConfig
 
 
 def schedule_factor(config: ScheduleConfig, n_steps: int) -> Callable[[int], float]:
-    """Step number (from 0) to the factor of the learning rate."""
+    """Return the function from the step number (from 0) to the factor of the learning rate."""
     if config.name not in SCHEDULES:
         raise unknown_name("schedule", config.name, ("auto", *SCHEDULES))
     entry = SCHEDULES[config.name]
@@ -155,7 +155,7 @@ def _check(config: ScheduleConfig) -> None:
 
 
 def _warmup_steps(config: ScheduleConfig, n_steps: int) -> float:
-    """torch's OneCycleLR peaks at share x n_steps - 1; a plain linear warm-up takes whole steps, never a rate of 0."""
+    """Compute the steps of the warm-up: torch's OneCycleLR peaks at share x n_steps - 1, others take whole steps."""
     if config.warmup < 0 or (config.warmup >= 1 and config.warmup >= n_steps):
         raise InputError(f"schedule.warmup {config.warmup:g} leaves none of the {n_steps} steps; use a share below 1")
     if config.name == "onecycle":

@@ -15,7 +15,7 @@ from torch import Tensor
 from mrirecon.config import ModelConfig
 from mrirecon.errors import InputError, WorkFailedError, unknown_name
 from mrirecon.refusals import explained
-from mrirecon.training.checkpoints.portable import load_portable, save_portable
+from mrirecon.training.checkpoints.weights_files import load_portable, save_portable
 from mrirecon.training.deployable import Deployable
 
 Size = tuple[int, int]

@@ -11,7 +11,7 @@ from mrirecon.progress import progress, say
 from mrirecon.report.figures.run_curves import draw_range_test
 from mrirecon.runs import RunFolder
 from mrirecon.training.module import ReconModule
-from mrirecon.training.recipe.lr_range_test import N_STEPS, RangeTest, range_test
+from mrirecon.training.recipe.lr_finder import N_STEPS, RangeTest, range_test
 from mrirecon.workflows.setup.training_work import TrainingWork
 
 

@@ -21,8 +21,7 @@ from mrirecon.data.samples import collate
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation import find_protocol
 from mrirecon.files import read_json
-from mrirecon.models.device import DEVICES, PRECISIONS, autocast, choose_device
-from mrirecon.models.precision import auto_precision
+from mrirecon.models.device import DEVICES, PRECISIONS, auto_precision, autocast, choose_device
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import (
@@ -33,13 +32,13 @@ from mrirecon.training.build import (
     require_weights,
     sample_needs,
 )
-from mrirecon.training.checkpoints.given_weights import Match, put_weights, read_weights
+from mrirecon.training.checkpoints.weights_files import Match, put_weights, read_weights
 from mrirecon.training.footprint import as_gib, machine_memory, memory_of
 from mrirecon.training.loop.loggers import check_logger
 from mrirecon.training.loop.plan import Plan, check_numbers, make_plan
 from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
-from mrirecon.training.recipe.lr_range_test import LOW
+from mrirecon.training.recipe.lr_finder import LOW
 from mrirecon.training.recipe.schedules import resolve_auto
 from mrirecon.workflows.setup.provenance import provenance
 

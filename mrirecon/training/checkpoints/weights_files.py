@@ -1,6 +1,10 @@
-"""Weights from elsewhere: of a run, safetensors, fastMRI's Lightning checkpoints, state dicts; nothing in them runs."""
+"""Files of weights, of this package and of others: safetensors, fastMRI's Lightning checkpoints, state dicts.
+
+Nothing in them runs when they are read.
+"""
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,15 +15,76 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
+import mrirecon
 from mrirecon.config import ModelConfig, TrainConfig
-from mrirecon.configfile import load
+from mrirecon.configfile import build, load
 from mrirecon.errors import InputError
+from mrirecon.files import replacing
 from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
 from mrirecon.tables.models import MODELS
 from mrirecon.tables.norms import NORMS, norm_options
-from mrirecon.training.checkpoints.content import require_archive, require_sound, require_weights
-from mrirecon.training.checkpoints.hashes import digest_of, listed, opened, why_not
-from mrirecon.training.checkpoints.portable import stored_model
+from mrirecon.training.build import build_model
+from mrirecon.training.checkpoints.read import (
+    digest_of,
+    listed,
+    opened,
+    require_archive,
+    require_sound,
+    require_weights,
+    why_not,
+)
+from mrirecon.training.deployable import Deployable, deployable
+
+VERSION = "1"  # of the header's keys
+
+
+def save_portable(model: nn.Module, config: ModelConfig, path: str | os.PathLike[str]) -> None:
+    """Write the weights of `model`, under the names of its state dict, with `config` as JSON in the header."""
+    from safetensors.torch import save
+
+    header = {
+        "format": "pt",  # what other readers of safetensors look for
+        "mrirecon_format": VERSION,
+        "mrirecon_version": mrirecon.__version__,
+        "model": json.dumps(asdict(config)),
+    }
+    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, header))  # save_file makes it unreadable for others
+
+
+def load_portable(path: str | os.PathLike[str]) -> Deployable:
+    """Load the network of a file of `save_portable`, ready for images.
+
+    Raises:
+        InputError: No such file, not one of these, or weights that do not fit its configuration.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, safe_open
+
+    if not Path(path).is_file():
+        raise InputError(f"no file at {path}; give the .safetensors file of `mrirecon export`")
+    try:
+        with safe_open(str(path), "pt") as file:
+            config = stored_model(file.metadata() or {}, path)
+            model = build_model(config)
+        model.load_state_dict(load_file(str(path)))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    return deployable(model, config)
+
+
+def stored_model(header: dict[str, str], path: str | os.PathLike[str]) -> ModelConfig:
+    """Read the network's configuration from a header of `save_portable`.
+
+    Raises:
+        InputError: There is no such header, or it is of another version.
+    """
+    version = header.get("mrirecon_format")
+    if version != VERSION:
+        raise InputError(f"{path} has format {version}, this version of mrirecon reads {VERSION}; export the run again")
+    return build(ModelConfig, json.loads(header["model"]))
+
 
 Tensors = dict[str, Tensor]
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth")
@@ -45,7 +110,7 @@ class GivenWeights:
 
 @dataclass(frozen=True)
 class Match:
-    """How a network got its weights."""
+    """The match of a file's entries with those of a network."""
 
     given: GivenWeights
     prefix: str  # of the names in the file
@@ -75,7 +140,7 @@ class Match:
 
 
 def read_weights(source: str) -> GivenWeights:
-    """The weights that `source` names.
+    """Read the weights that `source` names.
 
     Args:
         source: A run folder (of its best checkpoint, which are the averages where the run has them), a checkpoint in
@@ -137,7 +202,7 @@ def _of_run(path: Path) -> Path:
 
 
 def _owner(file: Path) -> RunFolder | None:
-    """The run that a file is the network of."""
+    """Find the run that a file is the network of."""
     if found := checkpoint_in_run(file):
         return found[0]
     run = RunFolder(file.absolute().parent)
@@ -145,7 +210,7 @@ def _owner(file: Path) -> RunFolder | None:
 
 
 def _read(file: Path) -> tuple[Tensors, str, str, ModelConfig | None]:
-    """Tensors by name, kind, SHA-256, and the network where the file says it."""
+    """Read tensors by name, kind, SHA-256, and the network where the file says it."""
     try:
         with opened(file) as handle:
             digest = digest_of(handle)
@@ -180,7 +245,7 @@ def _read_safetensors(file: Path) -> tuple[Tensors, ModelConfig | None]:
 
 
 def _unpacked(handle: BinaryIO, file: Path) -> dict[str, Any]:
-    """What torch saved, in either of its formats; plain values and tensors alone."""
+    """Unpack a file of torch, in either of its formats; plain values and tensors alone."""
     names: list[str] = []
     is_archive = handle.read(4) == b"PK\x03\x04"
     handle.seek(0)
@@ -211,7 +276,7 @@ def _tensors(state: Mapping[Any, Any]) -> Tensors:
 
 
 def _prefix(given: GivenWeights, wanted: Iterable[str]) -> str:
-    """What stands before the names of the network in the file: `unet.` in fastMRI's checkpoints, `model.` in ours."""
+    """Find what stands before the network's names in the file: `unet.` in fastMRI's checkpoints, `model.` in ours."""
     names, wanted = given.tensors.keys(), list(wanted)
     before = {name.removesuffix(own) for name in names for own in wanted if name.endswith(own)}
     matches = {p: sum(p + own in names for own in wanted) for p in sorted(before) if p == "" or p.endswith(".")}
@@ -225,7 +290,7 @@ def _prefix(given: GivenWeights, wanted: Iterable[str]) -> str:
 
 
 def _require_same(asked: ModelConfig, known: ModelConfig, file: Path) -> None:
-    """Two networks may have the same entries and compute something else."""
+    """Raise an InputError where the same entries would compute something else."""
     ours = asdict(asked)
     foreign = {key for entry in NORMS.values() for key in entry.options} - set(norm_options(known.norm))
     left_out = (*_NO_FUNCTION, *foreign)
@@ -242,7 +307,7 @@ def _other_network(
     own: Tensors,
     faults: tuple[list[str], list[str], list[str]],
 ) -> InputError:
-    """The refusal: the first entry that does not fit, what the file has, and the flags that would fit."""
+    """Make the refusal: the first entry that does not fit, what the file has, and the flags that would fit."""
     unequal, missing, foreign = faults
     if unequal:
         name = unequal[0]
@@ -265,7 +330,7 @@ def _other_network(
 
 
 def _told(tensors: Tensors, config: ModelConfig) -> dict[str, Any]:
-    """What names and shapes tell of a U-Net; empty where there is none."""
+    """Tell the keys of a U-Net from names and shapes of its entries; empty where there is none."""
     found = next((m for name, t in tensors.items() if t.ndim == 4 and (m := _FIRST.fullmatch(name))), None)
     if found is None:
         return {}

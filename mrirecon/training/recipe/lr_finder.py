@@ -28,7 +28,7 @@ class RangeTest(NamedTuple):
 
 
 def lr_of_step(step: int) -> float:
-    """The rate grows by the same factor at every step."""
+    """Return the rate of a step, which grows by the same factor at every step."""
     return LOW * (HIGH / LOW) ** (step / (N_STEPS - 1))
 
 
@@ -39,7 +39,9 @@ def range_test(
     clip: float,
     autocast: Callable[[], AbstractContextManager],
 ) -> RangeTest:
-    """Train `module` (which this uses up) with a growing rate, one step per `accumulate` of `batches`.
+    """Train `module` (which this uses up) with a growing rate, one step per `accumulate` of `batches` (Smith 2017).
+
+    Batches hold images `(batch, height, width)`.
 
     Raises:
         WorkFailedError: The loss did not fall at any rate.
@@ -67,7 +69,7 @@ def range_test(
 
 
 def running_mean(losses: Sequence[float]) -> list[float]:
-    """Exponential running mean, corrected for its start at 0 as Adam's moments are."""
+    """Compute the exponential running mean, corrected for its start at 0 as Adam's moments are (Kingma & Ba 2015)."""
     mean, means = 0.0, []
     for n, loss in enumerate(losses, 1):
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
@@ -76,7 +78,7 @@ def running_mean(losses: Sequence[float]) -> list[float]:
 
 
 def suggestion(lrs: Sequence[float], smoothed: Sequence[float]) -> float:
-    """A tenth of the rate with the least running mean of the loss.
+    """Return a tenth of the rate with the least running mean of the loss.
 
     Raises:
         WorkFailedError: It is least at the start: nothing was learned at any rate.

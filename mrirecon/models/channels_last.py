@@ -1,4 +1,4 @@
-"""The memory layout in which a CPU's convolutions are fast, and instance norms for it.
+"""Channels-last, the memory format in which a CPU's convolutions are fast, and instance norms for it.
 
 torch's own instance norm copies a channels-last tensor to the other layout and back. But one sample's instance norm
 is its batch norm, for which torch has channels-last kernels.
@@ -17,7 +17,7 @@ _leaky_relu_backward = torch.ops.aten.leaky_relu_backward.default
 
 
 def fast_layout(image: Tensor, n_channels: int) -> Tensor:
-    """`image` in the layout that suits a convolution to `n_channels` on its device.
+    """Return `image` (batch, channels, height, width) in the layout that suits a convolution to `n_channels`.
 
     On a CPU that is channels-last: 3 times as fast for wide images with few channels, still ahead with many. There,
     in single precision, it is not used, for its kernels add up all products of a pixel one by one: an error of 1e-6
@@ -31,12 +31,14 @@ def fast_layout(image: Tensor, n_channels: int) -> Tensor:
 
 
 def is_channels_last(image: Tensor) -> bool:
-    """Whether torch's norm layers would do badly: a channels-last image on a CPU."""
+    """Tell whether (batch, channels, height, width) is channels-last on a CPU, where torch's norm layers do badly."""
+    if torch.compiler.is_exporting():  # a graph is of no layout
+        return False
     return image.is_cpu and not image.is_contiguous() and image.is_contiguous(memory_format=torch.channels_last)
 
 
 def scale_and_shift(image: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Weight and bias (channels,) that a norm kernel needs to keep its statistics in single precision.
+    """Return weight and bias (channels,) with which a norm kernel keeps its statistics in single precision.
 
     On a CPU, torch keeps them in the type of the weight, and without one in that of the image: rounded to bfloat16,
     a standard deviation is wrong by up to 0.4 %. So half-precision images get ones and zeros.
@@ -47,16 +49,20 @@ def scale_and_shift(image: Tensor, weight: Tensor | None, bias: Tensor | None) -
 
 
 def instance_norm(image: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Instance norm of a channels-last (batch, channels, height, width); see `scale_and_shift` for the others."""
+    """Normalise each channel of each sample of a channels-last (batch, channels, height, width) (Ulyanov et al. 2016).
+
+    Weight and bias as of `scale_and_shift`. Equals `torch.nn.functional.instance_norm`.
+    """
     samples = image.split(1)
     return torch.cat([F.batch_norm(x, None, None, weight, bias, training=True, eps=eps) for x in samples])
 
 
 def instance_norm_leaky_relu_(image: Tensor, eps: float, negative_slope: float) -> Tensor:
-    """Instance norm, then LeakyReLU, written over a channels-last (batch, channels, height, width).
+    """Normalise each channel, then LeakyReLU, written over a channels-last (batch, channels, height, width).
 
-    Only the result is kept for the gradient: LeakyReLU can be inverted, and the norm's gradient needs its output
-    only. So a training step needs half the memory for activations, which on a CPU is also time.
+    Only the result is kept for the gradient: LeakyReLU can be inverted, and the norm's gradient needs its output only
+    (in-place activated batch norm, Rota Bulo et al. 2018). So a training step needs half the
+    memory for activations, which on a CPU is also time.
     """
     return _InstanceNormLeakyReLU.apply(image, eps, negative_slope)
 
@@ -88,7 +94,7 @@ class _InstanceNormLeakyReLU(Function):
 
 
 def _by_sample_(image: Tensor, eps: float) -> Tensor:
-    """Normalise half precision in place; returns 1 / deviation, (batch, channels), in single precision."""
+    """Normalise half precision in place; return 1 / deviation, (batch, channels), in single precision."""
     weight, bias = scale_and_shift(image, None, None)
     mean, invstd = torch.empty((2, *image.shape[:2]))
     for x, *statistics in zip(image.split(1), mean, invstd, strict=True):
@@ -97,7 +103,7 @@ def _by_sample_(image: Tensor, eps: float) -> Tensor:
 
 
 def _whole_batch_(image: Tensor, eps: float) -> Tensor:
-    """The same for single and double precision, with pairwise sums: the kernel's cost two digits."""
+    """Normalise single and double precision in place, by pairwise sums; return 1 / deviation, (batch, channels)."""
     image -= image.mean((2, 3), keepdim=True)
     invstd = (image.square().mean((2, 3), keepdim=True) + eps).rsqrt()
     image *= invstd

@@ -12,7 +12,7 @@ from mrirecon.ablation.claims.ledger import decide_claims
 from mrirecon.ablation.findings.analysis import analyse, make_targets
 from mrirecon.ablation.study.folder import Study, StudyFolder
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.ablation.tables import write_results_csv, write_results_json, write_timing_csv
+from mrirecon.ablation.tables import log_study, write_results_csv, write_results_json, write_timing_csv
 from mrirecon.ablation.work.examples import join_examples
 from mrirecon.errors import InputError
 from mrirecon.files import replacing, write_json
@@ -110,8 +110,6 @@ def _examples(study: Study) -> dict[str, Any] | None:
 def _log(study: Study, analysed: Mapping[str, Any]) -> None:
     """wandb gets the same tables, where it is the logger."""
     if study.manifest["options"]["logger"] == "wandb":
-        from mrirecon.ablation.wandb_tables import log_study
-
         log_study(study.grid.name, study.folder.path, analysed)
 
 

@@ -14,9 +14,9 @@ from small_studies import QUIET, SMALL, analysed, cell_of
 from synthetic import FACTORS, NORMS, OPTIMIZERS, ZERO_FILLED, World, make_study
 
 from mrirecon.ablation.findings.analysis import analyse
-from mrirecon.ablation.findings.leaderboard import leader
+from mrirecon.ablation.findings.leaderboard import leader, mean_and_interval
+from mrirecon.ablation.findings.learning_curves import band
 from mrirecon.ablation.findings.rerun_scores import rerun_scores, reruns_of
-from mrirecon.ablation.findings.spread import band, mean_and_interval
 
 
 def test_every_key_of_the_schema_is_there():

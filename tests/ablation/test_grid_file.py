@@ -2,8 +2,8 @@ import copy
 
 import pytest
 
+from mrirecon.ablation.study.grid import groups_per_level
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
-from mrirecon.ablation.study.same_network import groups_per_level
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import default_metrics
 

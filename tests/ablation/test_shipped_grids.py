@@ -7,8 +7,8 @@ import pytest
 
 from mrirecon.ablation.claims.claim import NOT_TESTED
 from mrirecon.ablation.claims.ledger import CLAIMS, decide_claims
+from mrirecon.ablation.study.grid import groups_per_level
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
-from mrirecon.ablation.study.same_network import groups_per_level
 from mrirecon.ablation.study.tune import edge
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import configs_folder, load, shipped_configs

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mrirecon.ablation.study.grid import Cell, Grid
-from mrirecon.ablation.study.spaces import tuned_key
+from mrirecon.ablation.study.tune import tuned_key
 from mrirecon.tables.optimizers import find_optimizer
 
 Needs = Mapping[str, Any]  # dotted key -> its value, or a function that says whether it is one

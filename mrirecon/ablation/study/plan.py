@@ -8,8 +8,7 @@ from typing import Any
 from mrirecon.ablation.study.grid import Cell, Grid
 from mrirecon.ablation.study.identity import run_id
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.ablation.study.spaces import apply, tuned_key
-from mrirecon.ablation.study.tune import Ranges, sweep_rates, trial_values, widened, winner
+from mrirecon.ablation.study.tune import Ranges, apply, sweep_rates, trial_values, tuned_key, widened, winner
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,17 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
-from mrirecon.cli.methods import described, take_options, with_options
 from mrirecon.cli.remedies import call, require_kind, right_place
-from mrirecon.cli.spelling import ONE_LETTER, SHORT, UnexpectedWord, is_flag, spell
+from mrirecon.cli.spelling import (
+    ONE_LETTER,
+    SHORT,
+    UnexpectedWord,
+    described_methods,
+    is_flag,
+    spell,
+    take_options,
+    with_options,
+)
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.hdf5.limits import NO_CACHE, limit_slices, switch_cache_off
@@ -130,7 +138,7 @@ class Command:
             lines += _help_lines(_with_letter(f"--{flag}".replace("_", "-")), key)
         if self.takes_method:
             lines += ["", "methods:"]
-            for name, text, options in described():
+            for name, text, options in described_methods():
                 lines += [f"  {name:<24} {text}", *(line for flag, key in options for line in _help_lines(flag, key))]
         lines += ["", *(f"  {name:<24} {text}" for name, text in SWITCHES.items())]
         return "\n".join([*lines, "", self.epilog]).rstrip()

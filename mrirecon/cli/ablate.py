@@ -8,7 +8,6 @@ from mrirecon.config import NoConfig
 from mrirecon.config.ablate import AblateConfig, StudyConfig, WorkerConfig
 from mrirecon.errors import InputError
 
-
 _EVERY_S = 5.0  # between looks of --watch
 
 

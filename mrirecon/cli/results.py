@@ -7,7 +7,6 @@ from mrirecon.config import ExportConfig, NoConfig, ScoreConfig
 from mrirecon.config.compare import CompareConfig
 from mrirecon.errors import InputError
 
-
 _STUDY_FILES = ("manifest.json", "ablation.yaml")
 
 

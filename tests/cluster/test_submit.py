@@ -88,7 +88,7 @@ def test_the_training_accepts_the_folder_of_its_job(config):
         ({"num_nodes": 3}, "--num-nodes 3 and --slurm.nodes 2 contradict"),
         ({"devices": 0}, "--devices 0"),
         ({"slurm": JobConfig(nodes=-1)}, "--slurm.nodes -1"),
-        ({"slurm": JobConfig(nodes=1, grace=0)}, "--slurm.grace 0"),
+        ({"slurm": JobConfig(nodes=1, grace=0)}, "slurm.grace is 0; it must be at least 1"),
         ({"slurm": JobConfig(nodes=1, time=2, grace=120)}, "leaves nothing of --slurm.time 2"),
         ({"output": "data/../full"}, "not empty"),
         ({"slurm": JobConfig(nodes=1, gpus="a100")}, "--slurm.gpus a100"),
@@ -190,7 +190,7 @@ def test_data_that_moved_are_named_by_their_whole_path(stopped_run, tmp_path):
         (["--slurm.nodes", "2", "--devices", "2"], "was trained with 2 processes, not 4"),
         (["--slurm.nodes", "2", "--lr", "1"], "'optimizer.lr' cannot change"),
         (["--slurm.nodes", "2", "--slurm.grace", "0"], "--slurm.grace 0"),
-        (["--slurm.nodes", "-1"], "--slurm.nodes -1; at least 1"),
+        (["--slurm.nodes", "-1"], "slurm.nodes is -1; it must be at least 0"),
         (["--slurm.nodes", "2", "--data", "nowhere"], "there is no folder nowhere"),
     ],
 )

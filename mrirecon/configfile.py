@@ -1,4 +1,4 @@
-"""Configuration dataclasses as keys, YAML files and checked values. No torch here.
+"""Configuration dataclasses as keys, YAML files and checked values.
 
 A key is written `group.name` on the command line and nested in YAML. Shipped files go by their name.
 """
@@ -26,6 +26,28 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 C = TypeVar("C")
+
+# short names of keys, on the command line and in grids
+SHORT = {
+    "data": "data.path",
+    "mask": "data.mask",
+    "acceleration": "data.acceleration",
+    "center_fraction": "data.center_fraction",
+    "acquisition": "data.acquisition",
+    "volumes": "data.volumes",
+    "slices": "data.slices",
+    "workers": "data.workers",
+    "model": "model.name",
+    "norm": "model.norm",
+    "channels": "model.channels",
+    "pools": "model.pools",
+    "optimizer": "optimizer.name",
+    "lr": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "schedule": "schedule.name",
+    "average": "average.name",
+    "from": "source",
+}
 
 
 class Key(NamedTuple):

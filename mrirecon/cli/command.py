@@ -12,7 +12,6 @@ from mrirecon.classpaths import allow_import
 from mrirecon.cli.remedies import call, require_kind, right_place
 from mrirecon.cli.spelling import (
     ONE_LETTER,
-    SHORT,
     UnexpectedWord,
     described_methods,
     is_flag,
@@ -132,7 +131,7 @@ class Command:
         lines += [f"  {name:<24} {text}" for name, text in self.extra]
         lines += [f"  {name:<24} {text}" for name, text in _EVERYWHERE]
         lines += [f"  {'-c FILE':<24} overlay of YAML keys, a file or a shipped name; flags win", ""]
-        shorts = {full: short for short, full in SHORT.items()}
+        shorts = {full: short for short, full in configfile.SHORT.items()}
         for key in configfile.keys(self.config):
             flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in _own(self.config) else key.name
             lines += _help_lines(_with_letter(f"--{flag}".replace("_", "-")), key)

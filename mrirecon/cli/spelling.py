@@ -11,33 +11,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mrirecon.config import EvaluateConfig, ReconstructConfig
-from mrirecon.configfile import Key
+from mrirecon.configfile import SHORT, Key
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.reconstruct.options import method_options, option_keys, require_method, require_options
 from mrirecon.tables.methods import METHODS
 
 C = TypeVar("C", EvaluateConfig, ReconstructConfig)
 
-SHORT = {
-    "data": "data.path",
-    "mask": "data.mask",
-    "acceleration": "data.acceleration",
-    "center_fraction": "data.center_fraction",
-    "acquisition": "data.acquisition",
-    "volumes": "data.volumes",
-    "slices": "data.slices",
-    "workers": "data.workers",
-    "model": "model.name",
-    "norm": "model.norm",
-    "channels": "model.channels",
-    "pools": "model.pools",
-    "optimizer": "optimizer.name",
-    "lr": "optimizer.lr",
-    "weight_decay": "optimizer.weight_decay",
-    "schedule": "schedule.name",
-    "average": "average.name",
-    "from": "source",
-}
 _DEVICES = ("device", "devices", "slurm.gpus")
 ELSEWHERE = {  # what other programs of the field call it, and what may be meant here
     **dict.fromkeys(("gpu", "gpus", "gpu_id", "gpu_ids", "n_gpus", "num_gpus", "use_gpu", "no_gpu"), _DEVICES),

@@ -7,6 +7,9 @@ from mrirecon.config.numbers import NonNegativeFloat, NonNegativeInt, PositiveIn
 from mrirecon.config.slurm import JobConfig
 from mrirecon.tables.optimizers import recommended_lr
 
+DEVICES = ("auto", "cpu", "cuda")
+LOGGERS = ("csv", "tensorboard", "wandb", "none")
+
 
 @dataclass(frozen=True)
 class DataConfig:

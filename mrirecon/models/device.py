@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import torch
 
+from mrirecon.config.train import DEVICES
 from mrirecon.errors import InputError, unknown_name
 
-DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16-mixed")
 
 

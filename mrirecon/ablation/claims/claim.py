@@ -27,7 +27,7 @@ class Where:
 
     @property
     def limits(self) -> Limits:
-        """Of the region, in the unit of the estimates; NaN where the margin is not known."""
+        """Ends of the region in the unit of the estimates; NaN where the margin is not known."""
         margin, centre = (math.nan if self.margin is None else self.margin), self.centre
         if self.unit == RATIO:
             margin, centre = math.log(margin), math.log(centre or 1)
@@ -36,11 +36,11 @@ class Where:
         return Limits(margin, math.inf) if self.side == "above" else Limits(-math.inf, margin)
 
     def level(self, alpha: float) -> float:
-        """Of the intervals: two-sided, and for equivalence that of two one-sided tests."""
+        """Return the confidence level of intervals: 1 - alpha, for equivalence 1 - 2 alpha (two one-sided tests)."""
         return 1 - 2 * alpha if self.side == "within" else 1 - alpha
 
     def verdict(self, interval: Limits) -> str:
-        """Of one interval."""
+        """Return what an interval says: SUPPORTED inside the region, REFUTED outside of it, else INCONCLUSIVE."""
         region = self.limits
         if any(math.isnan(end) for end in (*region, *interval)):
             return INCONCLUSIVE
@@ -51,7 +51,7 @@ class Where:
         return REFUTED if interval.low > region.high or interval.high < region.low else INCONCLUSIVE
 
     def distance(self, effect: float) -> float:
-        """How far an effect is from where the claim wants it: of several, the largest decides."""
+        """Return how far an effect is from where the claim wants it; of several, the farthest decides."""
         if self.side == "within":
             return abs(effect - (math.log(self.centre or 1) if self.unit == RATIO else self.centre))
         return -effect if self.side == "above" else effect
@@ -155,7 +155,7 @@ def _numbers(verdict: str, effect: float, interval: Limits, words: str) -> dict[
 
 
 def _deciding(decided: list[tuple[str, Estimate]], where: Where) -> tuple[str, Estimate]:
-    """All have to be where the claim says, and one that is elsewhere refutes it."""
+    """Return the verdict of all effects (one elsewhere refutes, all inside support) and the effect that decides it."""
     verdicts = {verdict for verdict, _ in decided}
     verdict = REFUTED if REFUTED in verdicts else SUPPORTED if verdicts == {SUPPORTED} else INCONCLUSIVE
     worst = max((pair for pair in decided if pair[0] == verdict), key=lambda pair: where.distance(pair[1].effect))
@@ -198,7 +198,7 @@ def _wanted(where: Where) -> str:
 
 
 def _natural(value: float, where: Where) -> float:
-    """Ratios as ratios."""
+    """Return an effect in its own unit: the exponential of a log ratio, other effects as they are."""
     if where.unit != RATIO:
         return value
     return math.exp(value) if value < _LARGEST else math.inf

@@ -1,4 +1,4 @@
-"""The claims ledger: what the lecture says, what a study's cells say of it. One table; no torch here.
+"""The claims ledger: what the lecture says, what a study's cells say of it. One table.
 
 Source of the claims: LeCun & Canziani, NYU Deep Learning 2020, week 5 (gradient methods G, adaptive methods A,
 normalization N), in our own words and numbering. Those that are identities are tests of the package; the others stand

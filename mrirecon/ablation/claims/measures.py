@@ -1,4 +1,4 @@
-"""Numbers that the claims compare: of one run, of two runs, of the learning rates that a cell tried. No torch here."""
+"""Numbers that the claims compare: of one run, of two runs, of the learning rates that a cell tried."""
 
 import math
 from collections.abc import Mapping, Sequence

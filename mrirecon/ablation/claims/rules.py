@@ -131,7 +131,7 @@ def _tuning_cost(sources: Sources, cells: Sequence[str]) -> str:
 
 
 def _spread(sources: Sources, found: Sequence[Pair]) -> str:
-    """What a mean over pairs of cells hides."""
+    """Return the range of the differences of single pairs of cells, which their mean hides; empty with one pair."""
     values = sources.scores.values
     if len(found) < 2 or not sources.rows(cells_of(found)).any():
         return ""
@@ -140,7 +140,7 @@ def _spread(sources: Sources, found: Sequence[Pair]) -> str:
 
 
 def _scored(sources: Sources, named: Mapping[str, Weights], found: Sequence[Pair], note: str = "") -> Evidence:
-    """Sums of test scores, crossed over seeds and patients."""
+    """Estimate weighted sums of test scores (n_seeds, n_volumes) with intervals crossed over seeds and patients."""
     cells = cells_of(found)
     if not found:
         return ABSENT

@@ -41,7 +41,7 @@ class _Group:
 
     @property
     def alpha(self) -> float:
-        """Its part of the family's."""
+        """Share of the family's `ALPHA` that the group tests at."""
         return ALPHA * len(self.contrasts) / self.n_family
 
     @property
@@ -51,7 +51,7 @@ class _Group:
 
     @property
     def smallest_p(self) -> float:
-        """That a comparison can have, adjusted for the family."""
+        """Smallest p that a comparison can have, adjusted for the family."""
         return smallest_p(self.n_flipped) * self.n_family / len(self.contrasts)
 
     @property

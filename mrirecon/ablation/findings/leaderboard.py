@@ -1,4 +1,4 @@
-"""What a cell reached in its reruns: means with intervals, and which cell leads. No torch here."""
+"""What a cell reached in its reruns: means with intervals, and which cell leads."""
 
 import math
 from collections.abc import Mapping, Sequence

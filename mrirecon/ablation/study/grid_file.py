@@ -11,27 +11,12 @@ from mrirecon.ablation.study.records import AREA, FINAL, objectives
 from mrirecon.ablation.study.tune import DIMENSIONS, apply, tuned_key, tuning_spaces
 from mrirecon.config import SimulateConfig, TrainConfig
 from mrirecon.config.slurm import JobConfig
-from mrirecon.configfile import build, find_config, flatten, keys
+from mrirecon.configfile import SHORT, build, find_config, flatten, keys
 from mrirecon.errors import InputError, did_you_mean, unknown_name
 from mrirecon.tables.norms import NORMS, norm_options
 from mrirecon.tables.optimizers import recommended_lr
 from mrirecon.yamlfile import parse_yaml
 
-SHORT = {
-    "optimizer": "optimizer.name",
-    "norm": "model.norm",
-    "affine": "model.affine",
-    "norm_position": "model.norm_position",
-    "schedule": "schedule.name",
-    "average": "average.name",
-    "momentum": "optimizer.momentum",
-    "channels": "model.channels",
-    "channels_per_group": "model.channels_per_group",
-    "n_groups": "model.n_groups",
-    "input": "model.input",
-    "model": "model.name",
-    "fixed_masks": "data.fixed_masks",
-}
 _TOP = ("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate")
 _TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces")
 _OF_THE_STUDY = (
@@ -111,14 +96,27 @@ def _flat(content: Any, known: set[str], where: str, prefix: str = "") -> Iterab
         raise InputError(f"{where} is {content!r}; it must map configuration keys to values")
     for name, value in content.items():
         key = f"{prefix}{name}"
-        if not prefix and key not in known and key in SHORT and not isinstance(value, Mapping):
-            key = SHORT[key]
+        if not prefix and not isinstance(value, Mapping):
+            key = _whole(key, known)
         if key in known:
             yield key, value
         elif isinstance(value, Mapping) and any(other.startswith(f"{key}.") for other in known):
             yield from _flat(value, known, where, f"{key}.")
         else:
-            raise InputError(f"unknown key '{key}' in {where}{did_you_mean(key, [*known, *SHORT])}")
+            raise InputError(f"unknown key '{key}' in {where}{did_you_mean(key, _names(known))}")
+
+
+def _whole(name: str, known: set[str]) -> str:
+    """Return the key that a short name, or the last part of one key alone, stands for; other names as they are."""
+    ends = [key for key in known if key.endswith(f".{name}")]
+    found = name if name in known else SHORT.get(name, ends[0] if len(ends) == 1 else name)
+    return found if found in known else name
+
+
+def _names(known: set[str]) -> list[str]:
+    """Return all that a key may be called, for suggestions."""
+    parts = sorted(key.rsplit(".")[-1] for key in known)
+    return [*known, *SHORT, *(part for part in parts if parts.count(part) == 1)]
 
 
 def _factors(content: Any) -> dict[str, dict[str, dict[str, Any]]]:
@@ -134,11 +132,12 @@ def _levels(factor: str, levels: Any) -> dict[str, dict[str, Any]]:
     if isinstance(levels, dict):
         found = {str(label): dict(_flat(sets, known, f"{factor} {label}")) for label, sets in levels.items()}
     else:
-        key = SHORT.get(factor, factor)
+        key = _whole(factor, known)
         if key not in known:
+            short = [name for name, full in SHORT.items() if full in known and not full.startswith("data.")]
             raise InputError(
-                f"unknown factor '{factor}'{did_you_mean(factor, [*SHORT, *known])} Use a configuration key, a short "
-                f"name ({', '.join(SHORT)}), or labels with the keys they set"
+                f"unknown factor '{factor}'{did_you_mean(factor, _names(known))} Use a configuration key, the last "
+                f"part of one, a short name ({', '.join(short)}), or labels with the keys they set"
             )
         found = {_label(value): {key: value} for value in levels}
         if len(found) < len(levels):

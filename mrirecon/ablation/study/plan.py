@@ -1,4 +1,4 @@
-"""Which runs a study needs, as far as its results so far tell. No torch here."""
+"""Which runs a study needs, as far as its results so far tell."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +50,7 @@ class RunSpec:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Cell, stage, trial and seed, as progress and errors show them."""
         where = (
             f"trial {self.trial}" if self.stage == "tune" else f"point {self.trial}" if self.stage == "sweep" else ""
         )

@@ -1,4 +1,4 @@
-"""What one run of a study leaves: a record that is published once, as JSON. No torch here."""
+"""What one run of a study leaves: a record that is published once, as JSON."""
 
 import json
 import math

@@ -135,7 +135,7 @@ def _words(objectives: Sequence[str]) -> str:
 
 
 def _fixed(cell: Cell) -> str:
-    """What is not searched, so that a reader sees it."""
+    """Return the options of a cell's optimizer that are not tuned, in words."""
     method = find_optimizer(cell.settings["optimizer.name"])
     fixed = {**method.options, **method.fixed} if method else {}
     for name in OptimizerConfig().options:
@@ -164,7 +164,7 @@ def _run_seconds(cost: Any) -> float:
 
 
 def announce(grid: Grid) -> None:
-    """What a reader has to know before it begins."""
+    """Say the notes of a grid."""
     for note in grid.notes:
         say(f"note        {note}")
 

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 from mrirecon.config import TrainConfig
+from mrirecon.config.train import DEVICES
 from mrirecon.data.masking import mask_names
 from mrirecon.errors import unknown_name
 from mrirecon.evaluation import find_protocol
-from mrirecon.models.device import DEVICES, PRECISIONS
+from mrirecon.models.device import PRECISIONS
 from mrirecon.training.build import build_model
 from mrirecon.training.checkpoints.given_weights import put_weights, read_weights
 from mrirecon.training.loop.loggers import check_logger

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
 import mrirecon
+from mrirecon.config.numbers import LOWEST
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.files import write_text
 from mrirecon.tables.entry import fill_in
@@ -26,6 +27,28 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
+# short names of keys, on the command line and in grids
+SHORT = {
+    "data": "data.path",
+    "mask": "data.mask",
+    "acceleration": "data.acceleration",
+    "center_fraction": "data.center_fraction",
+    "acquisition": "data.acquisition",
+    "volumes": "data.volumes",
+    "slices": "data.slices",
+    "workers": "data.workers",
+    "model": "model.name",
+    "norm": "model.norm",
+    "channels": "model.channels",
+    "pools": "model.pools",
+    "optimizer": "optimizer.name",
+    "lr": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "schedule": "schedule.name",
+    "average": "average.name",
+    "from": "source",
+}
+
 
 class Key(NamedTuple):
     """One configuration key."""
@@ -34,17 +57,19 @@ class Key(NamedTuple):
     type: Any
     default: Any
     help: str
+    range: str = ""  # of `config.numbers`
 
 
 def keys(cls: type, prefix: str = "") -> Iterator[Key]:
     """All keys of a configuration class, nested ones dotted."""
-    types = get_type_hints(cls)
+    types, full = get_type_hints(cls), get_type_hints(cls, include_extras=True)
     for item in dataclasses.fields(cls):
         if dataclasses.is_dataclass(types[item.name]):
             yield from keys(types[item.name], f"{prefix}{item.name}.")
         else:
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-            yield Key(prefix + item.name, types[item.name], default, _help_of(cls, item.name))
+            limited = full[item.name].__metadata__[0] if get_origin(full[item.name]) is Annotated else ""
+            yield Key(prefix + item.name, types[item.name], default, _help_of(cls, item.name), limited)
 
 
 def _help_of(cls: type, field: str) -> str:
@@ -69,10 +94,12 @@ def _help(module: str) -> dict[tuple[str, str], str]:
 def make_parser(cls: type, **options: Any) -> "ArgumentParser":
     """A parser with one typed flag for each key."""
     from jsonargparse import ArgumentParser
+    from jsonargparse import typing as limited
 
     parser = ArgumentParser(exit_on_error=False, add_help=False, **options)
     for key in keys(cls):
-        parser.add_argument(f"--{key.name}", type=key.type, default=key.default, help=key.help)
+        kind = getattr(limited, key.range) if key.range else key.type
+        parser.add_argument(f"--{key.name}", type=kind, default=key.default, help=key.help)
     return parser
 
 
@@ -102,9 +129,44 @@ def parse_errors(cls: type) -> Iterator[None]:
         text = _either(" ".join(str(error).split()))
         for key in keys(cls):
             if f'"{key.name}"' in text:
-                text = f"{key.name}: {text.split(': ', 1)[-1]} ({key.help})"
+                said = text.split(": ", 1)[-1]
+                below = re.search(r"(\S+) does not conform to restriction", said) if key.range else None
+                if below:
+                    raise _out_of_range(key, below[1]) from None
+                text = f"{key.name}: {_no_number(key, said)} ({key.help})"
         text = text.replace("<class '", "").replace("'>", "").replace("Expected a int", "Expected an int")
         raise InputError(text) from None
+
+
+def require_ranges(config: Any, prefix: str = "") -> None:
+    """Check the numbers of a configuration object that was made in Python; those of the parser are checked already.
+
+    Args:
+        config: The object.
+        prefix: What its keys begin with, such as `slurm.`.
+
+    Raises:
+        InputError: A number lies outside the range of its key.
+    """
+    from jsonargparse import typing as limited
+
+    flat = flatten(config)
+    for key in keys(type(config)):
+        try:
+            if key.range:
+                getattr(limited, key.range)(flat[key.name])
+        except ValueError:
+            raise _out_of_range(key._replace(name=prefix + key.name), flat[key.name]) from None
+
+
+def _out_of_range(key: Key, value: Any) -> InputError:
+    return InputError(f"{key.name} is {value}; it must be at least {LOWEST[key.range]} ({key.help})")
+
+
+def _no_number(key: Key, text: str) -> str:
+    """The parser's report on what is no number, in its words for a number of any range."""
+    found = re.search(r"'(.*)'$|(\S+) not an? (?:integer|number)", text) if key.range else None
+    return f"Expected a {key.type}. Got value: {found[1] or found[2]}".replace("NoneType", "null") if found else text
 
 
 def _either(text: str) -> str:
@@ -118,13 +180,15 @@ def _either(text: str) -> str:
 
 def from_namespace(cls: type[C], namespace: Any) -> C:
     """The configuration object of parsed keys."""
-    types = get_type_hints(cls)
+    types, full = get_type_hints(cls), get_type_hints(cls, include_extras=True)
     arguments = {}
     for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         value = getattr(namespace, item.name)
         nested = dataclasses.is_dataclass(types[item.name])
         if value is None and type(None) not in get_args(types[item.name]):  # the parser takes null for any type
             raise InputError(f"{item.name} is null; give a value, or leave the key out for its default")
+        if get_origin(full[item.name]) is Annotated:  # a number of the parser's own type, which is for it alone
+            value = types[item.name](value)
         arguments[item.name] = from_namespace(types[item.name], value) if nested else value
     return cls(**arguments)
 

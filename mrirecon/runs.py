@@ -3,8 +3,9 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mrirecon.errors import InputError
@@ -20,6 +21,17 @@ _CONTENTS = (
     *WRITTEN_IN_TRAINING,
     *("evaluation", "export", "slurm"),
 )
+# packages that numbers depend on
+_PACKAGES = ("torch", "pytorch-lightning", "fastmri", "numpy", "h5py", "scikit-image", "scipy")
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the installed version of each package that numbers depend on; None where it is not installed."""
+    found: dict[str, str | None] = dict.fromkeys(_PACKAGES)
+    for name in found:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 @dataclass(frozen=True)

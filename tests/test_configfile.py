@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mrirecon import configfile
+from mrirecon.cli import COMMANDS, find_command
 from mrirecon.config import DemoConfig, EvaluateConfig, SimulateConfig, TrainConfig
 from mrirecon.config.ablate import AblateConfig, StudyConfig, WorkerConfig
 from mrirecon.config.compare import CompareConfig
@@ -147,3 +148,35 @@ def test_a_key_that_is_given_nested_and_dotted(tmp_path):
         configfile.load(TrainConfig, file)
     file.write_text("model.norm: group\n")
     assert configfile.load(TrainConfig, file).model.norm == "group"
+
+
+LIMITED = [
+    pytest.param(cls, key, id=f"{cls.__name__}-{key.name}")
+    for cls in {find_command(name).config for name in COMMANDS}
+    for key in configfile.keys(cls)
+    if key.range
+]
+
+
+@pytest.mark.parametrize(("cls", "key"), sorted(LIMITED, key=lambda case: case.id))
+def test_a_number_below_its_range_is_refused_alike_in_a_file_and_in_python(cls, key):
+    lowest = {"PositiveInt": 1, "NonNegativeInt": 0, "NonNegativeFloat": 0.0}[key.range]
+    flat = configfile.flatten(cls())
+    said = []
+    for check in (
+        lambda value: configfile.build(cls, {key.name: value}),
+        lambda value: configfile.require_ranges(configfile.unflatten(cls, flat | {key.name: value})),
+    ):
+        check(lowest)
+        with pytest.raises(InputError) as error:
+            check(lowest - 1)
+        said.append(str(error.value).replace("-1.0", "-1"))
+    assert said[0] == said[1] == f"{key.name} is {int(lowest - 1)}; it must be at least {int(lowest)} ({key.help})"
+    made = configfile.flatten(configfile.build(cls, {key.name: lowest + 2}))[key.name]
+    assert (made, type(made)) == (lowest + 2, key.type)  # not the parser's own type: it is saved and hashed
+
+
+@pytest.mark.parametrize(("value", "got"), [("many", "many"), (1.5, "1.5"), (True, "True"), ([1], "list")])
+def test_what_is_no_number_is_refused_as_such(value, got):
+    with pytest.raises(InputError, match=f"^threads: Expected an int. Got value: {got} [(]CPU threads"):
+        configfile.build(TrainConfig, {"threads": value})

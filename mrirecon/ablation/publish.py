@@ -1,10 +1,9 @@
-"""From the records of a study to its report: tables, figures, the page; targets are fixed here, once. No torch here."""
+"""From the records of a study to its report: tables, figures, the page; targets are fixed here, once."""
 
 import json
 import time
 from collections.abc import Mapping
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from mrirecon.ablation.claims.ledger import decide_claims
 from mrirecon.ablation.findings.analysis import analyse, make_targets
 from mrirecon.ablation.study.folder import Study, StudyFolder
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.ablation.tables import write_results_csv, write_results_json, write_timing_csv
+from mrirecon.ablation.tables import log_study, write_results_csv, write_results_json, write_timing_csv
 from mrirecon.ablation.work.examples import join_examples
 from mrirecon.errors import InputError
 from mrirecon.files import replacing, write_json
+from mrirecon.runs import package_versions
 
 _OUTPUTS = ("index.html", "results.csv", "timing.csv", "results.json", "figures")
-_PACKAGES = ("torch", "pytorch-lightning", "fastmri", "numpy", "scipy", "scikit-image")
 
 
 def write_report(path: Path) -> Path:
@@ -53,7 +52,7 @@ def write_report(path: Path) -> Path:
 
 
 def facts(study: Study, results: list[RunResult]) -> dict[str, Any]:
-    """What the analysis needs besides the records."""
+    """Return what the analysis needs besides the records: command, data, notes, targets, failures, versions."""
     manifest = study.manifest
     zero_filled = study.zero_filled() or {}
     mask = {"mask": zero_filled["mask"]} if "mask" in zero_filled else {}
@@ -71,7 +70,7 @@ def facts(study: Study, results: list[RunResult]) -> dict[str, Any]:
         "precision": study.plan.common.precision,
         "threads": study.plan.common.threads,
         "code": sorted({result.code for result in results}),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
     }
 
 
@@ -110,8 +109,6 @@ def _examples(study: Study) -> dict[str, Any] | None:
 def _log(study: Study, analysed: Mapping[str, Any]) -> None:
     """wandb gets the same tables, where it is the logger."""
     if study.manifest["options"]["logger"] == "wandb":
-        from mrirecon.ablation.wandb_tables import log_study
-
         log_study(study.grid.name, study.folder.path, analysed)
 
 
@@ -133,10 +130,3 @@ def _stamp(study: Study, results: list[RunResult]) -> str:
     runs = sorted(result.run for result in results)
     rows = [runs, study.manifest["grid"], study.folder.failed(), code_hash(), logger]
     return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -1,4 +1,4 @@
-"""The tables of a study: results.csv, timing.csv, results.json. No torch here."""
+"""The tables of a study: results.csv, timing.csv, results.json, and the same for wandb."""
 
 import csv
 import math
@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrirecon.ablation.findings.plain import without_nan
 from mrirecon.ablation.study.grid import Grid
-from mrirecon.ablation.study.records import STAGES, RunResult, Score
+from mrirecon.ablation.study.records import STAGES, RunResult, Score, without_nan
 from mrirecon.evaluation.results import ZERO_FILLED
 from mrirecon.files import replacing, write_json
 from mrirecon.tables.metrics import METRICS, in_files
@@ -93,3 +92,46 @@ def _cell(value: Any) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return repr(float(value)) if isinstance(value, float) else value
+
+
+_LEADERBOARD = ("cell", "n_seeds", "n_diverged", "edge")
+_COMPARISON = ("name", "metric", "effect", "low_family", "high_family", "p_family", "verdict", "words")
+_CLAIM = ("claim", "text", "verdict", "effect", "low", "high", "margin", "unit", "words")
+
+
+def log_study(name: str, folder: Path, study: Mapping[str, Any]) -> None:
+    """Log leaderboard, comparisons and claims; offline where wandb's server cannot be used (see `start_wandb`).
+
+    Args:
+        name: Group of the study's runs.
+        folder: The study's; wandb's files go there.
+        study: The analysed study.
+    """
+    from mrirecon.training.loop.loggers import start_wandb, wandb_in
+
+    with wandb_in(folder):
+        import wandb
+
+        run = start_wandb(folder, project="mrirecon", group=name, job_type="report", name=f"{name} report")
+        for title, (columns, rows) in wandb_tables(study).items():
+            run.log({title: wandb.Table(columns=columns, data=rows)})
+
+
+def wandb_tables(study: Mapping[str, Any]) -> dict[str, tuple[list[str | int], list[list[Any]]]]:
+    """Columns and rows by title."""
+    metrics = in_files({name for cell in study["cells"] for name in cell["final"] or ()})
+    leaders = [
+        [*(cell[key] for key in _LEADERBOARD), *((cell["final"] or {}).get(m, {}).get("mean") for m in metrics)]
+        for cell in study["cells"]
+    ]
+    comparisons = [
+        [family["name"], *(entry.get(key) for key in _COMPARISON)]
+        for family in study["families"]
+        for entry in family["comparisons"]
+    ]
+    claims = [[claim.get(key) for key in _CLAIM] for claim in study["claims"]]
+    return {
+        "leaderboard": ([*_LEADERBOARD, *metrics], leaders),
+        "comparisons": (["family", *_COMPARISON], comparisons),
+        "claims": (list(_CLAIM), claims),
+    }

@@ -3,27 +3,31 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from mrirecon import __version__
 from mrirecon.errors import InputError, unknown_name
 
-# name on the command line -> module of this package that holds COMMAND
+if TYPE_CHECKING:
+    from mrirecon.cli.command import Command
+
+# name on the command line -> module of this package and the `Command` in it
 COMMANDS = {
-    "demo": "demo",
-    "data simulate": "data_simulate",
-    "config list": "config_list",
-    "config show": "config_show",
-    "train": "train",
-    "evaluate": "evaluate",
-    "export": "export",
-    "reconstruct": "reconstruct",
-    "score": "score",
-    "compare": "compare",
-    "ablate run": "ablate_run",
-    "ablate status": "ablate_status",
-    "ablate report": "ablate_report",
-    "ablate worker": "ablate_worker",
-    "report": "report",
+    "demo": "data.DEMO",
+    "data simulate": "data.SIMULATE",
+    "config list": "config.LIST",
+    "config show": "config.SHOW",
+    "train": "train.TRAIN",
+    "evaluate": "evaluate.EVALUATE",
+    "export": "results.EXPORT",
+    "reconstruct": "reconstruct.RECONSTRUCT",
+    "score": "results.SCORE",
+    "compare": "results.COMPARE",
+    "ablate run": "ablate.RUN",
+    "ablate status": "ablate.STATUS",
+    "ablate report": "ablate.REPORT",
+    "ablate worker": "ablate.WORKER",
+    "report": "results.REPORT",
 }
 
 
@@ -48,7 +52,7 @@ def _dispatch(words: list[str]) -> None:
     for n_words in (2, 1):
         name = " ".join(words[:n_words])
         if name in COMMANDS:
-            import_module(f"mrirecon.cli.{COMMANDS[name]}").COMMAND(words[n_words:])
+            find_command(name)(words[n_words:])
             return
     name = " ".join(words[:2]) if words[0] in _families() else words[0]
     if name.startswith("-"):
@@ -56,8 +60,15 @@ def _dispatch(words: list[str]) -> None:
     raise unknown_name("command", name, COMMANDS, "See mrirecon --help.")
 
 
+def find_command(name: str) -> "Command":
+    """Return the command of a name in `COMMANDS`; of all commands' modules only its own is imported."""
+    module, _, variable = COMMANDS[name].partition(".")
+    found: Command = getattr(import_module(f"mrirecon.cli.{module}"), variable)
+    return found
+
+
 def _families() -> set[str]:
-    """First words of the commands of two."""
+    """Return the first words of the commands of two words."""
     return {name.split()[0] for name in COMMANDS if " " in name}
 
 
@@ -69,5 +80,5 @@ def _overview(prefix: str = "") -> str:
         "From undersampled k-space to trained, scored reconstructions.",
         "",
     ]
-    lines += [f"  {name:<16} {import_module(f'mrirecon.cli.{COMMANDS[name]}').COMMAND.summary}" for name in names]
+    lines += [f"  {name:<16} {find_command(name).summary}" for name in names]
     return "\n".join([*lines, "", "mrirecon COMMAND --help shows every option; --version the version."])

@@ -9,9 +9,16 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
-from mrirecon.cli.methods import described, take_options, with_options
 from mrirecon.cli.remedies import call, require_kind, right_place
-from mrirecon.cli.spelling import ONE_LETTER, SHORT, UnexpectedWord, is_flag, spell
+from mrirecon.cli.spelling import (
+    ONE_LETTER,
+    UnexpectedWord,
+    described_methods,
+    is_flag,
+    spell,
+    take_options,
+    with_options,
+)
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.hdf5.limits import NO_CACHE, limit_slices, switch_cache_off
@@ -124,13 +131,13 @@ class Command:
         lines += [f"  {name:<24} {text}" for name, text in self.extra]
         lines += [f"  {name:<24} {text}" for name, text in _EVERYWHERE]
         lines += [f"  {'-c FILE':<24} overlay of YAML keys, a file or a shipped name; flags win", ""]
-        shorts = {full: short for short, full in SHORT.items()}
+        shorts = {full: short for short, full in configfile.SHORT.items()}
         for key in configfile.keys(self.config):
             flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in _own(self.config) else key.name
             lines += _help_lines(_with_letter(f"--{flag}".replace("_", "-")), key)
         if self.takes_method:
             lines += ["", "methods:"]
-            for name, text, options in described():
+            for name, text, options in described_methods():
                 lines += [f"  {name:<24} {text}", *(line for flag, key in options for line in _help_lines(flag, key))]
         lines += ["", *(f"  {name:<24} {text}" for name, text in SWITCHES.items())]
         return "\n".join([*lines, "", self.epilog]).rstrip()

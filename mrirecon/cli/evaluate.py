@@ -53,7 +53,7 @@ def _as_trained(words: list[str], parsed: Callable[[dict[str, Any]], EvaluateCon
     return kept(*_OF_TRAINING, *(_OF_ITS_DATA if is_same or (run.volumes() and run.was_trained_on(data)) else ()))
 
 
-COMMAND = Command(
+EVALUATE = Command(
     name="evaluate",
     summary="Score a trained run, a file of weights, or a method: SSIM, PSNR, NMSE and more per volume.",
     config=EvaluateConfig,

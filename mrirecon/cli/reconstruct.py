@@ -44,7 +44,7 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-COMMAND = Command(
+RECONSTRUCT = Command(
     name="reconstruct",
     summary="Images from k-space with a trained run, a file of weights, or a method; no reference needed.",
     config=ReconstructConfig,

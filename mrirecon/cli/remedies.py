@@ -1,4 +1,4 @@
-"""What a word in the wrong place of a command line was meant for, and the call that says so. No torch here."""
+"""What a word in the wrong place of a command line was meant for, and the call that says so."""
 
 import shlex
 from collections.abc import Container, Sequence

@@ -1,4 +1,4 @@
-"""Rewrites a command line before it is parsed: short names, dashes, lists, files first.
+"""Rewrites a command line before it is parsed: short names, dashes, lists, files first, options of methods.
 
 `--norm group --acceleration 4 8 -c fast` becomes `-c` files first (so that flags win in any order), then
 `--model.norm group --data.acceleration [4,8]`.
@@ -7,30 +7,17 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from mrirecon.configfile import Key
+from mrirecon.config import EvaluateConfig, ReconstructConfig
+from mrirecon.configfile import SHORT, Key
 from mrirecon.errors import InputError, did_you_mean
+from mrirecon.reconstruct.options import method_options, option_keys, require_method, require_options
+from mrirecon.tables.methods import METHODS
 
-SHORT = {
-    "data": "data.path",
-    "mask": "data.mask",
-    "acceleration": "data.acceleration",
-    "center_fraction": "data.center_fraction",
-    "acquisition": "data.acquisition",
-    "volumes": "data.volumes",
-    "slices": "data.slices",
-    "workers": "data.workers",
-    "model": "model.name",
-    "norm": "model.norm",
-    "channels": "model.channels",
-    "pools": "model.pools",
-    "optimizer": "optimizer.name",
-    "lr": "optimizer.lr",
-    "weight_decay": "optimizer.weight_decay",
-    "schedule": "schedule.name",
-    "average": "average.name",
-    "from": "source",
-}
+C = TypeVar("C", EvaluateConfig, ReconstructConfig)
+
 _DEVICES = ("device", "devices", "slurm.gpus")
 ELSEWHERE = {  # what other programs of the field call it, and what may be meant here
     **dict.fromkeys(("gpu", "gpus", "gpu_id", "gpu_ids", "n_gpus", "num_gpus", "use_gpu", "no_gpu"), _DEVICES),
@@ -48,6 +35,7 @@ ELSEWHERE = {  # what other programs of the field call it, and what may be meant
 _WHOLE = "slurm."  # keys that go by their whole name: `--gpus 1` or `--time 60` alone would not say that a job is meant
 _LINES = ("slurm.setup", "slurm.sbatch")  # each word is one value, whatever commas and brackets it holds
 ONE_LETTER = {"-o": "--output"}
+_METHOD = "--method."  # what the options of a method begin with
 # `--slices 8` of the simulation is a key of its own: a key of that very name wins over a short name.
 
 
@@ -162,3 +150,55 @@ def _need(values: list[str], name: str) -> list[str]:
     if not values:
         raise InputError(f"{name} needs a value")
     return values
+
+
+def take_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of a method among the arguments, with the words that follow them, and all others."""
+    taken: list[str] = []
+    others: list[str] = []
+    into = others
+    for word in arguments:
+        if is_flag(word):
+            into = taken if word.startswith(_METHOD) else others
+        into.append(word)
+    return taken, others
+
+
+def with_options(config: C, words: Sequence[str], options: Sequence[str]) -> C:
+    """The configuration with all options of the method that is called: those given, the others at their defaults.
+
+    Args:
+        config: Its `method` holds those of files.
+        words: Of the command; the first one names the method.
+        options: Of `take_options`; they win.
+
+    Raises:
+        InputError: Options for what is no method, that it has not, or of the wrong type.
+    """
+    given: list[str] = [_option(word) for word in options if is_flag(word)]
+    if not words:
+        if given or config.method:
+            raise InputError(f"--method.{[*given, *config.method][0]} needs its method: name it before the options")
+        return config
+    name = words[0]
+    require_method(name, [*given, *config.method])
+    if name not in METHODS:
+        return config
+    require_options(name, given)
+    keys = option_keys(METHODS[name])
+    known = {f"method.{option}": key._replace(name=f"method.{key.name}") for option, key in keys.items()}
+    flags = [f"--{flag.removeprefix(_METHOD)}" for flag in spell(options, known, ())[1]]
+    return replace(config, method=method_options(name, config.method, flags))
+
+
+def _option(flag: str) -> str:
+    return flag.partition("=")[0].removeprefix(_METHOD).replace("-", "_")
+
+
+def described_methods() -> list[tuple[str, str, list[tuple[str, Key]]]]:
+    """Of each method its name, what it is, and its options as flags with their keys."""
+    found = []
+    for name, method in METHODS.items():
+        options = [(f"{_METHOD}{option}".replace("_", "-"), key) for option, key in option_keys(method).items()]
+        found.append((name, method.help, options))
+    return found

@@ -65,7 +65,7 @@ def _processes(config: TrainConfig, extra: dict[str, str]) -> int:
     return processes_to_start(config)
 
 
-COMMAND = Command(
+TRAIN = Command(
     name="train",
     summary="Train a normalized U-Net on undersampled k-space.",
     config=TrainConfig,

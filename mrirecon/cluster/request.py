@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from mrirecon.config.slurm import RequeueConfig, SlurmConfig
+from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
 
 REQUEUES = "MRIRECON_REQUEUES"  # tells a job how many starts without progress are borne
@@ -34,10 +35,7 @@ def check_request(slurm: SlurmConfig) -> None:
             raise InputError(f"--slurm.{name} {value!r}; give one line of printable characters, without spaces around")
     if "/" in slurm.name:
         raise InputError(f"--slurm.name {slurm.name}; a job's name holds no slash: logs are called by it")
-    for name, lowest in (("time", 1), ("cpus", 1), ("grace", 1), ("requeues", 0)):
-        value = getattr(slurm, name, lowest)
-        if value < lowest:
-            raise InputError(f"--slurm.{name} {value}; at least {lowest} is needed")
+    require_ranges(slurm, "slurm.")
     if isinstance(slurm, RequeueConfig) and slurm.grace >= 60 * slurm.time:
         raise InputError(
             f"--slurm.grace {slurm.grace} s leaves nothing of --slurm.time {slurm.time} min; it must be shorter"

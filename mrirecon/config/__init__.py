@@ -1,4 +1,4 @@
-"""Every configuration key: its type, its default and what it means. No torch here.
+"""Every configuration key: its type, its default and what it means.
 
 Each key is a flag of the command that reads it.
 """

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mrirecon.config.numbers import NonNegativeInt
 from mrirecon.config.slurm import RequeueConfig
 
 
@@ -15,18 +16,18 @@ class AblateConfig:
     """Study folder; empty: ablations/<name of the grid>."""
     executor: str = "local"
     """local (processes of this machine) or slurm (a job array)."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Workers at once; 0: one per CPU core / thread, or one per GPU."""
-    threads: int = 0
+    threads: NonNegativeInt = 0
     """CPU threads of each run, part of what decides the numbers; 0: those of the study so far, 1 in a new one."""
     device: str = ""
     """auto, cpu or cuda; empty, as for the options below: that of the study so far, auto in a new one."""
-    seeds: int = 0
+    seeds: NonNegativeInt = 0
     """Number of paired seeds, in place of the grid's; 0: the grid's."""
     objectives: str = ""
     """What the tuning is for: final (or loss: validation loss at the end), area (under its curve), both (the area as
     a second table), or a metric that validations score (ssim, ...) at the end; empty: the grid's."""
-    tuning_repeats: int = 0
+    tuning_repeats: NonNegativeInt = 0
     """Independent tuning draws, in place of the grid's; 0: the grid's."""
     dry_run: bool = False
     """Show cells, runs, hours (from a timed probe of each cost) and disk; train nothing."""
@@ -38,7 +39,7 @@ class AblateConfig:
     """none (in a new study), or wandb, csv or tensorboard for each run; wandb also gets the tables of the report."""
     keep: str = ""
     """weights (of the reruns; in a new study), or nothing: what stays of a finished run besides its tables."""
-    lease: int = 0
+    lease: NonNegativeInt = 0
     """Seconds without a sign of life after which a run is taken over; 0: 120 in a new study."""
     slurm: RequeueConfig = field(default_factory=RequeueConfig)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from mrirecon.config.numbers import NonNegativeInt
+
 
 @dataclass(frozen=True)
 class CompareConfig:
@@ -24,7 +26,7 @@ class CompareConfig:
     """Compare images of which no mask or acceleration is declared; the verdict repeats it."""
     names: list[str] = field(default_factory=list)
     """What the compared are called, in the order of the table (runs that differ in their seed alone are one)."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the resampling."""
     output: str = ""
     """Folder for comparison.json and differences.csv; empty: nothing is written."""

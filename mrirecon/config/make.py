@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mrirecon.config.numbers import NonNegativeInt, PositiveInt
 from mrirecon.config.slurm import JobConfig
 
 
@@ -15,11 +16,11 @@ class SimulateConfig:
     """phantom, or the path of a NIfTI volume (--from)."""
     frame: int | None = None
     """Which volume of a series (x, y, z, t) in that file, counted from 0."""
-    train: int = 24
+    train: NonNegativeInt = 24
     """Training volumes."""
-    val: int = 6
+    val: NonNegativeInt = 6
     """Validation volumes."""
-    test: int = 6
+    test: NonNegativeInt = 6
     """Test volumes."""
     slices: int = 6
     """Slices per volume."""
@@ -43,7 +44,7 @@ class SimulateConfig:
     """A smooth phase of the object."""
     axis: str = "axial"
     """Slice orientation: axial, coronal or sagittal."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of everything drawn."""
     overwrite: bool = False
     """Replace what stands in the output folder."""
@@ -55,13 +56,13 @@ class DemoConfig:
 
     output: str = "demo"
     """Folder that gets the data, the run, the tables and the picture."""
-    train: int = 24
+    train: PositiveInt = 24
     """Training volumes to simulate."""
-    test: int = 8
+    test: PositiveInt = 8
     """Unseen volumes to score, each another anatomy."""
-    max_steps: int = 1000
+    max_steps: PositiveInt = 1000
     """Training steps."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the simulation and the training."""
     overwrite: bool = False
     """Replace what stands in the output folder."""

@@ -1,4 +1,4 @@
-"""What a run is called that was given no name."""
+"""Names of runs that were given none."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from mrirecon.config.train import TrainConfig
 
 
 def run_name(config: TrainConfig) -> str:
-    """<norm>-<optimizer>."""
+    """Return `<norm>-<optimizer>`."""
     return f"{short_name(config.model.norm)}-{short_name(config.optimizer.name)}"
 
 
 def short_name(value: Any) -> str:
-    """Of a norm or an optimizer: its name, or the class of a class path."""
+    """Return the name of a norm or an optimizer, or the class of its class path."""
     return value if isinstance(value, str) else str(value.get("class_path", "custom")).rsplit(".")[-1]

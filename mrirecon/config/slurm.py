@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from mrirecon.config.numbers import NonNegativeInt, PositiveInt
+
 
 @dataclass(frozen=True)
 class SlurmConfig:
@@ -21,11 +23,11 @@ class SlurmConfig:
     """Nodes that are not to be used, such as n3,n[7-9]."""
     reservation: str = ""
     """Reservation."""
-    time: int = 60
+    time: PositiveInt = 60
     """Minutes a job may take."""
     mem: str = ""
     """Memory on each node, such as 8G."""
-    cpus: int = 1
+    cpus: PositiveInt = 1
     """CPU cores of each process."""
     gpus: int | str = 0
     """GPUs on each node: a number, or a type and a number (a100:4)."""
@@ -41,9 +43,9 @@ class SlurmConfig:
 class RequeueConfig(SlurmConfig):
     """Jobs that save before their time is over, and come back."""
 
-    grace: int = 120
+    grace: PositiveInt = 120
     """Seconds before the time limit at which SLURM asks the job to save and requeue itself."""
-    requeues: int = 2
+    requeues: NonNegativeInt = 2
     """Starts in a row that may end without progress (one step at most, no volume); after more the job stays ended."""
 
 
@@ -51,7 +53,7 @@ class RequeueConfig(SlurmConfig):
 class OneJobConfig(SlurmConfig):
     """A command as a job of its own."""
 
-    nodes: int = 0
+    nodes: NonNegativeInt = 0
     """Submit the work as a SLURM job on so many nodes, with `devices` processes each; 0: do it here."""
     follow: bool = False
     """Stream the job's log and wait for its end."""

@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from mrirecon.config.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 from mrirecon.config.slurm import JobConfig
 from mrirecon.tables.optimizers import recommended_lr
+
+DEVICES = ("auto", "cpu", "cuda")
+LOGGERS = ("csv", "tensorboard", "wandb", "none")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class DataConfig:
     """Seed of the splits and of the selected volumes, 0 or more; -1: that of the run (`seed`)."""
     fixed_masks: bool = False
     """Each training slice keeps one mask for the whole run, in place of a new one every epoch."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Worker processes that read and undersample; 0: the main process does."""
     stage: str = ""
     """Local folder of each node ('$TMPDIR') for verified copies of the files, removed at the end; empty: no copies."""
@@ -158,27 +162,27 @@ class TrainConfig:
     """{LOSSES:help}, or {class_path, init_args}."""
     l1_weight: float = 0.01
     """{LOSSES:l1_weight}: weight of l1 beside 1 - SSIM."""
-    batch_size: int = 2
+    batch_size: PositiveInt = 2
     """Slices of each process per optimizer step and accumulation part; batches hold images of one shape."""
-    accumulate: int = 1
+    accumulate: PositiveInt = 1
     """Batches whose gradients are averaged before a step."""
-    max_steps: int = 0
+    max_steps: NonNegativeInt = 0
     """Optimizer steps; 0: max_epochs decides."""
-    max_epochs: int = 0
+    max_epochs: NonNegativeInt = 0
     """Passes over the training slices; 0: max_steps decides (both 0: 50 epochs)."""
-    clip: float = 0.0
+    clip: NonNegativeFloat = 0.0
     """Largest gradient norm; 0: no clipping."""
     precision: str = "auto"
     """auto (bf16-mixed where the hardware has it, else fp32), fp32 or bf16-mixed."""
-    val_every: int = 0
+    val_every: NonNegativeInt = 0
     """Validate every so many optimizer steps; 0: once per epoch."""
-    val_volumes: int = 0
+    val_volumes: NonNegativeInt = 0
     """Volumes used for validation inside training, drawn by seed; 0: all."""
-    checkpoint_every: int = 0
+    checkpoint_every: NonNegativeInt = 0
     """Save `last` every so many steps besides each validation; 0: only at validations."""
     checkpoints: str = "all"
     """all (last and best, at each validation), or end (last alone, when training ends or is asked to stop)."""
-    early_stop: int = 0
+    early_stop: NonNegativeInt = 0
     """Stop after so many validations without a better score (see monitor), once an average has begun; 0: never."""
     monitor: str = "ssim"
     """Score by which `best` is chosen, training stops early and plateau acts: {METRICS} or loss."""
@@ -186,9 +190,9 @@ class TrainConfig:
     """How validation scores: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
     logger: str = "csv"
     """csv, tensorboard, wandb or none; curves.csv is always written."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the weights, the data order, the masks and the splits."""
-    threads: int = 0
+    threads: NonNegativeInt = 0
     """CPU threads of each process; 0: as torch finds them, a share where processes share a machine, SLURM's number."""
     device: str = "auto"
     """auto, cpu or cuda."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from mrirecon.config.numbers import NonNegativeInt, PositiveInt
 from mrirecon.config.slurm import JobConfig, OneJobConfig
 from mrirecon.config.train import DataConfig, ModelConfig
 
@@ -18,7 +19,7 @@ class EvaluateConfig:
     split: str = "auto"
     """train, val, test, or all for every file of the folder; auto: val, but all of a flat folder that the run was not
     trained on."""
-    mask_draws: int = 1
+    mask_draws: PositiveInt = 1
     """Masks per volume; the first is fastMRI's own for the file name."""
     checkpoint: str = "best"
     """best or last."""
@@ -28,7 +29,7 @@ class EvaluateConfig:
     """What is scored, some of {METRICS}; empty: all that take little time."""
     bn_stats: str = "running"
     """BatchNorm: running, batch (depends on the batch), or recalibrated with training batches."""
-    batch_size: int = 1
+    batch_size: PositiveInt = 1
     """Slices per forward pass; numbers are comparable bit for bit at equal batch size only."""
     precision: str = "fp32"
     """fp32 or bf16-mixed."""
@@ -44,9 +45,9 @@ class EvaluateConfig:
     """Processes on each node that share the volumes, each on its own GPU or on the CPU; the numbers stay the same."""
     num_nodes: int = 1
     """Nodes; more than one are started by srun or torchrun, or asked for with slurm.nodes."""
-    threads: int = 0
+    threads: NonNegativeInt = 0
     """CPU threads; 0: as torch finds them."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the split of a flat folder (unless data.split_seed is set), of further mask draws and the interval."""
     output: str = ""
     """Folder for the tables and figures; empty: inside the run folder (methods: runs/<method>)."""
@@ -70,13 +71,13 @@ class ReconstructConfig:
     """best or last."""
     bn_stats: str = "running"
     """BatchNorm: running, batch (depends on the batch), or recalibrated with training batches."""
-    batch_size: int = 1
+    batch_size: PositiveInt = 1
     """Slices per forward pass."""
     precision: str = "fp32"
     """fp32 or bf16-mixed."""
     check: str = "auto"
     """Search for NaN before work: full (all slices), quick (middle slices), auto (full up to 4 GiB), none."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Worker processes that read; 0: the main process does."""
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -84,7 +85,7 @@ class ReconstructConfig:
     """Processes on each node that share the volumes, each on its own GPU or on the CPU; the numbers stay the same."""
     num_nodes: int = 1
     """Nodes; more than one are started by srun or torchrun, or asked for with slurm.nodes."""
-    threads: int = 0
+    threads: NonNegativeInt = 0
     """CPU threads; 0: as torch finds them."""
     overwrite: bool = False
     """Replace reconstructions in the output folder that another run or checkpoint made."""
@@ -107,7 +108,7 @@ class ScoreConfig:
     """What the reconstructions are called in the table; empty: the folder's name."""
     metrics: list[str] = field(default_factory=list)
     """What is scored, some of {METRICS}; empty: all that take little time."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the interval."""
     output: str = ""
     """Folder for the tables; empty: runs/<name>/evaluation/<targets>-all-<mask>-<R>x (or -undeclared)."""

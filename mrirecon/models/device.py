@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
+from mrirecon.config.train import DEVICES
 from mrirecon.errors import InputError, unknown_name
 
-DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16-mixed")
 
 

@@ -15,6 +15,7 @@ from mrirecon.config import (
     SimulateConfig,
     TrainConfig,
 )
+from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
 from mrirecon.workflows.evaluate import evaluate
@@ -30,9 +31,7 @@ def demo(config: DemoConfig) -> RunFolder:
     Raises:
         InputError: The output folder holds something else.
     """
-    for name in ("train", "test", "max_steps"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} is {getattr(config, name)}; the demo needs at least 1")
+    require_ranges(config)
     start = time.monotonic()
     folder = _fresh(Path(config.output), config.overwrite)
     _say("1/3  simulating k-space of random heads")

@@ -10,6 +10,7 @@ import torch
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
+from mrirecon.configfile import require_ranges
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_split
 from mrirecon.data.folders.manifest import data_manifest, require_unchanged
@@ -78,13 +79,7 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
 def check_call(config: EvaluateConfig) -> None:
     """Raise an InputError for names and numbers that no evaluation takes, without its data."""
     chosen_metrics(config.metrics)
-    for name, value in (("threads", config.threads), ("seed", config.seed), ("workers", config.data.workers)):
-        if value < 0:
-            raise InputError(f"--{name} {value}; it must not be negative")
-    if config.mask_draws < 1:
-        raise InputError(f"--mask-draws {config.mask_draws}; at least 1 mask per volume is needed")
-    if config.batch_size < 1:
-        raise InputError(f"--batch-size {config.batch_size}; at least 1 slice per batch is needed")
+    require_ranges(config)
 
 
 def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:

@@ -14,6 +14,7 @@ import torch
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import ReconstructConfig
+from mrirecon.configfile import require_ranges
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.folders.manifest import require_same_contents, require_same_files
@@ -145,11 +146,7 @@ def _check_keys(config: ReconstructConfig) -> None:
     for name in config.format:
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
-    for name, value in (("threads", config.threads), ("workers", config.workers)):
-        if value < 0:
-            raise InputError(f"--{name} {value}; it must not be negative")
-    if config.batch_size < 1:
-        raise InputError(f"--batch-size {config.batch_size}; at least 1 slice per batch is needed")
+    require_ranges(config)
 
 
 def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config import ScoreConfig
+from mrirecon.configfile import require_ranges
 from mrirecon.data.images import Images, Reference, list_references, search_images
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.metrics import VolumeScore
@@ -94,8 +95,7 @@ def _check(config: ScoreConfig, predictions: str) -> str:
         raise unknown_name("mask", config.mask, (*MASKS, "file", UNDECLARED))
     if config.acceleration and not 1 <= config.acceleration < math.inf:
         raise InputError(f"--acceleration {config.acceleration:g}; it must be at least 1, or 0 for undeclared")
-    if config.seed < 0:
-        raise InputError(f"--seed {config.seed}; it must not be negative")
+    require_ranges(config)
     name = config.name or Path(predictions).resolve().name
     if Path(name).name != name or name == "..":
         raise InputError(f"--name '{name}'; it names a folder, so it must be one word without slashes")

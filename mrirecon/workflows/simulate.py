@@ -10,6 +10,7 @@ import numpy as np
 
 from mrirecon import configfile, progress
 from mrirecon.config import SimulateConfig
+from mrirecon.configfile import require_ranges
 from mrirecon.data.hdf5.write import write_volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.simulate.head.contrast import CONTRASTS
@@ -138,6 +139,7 @@ def _geometry(config: SimulateConfig, tilt_rad: float) -> Geometry:
 
 def _check(config: SimulateConfig) -> None:
     """Refuse what cannot be simulated before anything is written."""
+    require_ranges(config)
     if config.axis not in ORIENTATIONS:
         raise unknown_name("axis", config.axis, ORIENTATIONS)
     if config.contrast and config.contrast not in CONTRASTS:
@@ -151,8 +153,7 @@ def _check(config: SimulateConfig) -> None:
         (not config.snr_range or _is_range(config.snr_range), "snr_range", "two positive numbers, lowest first"),
         (0 <= config.noise_correlation <= 0.9, "noise_correlation", "0 to 0.9"),
         (1 <= config.slices <= 256, "slices", "1 to 256"),
-        (config.seed >= 0, "seed", "0 or more"),
-        (min(counts) >= 0 and sum(counts) > 0, "train", "0 or more volumes, at least one with val and test"),
+        (sum(counts) > 0, "train", "0 or more volumes, at least one with val and test"),
         (config.frame is None or config.source != "phantom", "frame", "left out of phantoms (it is for --from FILE)"),
         (bool(config.output), "output", "the folder to write"),
     )

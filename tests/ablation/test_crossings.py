@@ -1,18 +1,17 @@
-"""When a curve reaches a target: curves drawn by hand, scipy's median filter, shares of a known gap."""
+"""When a curve reaches a target: curves drawn by hand, medians, shares of a known gap."""
 
 import math
+import statistics
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from result_rows import three
-from scipy.ndimage import median_filter
 from synthetic import World, make_study
 
-from mrirecon.ablation.findings.crossings import crossing, make_targets, running_median, times_to
 from mrirecon.ablation.findings.leaderboard import validation_scores
+from mrirecon.ablation.findings.learning_curves import crossing, decide_steps, make_targets, running_median, times_to
 from mrirecon.ablation.findings.rerun_scores import reruns_of
-from mrirecon.ablation.findings.speed import decide_steps
 from mrirecon.ablation.study.records import Point
 
 QUIET = {"sd_seed": 0.0, "sd_volume": 0.0, "sd_residual": 0.0}
@@ -41,9 +40,10 @@ def test_crossing_of_curves_drawn_by_hand(ssim, step):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8])
-def test_running_median_is_scipys_with_ends_repeated(n):
-    values = np.random.default_rng(n).standard_normal(n)
-    np.testing.assert_array_equal(running_median(values.tolist()), median_filter(values, size=3, mode="nearest"))
+def test_running_median_is_that_of_each_three_with_the_ends_as_they_are(n):
+    values = [*np.random.default_rng(n).standard_normal(n - 1), -math.inf]
+    inner = [statistics.median(values[i - 1 : i + 2]) for i in range(1, n - 1)]
+    assert running_median(values) == [*values[:1], *inner, *values[1:][-1:]]
 
 
 def test_targets_are_shares_of_the_gap_from_zero_filled_to_the_median_of_the_reference():

@@ -2,8 +2,8 @@ import copy
 
 import pytest
 
+from mrirecon.ablation.study.grid import groups_per_level
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
-from mrirecon.ablation.study.same_network import groups_per_level
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import default_metrics
 
@@ -157,3 +157,21 @@ def test_no_grid_file(tmp_path):
 )
 def test_tuning_is_for_the_loss_or_any_metric(name, objectives):
     assert make_grid(changed(tuning__objectives=name)).tuning.objectives == objectives
+
+
+@pytest.mark.parametrize(
+    ("factor", "levels", "key"),
+    [
+        ("optimizer", ["sgd", "adam"], "optimizer.name"),
+        ("pools", [2, 3], "model.pools"),
+        ("loss", ["l1", "mse"], "loss"),
+    ],
+)
+def test_a_factor_goes_by_the_short_name_of_the_command_line_the_last_part_of_a_key_or_the_key(factor, levels, key):
+    content = {"name": "x", "factors": {factor: levels}, "reference": {factor: levels[0]}}
+    assert [cell.settings[key] for cell in make_grid(content).cells] == levels
+
+
+def test_a_last_part_of_two_keys_is_no_factor():
+    with pytest.raises(InputError, match="unknown factor 'decay'(?!; did you mean 'decay')"):
+        make_grid({"name": "x", "factors": {"decay": [0.1, 0.2]}})

@@ -150,13 +150,14 @@ def test_every_configuration_key_has_its_place_in_an_identity():
     tables = (LEFT_OUT, FIRST, tuple(YOUNG))
     new = sorted(known - {key for table in tables for key in table})
     assert not new, (
-        f"new configuration keys {new}: in mrirecon/ablation/study/identity.py, enter each in YOUNG with the value at which "
-        "a run is what it was before there was the key, or in LEFT_OUT if it never changes a number (never in FIRST)"
+        f"new configuration keys {new}: in mrirecon/ablation/study/identity.py, enter each in YOUNG with the value at "
+        "which a run is what it was before there was the key, or in LEFT_OUT if it never changes a number (never in "
+        "FIRST)"
     )
     gone = sorted({key for table in tables for key in table} - known)
     assert not gone, (
-        f"keys {gone} of mrirecon/ablation/study/identity.py are no configuration keys any more: run identities hash them by "
-        "name, so the runs of earlier studies would be done again; keep the key, or hash it under its old name"
+        f"keys {gone} of mrirecon/ablation/study/identity.py are no configuration keys any more: run identities hash "
+        "them by name, so the runs of earlier studies would be done again; keep the key, or hash it under its old name"
     )
     assert len({key for table in tables for key in table}) == sum(map(len, tables)), "a key stands in two tables"
 

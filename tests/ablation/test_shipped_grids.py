@@ -1,32 +1,23 @@
 """The grids and spaces that come with the package."""
 
 import math
+import re
 from functools import cache
 
 import pytest
 
 from mrirecon.ablation.claims.claim import NOT_TESTED
 from mrirecon.ablation.claims.ledger import CLAIMS, decide_claims
+from mrirecon.ablation.study.grid import groups_per_level
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
-from mrirecon.ablation.study.same_network import groups_per_level
 from mrirecon.ablation.study.tune import edge
+from mrirecon.cli.ablate import RUN
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import configs_folder, load, shipped_configs
 from mrirecon.evaluation.stats import smallest_p
 from mrirecon.training.recipe.optimizers import OPTIMIZERS
 
 GRIDS = [key.removeprefix("ablation/") for key in shipped_configs() if key.startswith("ablation/")]
-ASKED_FOR = (
-    "mission",
-    "optimizer_x_norm",
-    "lecture_vs_fastmri",
-    "batch_size",
-    "smoke",
-    "momentum",
-    "norm_position",
-    "group_size",
-    "mission_cpu",
-)
 
 
 @cache
@@ -34,8 +25,14 @@ def grid(name):
     return make_grid(read_grid_file(f"ablation/{name}"))
 
 
-def test_the_presets_are_there():
-    assert set(ASKED_FOR) <= set(GRIDS)
+def test_every_study_that_help_documents_and_claims_name_is_shipped():
+    root = configs_folder().parent
+    texts = [path.read_text() for path in (root / "README.md", *(root / "docs").glob("*.md"))] + [RUN.epilog]
+    named = {
+        name for text in texts for name in re.findall(r"mrirecon ablate run (?:ablation/)?([a-z_]+)(?![\w./])", text)
+    }
+    assert len(named) > 3
+    assert named | {claim.grid for claim in CLAIMS if claim.grid} <= set(GRIDS)
 
 
 @pytest.mark.parametrize("name", GRIDS)

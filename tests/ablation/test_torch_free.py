@@ -19,7 +19,10 @@ def modules_after(code, *arguments):
 
 @pytest.mark.parametrize(
     "module",
-    ["grid_file", "plan", "folder", "status", "prepare", "launch", "analysis", "claims", "publish", "run"],
+    [
+        *("study.grid_file", "study.plan", "study.folder", "study.prepare", "work.status", "work.run"),
+        *("findings.analysis", "claims.ledger", "publish"),
+    ],
 )
 def test_modules_load_without_torch(module):
     assert modules_after(f"import mrirecon.ablation.{module}") == "LOADED []"

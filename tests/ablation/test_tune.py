@@ -8,8 +8,7 @@ from result_rows import three
 from scipy.stats import qmc
 
 from mrirecon.ablation.study.records import Point, RunResult
-from mrirecon.ablation.study.spaces import apply
-from mrirecon.ablation.study.tune import edge, sweep_rates, trial_values, widened, winner
+from mrirecon.ablation.study.tune import apply, edge, sweep_rates, trial_values, widened, winner
 from mrirecon.config import OptimizerConfig
 from mrirecon.tables.optimizers import OPTIMIZERS
 from mrirecon.training import make_optimizer

@@ -4,7 +4,7 @@ from synthetic import make_study
 
 from mrirecon.ablation.claims.ledger import decide_claims
 from mrirecon.ablation.findings.analysis import analyse
-from mrirecon.ablation.wandb_tables import log_study, tables
+from mrirecon.ablation.tables import log_study, wandb_tables
 
 
 def study():
@@ -15,7 +15,7 @@ def study():
 
 def test_every_cell_comparison_and_claim_is_a_row():
     grid, analysed = study()
-    found = tables(analysed)
+    found = wandb_tables(analysed)
     columns, rows = found["leaderboard"]
     assert [row[columns.index("cell")] for row in rows] == [cell["cell"] for cell in analysed["cells"]]
     assert rows[0][columns.index("ssim")] == analysed["cells"][0]["final"]["ssim"]["mean"]

@@ -11,7 +11,7 @@ import yaml
 
 from mrirecon import configfile
 from mrirecon.cli import COMMANDS, main
-from mrirecon.cli.spelling import ELSEWHERE
+from mrirecon.cli.spelling import ELSEWHERE, flag
 from mrirecon.config import TrainConfig
 
 RUN = [sys.executable, "-c", "import sys; from mrirecon.cli import main; sys.exit(main())"]
@@ -22,15 +22,35 @@ def resolved(capsys, *words):
     return yaml.safe_load(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("key", [key.name for key in configfile.keys(TrainConfig)])
-def test_every_key_is_a_flag_and_in_the_help(key, capsys):
-    default = {k.name: k for k in configfile.keys(TrainConfig)}[key].default
-    value = default[0] if isinstance(default, list) and default else 1
-    main(["train", f"--{key.replace('_', '-')}", str(value).lower(), "--print-config"])
-    out = capsys.readouterr()
-    assert out.err == "" or "Expected" in out.err  # the flag is known; its type may refuse a 1
-    main(["train", "--help"])
-    assert key.rsplit(".", 1)[-1].replace("_", "-") in capsys.readouterr().out
+def another(key):
+    """A value of the key's type that is not its default."""
+    if key.type is bool:
+        return not key.default
+    if key.type is int:
+        return key.default + 3
+    if getattr(key.type, "__origin__", None) is list:
+        return {int: [5, 7], float: [0.25, 0.5], str: ["a", "b*"]}[key.type.__args__[0]]
+    return 0.125 if key.type is float or float in getattr(key.type, "__args__", ()) else "other"
+
+
+@pytest.mark.parametrize("key", list(configfile.keys(TrainConfig)), ids=lambda key: key.name)
+def test_every_key_is_a_flag_that_sets_it_and_alone(key, capsys):
+    value = another(key)
+    typed = value if isinstance(value, list) else [value]
+    words = [f"--{key.name.replace('_', '-')}", *(str(word).lower() for word in typed)]
+    changed = configfile.flatten(TrainConfig()) | {key.name: value}
+    assert configfile.flatten(configfile.unflatten(TrainConfig, changed)) == changed
+    assert resolved(capsys, *words) == yaml.safe_load(configfile.dump(configfile.unflatten(TrainConfig, changed)))
+
+
+def test_the_help_shows_every_key_with_its_flag_text_and_default(capsys):
+    assert main(["train", "--help"]) == 0
+    shown = re.sub(r"\n {26,}", " ", capsys.readouterr().out)  # a long flag has its text in the next line
+    lines = {words[0]: words[1] for words in (line.split(maxsplit=1) for line in shown.splitlines()) if len(words) > 1}
+    for key in configfile.keys(TrainConfig):
+        text = lines.get("--output" if key.name == "output" else flag(key.name)) or lines["-o,"]
+        assert key.help in text
+        assert key.default in ("", [], None) or text.endswith(f"[{key.default}]".replace("'", ""))
 
 
 def test_short_names_dashes_and_lists(capsys):

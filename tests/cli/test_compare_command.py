@@ -9,12 +9,12 @@ import pytest
 from result_rows import foreign_row, row
 
 from mrirecon.cli.command import run_safely
-from mrirecon.cli.compare import COMMAND
+from mrirecon.cli.results import COMPARE
 from mrirecon.evaluation.results import write_results
 
 
 def main(words):
-    return run_safely(lambda: COMMAND(words), debug=False)
+    return run_safely(lambda: COMPARE(words), debug=False)
 
 
 def write(folder, seed, make=row, **changes):
@@ -102,6 +102,6 @@ def test_wrong_calls_exit_2_with_one_line_and_write_nothing(tables, words, messa
 @pytest.mark.parametrize("words", [["--help"], ["--print-config"], ["a", "b"]])
 def test_neither_help_nor_the_work_needs_torch(tables, words):
     code = (
-        f"from mrirecon.cli.compare import COMMAND; COMMAND({words!r}); import sys; assert 'torch' not in sys.modules"
+        f"from mrirecon.cli.results import COMPARE; COMPARE({words!r}); import sys; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tables)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from result_rows import rows
 
-from mrirecon.cli.report import COMMAND
+from mrirecon.cli.results import REPORT
 from mrirecon.config import ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.configfile import save
 from mrirecon.errors import InputError
@@ -158,16 +158,16 @@ def test_curves_are_the_columns_as_numbers(run):
 
 
 def test_the_command_writes_into_the_run(run, capsys):
-    COMMAND([str(run.path)])
+    REPORT([str(run.path)])
     page = run.path / "report.html"
     assert capsys.readouterr().out == f"report: {page}\n"
     before = page.read_bytes()
-    COMMAND([str(run.path)])
+    REPORT([str(run.path)])
     assert page.read_bytes() == before
 
 
 def test_the_command_can_write_elsewhere(run, tmp_path):
-    COMMAND([str(run.path), "--output", str(tmp_path / "new" / "page.html")])
+    REPORT([str(run.path), "--output", str(tmp_path / "new" / "page.html")])
     assert (tmp_path / "new" / "page.html").is_file()
     assert not (run.path / "report.html").exists()
 
@@ -179,11 +179,11 @@ def test_an_ablation_is_told_from_a_run(tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_text("")
     asked = []
     monkeypatch.setattr(publish, "write_report", lambda path: asked.append(path) or path / "report" / "index.html")
-    COMMAND([str(tmp_path)])
+    REPORT([str(tmp_path)])
     assert asked == [tmp_path]
     assert capsys.readouterr().out == f"report: {tmp_path / 'report' / 'index.html'}\n"
     with pytest.raises(InputError, match="--output x is for runs"):
-        COMMAND([str(tmp_path), "--output", "x"])
+        REPORT([str(tmp_path), "--output", "x"])
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_an_ablation_is_told_from_a_run(tmp_path, monkeypatch, capsys):
 )
 def test_what_is_neither_is_refused(tmp_path, make, words):
     with pytest.raises(InputError, match=words):
-        COMMAND([str(make(tmp_path))])
+        REPORT([str(make(tmp_path))])
 
 
 def test_a_page_needs_a_file_to_go_to(run, tmp_path):
@@ -209,7 +209,7 @@ def test_a_page_needs_a_file_to_go_to(run, tmp_path):
 
 def test_help_needs_no_heavy_library():
     code = (
-        "import sys; from mrirecon.cli.report import COMMAND; COMMAND(['--help']); "
+        "import sys; from mrirecon.cli.results import REPORT; REPORT(['--help']); "
         "print(sorted({'torch', 'matplotlib', 'jinja2', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

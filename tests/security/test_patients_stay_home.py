@@ -7,7 +7,7 @@ from synthetic import make_study
 
 from mrirecon.ablation.claims.ledger import decide_claims
 from mrirecon.ablation.findings.analysis import analyse
-from mrirecon.ablation.wandb_tables import log_study, tables
+from mrirecon.ablation.tables import log_study, wandb_tables
 
 PATIENT = "-".join(("Arthur", "Dent", "1952"))  # in parts: wandb also keeps changes of the code, this file among them
 
@@ -26,7 +26,7 @@ def analysed():
 
 
 def test_the_tables_of_a_study_name_no_patient(analysed):
-    found = tables(analysed)
+    found = wandb_tables(analysed)
     assert found["leaderboard"][1]
     assert PATIENT not in repr(found)
 

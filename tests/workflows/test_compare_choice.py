@@ -144,7 +144,7 @@ FAULTS = {
     "margin": (["a", "b"], {"margin": "small"}, "--margin small; give a share"),
     "margin 0": (["a", "b"], {"margin": "0%"}, "--margin 0%"),
     "margin inf": (["a", "b"], {"margin": "inf"}, "--margin inf"),
-    "seed": (["a", "b"], {"seed": -1}, "--seed -1"),
+    "seed": (["a", "b"], {"seed": -1}, "seed is -1; it must be at least 0"),
     "output": (["a", "b"], {"output": "a"}, "a holds something else than results"),
     "origin": (["a", "b"], {"origin": "simulated"}, "a has no volumes of the origin 'simulated', but of measured"),
     "other volumes": (["a", "other"], {}, r"different volumes: other has no v7\.h5"),

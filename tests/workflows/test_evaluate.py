@@ -356,10 +356,10 @@ def test_a_failure_leaves_nothing_behind(folder, monkeypatch, tmp_path):
         ({"precision": "fp16"}, "zero-filled", "unknown precision 'fp16'"),
         ({"device": "tpu"}, "zero-filled", "unknown device 'tpu'"),
         ({"mask": "ranodm"}, "zero-filled", "unknown mask 'ranodm'; did you mean 'random'"),
-        ({"mask_draws": 0}, "zero-filled", "--mask-draws 0"),
+        ({"mask_draws": 0}, "zero-filled", "mask_draws is 0; it must be at least 1"),
         ({"slices": [0, 9]}, "zero-filled", "file0.h5 has slices 0 to 1"),
         ({"acceleration": [2], "center_fraction": [0.6]}, "zero-filled", "center fraction 0.6"),
-        ({"batch_size": 0}, "zero-filled", "--batch-size 0"),
+        ({"batch_size": 0}, "zero-filled", "batch_size is 0; it must be at least 1"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong_and_write_nothing(folder, changes, name, says):

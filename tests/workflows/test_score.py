@@ -303,7 +303,7 @@ FAULTS = {
     "crop": (nothing, {"crop": "sqare"}, "unknown crop 'sqare'; did you mean 'square'"),
     "mask": (nothing, {"mask": "ranodm"}, "unknown mask 'ranodm'; did you mean 'random'"),
     "acceleration": (nothing, {"acceleration": 0.5}, "--acceleration 0.5; it must be at least 1"),
-    "seed": (nothing, {"seed": -1}, "--seed -1"),
+    "seed": (nothing, {"seed": -1}, "seed is -1; it must be at least 0"),
     "name": (nothing, {"name": "../up"}, "--name '../up'"),
     "acquisition": (nothing, {"acquisition": ["AXT3"]}, "unknown acquisition 'AXT3'"),
 }

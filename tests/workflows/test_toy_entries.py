@@ -9,7 +9,7 @@ from torch import nn
 
 from mrirecon import configfile
 from mrirecon.ablation.study.grid_file import make_grid
-from mrirecon.cli.train import COMMAND
+from mrirecon.cli.train import TRAIN
 from mrirecon.config import EvaluateConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.tables.losses import LOSSES, LossEntry
 from mrirecon.tables.masks import MASKS, MaskEntry
@@ -47,7 +47,7 @@ def toys(monkeypatch):
 
 
 def test_one_entry_makes_a_thing_available_in_help_training_evaluation_and_studies(toys, quick, capsys):
-    text = COMMAND.help()
+    text = TRAIN.help()
     for name in ("toynorm", "toyopt", "toyschedule", "toyloss", "toymask"):
         assert name in text
     assert "toyopt 0.03" in text

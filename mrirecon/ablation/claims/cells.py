@@ -1,10 +1,10 @@
-"""Finds the cells that a claim is about by their settings, whatever the grid calls them. No torch here."""
+"""Find the cells that a claim is about by their settings, whatever the grid calls them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mrirecon.ablation.study.grid import Cell, Grid
-from mrirecon.ablation.study.spaces import tuned_key
+from mrirecon.ablation.study.tune import tuned_key
 from mrirecon.tables.optimizers import find_optimizer
 
 Needs = Mapping[str, Any]  # dotted key -> its value, or a function that says whether it is one
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 
 def matching(grid: Grid, needs: Needs) -> list[Cell]:
-    """The cells that have these settings."""
+    """Return the cells that have these settings."""
     return [cell for cell in grid.cells if _has(effective(grid, cell), needs)]
 
 

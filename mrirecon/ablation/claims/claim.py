@@ -1,10 +1,13 @@
-"""A claim, where its effect has to lie, and what an interval says of it. No torch here."""
+"""A claim: where its effect has to lie, what an interval says of it, and the line that the ledger gets."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from mrirecon.ablation.claims.evidence import Rule
-from mrirecon.ablation.claims.measures import Limits
+from mrirecon.ablation.claims.evidence import Estimate, Evidence, Limits, Rule
+from mrirecon.ablation.study.records import without_nan
+from mrirecon.report.numbers import setting
 
 SUPPORTED, REFUTED, INCONCLUSIVE, NOT_TESTED = "SUPPORTED", "REFUTED", "INCONCLUSIVE", "NOT TESTED"
 RATIO = "x"  # the unit of effects that are natural logarithms of ratios
@@ -25,7 +28,7 @@ class Where:
 
     @property
     def limits(self) -> Limits:
-        """Of the region, in the unit of the estimates; NaN where the margin is not known."""
+        """Ends of the region in the unit of the estimates; NaN where the margin is not known."""
         margin, centre = (math.nan if self.margin is None else self.margin), self.centre
         if self.unit == RATIO:
             margin, centre = math.log(margin), math.log(centre or 1)
@@ -34,11 +37,11 @@ class Where:
         return Limits(margin, math.inf) if self.side == "above" else Limits(-math.inf, margin)
 
     def level(self, alpha: float) -> float:
-        """Of the intervals: two-sided, and for equivalence that of two one-sided tests."""
+        """Return the confidence level of intervals: 1 - alpha, for equivalence 1 - 2 alpha (two one-sided tests)."""
         return 1 - 2 * alpha if self.side == "within" else 1 - alpha
 
     def verdict(self, interval: Limits) -> str:
-        """Of one interval."""
+        """Return what an interval says: SUPPORTED inside the region, REFUTED outside of it, else INCONCLUSIVE."""
         region = self.limits
         if any(math.isnan(end) for end in (*region, *interval)):
             return INCONCLUSIVE
@@ -49,7 +52,7 @@ class Where:
         return REFUTED if interval.low > region.high or interval.high < region.low else INCONCLUSIVE
 
     def distance(self, effect: float) -> float:
-        """How far an effect is from where the claim wants it: of several, the largest decides."""
+        """Return how far an effect is from where the claim wants it; of several, the farthest decides."""
         if self.side == "within":
             return abs(effect - (math.log(self.centre or 1) if self.unit == RATIO else self.centre))
         return -effect if self.side == "above" else effect
@@ -81,3 +84,123 @@ class Claim:
     where: Where | None = None
     needs: str = ""  # cells, in words
     grid: str = ""  # shipped one that has them
+
+
+_LARGEST = 700.0  # logarithm of what a float can hold
+
+
+def entry(
+    claim: Claim, where: Where | None, evidence: Evidence | None, alpha: float, study: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A claim's entry in a study.
+
+    Args:
+        claim: The claim.
+        where: Its region, with the study's margin.
+        evidence: What its rule found; None: it has no rule.
+        alpha: Of each interval.
+        study: For the setting that the sentence names.
+    """
+    made: dict[str, Any] = {"claim": claim.id, "text": claim.text, "measure": claim.measure}
+    if where is None or evidence is None or evidence.is_absent:
+        return made | _not_tested(claim, evidence)
+    made |= {
+        "cells": list(evidence.cells),
+        "margin": where.margin,
+        "unit": where.unit,
+        "command": study.get("command", ""),
+    }
+    if not evidence.estimates:
+        words = f"The cells are there, but {evidence.unclear}: {INCONCLUSIVE}. {_setting(study)}"
+        return dict(without_nan(made | _numbers(INCONCLUSIVE, math.nan, Limits(math.nan, math.nan), words)))
+    decided = [(where.verdict(estimate.at(where.level(alpha))), estimate) for estimate in evidence.estimates]
+    verdict, estimate = _deciding(decided, where)
+    interval = estimate.at(where.level(alpha))
+    words = f"{_sentence(verdict, estimate, interval, where, evidence)} {_setting(study)}"
+    effect, *ends = (_natural(value, where) for value in (estimate.effect, *interval))
+    return dict(without_nan(made | _numbers(verdict, effect, Limits(*ends), words)))
+
+
+def _setting(study: Mapping[str, Any]) -> str:
+    """Return data, model and budget in parentheses, and what the verdict depends on."""
+    data = study.get("data") or {}
+    origins = " and ".join(data.get("origins") or ()) or "data of unknown origin"
+    volumes = f"{data.get('n_train', '?')} training and {data.get('n_test', '?')} test volumes"
+    return f"({setting(study, f'{origins}; {volumes}', str(study.get('conditional') or ''))})"
+
+
+def _not_tested(claim: Claim, evidence: Evidence | None) -> dict[str, Any]:
+    if evidence is None:
+        words, command = f"No shipped grid contains its cells; it needs {claim.needs}.", ""
+    else:
+        words = f"This study has no such cells; it needs {claim.needs}, as the shipped grid {claim.grid} has."
+        command = f"mrirecon ablate run ablation/{claim.grid}"
+    made: dict[str, Any] = {
+        "cells": [],
+        "margin": None,
+        "unit": claim.where.unit if claim.where else "",
+        "command": command,
+    }
+    return made | {"verdict": NOT_TESTED, "effect": None, "low": None, "high": None, "words": words}
+
+
+def _numbers(verdict: str, effect: float, interval: Limits, words: str) -> dict[str, Any]:
+    return {"verdict": verdict, "effect": effect, "low": interval.low, "high": interval.high, "words": words}
+
+
+def _deciding(decided: list[tuple[str, Estimate]], where: Where) -> tuple[str, Estimate]:
+    """Return the verdict of all effects (one elsewhere refutes, all inside support) and the effect that decides it."""
+    verdicts = {verdict for verdict, _ in decided}
+    verdict = REFUTED if REFUTED in verdicts else SUPPORTED if verdicts == {SUPPORTED} else INCONCLUSIVE
+    worst = max((pair for pair in decided if pair[0] == verdict), key=lambda pair: where.distance(pair[1].effect))
+    return verdict, worst[1]
+
+
+def _sentence(verdict: str, estimate: Estimate, interval: Limits, where: Where, evidence: Evidence) -> str:
+    named = "" if estimate.name == "mean" else f"{estimate.name}: "
+    found = _number(_natural(estimate.effect, where), where)
+    if estimate.over:
+        found = f"{_bound(interval)}{found} (family-adjusted interval {_range(interval, where)}, over {estimate.over})"
+    note = f" {evidence.note[0].upper()}{evidence.note[1:]}." if evidence.note else ""
+    return f"{verdict}: {named}{found}; the claim wants {_wanted(where)}.{note}"
+
+
+def _bound(interval: Limits) -> str:
+    """An effect that is known from one side only."""
+    is_open = [math.isinf(end) for end in interval]
+    return "" if all(is_open) else "at most " if is_open[0] else "at least " if is_open[1] else ""
+
+
+def _range(interval: Limits, where: Where) -> str:
+    ends = [_natural(end, where) for end in interval]
+    if all(map(math.isinf, interval)):
+        return "without ends"
+    if math.isinf(interval.low):
+        return f"up to {_number(ends[1], where)}"
+    if math.isinf(interval.high):
+        return f"from {_number(ends[0], where)} on"
+    return f"{_digits(ends[0], where)} to {_number(ends[1], where)}"
+
+
+def _wanted(where: Where) -> str:
+    if where.margin is None or math.isnan(where.margin):
+        return f"{'more' if where.side == 'above' else 'less'} than the study's margin, which is not known"
+    if where.side != "within":
+        return f"{'more' if where.side == 'above' else 'less'} than {_number(where.margin, where)}"
+    ends = [_natural(end, where) for end in where.limits]
+    return f"{_digits(ends[0], where)} to {_number(ends[1], where)}"
+
+
+def _natural(value: float, where: Where) -> float:
+    """Return an effect in its own unit: the exponential of a log ratio, other effects as they are."""
+    if where.unit != RATIO:
+        return value
+    return math.exp(value) if value < _LARGEST else math.inf
+
+
+def _number(value: float, where: Where) -> str:
+    return f"{_digits(value, where)} {where.unit}" if math.isfinite(value) else "not bounded"
+
+
+def _digits(value: float, where: Where) -> str:
+    return f"{value:+.4f}" if where.unit == "SSIM" else f"{value:.3g}"

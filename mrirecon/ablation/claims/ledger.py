@@ -1,4 +1,4 @@
-"""The claims ledger: what the lecture says, what a study's cells say of it. One table; no torch here.
+"""The claims ledger: what the lecture says, what a study's cells say of it. One table.
 
 Source of the claims: LeCun & Canziani, NYU Deep Learning 2020, week 5 (gradient methods G, adaptive methods A,
 normalization N), in our own words and numbering. Those that are identities are tests of the package; the others stand
@@ -9,27 +9,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrirecon.ablation.claims.cells import BETA1, NORM, OPTIMIZER
-from mrirecon.ablation.claims.claim import Claim, Where, above, below, within
-from mrirecon.ablation.claims.evidence import Evidence
+from mrirecon.ablation.claims.claim import Claim, Where, above, below, entry, within
+from mrirecon.ablation.claims.evidence import Evidence, Sources
 from mrirecon.ablation.claims.measures import (
     log_area_ratio,
     log_bounce_ratio,
     log_matched_loss_ratio,
     log_steps_ratio,
 )
-from mrirecon.ablation.claims.rate_rules import bounce_over_rate, failing_gain, failing_ratio, rate_ratio
 from mrirecon.ablation.claims.rules import (
     BATCH_NORM,
     GROUP_NORM,
+    bounce_over_rate,
+    failing_gain,
+    failing_ratio,
     growth_to_small_batches,
     other_group_sizes,
     position_differences,
+    rate_ratio,
     run_ratio,
     score_difference,
     state_differences,
 )
-from mrirecon.ablation.claims.sources import Sources
-from mrirecon.ablation.claims.words import entry
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import RunResult
 from mrirecon.tables.norms import normalises

@@ -1,25 +1,18 @@
-"""Numbers that the claims compare: of one run, of two runs, of the learning rates that a cell tried. No torch here."""
+"""Numbers that the claims compare: of one run, of two runs, of the learning rates that a cell tried."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from mrirecon.ablation.claims.sources import LR, Sources
-from mrirecon.ablation.findings.crossings import crossing
+from mrirecon.ablation.claims.evidence import LR, Limits, Sources
+from mrirecon.ablation.findings.learning_curves import crossing
 from mrirecon.ablation.study.records import RunResult
 
 _LEAST_VALIDATIONS = 4  # in the second half of a run, for two second differences
 _WINDOW = math.log(8)  # around the best rate, for the parabola through the losses
 _LEAST_RATES = 4
-
-
-class Limits(NamedTuple):
-    """What is known of a number: it lies between these."""
-
-    low: float
-    high: float
 
 
 def bounce(run: RunResult) -> float:

@@ -1,4 +1,4 @@
-"""From the records of a study to what its report shows: plain data, schema 1. No torch here."""
+"""From the records of a study to what its report shows: plain data, schema 1."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,29 @@ from statistics import fmean
 from typing import Any
 
 from mrirecon.ablation.findings.contrasts import families
-from mrirecon.ablation.findings.crossings import Target, make_targets, step_seconds, times_to
-from mrirecon.ablation.findings.frame import frame, study_warnings, zero_filled_val
 from mrirecon.ablation.findings.inference import decide
 from mrirecon.ablation.findings.leaderboard import final_scores, validation_scores, volumes_of
-from mrirecon.ablation.findings.learning_curves import learning_curves
-from mrirecon.ablation.findings.plain import without_nan
-from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, metrics_of, rerun_scores, reruns_of
-from mrirecon.ablation.findings.speed import decide_steps
+from mrirecon.ablation.findings.learning_curves import (
+    Target,
+    decide_steps,
+    learning_curves,
+    make_targets,
+    step_seconds,
+    times_to,
+)
+from mrirecon.ablation.findings.rerun_scores import (
+    RerunScores,
+    by_cell,
+    left_out,
+    metrics_of,
+    rerun_scores,
+    reruns_of,
+    zero_filled,
+)
 from mrirecon.ablation.findings.tuning_summary import summarize_tuning, worst_loss
 from mrirecon.ablation.findings.verdict import verdict
 from mrirecon.ablation.study.grid import Grid
-from mrirecon.ablation.study.records import RunResult
+from mrirecon.ablation.study.records import RunResult, without_nan
 
 __all__ = ["analyse", "make_targets"]
 
@@ -112,3 +123,152 @@ def _margin(grid: Grid, scores: RerunScores, zero_filled_ssim: float) -> float:
     rows = scores.values[grid.reference][scores.present(grid.reference)]
     gap = fmean(rows.mean(axis=1).tolist()) - zero_filled_ssim
     return grid.margin * gap if gap > 0 else math.nan
+
+
+SCHEMA = 1
+ONE_DRAW = "conditional on one tuning draw"
+
+
+def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a study's plain data that does not depend on the objective.
+
+    Args:
+        grid: Its plan.
+        results: Records of its runs.
+        facts: `command`, `created`, `data`, `packages`, `git`, `code`, `precision`, `threads`, `targets` (the frozen
+            ones: a list, or a mapping that holds it as `targets`), `zero_filled_val`, `notes`; `model`, `budget` and
+            `protocol` where they are not to be told from the configuration. All may be left out.
+    """
+    reference = grid.cell(grid.reference).settings
+    return {
+        "schema": SCHEMA,
+        "name": grid.name,
+        "command": facts.get("command", ""),
+        "created": facts.get("created", ""),
+        "data": _data(grid) | dict(facts.get("data") or {}),
+        "model": facts.get("model") or _model(grid, results),
+        "budget": facts.get("budget") or _budget(results),
+        "protocol": facts.get("protocol") or str(reference.get("protocol", "")),
+        "conditional": _conditional(grid),
+        "provenance": _provenance(results, facts),
+        "factors": {factor: list(levels) for factor, levels in grid.factors.items()},
+        "reference": grid.reference,
+        "seeds": list(grid.seeds),
+        "tuning": _tuning(grid, results),
+        "zero_filled": zero_filled(results, grid.reference) or dict.fromkeys(metrics_of(results), math.nan),
+        "zero_filled_val": {"ssim": zero_filled_val(facts)},
+        "targets": _targets(grid, results, facts),
+        "claims": [],
+    }
+
+
+def _conditional(grid: Grid) -> str:
+    """Seeds that share a tuning draw are no independent studies, unless each has a draw of its own."""
+    n_draws = grid.tuning.repeats
+    if n_draws == 1:
+        return ONE_DRAW
+    return "" if n_draws >= len(grid.seeds) else f"conditional on {n_draws} tuning draws"
+
+
+def zero_filled_val(facts: Mapping[str, Any]) -> float:
+    """SSIM of the zero-filled validation images; NaN: not known."""
+    ssim = (facts.get("zero_filled_val") or {}).get("ssim")
+    return math.nan if ssim is None else float(ssim)
+
+
+def _targets(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) -> list[dict[str, float]]:
+    frozen = facts.get("targets")
+    if frozen:
+        return list(frozen["targets"] if isinstance(frozen, Mapping) else frozen)
+    return make_targets(grid, results, zero_filled_val(facts))
+
+
+def _data(grid: Grid) -> dict[str, Any]:
+    settings = grid.cell(grid.reference).settings
+    return {"mask": settings.get("data.mask"), "acceleration": settings.get("data.acceleration")}
+
+
+def _model(grid: Grid, results: Sequence[RunResult]) -> str:
+    """One line; where cells differ, their values are joined by `or`."""
+    parameters = [r.n_parameters / 1e6 for r in results if r.n_parameters]
+    sizes = list(dict.fromkeys(f"{n:.2f}" for n in (min(parameters), max(parameters)))) if parameters else []
+    parts = [f"{_of_cells(grid, 'model.name')}"]
+    parts += [f"{_of_cells(grid, f'model.{name}')} {name}" for name in ("channels", "pools")]
+    return ", ".join([*parts, *([f"{' to '.join(sizes)} M parameters"] if sizes else [])])
+
+
+def _of_cells(grid: Grid, key: str) -> str:
+    return " or ".join(dict.fromkeys(str(cell.settings.get(key)) for cell in grid.cells))
+
+
+def _budget(results: Sequence[RunResult]) -> str:
+    budgets = sorted({(run.n_steps, run.slices_per_step) for run in results})
+    return " or ".join(f"{steps} steps x {slices} slice{'s' * (slices > 1)}" for steps, slices in budgets)
+
+
+def _tuning(grid: Grid, results: Sequence[RunResult]) -> dict[str, Any]:
+    tuning = grid.tuning
+    return {
+        "trials": tuning.trials,
+        "repeats": tuning.repeats,
+        "dimensions": list(tuning.dimensions),
+        "objectives": list(tuning.objectives),
+        "spaces": {cell: {key: list(ends) for key, ends in keys.items()} for cell, keys in tuning.spaces.items()},
+        "first_seed": tuning.first_seed,
+        "n_runs": sum(run.stage == "tune" for run in results),
+        "diverged_counts_as": "the largest finite loss of all trials of the study",
+    }
+
+
+def _provenance(results: Sequence[RunResult], facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "code": sorted({run.code for run in results} - {""}) or list(facts.get("code") or []),
+        "packages": dict(facts.get("packages") or {}),
+        "hosts": sorted({run.timing.host for run in results} - {""}),
+        "devices": sorted({run.timing.device for run in results} - {""}),
+        "git": facts.get("git"),
+        "precision": facts.get("precision"),
+        "threads": facts.get("threads"),
+    }
+
+
+def study_warnings(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) -> list[str]:
+    """What a reader has to know before the numbers: notes of the grid, mixed code, diverged and missing reruns."""
+    said = [*grid.notes, *facts.get("notes", [])]
+    for name, values in (("package's code", {r.code for r in results}), ("device", {r.timing.device for r in results})):
+        if len(values - {""}) > 1:
+            said.append(f"The runs used more than one {name}: {', '.join(sorted(values - {''}))}.")
+    targets = _targets(grid, results, facts)
+    if results and math.isnan(zero_filled_val(facts)) and len(targets) < 2:
+        said.append(
+            "The SSIM of the zero-filled validation images is not known (zero_filled.json of the study's folder, which "
+            "mrirecon ablate run writes): runs that ended below it do not count as failed."
+        )
+    elif results and not targets and grid.targets:
+        said += _no_better(grid, results)
+    for objective in grid.tuning.objectives:
+        said += _rerun_warnings(grid, results, objective)
+    return list(dict.fromkeys(said))
+
+
+def _no_better(grid: Grid, results: Sequence[RunResult]) -> list[str]:
+    """Why there are no targets although all reruns of the reference are in."""
+    reruns = reruns_of(by_cell(results).get(grid.reference, []), grid.tuning.objectives[0])
+    if {run.seed for run in reruns} < set(grid.seeds):
+        return []
+    return [f"The reference, {grid.reference}, is no better than zero-filled: no targets, and no test of equivalence."]
+
+
+def _rerun_warnings(grid: Grid, results: Sequence[RunResult], objective: str) -> list[str]:
+    said, runs = [], by_cell(results)
+    for cell in grid.cells:
+        reruns = reruns_of(runs.get(cell.name, []), objective)
+        if failed := [str(run.seed) for run in reruns if run.diverged_at is not None]:
+            rest = "compared on the other seeds, without a verdict in its favour"
+            treated = rest if len(failed) < len(reruns) else "not compared"
+            said.append(f"{cell.name}: reruns diverged (seed {', '.join(failed)}); the cell is {treated}.")
+        if 0 < len(reruns) < len(grid.seeds):
+            said.append(f"{cell.name}: {len(reruns)} of {len(grid.seeds)} reruns are in.")
+    if missing := left_out(rerun_scores(grid, results, "ssim", objective), results):
+        said.append(f"Test volumes left out, since some rerun has no score of them: {', '.join(missing)}.")
+    return said

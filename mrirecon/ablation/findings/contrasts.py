@@ -1,4 +1,4 @@
-"""What is compared in a study: weighted sums of cells, in families. No torch here."""
+"""What is compared in a study: weighted sums of cells, in families."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def _main_effects(grid: Grid, factor: str) -> Iterator[Contrast]:
 
 
 def _interactions(grid: Grid, one: str, other: str) -> Iterator[Contrast]:
-    """Does the step from the base level to another of one factor gain more at one level of the other factor?"""
+    """Yield differences of differences: what a step of one factor gains at a level of the other, against the base."""
     base = grid.cell(grid.reference).levels
     for first in grid.factors[one]:
         for second in grid.factors[other]:

@@ -1,13 +1,12 @@
-"""Families of contrasts, decided on the scores of the reruns. No torch here."""
+"""Decide the contrasts of a family together, and tell the result in words."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mrirecon.ablation.findings.contrasts import Contrast, Family
-from mrirecon.ablation.findings.family_words import about, plain
 from mrirecon.ablation.findings.rerun_scores import RerunScores
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import (
@@ -21,9 +20,11 @@ from mrirecon.evaluation.stats import (
     compare_family,
     crossed_bootstrap,
     crossed_effect,
+    in_words,
     require_decidable,
     smallest_p,
 )
+from mrirecon.tables.metrics import METRICS
 
 ALPHA = 0.05
 UNDECIDED = ""  # the verdict of comparisons that cannot reach ALPHA
@@ -40,7 +41,7 @@ class _Group:
 
     @property
     def alpha(self) -> float:
-        """Its part of the family's."""
+        """Share of the family's `ALPHA` that the group tests at."""
         return ALPHA * len(self.contrasts) / self.n_family
 
     @property
@@ -50,7 +51,7 @@ class _Group:
 
     @property
     def smallest_p(self) -> float:
-        """That a comparison can have, adjusted for the family."""
+        """Smallest p that a comparison can have, adjusted for the family."""
         return smallest_p(self.n_flipped) * self.n_family / len(self.contrasts)
 
     @property
@@ -84,7 +85,7 @@ def decide(family: Family, scores: RerunScores, margin: float | None, conditiona
     """
     groups = list(_groups(family, scores))
     decided = {
-        contrast.name: plain(made, contrast, scores.diverged, group.refusal, conditional)
+        contrast.name: _plain(made, contrast, scores.diverged, group.refusal, conditional)
         for group in groups
         for contrast, made in _compare(group, scores, margin)
     }
@@ -93,7 +94,7 @@ def decide(family: Family, scores: RerunScores, margin: float | None, conditiona
         "name": family.name,
         "n_seeds": min((len(group.seeds) for group in groups), default=0),
         "smallest_p": max((group.smallest_p for group in groups), default=None),
-        "note": about(family, scores.metric, [(g.contrasts, len(g.seeds), g.smallest_p, g.refusal) for g in groups]),
+        "note": _about(family, scores.metric, [(g.contrasts, len(g.seeds), g.smallest_p, g.refusal) for g in groups]),
         "refused": "" if "" in refusals else " ".join(sorted(refusals)),
         "comparisons": [decided[contrast.name] for contrast in family.contrasts if contrast.name in decided],
     }
@@ -155,3 +156,69 @@ def _without_survivors(verdict: str, contrast: Contrast, scores: RerunScores) ->
     withheld |= {BETTER} if any(weight > 0 for weight in weights) else set()
     withheld |= {WORSE} if any(weight < 0 for weight in weights) else set()
     return INCONCLUSIVE if verdict in withheld else verdict
+
+
+_Part = tuple[Sequence[Contrast], int, float, str]  # contrasts, number of seeds, smallest p, refusal
+
+
+def _plain(
+    made: Comparison, contrast: Contrast, diverged: Mapping[str, Collection[int]], refusal: str, conditional: str
+) -> dict[str, Any]:
+    """A comparison as plain data, with its `words`.
+
+    Args:
+        made: The comparison; its verdict may be empty.
+        contrast: What was compared.
+        diverged: Seeds of the reruns that diverged, by cell.
+        refusal: Why there is no verdict; empty if there is one.
+        conditional: What the verdict depends on; may be empty.
+    """
+    words = [_in_words(made, contrast, refusal)]
+    failed = [cell for cell in contrast.weights if diverged.get(cell)]
+    if failed:
+        words.append(f"compared without the seeds that diverged in {', '.join(failed)}, so not in favour of it")
+    words += [conditional] if conditional else []
+    return {
+        **asdict(made),
+        "words": "; ".join(word.rstrip(".") for word in words) + ".",
+        "first": contrast.first,
+        "second": contrast.second,
+        "cells": list(contrast.weights),
+    }
+
+
+def _about(family: Family, metric: str, parts: Sequence[_Part]) -> str:
+    """The note of a family: how it was tested, the smallest p that it can reach, what was refused or is missing.
+
+    Args:
+        family: All of its contrasts.
+        metric: What was compared.
+        parts: Of the contrasts that share their seeds: contrasts, number of seeds, smallest p and refusal.
+    """
+    compared = [contrast for contrasts, *_ in parts for contrast in contrasts]
+    missing = [contrast for contrast in family.contrasts if contrast not in compared]
+    notes = (
+        [f"{len(compared)} comparison{'s' * (len(compared) != 1)} of {metric}"] if compared else ["Nothing to compare"]
+    )
+    for contrasts, n_seeds, smallest, refusal in parts:
+        which = "" if len(parts) == 1 else f"{', '.join(contrast.name for contrast in contrasts)}: "
+        flipped = f"{n_seeds} seeds" if n_seeds > 1 else "patients of a single seed"
+        notes.append(
+            f"{which}sign flips over {flipped}, smallest attainable p {smallest:.2g} (adjusted for the family)"
+        )
+        notes += [f"{which}no verdicts, since {refusal}"] if refusal else []
+    if missing:
+        notes.append(f"too few reruns to compare {', '.join(contrast.name for contrast in missing)}")
+    return "; ".join(notes) + "."
+
+
+def _in_words(made: Comparison, contrast: Contrast, refusal: str) -> str:
+    if made.metric in METRICS and not refusal:
+        return in_words(made, contrast.first, contrast.second)
+    settled = f", about {made.seeds_needed} seeds would settle it" if made.seeds_needed else ""
+    return (
+        f"{made.metric}: {made.effect:+.3g} from {contrast.second} to {contrast.first} (95 % interval {made.low:+.3g} "
+        f"to {made.high:+.3g} over {made.generalizes}; sign-flip p = {made.p:.2g}, in {made.n_comparisons} comparisons "
+        f"{made.p_family:.2g}; {made.n_seeds} paired seeds): "
+        + (f"no verdict, since {refusal}" if refusal else made.verdict + settled)
+    )

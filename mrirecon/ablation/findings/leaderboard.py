@@ -1,4 +1,4 @@
-"""What a cell reached in its reruns: means with intervals, and which cell leads. No torch here."""
+"""What a cell reached in its reruns: means with intervals, and which cell leads."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrirecon.ablation.findings.rerun_scores import RerunScores
-from mrirecon.ablation.findings.spread import mean_and_interval
 from mrirecon.ablation.study.records import RunResult
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import by_patient, crossed_effect, minimum_detectable_effect, sign_flip_max_t
@@ -39,6 +38,24 @@ def validation_scores(reruns: Sequence[RunResult]) -> dict[str, dict[str, float]
 
 def _best_ssim(run: RunResult) -> float:
     return max((p.scores["ssim"] for p in run.points if math.isfinite(p.scores["ssim"])), default=math.nan)
+
+
+def mean_and_interval(values: Sequence[float], level: float = 0.95) -> dict[str, float]:
+    """Return the mean over seeds with its Student t interval; NaN where there are too few values.
+
+    Args:
+        values: One of each seed; those that are not finite are left out.
+        level: Confidence level of the interval.
+    """
+    from scipy.stats import t
+
+    finite = np.array([v for v in values if math.isfinite(v)], float)
+    mean = float(finite.mean()) if len(finite) else math.nan
+    if len(finite) < 2:
+        return {"mean": mean, "low": math.nan, "high": math.nan}
+    # not t.interval, which has no interval for equal values
+    half = float(t.ppf((1 + level) / 2, len(finite) - 1) * finite.std(ddof=1) / math.sqrt(len(finite)))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def volumes_of(scores: RerunScores, cell: str) -> dict[str, Any] | None:

@@ -1,14 +1,26 @@
-"""Curves of a cell over its reruns: median and the middle four fifths of the seeds at each step. No torch here."""
+"""The curves of reruns: bands over seeds, targets of validation SSIM, when runs reach them, which cells are faster."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
+from statistics import median
 from typing import Any
 
-from mrirecon.ablation.findings.spread import band
+import numpy as np
+
+from mrirecon.ablation.findings.contrasts import Family, families
+from mrirecon.ablation.findings.inference import decide
+from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, reruns_of
+from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import Point, RunResult, Trace
+from mrirecon.evaluation.stats import restricted, restricted_interval, restricted_mean
 
 Row = Point | Trace
 Value = Callable[[Any], float]
+Target = dict[str, float]
+
+STEPS = "steps"  # the metric of comparisons of speed
+BAND = (10.0, 90.0)  # percentiles of a band: the middle four fifths of the seeds
 _TRACES = ("grad_norm", "update_ratio", "train_loss")
 
 
@@ -40,3 +52,148 @@ def _bands(
             at.setdefault(row.step, []).append(row)
     steps = sorted(at)
     return steps, {name: band([[value(row) for row in at[step]] for step in steps]) for name, value in values.items()}
+
+
+def band(columns: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """Return the median and the 10th and 90th percentile of each column; columns may differ in length.
+
+    Args:
+        columns: At each step the values of the seeds that have one; those that are not finite are left out.
+    """
+    finite = [[v for v in column if math.isfinite(v)] for column in columns]
+    rows = [np.percentile(c, [50.0, *BAND]).tolist() if c else [math.nan] * 3 for c in finite]
+    return {name: [row[i] for row in rows] for i, name in enumerate(("median", "low", "high"))}
+
+
+def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim: float) -> list[Target]:
+    """The targets of a study: shares of the way from zero-filled to the reference cell's median final SSIM.
+
+    Both are of validation, as the curves are. Reruns that diverged are no part of the median.
+
+    Returns:
+        `share` and `ssim` of each target; empty until all reruns of the reference are in, and where the reference is
+        no better than zero-filled.
+    """
+    own = [r for r in results if r.cell == grid.reference]
+    reruns = reruns_of(own, grid.tuning.objectives[0])
+    ends = [
+        r.points[-1].scores["ssim"]
+        for r in reruns
+        if math.isfinite(r.final_loss) and math.isfinite(r.points[-1].scores["ssim"])
+    ]
+    if {r.seed for r in reruns} < set(grid.seeds) or not ends:
+        return []
+    gap = median(ends) - zero_filled_val_ssim
+    if not gap > 0:
+        return []
+    return [{"share": share, "ssim": zero_filled_val_ssim + share * gap} for share in grid.targets]
+
+
+def crossing(points: Sequence[Point], ssim: float) -> int | None:
+    """The step of the first validation from which on a run counts as having reached `ssim`; None: never.
+
+    The first one at which the running median of three validations (its neighbours and itself; the first and the last
+    stand for themselves) is at least `ssim`, so that one lucky validation between two others does not count.
+    """
+    values = [p.scores["ssim"] if math.isfinite(p.scores["ssim"]) else -math.inf for p in points]
+    for point, smooth in zip(points, running_median(values), strict=True):
+        if smooth >= ssim:
+            return point.step
+    return None
+
+
+def running_median(values: Sequence[float]) -> list[float]:
+    """Return the median of each value and its two neighbours, ends as they are (Tukey 1977)."""
+    from scipy.ndimage import median_filter  # nearest: an end is its own second neighbour
+
+    smooth: list[float] = median_filter(np.asarray(values, float), 3, mode="nearest").tolist() if values else []
+    return smooth
+
+
+def times_to(targets: Sequence[Target], reruns: Sequence[RunResult], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """When the reruns of a cell reach each target: restricted means with 95 % intervals over seeds.
+
+    A run that does not reach a target counts with its horizon, the steps of the run; so does one that diverged, even
+    after it was there. Samples are slices that were trained on; seconds are steps times the median time of a step in
+    training alone, so that evaluation and a busy machine do not count.
+
+    Args:
+        targets: See `make_targets`.
+        reruns: Of one cell and one objective.
+        seeds: Of the study: the order of `per_seed`.
+    """
+    return [_time_to(target, reruns, seeds) for target in targets] if reruns else []
+
+
+def reached(run: RunResult, target: Target) -> int | None:
+    """The step at which a run reaches a target; a run that diverged never does."""
+    return None if run.diverged_at is not None else crossing(run.points, target["ssim"])
+
+
+def _time_to(target: Target, reruns: Sequence[RunResult], seeds: Sequence[int]) -> dict[str, Any]:
+    steps_of = {run.seed: reached(run, target) for run in reruns}
+    horizon = max(run.n_steps for run in reruns)
+    steps = _restricted(list(steps_of.values()), horizon)
+    return {
+        "share": target["share"],
+        "n_reached": sum(step is not None for step in steps_of.values()),
+        "n_seeds": len(reruns),
+        "horizon": horizon,
+        "steps": steps,
+        "samples": _times(steps, median(run.slices_per_step for run in reruns)),
+        "seconds": _times(steps, step_seconds(reruns)),
+        "per_seed": [steps_of.get(seed) for seed in seeds],
+    }
+
+
+def _restricted(times: Sequence[int | None], horizon: int) -> dict[str, float]:
+    """Restricted mean; without an interval where no run shows how the times spread."""
+    shown = any(time is not None for time in times)
+    low, high = (restricted_interval(times, horizon) if shown else None) or (math.nan, math.nan)
+    return {"mean": restricted_mean(times, horizon), "low": low, "high": high}
+
+
+def step_seconds(runs: Sequence[RunResult]) -> float:
+    """Median over runs of the time of a step; NaN where none was measured."""
+    measured = [r.timing.step_seconds for r in runs if math.isfinite(r.timing.step_seconds)]
+    return float(np.median(measured)) if measured else math.nan
+
+
+def _times(interval: dict[str, float], factor: float) -> dict[str, float]:
+    return {name: value * factor for name, value in interval.items()}
+
+
+def decide_steps(
+    grid: Grid, results: Sequence[RunResult], target: Target, objective: str, conditional: str
+) -> dict[str, Any]:
+    """Decide the family of every cell against the reference on the steps to a target, as `inference.decide` does.
+
+    Restricted times: a rerun that misses the target or diverges counts with the length of the shortest run. Cells that
+    miss it in every rerun are not compared with a reference that does so too.
+    """
+    runs = {cell: reruns_of(of_cell, objective) for cell, of_cell in by_cell(results).items()}
+    times = {cell: {run.seed: reached(run, target) for run in of_cell} for cell, of_cell in runs.items() if of_cell}
+    everyone, *_ = families(grid) or [Family("no other cell", ())]
+    missing = {cell for cell, of_cell in times.items() if all(step is None for step in of_cell.values())}
+    kept = tuple(contrast for contrast in everyone.contrasts if not set(contrast.weights) <= missing)
+    horizon = min((run.n_steps for of_cell in runs.values() for run in of_cell), default=0)
+    family = Family(f"steps to the {100 * target['share']:g} % target, {everyone.name}", kept)
+    decided = decide(family, _scores(grid, times, horizon), None, conditional)
+    note = f"{decided['note']} Times are known to the {_spacing(results)} steps between two validations."
+    return decided | {"note": note + (f" Never reached by {', '.join(sorted(missing))}." if missing else "")}
+
+
+def _scores(grid: Grid, times: Mapping[str, Mapping[int, int | None]], horizon: int) -> RerunScores:
+    """Steps as scores of a single column."""
+    values = {cell: np.full((len(grid.seeds), 1), math.nan) for cell in times}
+    for cell, rows in values.items():
+        for i, seed in enumerate(grid.seeds):
+            if seed in times[cell]:
+                rows[i] = restricted([times[cell][seed]], horizon)
+    return RerunScores(STEPS, "lower", grid.seeds, ("all",), ("all",), values, {})
+
+
+def _spacing(results: Sequence[RunResult]) -> int:
+    """Steps between the validations of a run, the most of all runs."""
+    gaps = [b.step - a.step for run in results for a, b in zip(run.points, run.points[1:], strict=False)]
+    return max(gaps, default=0)

@@ -1,4 +1,4 @@
-"""Test scores of the reruns as arrays: cells, seeds, volumes. No torch here."""
+"""Test scores of the reruns as arrays: cells, seeds, volumes."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ class RerunScores:
     diverged: dict[str, frozenset[int]]  # cell -> seeds of reruns that diverged
 
     def present(self, cell: str) -> np.ndarray:
-        """Which seeds have scores, bool (n_seeds,)."""
+        """Return which seeds have scores of every volume, bool (n_seeds,)."""
         return np.isfinite(self.values[cell]).all(axis=1)
 
 

@@ -1,4 +1,4 @@
-"""What a study shows, in sentences. No torch here."""
+"""Tell in sentences what a study shows: the leader, what is not settled, how each family came out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -98,7 +98,7 @@ def _effect(comparison: Mapping[str, Any]) -> str:
 
 
 def _reach(scores: RerunScores) -> list[str]:
-    """What the intervals do not speak about."""
+    """Return what the intervals do not cover, with one seed or few patients."""
     if not scores.values:
         return []
     if len(scores.seeds) == 1:

@@ -1,7 +1,4 @@
-"""The data of a study: given ones, or simulated once; what they are, and whether they are still the same.
-
-No torch unless data are simulated.
-"""
+"""The data of a study: given ones, or simulated once; what they are, and whether they are still the same."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""The study folder: the one place that knows its file names. No torch here."""
+"""The study folder: the one place that knows its file names."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ class StudyFolder:
 
     @property
     def is_foreign(self) -> bool:
-        """Something is in the folder that no study wrote."""
+        """Whether the folder holds something that no study wrote."""
         return self.path.is_dir() and any(
             path.name not in _OURS and not path.name.startswith(".") for path in self.path.iterdir()
         )
@@ -77,7 +77,7 @@ class StudyFolder:
 
     @property
     def logs(self) -> Path:
-        """What the workers said."""
+        """Folder of the workers' logs."""
         return self.path / "logs"
 
     @property
@@ -86,7 +86,7 @@ class StudyFolder:
         return self.logs / "jobs.json"
 
     def jobs(self) -> list[str]:
-        """Those ids, the oldest first; none where workers ran here."""
+        """Return the ids of submitted SLURM jobs, the oldest first; none where workers ran here."""
         try:
             return [str(job) for job in read_json(self.jobs_file)]
         except (OSError, ValueError, TypeError):
@@ -144,7 +144,7 @@ class StudyFolder:
         write_json(self.failures / f"{run}.json", {"label": label, "cell": cell, "error": error})
 
     def forget_failures(self) -> None:
-        """Failed runs are tried again."""
+        """Remove the notes of failed runs, so that they are tried again."""
         shutil.rmtree(self.failures, ignore_errors=True)
 
     def read_manifest(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class StudyFolder:
 
 
 def disk_full(path: Path) -> WorkFailedError:
-    """The error for that."""
+    """Return the error of a full disk below `path`."""
     return WorkFailedError(
         f"the disk of {path} is full; make room and run again: finished runs are kept, unfinished ones are repeated"
     )
@@ -223,6 +223,6 @@ class Study:
 
     @cached_property
     def plan(self) -> Plan:
-        """Its runs."""
+        """The plan of the study's runs."""
         common = Common(self.manifest["data"]["sha256"], **self.manifest["common"])
         return Plan(self.grid, common)

@@ -1,4 +1,4 @@
-"""Reads a grid: YAML to cells, every level checked once. No torch here."""
+"""Read a grid: YAML to cells, factors, tuning, seeds and targets, every value checked once."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -6,34 +6,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mrirecon.ablation.study.grid import Cell, Grid
-from mrirecon.ablation.study.grid_tuning import read_tuning
-from mrirecon.ablation.study.grid_values import read_name, read_seeds, read_targets, require_known, share
-from mrirecon.ablation.study.same_network import norm_notes, require_different
+from mrirecon.ablation.study.grid import Cell, Grid, Tuning, norm_notes, require_different
+from mrirecon.ablation.study.records import AREA, FINAL, objectives
+from mrirecon.ablation.study.tune import DIMENSIONS, apply, tuned_key, tuning_spaces
 from mrirecon.config import ModelConfig, SimulateConfig, TrainConfig
 from mrirecon.config.slurm import JobConfig
-from mrirecon.configfile import build, find_config, flatten, keys
-from mrirecon.errors import InputError, did_you_mean
+from mrirecon.configfile import SHORT, build, find_config, flatten, keys
+from mrirecon.errors import InputError, did_you_mean, unknown_name
 from mrirecon.tables.norms import NORMS, norm_options
 from mrirecon.tables.optimizers import recommended_lr
 from mrirecon.yamlfile import parse_yaml
 
-SHORT = {
-    "optimizer": "optimizer.name",
-    "norm": "model.norm",
-    "affine": "model.affine",
-    "norm_position": "model.norm_position",
-    "schedule": "schedule.name",
-    "average": "average.name",
-    "momentum": "optimizer.momentum",
-    "channels": "model.channels",
-    "channels_per_group": "model.channels_per_group",
-    "n_groups": "model.n_groups",
-    "input": "model.input",
-    "model": "model.name",
-    "fixed_masks": "data.fixed_masks",
-}
 _TOP = ("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate")
+_TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces")
 _OF_THE_STUDY = (
     *("seed", "output", "overwrite", "device", "logger", "data.path", "threads", "checkpoints", "early_stop"),
     "data.stage",
@@ -44,6 +29,9 @@ _OF_THE_IMAGES = (  # what is scored and with which masks
     *("data.mask", "data.acceleration", "data.center_fraction", "data.acquisition", "data.volumes", "data.slices"),
     *("data.coils", "data.split_seed", "val_volumes", "protocol"),
 )
+
+
+_MOST = 4096  # trials or seeds
 
 
 def read_grid_file(path: str | Path) -> dict[str, Any]:
@@ -66,26 +54,26 @@ def make_grid(content: Mapping[str, Any]) -> Grid:
         InputError: An unknown factor or key, a value of the wrong type, an empty grid, options that contradict each
             other, levels that give the same network; the message names what.
     """
-    require_known("the grid", content, _TOP)
+    _require_known("the grid", content, _TOP)
     base = _base(content.get("base") or {})
     factors = _factors(content["factors"])
     _require_separate(factors, base)
     cells = _cells(factors, base)
-    seeds = read_seeds(content.get("seeds", 10))
-    tuning = read_tuning(content.get("tuning") or {}, cells, seeds)
+    seeds = _read_seeds(content.get("seeds", 10))
+    tuning = _read_tuning(content.get("tuning") or {}, cells, seeds)
     simulate = content.get("simulate") or {}
-    require_known("simulate", simulate, tuple(key.name for key in keys(SimulateConfig)))
+    _require_known("simulate", simulate, tuple(key.name for key in keys(SimulateConfig)))
     build(SimulateConfig, simulate)
     require_different(cells, factors)
     return Grid(
-        name=read_name(content["name"]),
+        name=_read_name(content["name"]),
         factors=factors,
         cells=cells,
         seeds=seeds,
         tuning=tuning,
         reference=_reference(content.get("reference"), cells, factors),
-        margin=share("margin", content.get("margin", 0.01)),
-        targets=read_targets(content.get("targets", [0.9, 0.97, 0.995])),
+        margin=_share("margin", content.get("margin", 0.01)),
+        targets=_read_targets(content.get("targets", [0.9, 0.97, 0.995])),
         simulate=dict(simulate),
         notes=tuple(norm_notes(cells)),
     )
@@ -108,14 +96,27 @@ def _flat(content: Any, known: set[str], where: str, prefix: str = "") -> Iterab
         raise InputError(f"{where} is {content!r}; it must map configuration keys to values")
     for name, value in content.items():
         key = f"{prefix}{name}"
-        if not prefix and key not in known and key in SHORT and not isinstance(value, Mapping):
-            key = SHORT[key]
+        if not prefix and not isinstance(value, Mapping):
+            key = _whole(key, known)
         if key in known:
             yield key, value
         elif isinstance(value, Mapping) and any(other.startswith(f"{key}.") for other in known):
             yield from _flat(value, known, where, f"{key}.")
         else:
-            raise InputError(f"unknown key '{key}' in {where}{did_you_mean(key, [*known, *SHORT])}")
+            raise InputError(f"unknown key '{key}' in {where}{did_you_mean(key, _names(known))}")
+
+
+def _whole(name: str, known: set[str]) -> str:
+    """Return the key that a short name, or the last part of one key alone, stands for; other names as they are."""
+    ends = [key for key in known if key.endswith(f".{name}")]
+    found = name if name in known else SHORT.get(name, ends[0] if len(ends) == 1 else name)
+    return found if found in known else name
+
+
+def _names(known: set[str]) -> list[str]:
+    """Return all that a key may be called, for suggestions."""
+    parts = sorted(key.rsplit(".")[-1] for key in known)
+    return [*known, *SHORT, *(part for part in parts if parts.count(part) == 1)]
 
 
 def _factors(content: Any) -> dict[str, dict[str, dict[str, Any]]]:
@@ -131,11 +132,12 @@ def _levels(factor: str, levels: Any) -> dict[str, dict[str, Any]]:
     if isinstance(levels, dict):
         found = {str(label): dict(_flat(sets, known, f"{factor} {label}")) for label, sets in levels.items()}
     else:
-        key = SHORT.get(factor, factor)
+        key = _whole(factor, known)
         if key not in known:
+            short = [name for name, full in SHORT.items() if full in known and not full.startswith("data.")]
             raise InputError(
-                f"unknown factor '{factor}'{did_you_mean(factor, [*SHORT, *known])} Use a configuration key, a short "
-                f"name ({', '.join(SHORT)}), or labels with the keys they set"
+                f"unknown factor '{factor}'{did_you_mean(factor, _names(known))} Use a configuration key, the last "
+                f"part of one, a short name ({', '.join(short)}), or labels with the keys they set"
             )
         found = {_label(value): {key: value} for value in levels}
         if len(found) < len(levels):
@@ -209,6 +211,109 @@ def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mappi
         if _label(levels.get(factor)) not in factors[factor]:
             known = ", ".join(factors[factor])
             raise InputError(f"reference names no level of factor '{factor}' ({levels.get(factor)}); one of {known}")
-    require_known("reference", levels, tuple(factors))
+    _require_known("reference", levels, tuple(factors))
     wanted = {factor: _label(levels[factor]) for factor in factors}
     return next(cell.name for cell in cells if cell.levels == wanted)
+
+
+def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tuple[int, ...]) -> Tuning:
+    """How the cells are tuned; `content` is the grid's section."""
+    _require_known("tuning", content, _TUNING)
+    numbers = {name: content.get(name, getattr(Tuning, name)) for name in ("trials", "repeats", "first_seed", "sweep")}
+    for name, value in numbers.items():
+        if type(value) is not int or value < (0 if name in ("first_seed", "sweep") else 1):
+            raise InputError(f"tuning.{name} is {value!r}; it must be a whole number from 1 on (sweep: from 0)")
+    if numbers["trials"] & (numbers["trials"] - 1) or numbers["trials"] > _MOST:
+        raise InputError(
+            f"tuning.trials is {numbers['trials']}; Sobol points need a power of two: 4, 8, 16, 32 (at most {_MOST})"
+        )
+    dimensions = content.get("dimensions", ["lr"])
+    dimensions = [dimensions] if isinstance(dimensions, str) else dimensions
+    if not isinstance(dimensions, list) or "lr" not in dimensions:
+        raise InputError(
+            f"tuning.dimensions is {dimensions}; it must hold lr (and may hold {', '.join(DIMENSIONS[1:])})"
+        )
+    own = content.get("spaces") or {}
+    _require_known("tuning.spaces", own, _searched(cells))
+    spaces = {cell.name: tuning_spaces(cell, dimensions, own) for cell in cells}
+    _require_untuned(cells, dimensions)
+    tuning = Tuning(
+        **numbers,
+        dimensions=tuple(tuned_key(name) for name in dimensions),
+        objectives=_objectives(content.get("objectives", "final")),
+        spaces=spaces,
+    )
+    if shared := set(tuning.seeds) & set(seeds):
+        raise InputError(f"seed {min(shared)} is of the tuning and of the reruns; move tuning.first_seed")
+    return tuning
+
+
+def _searched(cells: tuple[Cell, ...]) -> tuple[str, ...]:
+    """What a range may be given for: an optimizer, a level or a cell."""
+    names = [name for c in cells for name in (str(c.settings["optimizer.name"]), *c.levels.values(), c.name)]
+    return tuple(dict.fromkeys(names))
+
+
+def _require_untuned(cells: tuple[Cell, ...], dimensions: list[str]) -> None:
+    """What is tuned cannot be a level too: the trials would write over it, and two cells be one."""
+    seen: dict[str, str] = {}
+    for cell in cells:
+        tuned = apply({tuned_key(name): 0.5 for name in dimensions}, cell.settings)
+        same = seen.setdefault(repr(sorted(tuned.items())), cell.name)
+        if same != cell.name:
+            raise InputError(
+                f"cells {same} and {cell.name} are the same once {', '.join(dimensions)} is tuned; "
+                "leave one out, or do not tune what they differ in"
+            )
+
+
+def _objectives(name: Any) -> tuple[str, ...]:
+    known = {name: (name,) for name in objectives()} | {"loss": (FINAL,), "both": (FINAL, AREA)}
+    if not isinstance(name, str) or name not in known:
+        raise unknown_name("objective", name, known)
+    return known[name]
+
+
+def _read_name(name: Any) -> str:
+    """The name of a study, which is that of its folder too."""
+    text = name if isinstance(name, str) else ""
+    if not text or text != Path(text).name or text.startswith("."):
+        raise InputError(f"name {name!r} of the grid names a folder; use letters, digits, - and _")
+    return text
+
+
+def _read_seeds(content: Any) -> tuple[int, ...]:
+    """The seeds of the reruns, given by their number or one by one."""
+    if isinstance(content, int) and content > _MOST:
+        raise InputError(f"seeds is {content}; at most {_MOST}")
+    seeds = list(range(content)) if isinstance(content, int) and not isinstance(content, bool) else content
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise InputError(f"seeds is {content!r}; give their number, or a list of numbers from 0 on")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {seeds} holds one twice")
+    return tuple(seeds)
+
+
+def _read_targets(content: Any) -> tuple[float, ...]:
+    """Shares of the gap that times are taken to."""
+    if not isinstance(content, list):
+        raise InputError(f"targets is {content!r}; give a list of shares, such as [0.9, 0.97]")
+    return tuple(_share("targets", value) for value in content)
+
+
+def _share(name: str, value: Any) -> float:
+    """A number above 0 and at most 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InputError(f"{name} {value!r}; it must be a share between 0 and 1")
+    return float(value)
+
+
+def _require_known(where: str, content: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse what is no mapping, or has a key that is not known."""
+    if not isinstance(content, Mapping):
+        raise InputError(f"{where} is {content!r}; it must map {', '.join(known)} to values")
+    for name in content:
+        if name not in known:
+            raise InputError(
+                f"unknown key '{name}' in {where}{did_you_mean(str(name), known)} Known: {', '.join(known)}"
+            )

@@ -1,4 +1,4 @@
-"""Which run is which: a hash of all that decides its result, and of the package that computes it. No torch here."""
+"""Which run is which: a hash of all that decides its result, and of the package that computes it."""
 
 import json
 from collections.abc import Mapping

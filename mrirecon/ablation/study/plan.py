@@ -1,4 +1,4 @@
-"""Which runs a study needs, as far as its results so far tell. No torch here."""
+"""Which runs a study needs, as far as its results so far tell."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,8 +8,7 @@ from typing import Any
 from mrirecon.ablation.study.grid import Cell, Grid
 from mrirecon.ablation.study.identity import run_id
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.ablation.study.spaces import apply, tuned_key
-from mrirecon.ablation.study.tune import Ranges, sweep_rates, trial_values, widened, winner
+from mrirecon.ablation.study.tune import Ranges, apply, sweep_rates, trial_values, tuned_key, widened, winner
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class RunSpec:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Cell, stage, trial and seed, as progress and errors show them."""
         where = (
             f"trial {self.trial}" if self.stage == "tune" else f"point {self.trial}" if self.stage == "sweep" else ""
         )

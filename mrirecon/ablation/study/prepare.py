@@ -1,4 +1,4 @@
-"""From a grid and the command line to a study folder with its manifest. No torch unless data are simulated."""
+"""From a grid and the command line to a study folder with its manifest."""
 
 import os
 import time
@@ -16,15 +16,15 @@ from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.study.identity import code_hash
 from mrirecon.ablation.work.status import count
 from mrirecon.config.ablate import AblateConfig
+from mrirecon.config.train import DEVICES, LOGGERS
+from mrirecon.configfile import require_ranges
 from mrirecon.data.folders.volume_files import require_folder
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.files import is_disk_full, write_json, write_text
 
 MAX_THREADS = 1024
-DEVICES = ("auto", "cpu", "cuda")
 KEEPS = ("weights", "nothing")
 _OPTIONS = {"device": "auto", "keep": "weights", "lease": 120, "logger": "none"}  # of a new study
-LOGGERS = ("none", "csv", "tensorboard", "wandb")
 
 
 def read_content(name: str, config: AblateConfig) -> dict[str, Any]:
@@ -33,9 +33,7 @@ def read_content(name: str, config: AblateConfig) -> dict[str, Any]:
     Raises:
         InputError: No grid, or a number out of range.
     """
-    for key in ("seeds", "tuning_repeats", "workers", "threads"):
-        if getattr(config, key) < 0:
-            raise InputError(f"--{key.replace('_', '-')} {getattr(config, key)}; it must not be negative")
+    require_ranges(config)
     if config.lease and config.lease < 5:
         raise InputError(f"--lease {config.lease}; give at least 5 seconds")
     if config.threads > MAX_THREADS:

@@ -1,4 +1,4 @@
-"""What one run of a study leaves: a record that is published once, as JSON. No torch here."""
+"""What one run of a study leaves: a record that is published once, as JSON."""
 
 import json
 import math
@@ -117,7 +117,7 @@ def write_record(path: Path, result: RunResult) -> None:
     """Write a record, whole or not at all; values that are not finite become null."""
     plain = asdict(result)
     plain |= {"points": list(map(_flat, plain["points"])), "scores": list(map(_flat, plain["scores"]))}
-    write_text(path, json.dumps(_without_nan(plain), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(without_nan(plain), indent=1, allow_nan=False) + "\n")
 
 
 def read_record(path: Path) -> RunResult:
@@ -176,11 +176,12 @@ def _rows(cls: type, rows: Sequence[dict[str, Any]]) -> list[Any]:
     ]
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+def without_nan(value: Any) -> Any:
+    """Return plain data as JSON takes them: text keys, lists, None for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

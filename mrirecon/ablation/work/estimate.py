@@ -1,9 +1,10 @@
-"""`--dry-run` and `--smoke`: what a study would do and cost, and which cells would fail; nothing is trained."""
+"""`--dry-run` and `--smoke`: what a study would do and cost, and which of its cells would fail; nothing is trained."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +13,7 @@ from mrirecon import progress
 from mrirecon.ablation.study.data import simulate
 from mrirecon.ablation.study.grid import Cell, Grid
 from mrirecon.ablation.study.plan import Common, Plan, RunSpec
-from mrirecon.config import OptimizerConfig, SimulateConfig
+from mrirecon.config import OptimizerConfig, SimulateConfig, TrainConfig
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
 from mrirecon.data.folders.volume_files import sharing_volumes
@@ -62,7 +63,6 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
         `Cost` by cell, and the first line of the error of each cell that cannot run.
     """
     from mrirecon.ablation.work.execute import Setting, training_config
-    from mrirecon.ablation.work.probe import probe
 
     costs: dict[str, Any] = {}
     errors: dict[str, str] = {}
@@ -135,7 +135,7 @@ def _words(objectives: Sequence[str]) -> str:
 
 
 def _fixed(cell: Cell) -> str:
-    """What is not searched, so that a reader sees it."""
+    """Return the options of a cell's optimizer that are not tuned, in words."""
     method = find_optimizer(cell.settings["optimizer.name"])
     fixed = {**method.options, **method.fixed} if method else {}
     for name in OptimizerConfig().options:
@@ -164,6 +164,91 @@ def _run_seconds(cost: Any) -> float:
 
 
 def announce(grid: Grid) -> None:
-    """What a reader has to know before it begins."""
+    """Say the notes of a grid."""
     for note in grid.notes:
         say(f"note        {note}")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run of a cell costs on this machine."""
+
+    step_seconds: float
+    slice_seconds: float  # of validation
+    n_steps: int
+    n_validations: int
+    n_val_slices: int
+    n_parameters: int
+
+
+def probe(config: TrainConfig, n_steps: int = 2) -> Cost:
+    """Do `n_steps` optimizer steps and one validation batch.
+
+    Raises:
+        InputError, WorkFailedError, RuntimeError: The cell cannot run; the message says why.
+    """
+    import torch
+
+    from mrirecon.data.samples import to_device
+    from mrirecon.models.device import autocast
+    from mrirecon.models.memory import keep_freed_memory
+    from mrirecon.workflows.setup.training_work import TrainingWork
+
+    work = TrainingWork(config)
+    if work.device == "cpu":
+        keep_freed_memory()
+    device = torch.device(work.device)
+    module = work.module.to(device).train()
+    optimizer = module.configure_optimizers()["optimizer"]
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    seconds = []
+    batches = iter(work.data.first_batches(n_steps * min(work.plan.accumulate, 2)))
+    for _ in range(n_steps):
+        began = time.perf_counter()
+        optimizer.zero_grad()
+        for _ in range(min(work.plan.accumulate, 2)):
+            with autocast(device, work.precision):
+                loss = module.sample_loss(to_device(next(batches), device))
+            loss.backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - began)
+    loader = work.data.val_dataloader()[0]
+    began = time.perf_counter()
+    module.eval()
+    with torch.inference_mode(), autocast(device, work.precision):
+        n = len(module.predict(module.model, to_device(next(iter(loader)), device)).image)
+    took = time.perf_counter() - began
+    return Cost(
+        min(seconds) * work.plan.accumulate / min(work.plan.accumulate, 2),
+        took / n,
+        work.plan.n_steps,
+        work.plan.n_steps // work.plan.val_every,
+        sum(len(one.dataset.items) for one in work.data.val_dataloader()),  # type: ignore[attr-defined, misc]
+        sum(p.numel() for p in module.model.parameters()),
+    )
+
+
+def check_cells(grid: Grid, device: str) -> dict[str, str]:
+    """The first line of the error of each cell that cannot be made.
+
+    Raises:
+        InputError: No such device here.
+    """
+    from mrirecon.ablation.work.execute import Setting, training_config
+    from mrirecon.models.device import choose_device
+    from mrirecon.workflows.setup.training_work import check_setting
+
+    choose_device(device)
+    errors, seen = {}, set()
+    setting = Setting("", device)
+    for spec in Plan(grid, Common("")).runs({}):
+        if spec.cell.name in seen:
+            continue
+        seen.add(spec.cell.name)
+        try:
+            precision = grid.cell(spec.cell.name).settings["precision"]
+            check_setting(replace(training_config(spec, setting), precision=precision))
+        except Exception as error:  # a class of somebody else may raise anything
+            errors[spec.cell.name] = (" ".join(str(error).split()) or type(error).__name__)[:300]
+    return errors

@@ -1,4 +1,4 @@
-"""How far a study is: done, running, failed, waiting, and when it will be finished. No torch here."""
+"""How far a study is: done, running, failed, waiting, and when it will be finished."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class Counts:
 
     @property
     def is_complete(self) -> bool:
-        """Everything that can be done is done."""
+        """Whether everything that can be done is done."""
         return not (self.running or self.failed or self.waiting)
 
 
 def count(study: Study) -> Counts:
-    """The whole study."""
+    """Count the runs of a whole study."""
     return _sum(_by_cell(study).values())
 
 
@@ -74,7 +74,7 @@ def _jobs(study: Study) -> list[str]:
 
 
 def progress_line(now: Counts, n_new: int, seconds: float) -> str:
-    """For the time while workers run."""
+    """Return the line that is shown while workers run: runs done, running, failed, and the time left."""
     left = max(now.expected - now.done - now.failed, 0)
     eta = f", about {_duration(seconds / n_new * left)} left" if n_new > 1 and left else ""
     failed = f", {now.failed} failed" if now.failed else ""

@@ -8,13 +8,13 @@ from typing import Any, Self
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
+from mrirecon.config.train import LOGGERS
 from mrirecon.errors import unknown_name
 from mrirecon.files import read_json, write_json
 from mrirecon.progress import warn
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import in_files, validation_metrics
 
-LOGGERS = ("csv", "tensorboard", "wandb", "none")
 _ANSWER_S, _INIT_S = 5, 30
 
 

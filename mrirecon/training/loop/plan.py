@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from mrirecon.config import TrainConfig
-from mrirecon.configfile import flatten
+from mrirecon.configfile import flatten, require_ranges
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.stats import monitors
 from mrirecon.tables.optimizers import find_optimizer
@@ -13,17 +13,6 @@ CHECKPOINTS = ("all", "end")
 _DEFAULT_EPOCHS = 50
 _LARGEST_INT, _LARGEST_FLOAT = 2**53, 1e30  # beyond them single precision, or a table, cannot hold a setting
 _MOST_OF_A_MACHINE = 4096
-_NOT_NEGATIVE = (
-    "max_steps",
-    "max_epochs",
-    "val_every",
-    "val_volumes",
-    "checkpoint_every",
-    "early_stop",
-    "clip",
-    "seed",
-    "threads",
-)
 
 
 @dataclass(frozen=True)
@@ -39,16 +28,12 @@ class Plan:
 def check_numbers(config: TrainConfig) -> None:
     """Raise an InputError for a number out of range, two limits at once, an unknown kind of checkpoints or score."""
     _require_possible(config)
-    numbers = {name: getattr(config, name) for name in _NOT_NEGATIVE} | {"data.workers": config.data.workers}
-    for name, value in numbers.items():
-        if value < 0:
-            raise InputError(f"{name} is {value}; it must not be negative")
-        if name in ("threads", "data.workers") and value > _MOST_OF_A_MACHINE:
+    require_ranges(config)
+    for name, value in (("threads", config.threads), ("data.workers", config.data.workers)):
+        if value > _MOST_OF_A_MACHINE:
             raise InputError(f"{name} is {value}; at most {_MOST_OF_A_MACHINE}")
     if not isinstance(config.optimizer.lr, str) and not config.optimizer.lr > 0:
         raise InputError(f"--lr {config.optimizer.lr:g}; it must be above 0 (or auto, or find)")
-    if config.accumulate < 1 or config.batch_size < 1:
-        raise InputError(f"accumulate is {config.accumulate}, batch_size {config.batch_size}; both must be at least 1")
     if config.max_steps and config.max_epochs:
         raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
     if config.checkpoints not in CHECKPOINTS:

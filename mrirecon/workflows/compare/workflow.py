@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config.compare import CompareConfig
+from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
 from mrirecon.evaluation.comparable import of_origin
 from mrirecon.evaluation.pairing import PAIRED_SEEDS, Pairs, pair
@@ -63,8 +64,7 @@ def _check(config: CompareConfig, words: Sequence[str]) -> None:
     if len(words) < 2:
         raise InputError(f"compare takes two or more runs or tables, got {len(words)}; see mrirecon compare --help")
     named(METRICS, config.metric, "metric")
-    if config.seed < 0:
-        raise InputError(f"--seed {config.seed}; it must not be negative")
+    require_ranges(config)
     check_margin(config.margin)
     if config.output:
         require_free(Path(config.output), _RESULT, config.overwrite)

@@ -3,15 +3,13 @@
 import platform
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import mrirecon
-
-_PACKAGES = ("torch", "pytorch-lightning", "fastmri", "numpy", "h5py", "scikit-image", "scipy")
+from mrirecon.runs import package_versions
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
@@ -21,7 +19,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "git": git_state(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -46,10 +44,3 @@ def _git(folder: Path, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -12,6 +12,7 @@ import torch
 
 from mrirecon import ranks
 from mrirecon.config import OptimizerConfig, TrainConfig
+from mrirecon.config.train import DEVICES
 from mrirecon.configfile import flatten
 from mrirecon.data.folders.manifest import data_manifest, first_difference, half_known, read_record
 from mrirecon.data.loading.datamodule import ReconDataModule
@@ -21,7 +22,7 @@ from mrirecon.data.samples import collate
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation import find_protocol
 from mrirecon.files import read_json
-from mrirecon.models.device import DEVICES, PRECISIONS, auto_precision, autocast, choose_device
+from mrirecon.models.device import PRECISIONS, auto_precision, autocast, choose_device
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import (

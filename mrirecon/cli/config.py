@@ -1,12 +1,38 @@
-"""`mrirecon config show`."""
+"""`mrirecon config list` and `config show`."""
 
 from mrirecon import configfile
 from mrirecon.cli.command import Command
-from mrirecon.config import ShowConfig
+from mrirecon.config import NoConfig, ShowConfig
 from mrirecon.errors import InputError
 
 
-def _run(config: ShowConfig, name: str, command: str = "train") -> None:
+def _list(_config: NoConfig) -> None:
+    shipped = configfile.shipped_configs()
+    width = max(map(len, shipped))
+    for name, path in shipped.items():
+        print(f"{name:<{width}}  {_first_sentence(path.read_text(encoding='utf-8'))}")
+    print("\nmrirecon config show NAME prints one; mrirecon train -c NAME uses it.")
+    print("mrirecon config show sbatch prints the batch script of a SLURM job.")
+
+
+def _first_sentence(text: str) -> str:
+    comment = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# "))
+    return f"{' '.join(comment).split('. ')[0].split(': ')[0].rstrip('.:')}."
+
+
+LIST = Command(
+    name="config list",
+    summary="List the shipped configurations.",
+    config=NoConfig,
+    run=_list,
+)
+
+
+def _show(config: ShowConfig, name: str, command: str = "train") -> None:
     if name == "sbatch":
         from mrirecon.cluster.script import sbatch_script
 
@@ -17,11 +43,11 @@ def _run(config: ShowConfig, name: str, command: str = "train") -> None:
     print(configfile.find_config(name).read_text(encoding="utf-8"), end="")
 
 
-COMMAND = Command(
+SHOW = Command(
     name="config show",
     summary="Print a shipped configuration, as an overlay for -c or to start one's own; or a batch script for sbatch.",
     config=ShowConfig,
-    run=_run,
+    run=_show,
     positionals=(
         ("NAME", "a name of `mrirecon config list`, a file, or sbatch: the script of a SLURM job"),
         ("[COMMAND]", "whose script: train (where it is left out), evaluate or reconstruct"),

@@ -70,7 +70,7 @@ def test_batch_norm_at_batch_1_is_warned_about_and_allowed():
         ({"factors__optimizer": ["adam", "adam"]}, "a level twice"),
         ({"factors__model.norm": ["batch", "none"]}, "both set model.norm"),
         ({"factors__norm": ["batch", 3]}, "level 3 of norm"),
-        ({"factors__optimizer": ["adam", "warp"]}, "no range of lr is declared for optimizer 'warp'"),
+        ({"factors__optimizer": ["adam", "warp"]}, "unknown optimizer 'warp'"),
         ({"factors__seed": [1, 2]}, "seed"),
         ({"base__max_epochs": 2}, "max_steps and max_epochs"),
         ({"base__seed": 3}, "which the study decides itself"),

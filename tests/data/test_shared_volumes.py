@@ -9,7 +9,6 @@ from mrirecon.data import volume as volume_module
 from mrirecon.data.folders.folder import open_split
 from mrirecon.data.folders.volume_files import list_volumes, sharing_volumes
 from mrirecon.data.loading.datamodule import ReconDataModule
-from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
 SMALL = {"n_slices": 3, "n_coils": 2, "matrix": (16, 16)}
@@ -43,18 +42,23 @@ def reads(monkeypatch, tmp_path_factory):
     """Names of the files whose structure (facts) or samples (kspace, target) were read, one entry a read."""
     place = tmp_path_factory.mktemp("reads")
     found = {kind: Tally(place / kind) for kind in ("facts", "samples")}
-    facts, read = volume_module.read_facts, Volume._read
+    facts = volume_module.read_facts
 
     def counting_facts(path, name):
         found["facts"].append(name)
         return facts(path, name)
 
-    def counting_read(self, key, i):
-        found["samples"].append(self.name)
-        return read(self, key, i)
-
     monkeypatch.setattr(volume_module, "read_facts", counting_facts)
-    monkeypatch.setattr(Volume, "_read", counting_read)
+
+    def counting(read):
+        def counting_read(path, name, *rest):
+            found["samples"].append(name)
+            return read(path, name, *rest)
+
+        return counting_read
+
+    for how in ("read_slice", "read_image"):
+        monkeypatch.setattr(volume_module, how, counting(getattr(volume_module, how)))
     return found
 
 

@@ -22,7 +22,7 @@ def test_every_number_has_its_definition():
         "per volume",
         "6 volumes of 6 patients (measured 6)",
         "1 mask draw each",
-        "95 % interval of the mean over patients",
+        "in brackets the 95 % interval of the mean over patients",
         "paired difference",
         "AXT1",
     ):
@@ -64,8 +64,8 @@ def test_declared_and_undeclared_accelerations_are_groups():
     text = table([foreign_row(f"v{i}.h5", acceleration=8.0 if i else float("nan")) for i in range(3)])
     assert "undeclared acceleration, 8x (true -)" in text
     assert [line.split()[:2] for line in text.splitlines() if line.startswith(("undeclared", "8x"))] == [
-        ["undeclared", "acceleration"],
-        ["8x", "2"],
+        ["undeclared", "acceleration:"],
+        ["8x:", "2"],
     ]
 
 
@@ -86,9 +86,20 @@ def test_draws_show_mean_and_deviation():
 def test_what_is_unknown_is_a_dash():
     text = table([row(psnr=float("inf"))])
     assert "inf" in text  # of the volume
-    assert re.search(r"^all .* -  ", text, re.MULTILINE)
+    assert re.search(r"^  PSNR +-  ", text, re.MULTILINE)
 
 
 def test_groups_of_one_volume_each_are_not_repeated():
     text = table([row(f"v{i}.h5", acquisition=f"A{i}") for i in range(3)])
     assert text.count("A1") == 1
+
+
+def test_means_fit_on_a_screen():
+    """A line for each metric, however many there are; the interval of each of three numbers takes 30 characters."""
+    text = table(rows(8))
+    groups = text.split("\n\n")[2].splitlines()
+    assert max(map(len, groups)) <= 120
+    assert groups[0].split() == ["mean", "±", "SD", "unet", "zero-filled", "paired", "difference"]
+    assert groups[1] == "all: 8 volumes, 8 patients"
+    assert [line.split()[0] for line in groups[2:5]] == ["SSIM", "PSNR", "NMSE"]
+    assert groups[2].split().count("±") == 3  # its own, zero-filled, difference

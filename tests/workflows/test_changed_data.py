@@ -222,8 +222,8 @@ def test_targets_that_change_are_not_scored(data, tmp_path, monkeypatch):
     config = EvaluateConfig(data=DataConfig(path=str(data)), output=str(tmp_path / "e"), save=True, device="cpu")
     [folder] = evaluate(config, "zero-filled")
 
-    def changed(pairs, label):
-        scores = score_pairs(pairs, label)
+    def changed(*arguments):
+        scores = score_pairs(*arguments)
         Short(data / "val" / "val0.h5")
         return scores
 

@@ -9,6 +9,7 @@ import torch
 from mrirecon.config import AverageConfig, ScheduleConfig
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation.stats import better_is, goodness, monitors
+from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.loop.validation import Validation
 from mrirecon.workflows.train import train
@@ -33,7 +34,8 @@ def scripted(monkeypatch):
         table = SCORES | changes
 
         def call(self, trainer, module, stop):
-            scores = {f"val_{name}": values[trainer.global_step - 1] for name, values in table.items()}
+            names = [*validation_metrics(module.monitor), "loss"]
+            scores = {f"val_{name}": table[name][trainer.global_step - 1] for name in names}
             module.observe(scores)
             self.curves.validated(trainer, scores)
             return scores

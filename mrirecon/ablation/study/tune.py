@@ -8,7 +8,8 @@ from typing import Any
 from mrirecon.ablation.study.grid import Cell, Tuning
 from mrirecon.ablation.study.records import RunResult
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.tables.optimizers import find_optimizer
+from mrirecon.tables.entry import named
+from mrirecon.tables.optimizers import OPTIMIZERS, find_optimizer
 
 Ranges = dict[str, tuple[float, float]]
 DIMENSIONS = ("lr", "one_minus_beta1", "weight_decay")
@@ -31,6 +32,8 @@ def tuning_spaces(cell: Cell, dimensions: Sequence[str], own: Mapping[str, Any])
         InputError: An unknown dimension, an optimizer without a declared range, a range that is none.
     """
     optimizer = str(cell.settings["optimizer.name"])
+    if isinstance(cell.settings["optimizer.name"], str) and "." not in optimizer:  # else a class of the user's
+        named(OPTIMIZERS, optimizer, "optimizer")
     method = find_optimizer(optimizer)
     declared: dict[str, Any] = dict(method.space) if method else {}
     for name in (optimizer, *cell.levels.values(), cell.name):

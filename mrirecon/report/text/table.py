@@ -25,8 +25,8 @@ def evaluation_table(results: Sequence[VolumeResult], summary: dict[str, Any]) -
     has_zero_filled = not all(math.isnan(value) for r in results for value in r.zero_filled.values())
     compared = results[0].reconstructor != "zero-filled" and has_zero_filled
     metrics = [name for name in METRICS if name in results[0].scores]
-    parts = [_caption(results, summary), _volumes(results, metrics, compared), _groups(summary, metrics, compared)]
-    return "\n\n".join(parts)
+    groups = _groups(summary, metrics, compared, results[0].reconstructor)
+    return "\n\n".join([_caption(results, summary), _volumes(results, metrics, compared), groups])
 
 
 def _caption(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
@@ -78,22 +78,29 @@ def _over_draws(values: list[float], name: str) -> str:
     return f"{text} ± {stdev(values):{digits}}" if len(values) > 1 else text
 
 
-def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool) -> str:
+def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool, reconstructor: str) -> str:
+    """Return a line for each metric of each group; all metrics side by side would not fit on a screen."""
     named = {"all": summary["overall"]}
     for group in ("by_acquisition", "by_acceleration", "by_origin"):
         if 1 < len(summary[group]) < summary["overall"]["n_volumes"]:  # not each volume once more
             spell = _times if group == "by_acceleration" else str
             named |= {spell(name): values for name, values in summary[group].items()}
     percent = f"{100 * summary['level']:g} %"
-    lines = [["mean ± SD [interval]", "volumes", "patients", *map(label_of, metrics)]]
-    for name, values in named.items():
-        counts = [str(values["n_volumes"]), str(values["n_patients"])]
-        lines.append([name, *counts, *(_statistics(values[m], m) for m in metrics)])
-        if compared:
-            lines.append(["  zero-filled", "", "", *(_statistics(values[ZERO_FILLED + m], m) for m in metrics)])
-            paired = (_statistics(values[f"difference_{m}"], m, "+") for m in metrics)
-            lines.append(["  paired difference", "", "", *paired])
-    return align(lines, left=1) + f"\nSD over volumes; {percent} interval of the mean over patients (needs at least 5)"
+    rows = [["mean ± SD", reconstructor, *(["zero-filled", "paired difference"] if compared else [])]]
+    for values in named.values():
+        for metric in metrics:
+            row = [f"  {label_of(metric)}", _statistics(values[metric], metric)]
+            if compared:
+                row.append(_statistics(values[ZERO_FILLED + metric], metric))
+                row.append(_statistics(values[f"difference_{metric}"], metric, "+"))
+            rows.append(row)
+    header, *scores = align(rows, left=1).split("\n")
+    lines = [header]
+    for i, (name, values) in enumerate(named.items()):
+        lines.append(f"{name}: {values['n_volumes']} volumes, {values['n_patients']} patients")
+        lines += scores[i * len(metrics) : (i + 1) * len(metrics)]
+    lines.append(f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)")
+    return "\n".join(lines)
 
 
 def _statistics(values: dict[str, float | None], metric: str, sign: str = "") -> str:

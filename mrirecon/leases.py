@@ -173,7 +173,7 @@ class Leases:
         return True
 
     def _remove(self, path: Path, dead: str | None) -> bool:
-        """Of several that find the same dead lease, one removes it: renaming succeeds once."""
+        """Remove a dead lease; of several that find the same one, one does: renaming succeeds once."""
         aside = path.with_name(f".dead.{path.name}.{self.token}.tmp")
         try:
             path.rename(aside)
@@ -199,7 +199,7 @@ class Leases:
 
 
 def _look(path: Path) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """What a lease says, and what changes with each touch and each holder; both empty where there is none.
+    """Read what a lease says, and what changes with each touch and each holder; both empty where there is none.
 
     The file is opened, since network file systems then ask the server for its date, which they remember otherwise.
     """
@@ -220,7 +220,7 @@ def _look(path: Path) -> tuple[dict[str, Any], tuple[Any, ...]]:
 
 
 def _create_alone(path: Path, content: str) -> bool:
-    """Where there are no hard links; who reads it half-written finds a holder that says nothing, and waits."""
+    """Create a lease where there are no hard links; who reads it half-written finds no holder named, and waits."""
     try:
         with path.open("x", encoding="utf-8") as handle:
             handle.write(content)

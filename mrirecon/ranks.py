@@ -185,7 +185,7 @@ def first_said(text: str) -> str:
 
 
 def _device() -> str:
-    """Where the group can take tensors from: one that Lightning made on GPUs alone has nccl, which needs theirs."""
+    """Return the device that the group takes tensors from: the GPU for nccl, which Lightning makes on GPUs alone."""
     return "cuda" if _group().get_backend() == "nccl" else "cpu"
 
 

@@ -95,7 +95,7 @@ def _draw(study: Study, analysed: Mapping[str, Any], page: Path) -> None:
 
 
 def _examples(study: Study) -> dict[str, Any] | None:
-    """Of every cell, the slices of the first seed's rerun."""
+    """Join the example slices of each cell's rerun with the first seed."""
     files: dict[str, Path] = {}
     done = study.folder.records()
     for spec in study.plan.runs(done):

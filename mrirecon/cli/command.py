@@ -181,7 +181,7 @@ class Command:
 
 @contextmanager
 def _spoken_once() -> Iterator[None]:
-    """Of several processes the first one prints results."""
+    """Silence standard output in all processes but the first, so that results are printed once."""
     if started_rank() == 0:
         yield
         return

@@ -11,7 +11,7 @@ from mrirecon.runs import RunFolder, run_of
 
 
 def is_job(slurm: OneJobConfig) -> bool:
-    """Whether the work is to be submitted, not to be done here.
+    """Say whether the work is to be submitted, not to be done here.
 
     Raises:
         InputError: It is said how a job is asked for, but not for how many nodes.
@@ -27,7 +27,7 @@ def processes(config: JobKeys, _extra: dict[str, str]) -> int:
 
 
 def place_of(reconstructor: str) -> RunFolder:
-    """Where the evaluations of a run, or of a method, stand; a file of weights has the place of its name.
+    """Return the folder for evaluations of a run or of a method; a file of weights has the place of its name.
 
     Raises:
         InputError: It is none of these.

@@ -50,7 +50,7 @@ def require_kind(command: str, words: Sequence[str], arguments: Sequence[str]) -
 def right_place(
     command: str, words: Sequence[str], arguments: Sequence[str], stray: str, known: Container[str], is_missing: bool
 ) -> str:
-    """Where a word that is not expected belongs, as the end of a sentence about it; empty: nobody knows.
+    """Say where an unexpected word belongs, as the end of a sentence about it; empty: not known.
 
     Args:
         command: Its name.
@@ -80,7 +80,7 @@ def call(command: str, arguments: Sequence[str]) -> str:
 
 
 def _kind(word: str) -> str:
-    """What a word names: run, data, data file, images, configuration; empty: nothing, or something else."""
+    """Name the kind of a word: run, data, data file, images, configuration; empty: nothing, or something else."""
     path = Path(word)
     if path.is_dir():
         return "run" if _is_run(path) else "data" if _holds_data(path) else ""
@@ -111,5 +111,5 @@ def _holds_data(folder: Path) -> bool:
 
 
 def _folder(word: str) -> str:
-    """Of a file of data the folder that it is in; anything else as it is."""
+    """Return the folder that a file of data is in; anything else as it is."""
     return str(Path(word).parent) if _kind(word) == "data file" else word

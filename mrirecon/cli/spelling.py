@@ -142,7 +142,7 @@ def _take_values(rest: list[str], name: str, known: Mapping[str, Key]) -> list[s
 
 
 def is_flag(word: str) -> bool:
-    """Whether a word begins an option; negative numbers do not."""
+    """Say whether a word begins an option; negative numbers do not."""
     return word.startswith("-") and not word[1:2].isdigit() and word != "-" and not word.startswith("-.")
 
 
@@ -196,7 +196,7 @@ def _option(flag: str) -> str:
 
 
 def described_methods() -> list[tuple[str, str, list[tuple[str, Key]]]]:
-    """Of each method its name, what it is, and its options as flags with their keys."""
+    """Return for each method its name, what it is, and its options as flags with their keys."""
     found = []
     for name, method in METHODS.items():
         options = [(f"{_METHOD}{option}".replace("_", "-"), key) for option, key in option_keys(method).items()]

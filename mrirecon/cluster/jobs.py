@@ -37,7 +37,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """It will not run, or not again."""
+        """Say whether the job will not run, or not again."""
         return self.state not in WAITING | AT_WORK
 
 

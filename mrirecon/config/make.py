@@ -75,7 +75,7 @@ class NoConfig:
 
 @dataclass(frozen=True)
 class ShowConfig:
-    """What `mrirecon config show sbatch` reads."""
+    """Configuration that `mrirecon config show sbatch` reads."""
 
     devices: int = 1
     """Processes on each node."""

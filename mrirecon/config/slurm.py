@@ -7,7 +7,7 @@ from mrirecon.config.numbers import NonNegativeInt, PositiveInt
 
 @dataclass(frozen=True)
 class SlurmConfig:
-    """How jobs are asked for under SLURM; what is empty is left to the cluster."""
+    """Settings by which jobs are asked for under SLURM; what is empty is left to the cluster."""
 
     name: str = ""
     """Name of the job; empty: that of the run or the study."""

@@ -13,7 +13,7 @@ LOGGERS = ("csv", "tensorboard", "wandb", "none")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which k-space is read and how it is undersampled."""
+    """Settings of the k-space that is read and of its undersampling."""
 
     path: str = ""
     """Folder of fastMRI .h5 files, or of train/ val/ test/ (or multicoil_train/ ...) folders."""
@@ -98,7 +98,7 @@ class OptimizerConfig:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is given to the method besides its rate and weight decay."""
+        """Return the options of the method besides its rate and weight decay."""
         others = ("name", "lr", "weight_decay")
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in others}
 
@@ -109,7 +109,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rate moves."""
+    """Settings of the learning rate's course over training."""
 
     name: str = "auto"
     """{SCHEDULES:help}; auto: onecycle, and constant after 5 % warm-up for Schedule-Free methods."""
@@ -132,7 +132,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class AverageConfig:
-    """Which weights are validated, saved and used later."""
+    """Settings of the weights that are validated, saved and used later."""
 
     name: str = "none"
     """none (those being trained), ema (exponential moving average) or swa (mean of the last part of the run)."""

@@ -42,11 +42,11 @@ class Target:
 
     @cached_property
     def object_mask(self) -> np.ndarray:
-        """Where the object is, bool `(height, width)`."""
+        """Mask of the object, bool `(height, width)`."""
         return find_object(self.values, self.data_range) if self._object_mask is None else self._object_mask
 
     def once(self, make: Callable[["Target"], Value]) -> Value:
-        """What `make` makes of this target."""
+        """Return `make(self)`, computed at the first call and kept."""
         if make not in self._made:
             self._made[make] = make(self)
         made: Value = self._made[make]
@@ -61,7 +61,7 @@ class SlicePair:
 
     @cached_property
     def similarity(self) -> list[np.ndarray]:
-        """The map of SSIM `(height - 6, width - 6)` over the centres of all windows, in strips of rows."""
+        """Map of SSIM over the centres of all 7 x 7 windows in an image `(height, width)`, in strips of rows."""
         x, y, data_range = self.target.values, self.image, self.target.data_range
         means = self.target.once(_window_means_in_strips)
         strips = zip(_strips(len(x)), means, strict=True)
@@ -69,7 +69,7 @@ class SlicePair:
 
 
 class SliceScore(NamedTuple):
-    """What one slice adds to the scores of its volume; each of `columns` is an attribute, too."""
+    """Sums that one slice adds to the scores of its volume; each of `columns` is an attribute, too."""
 
     metrics: tuple[str, ...]
     columns: Mapping[str, float]
@@ -180,7 +180,7 @@ def columns_of(metrics: Sequence[str]) -> list[str]:
 
 
 def too_small(shape: Sequence[int], metrics: Sequence[str]) -> str:
-    """Why an image of `shape` cannot be scored; empty where it can."""
+    """Say why an image of `shape` (height, width) cannot be scored; empty where it can."""
     for metric in (METRICS[name] for name in metrics):
         if min(shape) < metric.smallest:
             n = metric.smallest

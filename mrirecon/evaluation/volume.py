@@ -63,7 +63,7 @@ class SliceRows:
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(images) * self.width)
 
     def volume_scores(self, rows: Tensor) -> dict[str | int, VolumeScore]:
-        """Score of each volume from the rows of all processes, in any order and shape, possibly twice.
+        """Score each volume from rows `(..., width)` of all processes, in any order, possibly twice.
 
         Every slice counts once, and is summed in the order of the slices; volumes come in the order of their names
         (of their numbers without them), those without a row not at all.

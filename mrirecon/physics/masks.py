@@ -173,6 +173,7 @@ def _of_fastmri(class_name: str) -> Callable[..., NDArray[np.bool_]]:
     def draw(
         shape: tuple[int, ...], center_fraction: float, acceleration: float, generator: Generator
     ) -> NDArray[np.bool_]:
+        """Draw columns, bool (width,), for `shape` (width,)."""
         whole = int(acceleration) if float(acceleration).is_integer() else acceleration
         function = getattr(_subsample(), class_name)([center_fraction], [whole])
         function.rng = generator

@@ -50,7 +50,7 @@ class Sense:
 
     @classmethod
     def of_batch(cls, smaps: Tensor, mask: Tensor) -> Self:
-        """Of maps and masks that have the same leading dimensions, as a collated sample has them.
+        """Make the operator of maps and masks with the same leading dimensions, as a collated sample has them.
 
         Args:
             smaps: `(..., coils, height, width)`.

@@ -12,7 +12,7 @@ _PLACEHOLDER = re.compile(r"\{([A-Z]+)(?::([a-z0-9_]+))?\}")
 
 
 def builder(build: str | Callable[..., Any]) -> Callable[..., Any]:
-    """What builds a thing; of a path `"package.module:name"`, the module is imported now and no earlier."""
+    """Return what builds a thing; of a path `"package.module:name"`, the module is imported now and no earlier."""
     if callable(build):
         return build
     module, _, name = build.partition(":")

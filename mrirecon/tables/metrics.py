@@ -117,7 +117,7 @@ def chosen_metrics(names: Iterable[str] | None = None) -> list[str]:
 
 
 def validation_metrics(monitor: str) -> list[str]:
-    """What training scores at each validation: the default metrics, and the one that is watched."""
+    """Return the metrics that training scores at each validation: the default ones, and the one that is watched."""
     return chosen_metrics([*default_metrics(), *([monitor] if monitor in METRICS else [])])
 
 
@@ -134,12 +134,12 @@ def heading_of(name: str) -> str:
 
 
 def label_of(name: str) -> str:
-    """Of a metric; another name (loss, steps) as it is."""
+    """Return the label of a metric; another name (loss, steps) as it is."""
     return METRICS[name].label if name in METRICS else name
 
 
 def unit_of(name: str) -> str:
-    """What stands behind a number of it, with a space; empty where there is no unit."""
+    """Return the unit that stands behind a number of a metric, with a space; empty where there is none."""
     return f" {METRICS[name].unit}" if name in METRICS and METRICS[name].unit else ""
 
 
@@ -154,12 +154,12 @@ def sentence(scores: dict[str, float]) -> str:
 
 
 def needed(names: Sequence[str], what: str) -> bool:
-    """Whether one of the metrics needs it."""
+    """Say whether one of the metrics needs `what`."""
     return any(what in METRICS[name].needs for name in names)
 
 
 def shortfall(name: str, score: float) -> float:
-    """How far a score is from a perfect one, above 0 as a loss is; infinite where it is not finite.
+    """Return the distance of a score from a perfect one, above 0 as a loss is; infinite where it is not finite.
 
     Of decibels, which have no perfect one, the ratio of amplitudes that they stand for: RMSE over the peak.
     """
@@ -170,7 +170,7 @@ def shortfall(name: str, score: float) -> float:
 
 
 def shortfall_label(name: str) -> str:
-    """What `shortfall` is, in words."""
+    """Return the words for what `shortfall` gives."""
     metric = METRICS[name]
     if not math.isfinite(metric.perfect):
         return f"RMSE / peak ({metric.label})"
@@ -178,6 +178,6 @@ def shortfall_label(name: str) -> str:
 
 
 def similarities(names: Iterable[str]) -> list[str]:
-    """Those of `names` of which 1 is perfect: SSIM, on the whole grid and inside the object, and their like."""
+    """Return those of `names` of which 1 is perfect: SSIM, on the whole grid and inside the object, and their like."""
     given = set(names)
     return [name for name, metric in METRICS.items() if name in given and metric.perfect == 1]

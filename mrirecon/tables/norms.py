@@ -46,7 +46,7 @@ def norm_options(norm: object) -> tuple[str, ...]:
 
 
 def normalises(norm: object) -> bool:
-    """Whether this is a named norm that does anything."""
+    """Say whether this is a named norm that does anything."""
     return isinstance(norm, str) and norm in NORMS and NORMS[norm].normalises
 
 

@@ -183,6 +183,7 @@ def _work(
     dataset = SliceDataset(volumes, mask=None, needs=reconstructor.needs, targets=False)
 
     def finish(volume: Volume, images: np.ndarray) -> None:
+        """Write the images (slices, height, width) of a volume whose file is still the same, and count it."""
         nonlocal n_done
         volume.require_unchanged()
         close(volume.path)

@@ -20,7 +20,7 @@ LR = tuned_key("lr")
 
 
 class Limits(NamedTuple):
-    """What is known of a number: it lies between these."""
+    """Bounds between which a number is known to lie."""
 
     low: float
     high: float
@@ -71,7 +71,7 @@ class Sources:
         return (b * x - a * y) / (b - a)
 
     def edges(self, cells: Sequence[str]) -> list[str]:
-        """Those of the cells whose best rate lies at the edge of its range."""
+        """Return those of the cells whose best rate lies at the edge of its range."""
         return [cell["cell"] for cell in self.study.get("cells") or [] if cell["edge"] and cell["cell"] in cells]
 
     def runs(self, cell: str) -> list[RunResult]:
@@ -88,7 +88,7 @@ class Sources:
         return [seed for seed in self.grid.seeds if all(seed in of_cell for of_cell in reruns)]
 
     def diverged(self, cells: Sequence[str]) -> list[str]:
-        """Those of the cells of which a rerun diverged."""
+        """Return those of the cells of which a rerun diverged."""
         return [c for c in cells if any(run.diverged_at is not None for run in self.reruns(c).values())]
 
     def tried_rates(self, cell: str, repeat: int) -> list[RunResult]:
@@ -107,12 +107,12 @@ class Sources:
         return sorted(tried, key=lambda run: (run.values[LR], run.stage, run.trial))
 
     def has_failed(self, run: RunResult) -> bool:
-        """Whether a run diverged, or ended below the zero-filled images: a rate of no use."""
+        """Say whether a run diverged, or ended below the zero-filled images: a rate of no use."""
         end = run.points[-1].scores["ssim"] if run.points else math.nan
         return not math.isfinite(run.final_loss) or not math.isfinite(end) or end < self.zero_filled
 
     def rows(self, cells: Sequence[str]) -> np.ndarray:
-        """Which seeds have test scores of all the cells, bool (n_seeds,)."""
+        """Mark the seeds that have test scores of all the cells, bool (n_seeds,)."""
         if any(cell not in self.scores.values for cell in cells):
             return np.zeros(len(self.grid.seeds), dtype=bool)
         return np.asarray(np.all([self.scores.present(cell) for cell in cells], axis=0))
@@ -204,7 +204,7 @@ def evidence_of(
 
 
 def not_reran(sources: Sources, cells: Sequence[str]) -> str:
-    """Why reruns of these cells cannot be compared; empty: they can."""
+    """Return the reason why reruns of these cells cannot be compared; empty: they can."""
     if diverged := sources.diverged(cells):
         return f"reruns diverged in {', '.join(diverged)}, and what is left of a cell are its better runs"
     missing = [cell for cell in cells if len(sources.reruns(cell)) < len(sources.grid.seeds)]

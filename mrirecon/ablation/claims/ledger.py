@@ -259,5 +259,5 @@ def _n_noisy(evidence: Evidence) -> int:
 
 
 def _where(claim: Claim, sources: Sources) -> Where | None:
-    """Where the effects have to lie, with the study's own margin in place; None: not known."""
+    """Return the region where the effects have to lie, with the study's own margin in place; None: not known."""
     return claim.where.with_margin(sources.margin) if claim.where else None

@@ -28,7 +28,7 @@ def bounce(run: RunResult) -> float:
 
 
 def log_bounce_ratio(first: RunResult, second: RunResult, _sources: Sources) -> float:
-    """How much more the first run bounces, in natural logarithm."""
+    """Return the natural logarithm of the first run's bounce over the second's."""
     return _log_ratio(bounce(first), bounce(second))
 
 

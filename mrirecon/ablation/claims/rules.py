@@ -71,7 +71,7 @@ def other_group_sizes(size: int) -> Rule:
 
 
 def growth_to_small_batches(sources: Sources) -> Evidence:
-    """How much more group norm is ahead of batch norm in the smallest batch than in the largest.
+    """Return the lead of group norm over batch norm in the smallest batch, less that in the largest.
 
     Least squares line of the difference in test SSIM over log2 of the batch size, mean over cells that differ in
     other factors.

@@ -233,7 +233,7 @@ def _provenance(results: Sequence[RunResult], facts: Mapping[str, Any]) -> dict[
 
 
 def study_warnings(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know before the numbers: notes of the grid, mixed code, diverged and missing reruns."""
+    """Return the warnings that stand before the numbers: notes of the grid, mixed code, diverged and missing reruns."""
     said = [*grid.notes, *facts.get("notes", [])]
     for name, values in (("package's code", {r.code for r in results}), ("device", {r.timing.device for r in results})):
         if len(values - {""}) > 1:
@@ -252,7 +252,7 @@ def study_warnings(grid: Grid, results: Sequence[RunResult], facts: Mapping[str,
 
 
 def _no_better(grid: Grid, results: Sequence[RunResult]) -> list[str]:
-    """Why there are no targets although all reruns of the reference are in."""
+    """Say why there are no targets although all reruns of the reference are in; empty while some are missing."""
     reruns = reruns_of(by_cell(results).get(grid.reference, []), grid.tuning.objectives[0])
     if {run.seed for run in reruns} < set(grid.seeds):
         return []

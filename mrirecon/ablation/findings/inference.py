@@ -46,7 +46,7 @@ class _Group:
 
     @property
     def n_flipped(self) -> int:
-        """What the test flips: seeds, or the patients of a single seed."""
+        """Number of units whose signs the test flips: seeds, or the patients of a single seed."""
         return len(self.seeds) if len(self.seeds) > 1 else self.n_patients
 
     @property
@@ -56,7 +56,7 @@ class _Group:
 
     @property
     def refusal(self) -> str:
-        """Why it cannot be decided; empty if it can."""
+        """Reason why it cannot be decided; empty if it can."""
         try:
             require_decidable(self.n_flipped, self.alpha)
         except InputError as error:

@@ -67,7 +67,7 @@ def volumes_of(scores: RerunScores, cell: str) -> dict[str, Any] | None:
 
 
 class Gap(NamedTuple):
-    """How far the leading cell is ahead of another."""
+    """Lead of the cell with the highest mean over another, with its interval."""
 
     cell: str
     mean: float

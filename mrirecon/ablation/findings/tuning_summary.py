@@ -66,7 +66,7 @@ def worst_loss(results: Sequence[RunResult], objective: str) -> float:
 
 
 def _edge(cell: Cell, tuning: Tuning, trials: Sequence[RunResult], winners: Sequence[RunResult]) -> str:
-    """Of the first tuned key and draw that has one."""
+    """Return the edge at which a winner's value lies, of the first draw and tuned key that has one; empty: none."""
     for best in winners:
         of_draw = [trial for trial in trials if trial.repeat == best.repeat]
         for key, bounds in searched(tuning, cell.name, of_draw, tuning.objectives[0]).items():

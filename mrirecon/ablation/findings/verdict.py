@@ -77,7 +77,7 @@ def _nearest(gaps: Sequence[Gap]) -> str:
 
 
 def _family(family: Mapping[str, Any], margin: float) -> str:
-    """What was found in a family, by name and effect, and how much was not."""
+    """Say what was found in a family, by name and effect, and how many comparisons are undecided."""
     parts = []
     for found, saying in _SAYING.items():
         named = [_effect(c) for c in family["comparisons"] if c["verdict"] == found]
@@ -109,7 +109,7 @@ def _reach(scores: RerunScores) -> list[str]:
 
 
 def _caveats(cells: Mapping[str, Any]) -> list[str]:
-    """What a reader of the table has to know of single cells."""
+    """Return the sentences on cells that diverged, whose best trial lies at an edge, or that failed."""
     said = []
     if diverged := [f"{name} ({c['n_diverged']} of {c['n_seeds']})" for name, c in cells.items() if c["n_diverged"]]:
         said.append(f"Reruns diverged in {', '.join(diverged)}: no verdict is given in favour of these cells.")

@@ -76,7 +76,7 @@ def _require_same_options(folder: StudyFolder, options: Mapping[str, Any]) -> No
 
 
 def _simulate_once(study: StudyFolder, options: Mapping[str, Any]) -> Path:
-    """Of several that begin at once, one simulates and the others wait."""
+    """Simulate the study's data unless they are there; of several that begin at once, one does and the others wait."""
     leases = Leases(study.leases, _SIMULATION_LIMIT_S)
     while not study.data.is_dir():
         if not leases.take("data"):
@@ -89,7 +89,7 @@ def _simulate_once(study: StudyFolder, options: Mapping[str, Any]) -> Path:
 
 
 def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
-    """What the data are; files that have neither size nor date changed are not opened again."""
+    """Describe the data; files that have neither size nor date changed are not opened again."""
     settings = {**grid.cell(grid.reference).settings, "data.path": str(path)}
     now = signature(path, settings)
     if old.get("signature") == now and old["path"] == str(path):
@@ -114,7 +114,7 @@ def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_same_contents(path: Path, grid: Grid, described: Mapping[str, Any]) -> None:
-    """Whether the files have the contents described, where this machine may have files of its own at that path.
+    """Check that the files have the contents described, where this machine may have its own files at that path.
 
     Raises:
         InputError: They have not, though their names, sizes and dates are the same.

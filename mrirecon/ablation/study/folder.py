@@ -40,14 +40,14 @@ class StudyFolder:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the folder holds something that no study wrote."""
+        """Say whether the folder holds something that no study wrote."""
         return self.path.is_dir() and any(
             path.name not in _OURS and not path.name.startswith(".") for path in self.path.iterdir()
         )
 
     @property
     def manifest_file(self) -> Path:
-        """What was asked for and what was decided once: grid, data, code, targets."""
+        """File of what was asked for and what was decided once: grid, data, code, targets."""
         return self.path / "manifest.json"
 
     @property
@@ -193,7 +193,7 @@ class Study:
 
     @property
     def data(self) -> Path:
-        """Where the data are; those of the study itself move with it."""
+        """Path of the data; those of the study itself move with it."""
         return self.folder.data.resolve() if self.manifest["data"]["own"] else Path(self.manifest["data"]["path"])
 
     @property

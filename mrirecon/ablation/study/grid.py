@@ -21,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How each cell is tuned."""
+    """Settings by which each cell is tuned."""
 
     trials: int = 16  # a power of two
     repeats: int = 1  # independent draws of the trials

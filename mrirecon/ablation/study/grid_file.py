@@ -217,7 +217,7 @@ def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mappi
 
 
 def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tuple[int, ...]) -> Tuning:
-    """How the cells are tuned; `content` is the grid's section."""
+    """Read how the cells are tuned; `content` is the grid's section."""
     _require_known("tuning", content, _TUNING)
     numbers = {name: content.get(name, getattr(Tuning, name)) for name in ("trials", "repeats", "first_seed", "sweep")}
     for name, value in numbers.items():
@@ -249,13 +249,13 @@ def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tup
 
 
 def _searched(cells: tuple[Cell, ...]) -> tuple[str, ...]:
-    """What a range may be given for: an optimizer, a level or a cell."""
+    """Return the names that a range may be given for: optimizers, levels and cells."""
     names = [name for c in cells for name in (str(c.settings["optimizer.name"]), *c.levels.values(), c.name)]
     return tuple(dict.fromkeys(names))
 
 
 def _require_untuned(cells: tuple[Cell, ...], dimensions: list[str]) -> None:
-    """What is tuned cannot be a level too: the trials would write over it, and two cells be one."""
+    """Refuse cells that differ in tuned keys alone: the trials would write over these, and two cells be one."""
     seen: dict[str, str] = {}
     for cell in cells:
         tuned = apply({tuned_key(name): 0.5 for name in dimensions}, cell.settings)

@@ -13,7 +13,7 @@ from mrirecon.ablation.study.tune import Ranges, apply, sweep_rates, trial_value
 
 @dataclass(frozen=True)
 class Common:
-    """What all runs of a study share besides the grid."""
+    """Settings that all runs of a study share besides the grid."""
 
     data: str  # hash of the data manifest
     threads: int = 1
@@ -101,7 +101,7 @@ class Plan:
         return [spec.of(done[spec.id]) for spec in self.runs(done) if spec.id in done]
 
     def least(self) -> int:
-        """How many runs there are if no range is widened."""
+        """Number of runs if no range is widened."""
         tuning = self.grid.tuning
         of_winner = tuning.sweep * tuning.repeats + len(self.grid.seeds)
         return len(self.grid.cells) * (tuning.trials * tuning.repeats + len(tuning.objectives) * of_winner)

@@ -54,7 +54,7 @@ def read_content(name: str, config: AblateConfig) -> dict[str, Any]:
 
 
 def study_path(name: str, config: AblateConfig, grid: Grid) -> Path:
-    """Where the study is or will be."""
+    """Return the folder where the study is or will be."""
     if config.output:
         return Path(config.output)
     return Path(name) if Path(name).is_dir() else Path("ablations") / grid.name
@@ -126,7 +126,7 @@ def _manifest(
 
 
 def _data_of(name: str) -> dict[str, Any]:
-    """Of the study whose grid is taken; one that simulated its data lets the new one do so too."""
+    """Return the data's description in the study whose grid is taken; empty where it simulated its own, or is none."""
     study = StudyFolder(Path(name))
     if not study.manifest_file.is_file():
         return {}
@@ -191,7 +191,7 @@ def _codes(study: Study, accept: bool) -> list[str]:
 
 
 def _precision(grid: Grid, device: str) -> str:
-    """What `auto` is here; every run of the study then has it, wherever it is done."""
+    """Return the precision that `auto` is here; every run of the study then has it, wherever it is done."""
     if all(cell.settings["precision"] != "auto" for cell in grid.cells):
         return "fp32"
     from mrirecon.models.device import auto_precision, choose_device

@@ -17,7 +17,7 @@ FINAL, AREA = "final", "area"  # what a winner of the tuning is best at: the los
 
 
 def objectives() -> list[str]:
-    """What the tuning can be for: a loss, or a score at the end that every validation takes."""
+    """Return the names that tuning can be for: a loss, or a score at the end that every validation takes."""
     return [FINAL, AREA, *default_metrics()]
 
 
@@ -53,7 +53,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Timing:
-    """What depends on the machine."""
+    """Facts of a run that depend on the machine."""
 
     seconds: float = math.nan  # the whole run, validations and scoring included
     step_seconds: float = math.nan  # median over windows, training alone
@@ -106,7 +106,7 @@ class RunResult:
         return _finite_or_inf(sum((b - a) * (x + y) / 2 for a, b, x, y in parts) / (steps[-1] - steps[0]))
 
     def loss(self, objective: str) -> float:
-        """What the tuning minimises: a loss, or what the last validation's score lacks; infinite when it diverged."""
+        """Return what tuning minimises: a loss, or what the last validation's score lacks; infinite if it diverged."""
         if objective in METRICS:
             diverged = self.diverged_at is not None or not self.points
             return shortfall(objective, math.nan if diverged else self.points[-1].scores.get(objective, math.nan))
@@ -151,7 +151,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nested(row: dict[str, Any], about: Sequence[str], zero_filled: str = "") -> dict[str, Any]:
-    """What `_flat` made flat; the metrics of the first records must be there, others need not.
+    """Rebuild what `_flat` made flat; the metrics of the first records must be there, others need not.
 
     Raises:
         KeyError: A key is missing.

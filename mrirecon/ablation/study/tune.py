@@ -16,7 +16,7 @@ DIMENSIONS = ("lr", "one_minus_beta1", "weight_decay")
 
 
 def tuned_key(dimension: str) -> str:
-    """What a dimension is called in records: optimizer.lr."""
+    """Return the key of a dimension in records: optimizer.lr."""
     return f"optimizer.{dimension}"
 
 

@@ -171,7 +171,7 @@ def announce(grid: Grid) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run of a cell costs on this machine."""
+    """Cost of a run of a cell on this machine."""
 
     step_seconds: float
     slice_seconds: float  # of validation

@@ -39,7 +39,7 @@ _BULKY = ("checkpoints", "figures")
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a worker works: nothing that decides a result."""
+    """Place where a worker works: nothing that decides a result."""
 
     data: str  # folder
     device: str = "auto"

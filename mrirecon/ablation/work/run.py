@@ -199,7 +199,7 @@ def _start(study: Study, log: Path, place: dict[str, str]) -> "subprocess.Popen[
 
 
 def _last_words(code: int, log: Path) -> str:
-    """Why a worker ended: the signal, or the last line it wrote."""
+    """Say why a worker ended: the signal, or the last line it wrote."""
     if code < 0:
         return f"ended by {signal_words(-code)}"
     lines = log.read_text(errors="replace").split("\n")

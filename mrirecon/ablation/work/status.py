@@ -26,7 +26,7 @@ class Counts:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything that can be done is done."""
+        """Say whether everything that can be done is done."""
         return not (self.running or self.failed or self.waiting)
 
 

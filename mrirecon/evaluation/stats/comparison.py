@@ -157,7 +157,7 @@ class _Family:
             raise InputError(f"alpha {self.alpha}; it must be between 0 and 0.5, for example 0.05")
 
     def compare(self, name: str, table: np.ndarray, p: float, p_family: float) -> Comparison:
-        """One comparison of the family, with the p values of its flips."""
+        """Make one comparison from differences `(seeds, patients)`, with the p values of its flips."""
         alpha, level = self.alpha, 1 - self.alpha / self.n_comparisons
         effect = crossed_effect(table, 1 - alpha)
         adjusted, bootstrap = effect.interval(level), crossed_bootstrap(table, 1 - alpha, self.seed)
@@ -216,7 +216,7 @@ _SAMPLED = {"seeds and volumes": "seeds and patients", "volumes": "patients"}  #
 
 
 class _Runs(NamedTuple):
-    """How a sentence speaks of the runs of a comparison; an empty `number` stands for that of paired seeds."""
+    """Words of a sentence for the runs of a comparison; an empty `number` stands for that of paired seeds."""
 
     number: str
     these: str

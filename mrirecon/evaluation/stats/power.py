@@ -37,6 +37,7 @@ def seeds_needed(effect: Effect, wanted: float, level: float = 0.95, power: floa
         return None
 
     def first_enough(seeds: np.ndarray) -> int | None:
+        """Return the index of the first of `seeds` (n,), ascending, that suffices; None: none does."""
         enough = _detectable(*_with_seeds(effect, seeds), level, power) <= abs(wanted)
         return int(enough.argmax()) if enough.any() else None
 

@@ -158,7 +158,7 @@ class EvaluatedWeights:
 
     @property
     def is_pending(self) -> bool:
-        """Whether an average is asked for and has not begun."""
+        """Say whether an average is asked for and has not begun."""
         return self.average is not None and self.average.values(self._parameters()) is None
 
     def update(self) -> None:

@@ -103,6 +103,7 @@ def make_loss(loss: str | Mapping[str, Any] | Pairwise, l1_weight: float = 0.01)
     _require_loss(made, loss)
 
     def on_device(prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of (batch, height, width), its own tensors on the prediction's device."""
         value: Tensor = (made.to(prediction.device) if isinstance(made, nn.Module) else made)(prediction, target)
         return value
 

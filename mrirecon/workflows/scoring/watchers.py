@@ -141,6 +141,7 @@ class PredictionFiles(WholeVolumes):
         facts: Callable[[Volume], Facts],
     ) -> None:
         def write(volume: Volume, images: np.ndarray) -> None:
+            """Write the images (slices, height, width) of a volume under its name."""
             write_prediction(folder / volume.name, images, facts(volume))
 
         super().__init__(volumes, items, write)

@@ -28,6 +28,8 @@ def submit(
 ) -> list[str]:
     """Submit a job, or a job array where there are several commands; SLURM may start each again.
 
+    It is submitted by submitit (https://github.com/facebookincubator/submitit).
+
     Args:
         commands: A job is such a list of strings and nothing else; the first one is Python, which `slurm` may replace.
         folder: Gets the logs and submitit's job files (`job_folder`).

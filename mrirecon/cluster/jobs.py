@@ -42,7 +42,10 @@ class Job:
 
 
 def this_job(env: Mapping[str, str] = os.environ) -> str:
-    """Id of the job that this process belongs to; empty outside of one."""
+    """Id of the job that this process belongs to; empty outside of one.
+
+    From the variables that a job has by sbatch's manual (https://slurm.schedmd.com/sbatch.html).
+    """
     if "SLURM_ARRAY_JOB_ID" in env and "SLURM_ARRAY_TASK_ID" in env:
         return f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
     return env.get("SLURM_JOB_ID", "")
@@ -60,7 +63,7 @@ def batch_job(env: Mapping[str, str] = os.environ) -> str:
 
 
 def job_states(jobs: Iterable[str]) -> dict[str, str]:
-    """The state of each job, by its id.
+    """The state of each job, by its id, as squeue says it (https://slurm.schedmd.com/squeue.html, job state codes).
 
     Raises:
         WorkFailedError: SLURM does not answer.
@@ -75,7 +78,7 @@ def job_states(jobs: Iterable[str]) -> dict[str, str]:
 
 
 def find_job(job: str) -> Job | None:
-    """All about one job; None where SLURM does not know it any more.
+    """All about one job by scontrol (https://slurm.schedmd.com/scontrol.html); None where SLURM has forgotten it.
 
     Raises:
         WorkFailedError: SLURM does not answer.
@@ -84,13 +87,13 @@ def find_job(job: str) -> Job | None:
 
 
 def parse_queue(text: str) -> dict[str, str]:
-    """Ids and states of `squeue --format='%i %T'`."""
+    """Ids and states of `squeue --format='%i %T'` (https://slurm.schedmd.com/squeue.html)."""
     rows = (line.split() for line in text.splitlines())
     return {row[0]: row[1] for row in rows if len(row) == 2}
 
 
 def parse_jobs(text: str) -> list[Job]:
-    """Jobs of `scontrol show job --oneliner`."""
+    """Jobs of `scontrol show job --oneliner` (https://slurm.schedmd.com/scontrol.html)."""
     return [_job(line) for line in text.splitlines() if line.startswith("JobId=")]
 
 

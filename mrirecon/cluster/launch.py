@@ -43,6 +43,7 @@ class _Job:
 def launch(command: Sequence[str], n: int) -> tuple[int, str]:
     """Run `command` as `n` processes that know their rank; returns an exit code and what to say.
 
+    They find their places in the variables of torchrun (https://docs.pytorch.org/docs/stable/elastic/run.html).
     Signals are passed on to all. When one fails the others have some seconds to notice, then they are ended. The
     exit code and the words are those of the process that failed first.
     """

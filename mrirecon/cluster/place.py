@@ -28,6 +28,9 @@ class Place:
 def find_place(devices: int, num_nodes: int, env: Mapping[str, str] = os.environ) -> Place | None:
     """This process's place in a job of `devices` x `num_nodes` processes; None where it is alone and shall be.
 
+    It is known from the variables of torchrun (https://docs.pytorch.org/docs/stable/elastic/run.html: RANK, LOCAL_RANK,
+    WORLD_SIZE) or of srun (https://slurm.schedmd.com/srun.html: SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NUM_TASKS).
+
     Raises:
         InputError: Other processes were started than asked for, or none at all.
     """
@@ -66,6 +69,8 @@ def processes_to_start(config: Any, env: Mapping[str, str] = os.environ) -> int:
 
 def started_rank(env: Mapping[str, str] = os.environ) -> int:
     """The number that whoever started this process gave it; 0 where it was started alone.
+
+    RANK of torchrun or SLURM_PROCID of srun (https://slurm.schedmd.com/srun.html).
 
     Raises:
         InputError: What should be a number is none.

@@ -50,6 +50,8 @@ def check_request(slurm: SlurmConfig) -> None:
 def sbatch_options(slurm: SlurmConfig, name: str) -> dict[str, Any]:
     """sbatch's options for the keys that all jobs have; `name` is for a job that was given none.
 
+    Names and values are those of its manual (https://slurm.schedmd.com/sbatch.html).
+
     Raises:
         InputError: See `check_request`.
     """
@@ -65,7 +67,7 @@ def sbatch_options(slurm: SlurmConfig, name: str) -> dict[str, Any]:
 
 
 def n_gpus(slurm: SlurmConfig) -> int:
-    """GPUs of each node that were asked for."""
+    """GPUs of each node that were asked for: sbatch's `[type:]number` (https://slurm.schedmd.com/sbatch.html)."""
     return int(str(slurm.gpus).rpartition(":")[2])
 
 

@@ -22,6 +22,8 @@ _TIMEOUT_S = 60
 def requeue(folder: Path, went_on: bool) -> bool:
     """Ask SLURM to start this process's job again; every process of the job calls this, the first one asks.
 
+    By `scontrol requeue` (https://slurm.schedmd.com/scontrol.html).
+
     Only a batch job that may be requeued is, while it runs or just as its time is over: one that was cancelled has
     ended for good, and one that SLURM preempts or an administrator requeues comes back without being asked. Nor is one
     whose starts lead no further: its time is too short for it.
@@ -41,7 +43,10 @@ def requeue(folder: Path, went_on: bool) -> bool:
 
 
 def restarts(env: Mapping[str, str] = os.environ) -> int:
-    """Return the number of times that SLURM has started this job again."""
+    """Return the number of times that SLURM has started this job again.
+
+    It is SLURM_RESTART_COUNT of sbatch's manual (https://slurm.schedmd.com/sbatch.html).
+    """
     return int(env.get("SLURM_RESTART_COUNT") or 0) if this_job(env) else 0
 
 

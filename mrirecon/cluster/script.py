@@ -33,6 +33,8 @@ _ENDS = "# Nothing is saved half-way, so the job is not requeued when it is pree
 def sbatch_script(command: str, slurm: JobConfig, devices: int = 1) -> str:
     """The script of train, evaluate or reconstruct; its arguments are those of the command.
 
+    Lines `#SBATCH` are read as its manual says (https://slurm.schedmd.com/sbatch.html).
+
     Args:
         command: Its name.
         slurm: What is asked for, where the call of sbatch does not say otherwise.

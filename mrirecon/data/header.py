@@ -33,7 +33,7 @@ class Header:
 
     @property
     def crop_shape(self) -> tuple[int, int]:
-        """`(height, width)` of the reconstruction."""
+        """`(height, width)` of the reconstruction: fastMRI's `recon_size`."""
         return self.recon_matrix[:2]
 
     def acquired(self, width: int) -> slice:
@@ -64,7 +64,7 @@ class Header:
 
     @classmethod
     def from_xml(cls, text: str | bytes) -> "Header":
-        """Read the first encoding of an ISMRMRD XML header.
+        """Read the first encoding of an ISMRMRD XML header (Inati et al. 2017).
 
         Raises:
             InputError: Too long, not well-formed, unsafe (entities), or a needed element is missing or not a number.
@@ -98,7 +98,7 @@ class Header:
         return cls((*kspace, 1), (*image, 1), unknown, unknown, limits)
 
     def to_xml(self) -> bytes:
-        """An ISMRMRD header with these values, valid under the ISMRMRD schema."""
+        """An ISMRMRD header with these values, valid under the ISMRMRD schema (Inati et al. 2017)."""
         return _to_xml(self, repr(self))
 
 

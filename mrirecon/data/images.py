@@ -87,7 +87,7 @@ def list_references(root: Path) -> list[Reference]:
     """The references of all `.h5` files in `root`, or in its split folders (val/, multicoil_test/, ...), checked.
 
     Single-coil files (k-space without a coil axis, or nothing but `reconstruction_esc`) have
-    `reconstruction_esc` as reference, all others `reconstruction_rss`.
+    `reconstruction_esc` as reference, all others `reconstruction_rss`, as in fastMRI's evaluation.
 
     Raises:
         InputError: No file, a file without a sound reference, or references of both kinds.

@@ -53,7 +53,7 @@ class MaskSpec:
         rule: str = "fastmri",
         own: str = "refused",
     ) -> "MaskSpec":
-        """Make one of numbers or lists; without center fractions they are 0.32 / R (0.08 at 4x).
+        """Make one of numbers or lists; without center fractions they are 0.32 / R (fastMRI's 0.08 at 4x).
 
         Raises:
             InputError: Unknown name, or lists of different lengths.

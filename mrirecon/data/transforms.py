@@ -27,7 +27,10 @@ def apply_mask(kspace: Tensor, columns: Tensor) -> Tensor:
 
 
 def zero_filled(masked_kspace: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Magnitude image `shape` of k-space `(..., coils, height, width)`: inverse FFT, crop, RSS over coils."""
+    """Magnitude image `shape` of k-space `(..., coils, height, width)`: inverse FFT, crop, RSS over coils.
+
+    Equals the input of fastMRI's U-Net (`UnetDataTransform`) before it is normalised; narrow images are padded here.
+    """
     images = center_fit(ifft2c(masked_kspace), shape)
     return images.squeeze(-3).abs() if images.shape[-3] == 1 else rss(images)
 
@@ -35,7 +38,7 @@ def zero_filled(masked_kspace: Tensor, shape: tuple[int, int]) -> Tensor:
 def combined_image(masked_kspace: Tensor, n_center: int, shape: tuple[int, int]) -> Tensor:
     """Complex image `shape` of k-space `(coils, height, width)`, its magnitude about the RSS, its phase the object's.
 
-    Coils are combined with sensitivity maps from the `n_center` fully sampled central columns.
+    Coils are combined (Roemer et al. 1990) with sensitivity maps from the `n_center` fully sampled central columns.
     """
     images = ifft2c(masked_kspace)
     if len(images) > 1:
@@ -46,7 +49,7 @@ def combined_image(masked_kspace: Tensor, n_center: int, shape: tuple[int, int])
 def estimated_smaps(masked_kspace: Tensor, n_center: int) -> Tensor:
     """Coil sensitivity maps of k-space `(coils, height, width)` from its centre; a single coil's is 1 everywhere.
 
-    Of several coils, see `low_resolution_smaps`.
+    Of several coils, see `low_resolution_smaps` (McKenzie et al. 2002).
     """
     if len(masked_kspace) == 1:
         return torch.ones_like(masked_kspace)
@@ -54,7 +57,10 @@ def estimated_smaps(masked_kspace: Tensor, n_center: int) -> Tensor:
 
 
 def image_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and unbiased standard deviation of an image `(h, w)`, computed in double; of a constant one 0."""
+    """Return mean and unbiased standard deviation of an image `(h, w)`, computed in double; of a constant one 0.
+
+    The statistics of fastMRI's `normalize_instance`.
+    """
     values = image.double()
     mean = values.mean()
     is_constant = bool(values.amax() == values.amin())
@@ -111,13 +117,16 @@ def scored_target(sample: Sample, clamped: bool) -> Tensor:
 
 
 def clamped_target(sample: Sample) -> Tensor:
-    """Return the target `(..., h, w)` as a network trained on clamped values could give it at best, in its units."""
+    """Return the target `(..., h, w)` as a network trained on clamped values could give it at best, in its units.
+
+    fastMRI's U-Net module validates against it, and AlgoPerf (Dahl et al. 2023) scores against it.
+    """
     mean, limit = _per_image(sample.mean, sample.target), CLAMP * _per_image(sample.std, sample.target)
     return torch.clamp(sample.target, mean - limit, mean + limit)
 
 
 def unnormalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
-    """Return `image * std + mean`, `(..., h, w)`: back to the units of the target."""
+    """Return `image * std + mean`, `(..., h, w)`: back to the units of the target, as fastMRI's U-Net module does."""
     return image * _per_image(std, image) + _per_image(mean, image)
 
 

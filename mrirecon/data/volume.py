@@ -128,12 +128,12 @@ class Volume:
 
     @property
     def mask_seed_name(self) -> str:
-        """Seeds evaluation masks: the bare original file name, which copies keep as an attribute."""
+        """Seeds evaluation masks, as in fastMRI: the bare original file name, which copies keep as an attribute."""
         return str(self.attrs.get("mask_seed_name") or self.path.name)
 
     @property
     def file_mask(self) -> np.ndarray | None:
-        """Columns `(width,)` kept by the data set `mask` of the file, or None."""
+        """Columns `(width,)` kept by the data set `mask` of the file, as fastMRI's test files have it, or None."""
         return self.facts.file_mask
 
     @cached_property
@@ -218,7 +218,10 @@ class Volume:
 
     @property
     def acquired(self) -> slice:
-        """The columns that a full scan has; the others are zero padding, by the header or by their zeros."""
+        """The columns that a full scan has; the others are zero padding, by the header or by their zeros.
+
+        Of the header: fastMRI's rule, see `Header.acquired`.
+        """
         acquired = self.header.acquired(self.shape[-1])
         if self.own_mask is not None:  # columns at the edge may be empty because the mask drops them
             return acquired
@@ -232,7 +235,10 @@ class Volume:
 
     @cached_property
     def data_range(self) -> float:
-        """Maximum of the stored reference over all slices, whichever are selected; 0 without a reference."""
+        """Maximum of the stored reference over all slices, whichever are selected; 0 without a reference.
+
+        It is the range that fastMRI's evaluation takes.
+        """
         if self.facts.target_key is None:
             return 0.0
         return self.search_target()

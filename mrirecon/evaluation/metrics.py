@@ -61,7 +61,7 @@ class SlicePair:
 
     @cached_property
     def similarity(self) -> list[np.ndarray]:
-        """Map of SSIM over the centres of all 7 x 7 windows in an image `(height, width)`, in strips of rows."""
+        """The SSIM map (Wang et al. 2004) over the centres of windows, `(height - 6, width - 6)`, in strips of rows."""
         x, y, data_range = self.target.values, self.image, self.target.data_range
         means = self.target.once(_window_means_in_strips)
         strips = zip(_strips(len(x)), means, strict=True)
@@ -189,7 +189,7 @@ def too_small(shape: Sequence[int], metrics: Sequence[str]) -> str:
 
 
 def ssim_of_slice(pair: SlicePair) -> tuple[float]:
-    """Mean of the SSIM map; NaN where the data range is 0."""
+    """Mean of the SSIM map (Wang et al. 2004); NaN where the data range is 0."""
     if pair.target.data_range == 0:
         return (math.nan,)
     total, n_windows = 0.0, 0
@@ -200,7 +200,7 @@ def ssim_of_slice(pair: SlicePair) -> tuple[float]:
 
 
 def ssim_of_volume(sums: Mapping[str, float], n_slices: int, _data_range: float) -> float:
-    """Mean over slices."""
+    """Mean over slices, as fastMRI takes it."""
     return sums["ssim"] / n_slices
 
 
@@ -231,17 +231,17 @@ def error_sums(pair: SlicePair) -> tuple[float, float, int]:
 
 
 def psnr_of_volume(sums: Mapping[str, float], _n_slices: int, data_range: float) -> float:
-    """In dB, see `psnr`."""
+    """Compute it in dB, over the whole volume as fastMRI does; see `psnr`."""
     return _psnr(sums["squared_error"], sums["n_pixels"], data_range)
 
 
 def nmse_of_volume(sums: Mapping[str, float], _n_slices: int, _data_range: float) -> float:
-    """See `nmse`."""
+    """Compute it over the whole volume, as fastMRI does; see `nmse`."""
     return _ratio(sums["squared_error"], sums["target_energy"])
 
 
 def edge_sums(pair: SlicePair) -> tuple[float, float]:
-    """Energies of the difference and of the target, both after the filter of `_edges`."""
+    """Energies of the difference and of the target after the filter of HFEN (Ravishankar and Bresler 2011)."""
     return float((_edges(pair.target.values - pair.image) ** 2).sum()), pair.target.once(_edge_energy)
 
 

@@ -71,6 +71,8 @@ def crop_protocol(crop: str) -> Protocol:
 def scored_grid(protocol: Protocol, shape: tuple[int, int]) -> tuple[int, int]:
     """The central `(height, width)` of a target of `shape` that is scored.
 
+    A square of the target's width is what fastMRI's command (`python -m fastmri.evaluate`) crops to.
+
     Raises:
         InputError: A square of the target's width is asked for, and the target is not as high.
     """

@@ -28,7 +28,7 @@ def summarize(results: Sequence[VolumeResult], seed: int = 0) -> dict[str, Any]:
     each metric of the reconstruction, of the zero-filled image (`zf_...`) and of their paired difference
     (`difference_...`): `mean` and `sd` over volumes (a volume counts with the mean over its draws; under a protocol
     per slice the mean is over slices), `sd_draws` (within volumes, between draws) and the 95 % interval of the mean
-    over patients `low`, `high`. What cannot be computed is null.
+    over patients `low`, `high` (bootstrap, Efron 1987: see `bootstrap_ci`). What cannot be computed is null.
     """
     grouped = {
         group: {name: _describe(rows, seed) for name, rows in group_by(results, key).items()}
@@ -55,7 +55,7 @@ def notes_on_objects(results: Sequence[VolumeResult]) -> list[str]:
 
 
 def fastmri_line(results: Sequence[VolumeResult], mse: Sequence[float]) -> str:
-    """Mean and twice the standard deviation over volumes, in the words of `python -m fastmri.evaluate`.
+    """Mean and twice the standard deviation over volumes, in the words of fastMRI's `python -m fastmri.evaluate`.
 
     `MSE = 1.2e-05 +/- 3e-06 NMSE = ... PSNR = ... SSIM = ...`, four significant digits; `-` for a deviation
     that does not exist (one volume, an infinite score). Empty where one of its metrics was not scored.

@@ -93,6 +93,8 @@ class SliceRows:
 def mean_score(scores: Iterable[VolumeScore], per_slice: bool = False) -> VolumeScore:
     """Mean over volumes, or with `per_slice` over slices; `n_slices` is the sum.
 
+    fastMRI's evaluation averages over volumes, AlgoPerf (Dahl et al. 2023) over slices.
+
     Raises:
         InputError: No volume was scored.
     """

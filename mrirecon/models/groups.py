@@ -9,7 +9,7 @@ _MOST_POOLS = 14
 
 
 def level_widths(channels: int, pools: int) -> list[int]:
-    """Return the channels of each level, the lowest resolution last.
+    """Return the channels of each level, the lowest resolution last; each level doubles them (Ronneberger et al. 2015).
 
     Raises:
         InputError: Fewer than one, or so many that no machine could hold the network.

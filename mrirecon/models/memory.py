@@ -13,6 +13,8 @@ def keep_freed_memory() -> bool:
     By default glibc gives large blocks back to the system, and every training step on a CPU maps its activations
     page by page again: 50,000 page faults and 15 % of the time of a bf16 step (32 channels, 320 x 320, batch 2). The
     price is that memory stays at its peak between steps. For programs that train, not for a library to decide.
+
+    It sets both thresholds of mallopt(3) (https://man7.org/linux/man-pages/man3/mallopt.3.html) to their largest value.
     """
     mallopt = _of_glibc("mallopt")
     if mallopt is None:
@@ -25,6 +27,8 @@ def give_back_freed_memory() -> bool:
 
     glibc reuses the holes that images leave in its heap badly: an evaluation of volumes of 34 MB, none of which it
     kept, grew by 25 MiB with each. Once per volume this holds it level.
+
+    It calls malloc_trim(3) (https://man7.org/linux/man-pages/man3/malloc_trim.3.html).
     """
     malloc_trim = _of_glibc("malloc_trim")
     if malloc_trim is None:

@@ -26,7 +26,10 @@ def rss(images: Tensor) -> Tensor:
 
 
 def expand_coils(image: Tensor, smaps: Tensor) -> Tensor:
-    """Multiply an image `(..., height, width)` by `smaps` `(..., coils, height, width)`: the images its coils see."""
+    """Multiply an image `(..., height, width)` by `smaps` `(..., coils, height, width)`: the images its coils see.
+
+    The sensitivity encoding of SENSE (Pruessmann et al., MRM 1999); its adjoint is `combine_coils`.
+    """
     return image.unsqueeze(_COIL_AXIS) * smaps
 
 

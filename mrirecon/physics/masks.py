@@ -89,6 +89,8 @@ def draw_mask(
 ) -> Tensor:
     """Draw a mask of one or two dimensions, bool `shape`: (width,) or (height, width), as the kind of mask has it.
 
+    Those of fastMRI are drawn by its own functions from numpy's `RandomState(seed)`.
+
     Raises:
         InputError: Unknown name, a shape that the mask does not have, or a centre as in `make_mask`.
     """

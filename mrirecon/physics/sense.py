@@ -60,16 +60,25 @@ class Sense:
         return cls(smaps, mask.unsqueeze(-2) if are_columns else mask)
 
     def forward(self, image: Tensor) -> Tensor:
-        """`A x`: k-space `(..., coils, height, width)` of `(..., height, width)`, exactly 0 where not sampled."""
+        """`A x`: k-space `(..., coils, height, width)` of `(..., height, width)`, exactly 0 where not sampled.
+
+        The encoding of SENSE (Pruessmann et al., MRM 1999).
+        """
         return self._sampled(fft2c(self._coil_images(image)))
 
     def adjoint(self, kspace: Tensor) -> Tensor:
-        """`A^H y`: an image `(..., height, width)` of k-space `(..., coils, height, width)`."""
+        """`A^H y`: an image `(..., height, width)` of k-space `(..., coils, height, width)`.
+
+        The right side of the normal equations that iterative SENSE solves (Pruessmann et al., MRM 2001).
+        """
         self._require("k-space", kspace, ("coils", "height", "width"))
         return combine_coils(ifft2c(self._sampled(kspace)), self.smaps)
 
     def normal(self, image: Tensor) -> Tensor:
-        """`A^H A x`, the left side of the normal equations, `(..., height, width)` to the same."""
+        """`A^H A x`, `(..., height, width)` to the same.
+
+        The left side of the normal equations that iterative SENSE solves (Pruessmann et al., MRM 2001).
+        """
         coils = ifft2c(self._sampled(fft2c(self._coil_images(image))))
         return combine_coils(coils, self.smaps)
 

@@ -158,7 +158,8 @@ def set_bn_stats(module: nn.Module, kind: str, trained: TrainConfig, data: str =
     - running: the moving average that training left.
     - batch: of the batch being reconstructed; results then depend on the batch size.
     - recalibrated: the mean over up to 200 training batches with training masks, the first epoch's, of the
-      size that was normalised together in training; dropout off. Deterministic.
+      size that was normalised together in training; dropout off. Deterministic. "Precise BatchNorm" of Wu & Johnson
+      (2021); see `recalibrate`.
 
     Networks without BatchNorm stay as they are.
 

@@ -43,7 +43,7 @@ class Waves:
         n_waves: int = 32,
         stretch: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> "Waves":
-        """Draw waves of uniform direction and log-uniform wavelength.
+        """Draw waves of uniform direction, log-uniform wavelength and uniform phase (Shinozuka and Deodatis 1996).
 
         Args:
             rng: Draws directions, wavelengths and phases.

@@ -103,7 +103,10 @@ class ReconModule(pl.LightningModule):
         return self.predict(self.model, sample).image
 
     def sample_loss(self, sample: Sample, prediction: Prediction | None = None) -> Tensor:
-        """Compute the mean loss of a batch, images `(batch, height, width)`; `prediction` where it was made before."""
+        """Compute the mean loss of a batch, images `(batch, height, width)`; `prediction` where it was made before.
+
+        Losses of normalised values see the target as fastMRI's U-Net: with the statistics of the input, and clamped.
+        """
         target = normalize(sample.target, sample.mean, sample.std)
         image, normalized = prediction or self.predict(self.model, sample)
         data_range = torch.as_tensor(sample.data_range, device=image.device)

@@ -37,7 +37,7 @@ class Where:
         return Limits(margin, math.inf) if self.side == "above" else Limits(-math.inf, margin)
 
     def level(self, alpha: float) -> float:
-        """Return the confidence level of intervals: 1 - alpha, for equivalence 1 - 2 alpha (two one-sided tests)."""
+        """Return the confidence level of intervals: 1 - alpha, for equivalence 1 - 2 alpha (TOST, Schuirmann 1987)."""
         return 1 - 2 * alpha if self.side == "within" else 1 - alpha
 
     def verdict(self, interval: Limits) -> str:

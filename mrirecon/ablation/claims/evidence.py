@@ -149,7 +149,10 @@ def exact(name: str, value: float) -> Estimate:
 
 
 def over_table(name: str, d: np.ndarray, what: str) -> Estimate | None:
-    """Mean of a table (n_seeds, n_units) with its crossed t interval; None where there is too little for one."""
+    """Mean of a table (n_seeds, n_units) with its crossed t interval; None where there is too little for one.
+
+    See `crossed_effect` (Satterthwaite 1946).
+    """
     try:
         effect = crossed_effect(d)
     except InputError:

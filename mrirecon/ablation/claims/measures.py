@@ -28,7 +28,7 @@ def bounce(run: RunResult) -> float:
 
 
 def log_bounce_ratio(first: RunResult, second: RunResult, _sources: Sources) -> float:
-    """Return the natural logarithm of the first run's bounce over the second's."""
+    """Ratio of the `bounce` (Gasser et al. 1986) of the first run to that of the second, in natural logarithm."""
     return _log_ratio(bounce(first), bounce(second))
 
 
@@ -97,7 +97,10 @@ def failing_rate(tried: Sequence[RunResult], sources: Sources) -> Limits:
 
 
 def bounce_slope(tried: Sequence[RunResult], sources: Sources) -> float:
-    """Slope of log bounce over log rate, from half the best rate up to the last that works; NaN below 3 rates."""
+    """Slope of log `bounce` (Gasser et al. 1986) over log rate; NaN below 3 rates.
+
+    The least squares line through the rates from half the best one up to the last that works.
+    """
     works = [run for run in tried if not sources.has_failed(run) and bounce(run) > 0]
     if not works:
         return math.nan
@@ -119,7 +122,10 @@ def state_copies(study: Mapping[str, Any]) -> dict[str, float]:
 
 
 def trials_needed(cell: Mapping[str, Any], share: float = 0.01) -> int | None:
-    """Trials after which the expected best loss is within a share of the best of all; None: no trials."""
+    """Trials after which the expected best loss is within a share of the best of all; None: no trials.
+
+    Expected best loss of k trials: after Dodge et al. 2019, but without replacement; see `best_of_k`.
+    """
     curve = cell["tuning"]["best_of_k"]
     values = [loss for _, loss in curve if loss is not None]
     if not values or len(values) < len(curve):

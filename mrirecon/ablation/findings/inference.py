@@ -41,7 +41,7 @@ class _Group:
 
     @property
     def alpha(self) -> float:
-        """Share of the family's `ALPHA` that the group tests at."""
+        """Share of the family's `ALPHA` that the group tests at, by its number of contrasts (Bonferroni; Dunn 1961)."""
         return ALPHA * len(self.contrasts) / self.n_family
 
     @property
@@ -69,8 +69,8 @@ def decide(family: Family, scores: RerunScores, margin: float | None, conditiona
 
     A seed whose rerun is missing or diverged in one of a contrast's cells is left out of that contrast only. Contrasts
     with different seeds cannot be flipped together: each such group gets its part of `ALPHA`, so that the chance of a
-    false finding in the whole family stays below it. What is left of a cell that diverged are its better runs, so no
-    verdict is given in its favour.
+    false finding in the whole family stays below it (Bonferroni's inequality; Dunn 1961). What is left of a cell that
+    diverged are its better runs, so no verdict is given in its favour.
 
     Args:
         family: The contrasts.

@@ -16,8 +16,9 @@ from mrirecon.evaluation.stats import by_patient, crossed_effect, minimum_detect
 def final_scores(scores: Mapping[str, RerunScores], cell: str) -> dict[str, dict[str, float]] | None:
     """Mean test scores of a cell by metric, with 95 % intervals over seeds and patients; None before a rerun.
 
-    `sd_seeds` is the standard deviation over seeds of the mean over volumes. The interval is of the score itself and
-    as wide as volumes differ; whether two cells differ is for their paired differences to say.
+    `sd_seeds` is the standard deviation over seeds of the mean over volumes. The interval (Satterthwaite 1946, see
+    `crossed_effect`) is of the score itself and as wide as volumes differ; whether two cells differ is for their
+    paired differences to say.
 
     Args:
         scores: By metric.
@@ -41,7 +42,7 @@ def _best_ssim(run: RunResult) -> float:
 
 
 def mean_and_interval(values: Sequence[float], level: float = 0.95) -> dict[str, float]:
-    """Return the mean over seeds with its Student t interval; NaN where there are too few values.
+    """Return the mean over seeds with its interval of Student's t (1908); NaN where there are too few values.
 
     Args:
         values: One of each seed; those that are not finite are left out.
@@ -80,9 +81,9 @@ def leader(scores: RerunScores, alpha: float = 0.05) -> tuple[str, list[Gap]] | 
     """The cell with the highest mean, and its distance to the others, nearest first.
 
     The leader is chosen by the same data, so the distances are tested among all pairs of cells: sign flips over seeds
-    with step-down max-T adjustment, and intervals at 1 - alpha / number of pairs. A pair is distinct when both say so
-    and its distance is not below what the study can detect, as in every verdict.
-    Only cells with all of their reruns take part.
+    with step-down max-T adjustment (Westfall and Young 1993), and intervals at 1 - alpha / number of pairs. A pair
+    is distinct when both say so and its distance is not below what the study can detect, as in every verdict. Only
+    cells with all of their reruns take part.
 
     Args:
         scores: A metric of which more is better.

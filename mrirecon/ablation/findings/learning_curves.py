@@ -92,8 +92,8 @@ def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim:
 def crossing(points: Sequence[Point], ssim: float) -> int | None:
     """The step of the first validation from which on a run counts as having reached `ssim`; None: never.
 
-    The first one at which the running median of three validations (its neighbours and itself; the first and the last
-    stand for themselves) is at least `ssim`, so that one lucky validation between two others does not count.
+    The first one at which the running median of three validations (Tukey 1977; its neighbours and itself; the first and
+    the last stand for themselves) is at least `ssim`, so that one lucky validation between two others does not count.
     """
     values = [p.scores["ssim"] if math.isfinite(p.scores["ssim"]) else -math.inf for p in points]
     for point, smooth in zip(points, running_median(values), strict=True):
@@ -111,7 +111,7 @@ def running_median(values: Sequence[float]) -> list[float]:
 
 
 def times_to(targets: Sequence[Target], reruns: Sequence[RunResult], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """When the reruns of a cell reach each target: restricted means with 95 % intervals over seeds.
+    """Restricted mean times (Royston and Parmar 2013) of a cell's reruns to each target, 95 % intervals over seeds.
 
     A run that does not reach a target counts with its horizon, the steps of the run; so does one that diverged, even
     after it was there. Samples are slices that were trained on; seconds are steps times the median time of a step in
@@ -168,8 +168,8 @@ def decide_steps(
 ) -> dict[str, Any]:
     """Decide the family of every cell against the reference on the steps to a target, as `inference.decide` does.
 
-    Restricted times: a rerun that misses the target or diverges counts with the length of the shortest run. Cells that
-    miss it in every rerun are not compared with a reference that does so too.
+    Restricted times (Royston and Parmar 2013): a rerun that misses the target or diverges counts with the length
+    of the shortest run. Cells that miss it in every rerun are not compared with a reference that does so too.
     """
     runs = {cell: reruns_of(of_cell, objective) for cell, of_cell in by_cell(results).items()}
     times = {cell: {run.seed: reached(run, target) for run in of_cell} for cell, of_cell in runs.items() if of_cell}

@@ -90,7 +90,8 @@ _STEP = 2.0  # between learning rates of a sweep
 def trial_values(ranges: Ranges, n_trials: int, first_seed: int, repeat: int) -> list[dict[str, float]]:
     """The points that a cell tries: scrambled Sobol numbers, the same for every cell, on logarithmic axes.
 
-    Twice as many trials begin with the same ones.
+    Twice as many trials begin with the same ones. The numbers are those of scipy's `qmc.Sobol` (Sobol 1967, directions
+    of Joe and Kuo 2008), scrambled by random matrices and a shift (Matousek 1998).
     """
     keys = list(ranges)
     points = _sobol(len(keys), int(math.log2(n_trials)), first_seed + repeat)

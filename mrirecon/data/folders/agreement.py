@@ -38,6 +38,8 @@ def find_disagreement(
 ) -> Disagreement | None:
     """The first thing that does not fit, the plainest first; None: nothing was found.
 
+    References are held against `rss_image`, which fastMRI's own equal to rounding.
+
     Args:
         kspace: Complex slices `(coils, height, width)` by number.
         targets: Their references `(h, w)`, where there are any.

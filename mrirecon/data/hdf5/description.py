@@ -84,7 +84,7 @@ class Facts:
 
 
 def read_facts(path: Path, name: str) -> Facts:
-    """Read the description of one file.
+    """Read the description of one file in the layout of fastMRI.
 
     Raises:
         InputError: `<name>: what is wrong; what to do`.
@@ -160,8 +160,8 @@ def complex_parts(dtype: np.dtype) -> tuple[str, str] | None:
 def reference_keys(kspace: h5py.Dataset | None) -> tuple[str, ...]:
     """Return the data sets that may be the reference of a file with this k-space (None: without any), best first.
 
-    Single-coil files are scored against `reconstruction_esc`, though they have an RSS image as well (as
-    `fastmri.evaluate` does).
+    Single-coil files are scored against `reconstruction_esc`, though they have an RSS image as well, as
+    fastMRI's evaluation does.
     """
     if kspace is None:
         return RSS, ESC
@@ -169,7 +169,7 @@ def reference_keys(kspace: h5py.Dataset | None) -> tuple[str, ...]:
 
 
 def find_reference(file: h5py.File, kspace: h5py.Dataset | None) -> h5py.Dataset | None:
-    """Return the data set with the reference images of a file, or None.
+    """Return the data set with the reference images of a fastMRI file, or None; see `reference_keys`.
 
     Raises:
         InputError: It holds no real floating-point numbers.
@@ -262,7 +262,10 @@ def plain_value(value: Any) -> Any:
 
 
 def acceleration_of(attrs: Mapping[str, Any], otherwise: float) -> float:
-    """The nominal acceleration that a file states; `otherwise` where it states none, or none that can be."""
+    """The nominal acceleration that a file states, as fastMRI's test files do.
+
+    `otherwise` where it states none, or none that can be.
+    """
     value = attrs.get("acceleration")
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < math.inf
     return float(value) if is_number else otherwise  # type: ignore[arg-type]

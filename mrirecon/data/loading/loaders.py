@@ -54,7 +54,10 @@ def share_neighbours(costs: Sequence[float], n: int) -> list[int]:
 
 
 def share_whole(costs: Sequence[float], n: int) -> list[int]:
-    """Owner of each piece of work that cannot be cut, 0 to n - 1: the costliest first, each to the least busy."""
+    """Owner of each piece of work that cannot be cut, 0 to n - 1: the costliest first, each to the least busy.
+
+    Graham's rule (1969): the busiest has at most 4/3 of the work that the best division would leave it.
+    """
     loads, owners = [0.0] * n, [0] * len(costs)
     for i in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
         owners[i] = loads.index(min(loads))

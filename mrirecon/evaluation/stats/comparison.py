@@ -72,6 +72,10 @@ def compare_family(
     minimum detectable one, the adjusted p is at most `alpha`, and both the family's interval and the bootstrap
     interval exclude 0; else INCONCLUSIVE. The equivalence test is not adjusted for the family.
 
+    t intervals: `crossed_effect` (Satterthwaite 1946), those of the family at Bonferroni's level. Bootstrap intervals:
+    `crossed_bootstrap` (Owen 2007). p: `sign_flip_max_t` (Westfall and Young 1993). Equivalence: `tost_p` (Schuirmann
+    1987).
+
     Args:
         named: First minus second of each pair, (n_seeds, n_volumes), the same seeds and volumes in all.
         patients: Of each volume.

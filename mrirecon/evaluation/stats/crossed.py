@@ -34,7 +34,7 @@ class Effect(NamedTuple):
     generalizes: str  # BOTH, SEEDS or VOLUMES: other draws of these are within the interval
 
     def interval(self, level: float) -> Interval:
-        """The confidence interval at another level."""
+        """The interval of Student's t (1908) at another level, with the degrees of freedom of `crossed_effect`."""
         return _t_interval(self.mean, self.se, self.df, level)
 
 

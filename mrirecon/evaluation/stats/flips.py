@@ -54,7 +54,8 @@ def sign_flip_max_t(d: ArrayLike, seed: int = 0) -> FlipTest:
 def smallest_p(n_seeds: int) -> float:
     """The smallest p value that sign flips of so many seeds can give, alone as in a family of any size.
 
-    The observed signs and their mirror image always reach the observed statistic: 2 / 2^n, until flips are drawn.
+    The observed signs and their mirror image always reach the observed statistic: 2 / 2^n. Of m drawn flips it is
+    1 / (m + 1), as the observed signs count among them (Phipson and Smyth 2010).
     """
     return 1 / _n_flips(n_seeds)
 

@@ -23,7 +23,8 @@ def minimum_detectable_effect(effect: Effect, level: float = 0.95, power: float 
 def seeds_needed(effect: Effect, wanted: float, level: float = 0.95, power: float = 0.8) -> int | None:
     """The fewest paired seeds that find a true difference of `wanted` with probability `power`, on the same patients.
 
-    The variances are taken as this study estimates them.
+    The variances are taken as this study estimates them; standard error and degrees of freedom (Satterthwaite 1946)
+    are those of a study with so many seeds. See `minimum_detectable_effect`.
 
     Returns:
         The number (2 or more), or None: no number up to 1000 does, since the differences between patients remain,

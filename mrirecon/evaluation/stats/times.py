@@ -18,6 +18,8 @@ Times = Sequence[float | None] | np.ndarray
 def restricted(times: Times, horizon: float) -> np.ndarray:
     """Each run's time (n_seeds,), or the horizon where it missed the target or came later.
 
+    Its mean is the restricted mean (Royston and Parmar 2013).
+
     Args:
         times: Time to the target of each run, in any unit; None or NaN where it missed.
         horizon: End of the budget, in the same unit.
@@ -34,7 +36,7 @@ def restricted(times: Times, horizon: float) -> np.ndarray:
 
 
 def restricted_mean(times: Times, horizon: float) -> float:
-    """Mean time spent without the target up to the horizon, in the unit of `times`.
+    """Mean time spent without the target up to the horizon (Royston and Parmar 2013), in the unit of `times`.
 
     Raises:
         InputError: As `restricted`.
@@ -44,6 +46,8 @@ def restricted_mean(times: Times, horizon: float) -> float:
 
 def restricted_interval(times: Times, horizon: float, level: float = 0.95) -> Interval | None:
     """A t interval of the restricted mean over seeds, within 0 to the horizon; None with a single run.
+
+    Restricted mean: Royston and Parmar 2013. Interval: as `crossed_effect` over seeds alone.
 
     Raises:
         InputError: As `restricted`, or a level outside of 0 to 1.
@@ -57,6 +61,8 @@ def restricted_interval(times: Times, horizon: float, level: float = 0.95) -> In
 
 def restricted_differences(first: Times, second: Times, horizon: float) -> np.ndarray:
     """First minus second restricted time at each seed, (n_seeds, 1), as `compare_family` takes it (lower is better).
+
+    Its mean is the difference of restricted means of Royston and Parmar 2013.
 
     Raises:
         InputError: As `restricted`, or not the same number of runs.

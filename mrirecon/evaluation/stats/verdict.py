@@ -55,7 +55,7 @@ def decide(
         intervals: All that have to exclude 0.
         better: HIGHER or LOWER values are better.
         p_family: Adjusted p value.
-        tost_p: P value of equivalence, None where no margin was stated.
+        tost_p: P value of equivalence (Schuirmann 1987), None where no margin was stated.
         mde: Minimum detectable effect.
         alpha: Level of the tests.
     """
@@ -70,8 +70,9 @@ def decide(
 def seeds_to_settle(effect: Effect, margin: float | None, *, level: float, alpha: float) -> int | None:
     """Estimate the seeds that settle an inconclusive comparison in 80 % of studies, if it is as large as it looks.
 
-    Either `decide` calls the difference, with signs enough to reach `alpha`, or it calls it within the margin; the
-    smaller number counts, and it is always more than there are. None: more seeds alone cannot.
+    Either `decide` calls the difference, with signs enough to reach `alpha`, or it calls it within the margin (two
+    one-sided tests, Schuirmann 1987); the smaller number counts, and it is always more than there are. None: more
+    seeds alone cannot.
     """
     if effect.generalizes == VOLUMES:
         return None

@@ -81,7 +81,7 @@ def _draw(axes: Axes, rows: Rows, title: str, columns: Mapping[str, str]) -> Non
 def draw_range_test(
     path: Path, lrs: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], chosen: float
 ) -> None:
-    """Draw the losses of a range test over learning rate as a PNG file; the arguments are of `range_test_figure`."""
+    """Draw the losses of a range test (Smith 2017) as a PNG file; the arguments are of `range_test_figure`."""
     with replacing(path) as temporary:
         range_test_figure(lrs, losses, smoothed, chosen).savefig(temporary, format="png", metadata={"Software": None})
 

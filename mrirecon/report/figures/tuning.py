@@ -52,7 +52,7 @@ def draw_lr_sensitivity(study: Mapping[str, Any]) -> Figure:
 
 
 def draw_best_of_k(study: Mapping[str, Any]) -> Figure:
-    """Draw the expected loss of the best of k trials over k.
+    """Draw the expected loss of the best of k trials over k (after Dodge et al. 2019).
 
     Raises:
         NothingToDrawError: No cell has it.

@@ -52,7 +52,7 @@ def random_contrast(rng: np.random.Generator, name: str = "") -> Contrast:
     """Draw a sequence of the kind `name` (any when empty) with its own timing, and tissues with their own scatter.
 
     Signal equations of spin echo, inversion recovery and spoiled gradient echo (Bernstein, King and
-    Zhou, Handbook of MRI Pulse Sequences, chapter 14).
+    Zhou 2004, Handbook of MRI Pulse Sequences, chapter 14).
 
     Raises:
         InputError: There is no such contrast.

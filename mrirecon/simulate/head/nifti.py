@@ -58,7 +58,7 @@ class MagnitudeSource:
 
 
 def load_magnitude(path: str, frame: int | None = None) -> MagnitudeSource:
-    """Read a NIfTI volume.
+    """Read a NIfTI volume by nibabel, its axes turned to right, anterior, superior (`as_closest_canonical`).
 
     Args:
         path: The file.

@@ -69,8 +69,8 @@ class Receiver:
 def scan(thing: ScanObject, stack: Stack, config: SimulateConfig, rng: np.random.Generator) -> SimulatedVolume:
     """Measure `thing` on the slices of `stack`.
 
-    The SNR is the mean noise-free RSS over the object (all slices) divided by the standard deviation
-    of the real part of one coil's noise.
+    The SNR is the mean noise-free RSS (Roemer et al. 1990) over the object (all slices) divided by the standard
+    deviation of the real part of one coil's noise.
     """
     receiver = random_receiver(thing, config, rng)
     parts = [scan_slice(thing, plane, stack, receiver) for plane in stack.planes]
@@ -184,7 +184,10 @@ def _image(kspace: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def noise_covariance(n_coils: int, correlation: float) -> np.ndarray:
-    """Return `(coils, coils)`: `correlation` between neighbours, its powers further away, 1 on the diagonal."""
+    """Return `(coils, coils)`: `correlation` between neighbours, its powers further away, 1 on the diagonal.
+
+    Positive definite for correlations between -1 and 1 (Kac, Murdock and Szego 1953).
+    """
     distance = np.abs(np.subtract.outer(np.arange(n_coils), np.arange(n_coils)))
     return np.float64(correlation) ** distance
 
@@ -193,6 +196,8 @@ def complex_noise(
     rng: np.random.Generator, shape: tuple[int, ...], sd: float, covariance: np.ndarray | None = None
 ) -> np.ndarray:
     """Return circular Gaussian noise `(slices, coils, height, width)`, complex64, white in k-space.
+
+    Thermal noise is white (Macovski 1996, Magn Reson Med 36:494) and correlated between coils (Roemer et al. 1990).
 
     Args:
         rng: Draws it.

@@ -27,9 +27,10 @@ class Loop:
 def loop_field(points_mm: np.ndarray, loop: Loop, conductor_mm: float = 0.0) -> np.ndarray:
     """Return the magnetic field of 1 A in `loop`, in tesla, `(..., 3)` at `points_mm` `(..., 3)`.
 
-    Biot-Savart summed over the loop; the integrand is periodic, so the sum converges faster than any
-    power of the number of pieces away from the wire. `conductor_mm` above 0 keeps the field finite
-    at the wire.
+    The law of Biot and Savart (Jackson 1999, Classical Electrodynamics, section 5.2) summed over the loop; the
+    integrand is periodic, so away from the wire the sum converges faster than any power of the number of pieces
+    (Trefethen and Weideman 2014, SIAM Rev 56:385). `conductor_mm` above 0 keeps the field finite at the
+    wire.
     """
     points = np.asarray(points_mm, dtype=np.float64).reshape(-1, 3) - loop.center
     wire, piece = _wire(loop)
@@ -55,7 +56,7 @@ def receive_sensitivity(points_mm: np.ndarray, loops: list[Loop]) -> np.ndarray:
 def coil_maps(plane: Plane, loops: list[Loop]) -> np.ndarray:
     """Return sensitivity maps `(coils, height, width)`, complex64, on a slice; one uniform map without loops.
 
-    Computed on a coarse grid and interpolated by Lagrange polynomials.
+    `receive_sensitivity` (Hoult 2000) on a coarse grid, interpolated by Lagrange polynomials.
     """
     if not loops:
         return np.ones((1, *plane.shape), dtype=np.complex64)
@@ -69,8 +70,9 @@ def coil_maps(plane: Plane, loops: list[Loop]) -> np.ndarray:
 def random_loops(rng: np.random.Generator, n_coils: int, low: np.ndarray, high: np.ndarray) -> list[Loop]:
     """Draw loops on an elliptic helmet around the box from `low` to `high`, `(3,)` mm; none for one coil.
 
-    Up to 8 loops make one ring, up to 16 two, more three. Their size makes neighbours overlap a little;
-    position, tilt, size and gain scatter, and the helmet is not quite centred on the head.
+    Up to 8 loops make one ring, up to 16 two, more three. Their size makes neighbours overlap a little, as
+    in a phased array (Roemer et al. 1990); position, tilt, size and gain scatter, and the helmet is not quite centred
+    on the head.
     """
     if n_coils == 1:
         return []

@@ -23,7 +23,7 @@ class Stack:
     spacing_mm: float
 
     def header(self, n_coils: int, field_strength_T: float) -> Header:
-        """Return the ISMRMRD header of fully sampled k-space."""
+        """Return the ISMRMRD header (Inati et al. 2017) of fully sampled k-space."""
         (height, width), (encoded_height, encoded_width) = self.shape, self.kspace_shape
         return Header(
             encoded_matrix=(encoded_height, encoded_width, 1),

@@ -39,7 +39,10 @@ VERSION = "1"  # of the header's keys
 
 
 def save_portable(model: nn.Module, config: ModelConfig, path: str | os.PathLike[str]) -> None:
-    """Write the weights of `model`, under the names of its state dict, with `config` as JSON in the header."""
+    """Write the weights of `model`, under the names of its state dict, with `config` as JSON in the header.
+
+    The file is of the safetensors format (https://github.com/huggingface/safetensors).
+    """
     from safetensors.torch import save
 
     header = {

@@ -95,7 +95,10 @@ class OptimizerAverage:
         pass  # the optimizer did it
 
     def values(self, parameters: Tensors) -> list[Tensor] | None:
-        """Return the weights in the optimizer's eval mode; the trained ones come back bit for bit."""
+        """Return the weights in the optimizer's eval mode; the trained ones come back bit for bit.
+
+        Of Schedule-Free methods these are the average x (Defazio et al. 2024), the trained ones the point y.
+        """
         with torch.no_grad():
             trained = [p.detach().clone() for p in parameters]
             self.optimizer.eval()

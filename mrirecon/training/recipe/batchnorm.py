@@ -29,7 +29,7 @@ class SyncBatchNorm(_BatchNorm):
     n_counted = 2**31
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise `input` `(batch, channels, ...)`."""
+        """Normalise `input` `(batch, channels, ...)` (Ioffe & Szegedy 2015), in training over all processes."""
         if not self._is_shared():
             return _BatchNorm.forward(self, input)
         with torch.autocast(input.device.type, enabled=False):
@@ -72,7 +72,7 @@ class GpuSyncBatchNorm(SyncBatchNorm, nn.SyncBatchNorm):
     """`SyncBatchNorm` by torch's kernels for GPUs, wherever the batches of all processes count."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise `input` `(batch, channels, ...)`."""
+        """Normalise `input` `(batch, channels, ...)` (Ioffe & Szegedy 2015), where possible by torch's kernels."""
         if self._is_shared() and self.n_counted >= ranks.world_size():
             return nn.SyncBatchNorm.forward(self, input)
         return SyncBatchNorm.forward(self, input)
@@ -80,6 +80,8 @@ class GpuSyncBatchNorm(SyncBatchNorm, nn.SyncBatchNorm):
 
 def synchronised(module: nn.Module, device: str) -> nn.Module:
     """Replace each batch norm of `module` by one over all processes with the same parameters and buffers; return it.
+
+    As `torch.nn.SyncBatchNorm.convert_sync_batchnorm` does.
 
     Args:
         module: A network, which is changed.

@@ -54,7 +54,7 @@ def ssim_loss(batch: LossInput) -> Tensor:
 
 
 def normalised(loss: Pairwise) -> Loss:
-    """Make a loss of (batch, height, width) of `loss` of the normalised, clamped values."""
+    """Make a loss of (batch, height, width) of `loss` of the values normalised and clamped as for fastMRI's U-Net."""
     return lambda batch: loss(batch.prediction, batch.target)
 
 
@@ -69,7 +69,7 @@ def mse(batch: LossInput) -> Tensor:
 
 
 def charbonnier_loss(batch: LossInput) -> Tensor:
-    """Compute `charbonnier` of normalised, clamped values (batch, height, width)."""
+    """Compute `charbonnier` (Charbonnier et al. 1994) of normalised, clamped values (batch, height, width)."""
     return charbonnier(batch.prediction, batch.target)
 
 

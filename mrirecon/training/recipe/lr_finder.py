@@ -28,7 +28,7 @@ class RangeTest(NamedTuple):
 
 
 def lr_of_step(step: int) -> float:
-    """Return the rate of a step, which grows by the same factor at every step."""
+    """Return the rate of a step, which grows by the same factor at every step (in Smith 2017 by the same amount)."""
     return LOW * (HIGH / LOW) ** (step / (N_STEPS - 1))
 
 

@@ -45,6 +45,8 @@ def make_optimizer(
 ) -> Optimizer:
     """Build an optimizer; weight decay skips norm and bias parameters (all that have one axis).
 
+    He et al. (2019) advise so. The sources of the named methods stand at the head of this module.
+
     One with a train and an eval mode (Schedule-Free) comes in train mode; see `has_modes`.
 
     Args:
@@ -79,7 +81,10 @@ def make_optimizer(
 
 
 def has_modes(optimizer: Any) -> bool:
-    """Tell whether an optimizer holds other weights for evaluation than for training, as Schedule-Free methods do."""
+    """Tell whether an optimizer holds other weights for evaluation than for training, as Schedule-Free methods do.
+
+    Those are of Defazio et al. (2024).
+    """
     return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
 
 

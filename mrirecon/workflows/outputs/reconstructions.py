@@ -31,6 +31,8 @@ from mrirecon.workflows.outputs.source_files import samples_sha256
 def write_prediction(path: Path, images: np.ndarray, attrs: Mapping[str, Any] | None = None) -> None:
     """Write images `(slices, height, width)` as the data set `reconstruction`, float32, whole or not at all.
 
+    Equals the layout of fastMRI's `save_reconstructions`, which its evaluation reads.
+
     Raises:
         OSError: They cannot be written there.
     """

@@ -32,6 +32,8 @@ def pair_files(
 ) -> list[Pair]:
     """The prediction of each target: the file of its relative name, or of its bare name where that is unambiguous.
 
+    In a flat folder these are the pairs of fastMRI's evaluation.
+
     Args:
         folder: Of the predictions.
         targets: To be scored.

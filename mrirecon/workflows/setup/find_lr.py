@@ -16,7 +16,7 @@ from mrirecon.workflows.setup.training_work import TrainingWork
 
 
 def find_lr(work: TrainingWork) -> RangeTest:
-    """The range test of a training, on its first batches and a copy of its network; `work` then has the rate found.
+    """The range test (Smith 2017) on first batches and a copy of the network; `work` then has the rate found.
 
     Raises:
         WorkFailedError: No rate made the loss fall.

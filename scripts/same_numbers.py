@@ -37,7 +37,9 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[1]
 
 # Changes that are meant: the name of a difference as it is printed (with * for any text), and the reason.
-INTENDED: dict[str, str] = {}
+INTENDED: dict[str, str] = {
+    "compare:comparison.json:paragraph": "SSIM inside the object is named beside SSIM",
+}
 
 # times, places and what the machine is: never the same twice
 _MOVES = re.compile(
@@ -216,14 +218,18 @@ def last_line(text: str) -> str:
 
 
 def read_csv(path: Path) -> dict[str, Any]:
-    """Cells by row and column."""
+    """Cells by row and column; rows of a table of several metrics are counted for each, as others may come between."""
     with path.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.reader(handle))
     names = rows[0] if rows else []
-    cells = {
-        f"{name} (row {i})": value for i, row in enumerate(rows[1:]) for name, value in zip(names, row, strict=True)
-    }
-    return {"number of rows": len(rows)} | {f"column {name}": "there" for name in names} | cells
+    metric = names.index("metric") if "metric" in names else None
+    counts: Counter[str] = Counter()
+    cells: dict[str, Any] = {f"column {name}": "there" for name in names}
+    for row in rows[1:]:
+        kind = "" if metric is None else f"{row[metric]} "
+        cells |= {f"{name} ({kind}row {counts[kind]})": value for name, value in zip(names, row, strict=True)}
+        counts[kind] += 1
+    return cells | {f"number of {kind}rows": n for kind, n in counts.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

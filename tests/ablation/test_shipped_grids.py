@@ -3,6 +3,7 @@
 import math
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ def grid(name):
 
 
 def test_every_study_that_help_documents_and_claims_name_is_shipped():
-    root = configs_folder().parent
+    root = Path(__file__).parents[2]
     texts = [path.read_text() for path in (root / "README.md", *(root / "docs").glob("*.md"))] + [RUN.epilog]
     named = {
         name for text in texts for name in re.findall(r"mrirecon ablate run (?:ablation/)?([a-z_]+)(?![\w./])", text)

@@ -148,7 +148,7 @@ def test_options_stay_until_they_are_given_again(study_files, study_data, tmp_pa
     ("base", "words"),
     [
         ({"max_steps": -3}, "max_steps is -3"),
-        ({"batch_size": 0}, "batch_size 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"loss": "foo"}, "unknown loss 'foo'"),
         ({"data": {"mask": "foo"}}, "unknown mask 'foo'"),

@@ -127,8 +127,8 @@ def test_help_of_every_command(command, capsys):
 def test_help_and_configuration_start_without_torch_and_fast(words):
     """Seconds of computing: those on the wall depend on what else runs."""
     code = f"import sys; from mrirecon.cli import main; main({words!r}); assert 'torch' not in sys.modules"
-    seconds = []
-    for _ in range(3):
+    seconds = [float("inf")]
+    while min(seconds) >= 0.5 and len(seconds) <= 7:  # a core that is shared with another work counts its time twice
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -14,7 +14,7 @@ from mrirecon import tables
 from mrirecon.cli import main
 from mrirecon.config import OptimizerConfig
 
-PAGE = (Path(mrirecon.__file__).parents[1] / "docs" / "adding.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "adding.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n# (mrirecon/\S+)\.py(?:, in ([A-Z]+))?\n(.*?)```", PAGE, re.DOTALL)
 
 

@@ -26,6 +26,7 @@ from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.tables.transforms import TRANSFORMS
 
 ROOT = Path(mrirecon.__file__).parent
+SCRIPTS = Path(__file__).parents[2] / "scripts"  # which is not installed
 TABLES = {  # with the configuration whose keys are the options of its entries
     "NORMS": (NORMS, ModelConfig),
     "OPTIMIZERS": (OPTIMIZERS, OptimizerConfig),
@@ -101,7 +102,7 @@ def names_side_by_side(path):
 
 def test_names_are_listed_in_their_table_and_nowhere_else(tmp_path):
     sources = [path for path in ROOT.rglob("*.py") if path.parent != ROOT / "tables"]
-    sources += (ROOT.parent / "scripts").glob("*.py")
+    sources += SCRIPTS.glob("*.py")
     assert len(sources) > 200
     found = [where for path in sources for where in names_side_by_side(path)]
     assert [where for where in found if not any(name in where for name in ALLOWED)] == []

@@ -42,7 +42,7 @@ def _caption(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
     return (
         f"{first.reconstructor}{checkpoint}, {first.mask} mask, {nominal} (true {true}), "
         f"protocol {first.protocol}, {'means over slices' if per_slice else 'per volume'}\n"
-        f"{overall['n_volumes']} volumes of {overall['n_patients']} patients ({origins}){draws}"
+        f"{_counted(overall['n_volumes'], 'volume')} of {_counted(overall['n_patients'], 'patient')} ({origins}){draws}"
     )
 
 
@@ -97,7 +97,7 @@ def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool, rec
     header, *scores = align(rows, left=1).split("\n")
     lines = [header]
     for i, (name, values) in enumerate(named.items()):
-        lines.append(f"{name}: {values['n_volumes']} volumes, {values['n_patients']} patients")
+        lines.append(f"{name}: {_counted(values['n_volumes'], 'volume')}, {_counted(values['n_patients'], 'patient')}")
         lines += scores[i * len(metrics) : (i + 1) * len(metrics)]
     lines.append(f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)")
     return "\n".join(lines)
@@ -111,6 +111,10 @@ def _statistics(values: dict[str, float | None], metric: str, sign: str = "") ->
     if values["low"] is not None:
         text += f" [{_number(values['low'], sign + digits)}, {_number(values['high'], sign + digits)}]"
     return text
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _times(number: str) -> str:

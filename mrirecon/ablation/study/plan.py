@@ -56,20 +56,15 @@ class RunSpec:
         )
         return f"{self.cell.name} {self.stage} {where} seed {self.seed}".replace("  ", " ")
 
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The fields of a record that say which run of the grid it is: cell, levels, stage, trial, seed, values."""
+        own = ("stage", "objective", "repeat", "trial", "widened", "seed", "values")
+        return {"cell": self.cell.name, "levels": self.cell.levels, **{name: getattr(self, name) for name in own}}
+
     def of(self, result: RunResult) -> RunResult:
         """A record as this grid names it: labels and numbers of trials are the grid's, not the run's."""
-        return replace(
-            result,
-            cell=self.cell.name,
-            levels=self.cell.levels,
-            stage=self.stage,
-            objective=self.objective,
-            repeat=self.repeat,
-            trial=self.trial,
-            widened=self.widened,
-            seed=self.seed,
-            values=self.values,
-        )
+        return replace(result, **self.labels)
 
 
 class Plan:

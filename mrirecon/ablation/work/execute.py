@@ -82,15 +82,7 @@ def execute(spec: RunSpec, setting: Setting, attempt: Path, left: Path | None, s
     optimizers = work.module.trainer.optimizers
     result = RunResult(
         run=spec.id,
-        cell=spec.cell.name,
-        levels=spec.cell.levels,
-        stage=spec.stage,
-        objective=spec.objective,
-        repeat=spec.repeat,
-        trial=spec.trial,
-        widened=spec.widened,
-        seed=spec.seed,
-        values=spec.values,
+        **spec.labels,
         n_steps=work.plan.n_steps,
         slices_per_step=work.plan.accumulate * config.batch_size,
         diverged_at=diverged_at,

@@ -12,8 +12,8 @@ from mrirecon.cluster.executor import job_folder, program, submit
 from mrirecon.cluster.join import Processes
 from mrirecon.cluster.request import check_request, n_gpus
 from mrirecon.config import EvaluateConfig, ReconstructConfig, TrainConfig
-from mrirecon.config.naming import run_name
 from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig
+from mrirecon.config.train import run_name
 from mrirecon.errors import InputError
 from mrirecon.files import write_text
 from mrirecon.runs import RunFolder, default_path, require_replaceable

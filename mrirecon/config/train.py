@@ -207,3 +207,13 @@ class TrainConfig:
     overwrite: bool = False
     """Replace what stands in the output folder."""
     slurm: JobConfig = field(default_factory=JobConfig)
+
+
+def run_name(config: TrainConfig) -> str:
+    """Return `<norm>-<optimizer>`, the name of a run that was given none."""
+    return f"{short_name(config.model.norm)}-{short_name(config.optimizer.name)}"
+
+
+def short_name(value: Any) -> str:
+    """Return the name of a norm or an optimizer, or the class of its class path."""
+    return value if isinstance(value, str) else str(value.get("class_path", "custom")).rsplit(".")[-1]

@@ -10,7 +10,7 @@ from mrirecon import configfile, ranks
 from mrirecon.cluster.join import joined
 from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
-from mrirecon.config.naming import run_name
+from mrirecon.config.train import run_name
 from mrirecon.data.folders.manifest import write_record
 from mrirecon.data.folders.stage import staging
 from mrirecon.errors import DataChangedError, InputError

@@ -11,6 +11,7 @@ from mrirecon.ablation.study.records import AREA, FINAL, objectives
 from mrirecon.ablation.study.tune import DIMENSIONS, apply, tuned_key, tuning_spaces
 from mrirecon.config import ModelConfig, SimulateConfig, TrainConfig
 from mrirecon.config.slurm import JobConfig
+from mrirecon.config.train import short_name
 from mrirecon.configfile import SHORT, build, find_config, flatten, keys
 from mrirecon.errors import InputError, did_you_mean, unknown_name
 from mrirecon.tables.norms import NORMS, norm_options
@@ -156,7 +157,7 @@ def _levels(factor: str, levels: Any) -> dict[str, dict[str, Any]]:
 
 def _label(value: Any) -> str:
     if isinstance(value, Mapping):
-        return str(value.get("class_path", "custom")).rsplit(".")[-1]
+        return short_name(value)
     return "-".join(map(str, value)) if isinstance(value, list) else str(value).lower()
 
 

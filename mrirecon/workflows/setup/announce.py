@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
-from mrirecon.config.naming import short_name
+from mrirecon.config.train import short_name
 from mrirecon.data.masking import masks_used
 from mrirecon.progress import say
 from mrirecon.report.numbers import masks_in_words

@@ -10,7 +10,7 @@ from mrirecon import configfile, ranks
 from mrirecon.cluster.jobs import batch_job, this_job
 from mrirecon.cluster.requeue import requeue, restarts, was_begun_here
 from mrirecon.config import TrainConfig
-from mrirecon.config.naming import run_name
+from mrirecon.config.train import run_name
 from mrirecon.errors import Stopped
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder

@@ -6,8 +6,7 @@ import numpy as np
 from result_rows import row
 
 from mrirecon import configfile
-from mrirecon.config import OptimizerConfig, TrainConfig
-from mrirecon.config.compare import CompareConfig
+from mrirecon.config import CompareConfig, OptimizerConfig, TrainConfig
 from mrirecon.evaluation.results import write_results
 from mrirecon.files import write_json
 from mrirecon.workflows.compare.workflow import compare

@@ -9,9 +9,8 @@ import yaml
 
 from mrirecon import configfile
 from mrirecon.cli import COMMANDS, find_command
-from mrirecon.config import DemoConfig, EvaluateConfig, SimulateConfig, TrainConfig
+from mrirecon.config import CompareConfig, DemoConfig, EvaluateConfig, SimulateConfig, TrainConfig
 from mrirecon.config.ablate import AblateConfig, StudyConfig, WorkerConfig
-from mrirecon.config.compare import CompareConfig
 from mrirecon.errors import InputError
 from mrirecon.tables.optimizers import OPTIMIZERS
 

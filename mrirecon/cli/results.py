@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from mrirecon.cli.command import Command
-from mrirecon.config import ExportConfig, NoConfig, ScoreConfig
-from mrirecon.config.compare import CompareConfig
+from mrirecon.config import CompareConfig, ExportConfig, NoConfig, ScoreConfig
 from mrirecon.errors import InputError
 
 _STUDY_FILES = ("manifest.json", "ablation.yaml")

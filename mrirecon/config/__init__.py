@@ -12,10 +12,11 @@ from mrirecon.config.train import (
     ScheduleConfig,
     TrainConfig,
 )
-from mrirecon.config.use import EvaluateConfig, ExportConfig, ReconstructConfig, ScoreConfig
+from mrirecon.config.use import CompareConfig, EvaluateConfig, ExportConfig, ReconstructConfig, ScoreConfig
 
 __all__ = [
     "AverageConfig",
+    "CompareConfig",
     "DataConfig",
     "DemoConfig",
     "EvaluateConfig",

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from mrirecon.config import DataConfig, EvaluateConfig, ScoreConfig
-from mrirecon.config.compare import CompareConfig
+from mrirecon.config import CompareConfig, DataConfig, EvaluateConfig, ScoreConfig
 from mrirecon.data.hdf5.opening import close
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import read_results

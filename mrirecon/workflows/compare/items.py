@@ -10,8 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mrirecon.config import TrainConfig
-from mrirecon.config.compare import CompareConfig
+from mrirecon.config import CompareConfig, TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.evaluation.comparable import Table

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mrirecon
-from mrirecon.config.compare import CompareConfig
+from mrirecon.config import CompareConfig
 from mrirecon.errors import InputError
 from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, Pairs
 from mrirecon.evaluation.protocol import PROTOCOLS

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrirecon.config.compare import CompareConfig
+from mrirecon.config import CompareConfig
 from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
 from mrirecon.evaluation.comparable import of_origin

@@ -298,6 +298,8 @@ def find_config(name: str | Path, grids: bool = False) -> Path:
     shipped = shipped_configs()
     named = {key: file for key, file in shipped.items() if str(name) in (key, Path(key).name)}
     matches = [file for key, file in named.items() if key.startswith(GRIDS) == grids] or list(named.values())
+    if str(name) in ("fast", "preset/fast"):  # shipped by the first versions
+        raise InputError(f"the preset '{name}' is gone: it held the defaults; leave it out")
     if len(matches) != 1:
         what = "several shipped configurations are called" if matches else "no file or shipped configuration"
         raise InputError(f"{what} '{name}'{did_you_mean(str(name), shipped)}; shipped: {', '.join(shipped)}")

@@ -43,8 +43,10 @@ def test_base_yaml_is_complete_and_holds_the_defaults():
     assert configfile.read_yaml("base", TrainConfig) == configfile.flatten(TrainConfig())
 
 
-def test_the_fast_preset_is_the_default_recipe():
-    assert configfile.load(TrainConfig, "preset/fast") == TrainConfig()
+@pytest.mark.parametrize("name", ["fast", "preset/fast"])
+def test_the_preset_that_held_the_defaults_says_that_it_is_gone(name):
+    with pytest.raises(InputError, match=f"^the preset '{name}' is gone: it held the defaults; leave it out$"):
+        configfile.load(TrainConfig, name)
 
 
 def test_the_presets_fastmri_and_lecture_differ_in_optimizer_and_norm_only():

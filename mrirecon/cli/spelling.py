@@ -1,6 +1,6 @@
 """Rewrites a command line before it is parsed: short names, dashes, lists, files first, options of methods.
 
-`--norm group --acceleration 4 8 -c fast` becomes `-c` files first (so that flags win in any order), then
+`--norm group --acceleration 4 8 -c lecture` becomes `-c` files first (so that flags win in any order), then
 `--model.norm group --data.acceleration [4,8]`.
 """
 

@@ -194,7 +194,7 @@ REMEDIES = {
     "train --norm batch data": "train --norm batch --data data",
     "train data/val/v.h5": "train --data data/val",
     "train my.yaml --lr .1": "train -c my.yaml --lr .1",
-    "train fast --data data": "train -c fast --data data",
+    "train lecture --data data": "train -c lecture --data data",
     "train run": "train --resume run",
     "evaluate zero-filled data": "evaluate zero-filled --data data",
     "evaluate run data --split val": "evaluate run --data data --split val",

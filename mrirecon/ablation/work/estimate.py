@@ -11,8 +11,10 @@ from typing import Any
 
 from mrirecon import progress
 from mrirecon.ablation.study.data import simulate
+from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.study.grid import Cell, Grid
 from mrirecon.ablation.study.plan import Common, Plan, RunSpec
+from mrirecon.ablation.study.prepare import study_path
 from mrirecon.config import OptimizerConfig, SimulateConfig, TrainConfig
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
@@ -77,8 +79,13 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
                     seen[key] = probe(training_config(spec, setting), 2 if config.smoke else 4)
                 costs[cell.name] = replace(seen[key], n_val_slices=n_val_slices or seen[key].n_val_slices)
             except Exception as error:
-                errors[cell.name] = (" ".join(str(error).split()) or type(error).__name__)[:300]
+                errors[cell.name] = _reason(error)
     return costs, errors
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error in one line, or its kind where it has none."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 def require_runnable(grid: Grid, errors: dict[str, str]) -> None:
@@ -107,7 +114,7 @@ def _data(name: str, config: AblateConfig, grid: Grid) -> Iterator[tuple[Path, i
 
     With the latter comes the number of validation slices that the study itself will simulate, else 0.
     """
-    standing = Path(config.output or (name if Path(name).is_dir() else f"ablations/{grid.name}")) / "data"
+    standing = StudyFolder(study_path(name, config, grid)).data
     if config.data or standing.is_dir():
         yield Path(config.data) if config.data else standing, 0
         return
@@ -250,5 +257,5 @@ def check_cells(grid: Grid, device: str) -> dict[str, str]:
             precision = grid.cell(spec.cell.name).settings["precision"]
             check_setting(replace(training_config(spec, setting), precision=precision))
         except Exception as error:  # a class of somebody else may raise anything
-            errors[spec.cell.name] = (" ".join(str(error).split()) or type(error).__name__)[:300]
+            errors[spec.cell.name] = _reason(error)
     return errors

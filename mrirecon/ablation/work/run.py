@@ -15,7 +15,7 @@ from mrirecon.ablation.study.folder import Study, StudyFolder
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid
 from mrirecon.ablation.study.prepare import prepare, read_content, standing, study_path
-from mrirecon.ablation.work.estimate import announce, describe, measure, require_runnable
+from mrirecon.ablation.work.estimate import announce, check_cells, describe, measure, require_runnable
 from mrirecon.ablation.work.status import Counts, count, progress_line, status_table
 from mrirecon.cluster.submit import require_slurm, submit_workers, worker_command
 from mrirecon.config.ablate import AblateConfig
@@ -45,7 +45,7 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
     grid = make_grid(read_content(name, config))
     n_workers = config.workers or (default_workers(config.threads or 1) if config.executor == "local" else 4)
     if config.dry_run or config.smoke:
-        _try(name, config, n_workers)
+        _try(name, config, grid, n_workers)
         return None
     require_decidable(len(grid.seeds))
     if config.executor == "slurm":
@@ -69,8 +69,6 @@ def _introduce(name: str, config: AblateConfig, grid: Grid, n_workers: int) -> N
     if folder.manifest_file.is_file() and folder.read_manifest()["grid"] == read_content(name, config):
         announce(grid)
         return
-    from mrirecon.ablation.work.estimate import check_cells
-
     require_runnable(grid, check_cells(grid, config.device or "auto"))
     say(describe(grid, n_workers))
 
@@ -99,8 +97,7 @@ def _submit(study: Study, config: AblateConfig, n_workers: int) -> None:
     print(f"next:       mrirecon ablate status {folder} && mrirecon ablate report {folder}")
 
 
-def _try(name: str, config: AblateConfig, n_workers: int) -> None:
-    grid = make_grid(read_content(name, config))
+def _try(name: str, config: AblateConfig, grid: Grid, n_workers: int) -> None:
     study = standing(name, config)
     counts = count(study) if study else None
     n_left = counts.expected - counts.done if counts else 1

@@ -17,7 +17,7 @@ import yaml
 
 from mrirecon import progress
 from mrirecon.ablation.study.folder import StudyFolder
-from mrirecon.ablation.study.prepare import prepare
+from mrirecon.ablation.work.prepare import prepare
 from mrirecon.ablation.work.worker import Worker
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.data.folders.volume_files import sharing_volumes

@@ -12,7 +12,7 @@ from tiny_study import GRID
 from mrirecon.ablation.study.data import find_data, require_same_contents, signature
 from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.study.grid_file import make_grid
-from mrirecon.ablation.study.prepare import prepare
+from mrirecon.ablation.work.prepare import prepare
 from mrirecon.ablation.work.worker import Worker
 from mrirecon.cli import main
 from mrirecon.config.ablate import AblateConfig

@@ -20,7 +20,7 @@ def modules_after(code, *arguments):
 @pytest.mark.parametrize(
     "module",
     [
-        *("study.grid_file", "study.plan", "study.folder", "study.prepare", "work.status", "work.run"),
+        *("study.grid_file", "study.plan", "study.folder", "work.prepare", "work.status", "work.run"),
         *("findings.analysis", "claims.ledger", "publish"),
     ],
 )

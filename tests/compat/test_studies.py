@@ -9,8 +9,8 @@ import pytest
 
 from mrirecon import progress
 from mrirecon.ablation.study.folder import StudyFolder
-from mrirecon.ablation.study.prepare import prepare
 from mrirecon.ablation.tables import write_results_csv
+from mrirecon.ablation.work.prepare import prepare
 from mrirecon.ablation.work.status import count
 from mrirecon.ablation.work.worker import work
 from mrirecon.cli import main

@@ -14,7 +14,7 @@ from mrirecon.ablation.study.data import simulate
 from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.study.grid import Cell, Grid
 from mrirecon.ablation.study.plan import Common, Plan, RunSpec
-from mrirecon.ablation.study.prepare import study_path
+from mrirecon.ablation.work.prepare import study_path
 from mrirecon.config import OptimizerConfig, SimulateConfig, TrainConfig
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build

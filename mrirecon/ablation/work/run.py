@@ -14,8 +14,8 @@ from mrirecon import progress
 from mrirecon.ablation.study.folder import Study, StudyFolder
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid
-from mrirecon.ablation.study.prepare import prepare, read_content, standing, study_path
 from mrirecon.ablation.work.estimate import announce, check_cells, describe, measure, require_runnable
+from mrirecon.ablation.work.prepare import prepare, read_content, standing, study_path
 from mrirecon.ablation.work.status import Counts, count, progress_line, status_table
 from mrirecon.cluster.submit import require_slurm, submit_workers, worker_command
 from mrirecon.config.ablate import AblateConfig

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.ablation.claims.ledger import decide_claims
-from mrirecon.ablation.findings.analysis import analyse, make_targets
+from mrirecon.ablation.findings.analysis import analyse
+from mrirecon.ablation.findings.learning_curves import make_targets
 from mrirecon.ablation.study.folder import Study, StudyFolder
 from mrirecon.ablation.study.records import RunResult
 from mrirecon.ablation.tables import log_study, write_results_csv, write_results_json, write_timing_csv

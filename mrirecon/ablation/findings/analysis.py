@@ -30,8 +30,6 @@ from mrirecon.ablation.findings.verdict import verdict
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import RunResult, without_nan
 
-__all__ = ["analyse", "make_targets"]
-
 
 def analyse(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Analyse a study, finished or not.
@@ -39,7 +37,7 @@ def analyse(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) 
     Args:
         grid: Its plan.
         results: Records of its runs, in any order.
-        facts: What the records do not hold, all of it optional: see `frame.frame`; `zero_filled_val` ({"ssim": ...} of
+        facts: What the records do not hold, all of it optional: see `frame`; `zero_filled_val` ({"ssim": ...} of
             the zero-filled validation images) and `failures` (cell -> first error line).
 
     Returns:

@@ -23,6 +23,7 @@ from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.hdf5.limits import NO_CACHE, limit_slices, switch_cache_off
 from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
+from mrirecon.progress import say
 from mrirecon.refusals import explained, require_room_for_torch
 from mrirecon.tables.entry import fill_in
 from mrirecon.termination import Terminated, unwound_when_asked
@@ -63,6 +64,8 @@ class Command:
     defaults: Callable[[list[str], Callable[[dict[str, Any]], Any]], dict[str, Any]] = lambda _words, _parsed: {}
     # how many processes of this machine a call needs, by its configuration and its extra flags; 0: this one
     processes: Callable[[Any, dict[str, str]], int] = lambda config, _extra: processes_to_start(config)
+    # a note on a call, or nothing, by its configuration, the keys that flags gave and those that files gave
+    note: Callable[[Any, Sequence[str], Sequence[str]], str] = lambda _config, _by_flag, _by_file: ""
     loads_torch: bool = False  # in this process, at once
     takes_method: bool = False  # its first word may name a method, whose options then are options of the call
 
@@ -87,7 +90,7 @@ class Command:
         of_method, rest = take_options(rest) if self.takes_method else ([], rest)
         try:
             implied = self.defaults(words, lambda values: self.parse(rest, values)[0])
-            config, given = self.parse(rest, implied)
+            config, by_flag, by_file = self.parse(rest, implied)
             if self.takes_method:
                 config = with_options(config, words, of_method)
         except UnexpectedWord as error:
@@ -101,16 +104,18 @@ class Command:
             return
         if self.loads_torch:
             require_room_for_torch()
+        if note := self.note(config, by_flag, by_file):
+            say(f"note        {note}")
         with _spoken_once():
-            self.run(config, *words, **({"given": given, **extra} if extra else {}))
+            self.run(config, *words, **({"given": [*by_flag, *by_file], **extra} if extra else {}))
 
     def _start(self, n: int, arguments: Sequence[str]) -> None:
         code, text = launch(rank_command([*self.name.split(), *arguments]), n)
         if code:
             raise ProcessesFailed(text, code)
 
-    def parse(self, arguments: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[str]]:
-        """The configuration, and the names of the keys that the command line gave."""
+    def parse(self, arguments: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[str], list[str]]:
+        """The configuration, the names of the keys that flags gave, and of those that the files of `-c` gave."""
         known = {key.name: key for key in configfile.keys(self.config)}
         files, flags = spell(arguments, known, tuple(SWITCHES))
         overlays: dict[str, Any] = {}
@@ -120,8 +125,8 @@ class Command:
         parser = configfile.make_parser(self.config)
         with configfile.parse_errors(self.config):
             parsed = parser.parse_args(flags, namespace=parser.parse_object(values))
-        given = [flag[2:].split("=")[0] for flag in flags] + list(overlays)
-        return configfile.from_namespace(self.config, parsed), given
+        by_flag = [flag[2:].split("=")[0] for flag in flags]
+        return configfile.from_namespace(self.config, parsed), by_flag, list(overlays)
 
     def help(self) -> str:
         """The help page: usage, words, every key with its default."""

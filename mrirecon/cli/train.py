@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mrirecon.cluster.place import processes_to_start
 from mrirecon.config import TrainConfig
 from mrirecon.data.hdf5.limits import limit_words
 from mrirecon.runs import RunFolder
+from mrirecon.tables.optimizers import find_optimizer
 
 
 def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> None:
@@ -65,6 +67,15 @@ def _processes(config: TrainConfig, extra: dict[str, str]) -> int:
     return processes_to_start(config)
 
 
+def _rate_of_the_file(config: TrainConfig, by_flag: Sequence[str], by_file: Sequence[str]) -> str:
+    """Say that the rate of a file goes with the optimizer of a flag, where that one's own is another."""
+    optimizer, entry = config.optimizer, find_optimizer(config.optimizer.name)
+    is_mixed = "optimizer.name" in by_flag and "optimizer.lr" in by_file and "optimizer.lr" not in by_flag
+    if not is_mixed or entry is None or optimizer.lr in ("auto", "find", entry.lr):
+        return ""
+    return f"lr {optimizer.lr:g} is that of the file; {optimizer.name}'s own is {entry.lr:g} (--lr auto)"
+
+
 TRAIN = Command(
     name="train",
     summary="Train a normalized U-Net on undersampled k-space.",
@@ -72,6 +83,7 @@ TRAIN = Command(
     run=_run,
     loads_torch=True,
     processes=_processes,
+    note=_rate_of_the_file,
     extra=(("--resume RUN", "go on with a stopped run, exactly where it was"),),
     epilog=(
         "examples:\n"

@@ -71,6 +71,27 @@ def test_lists_of_texts_are_taken_as_they_are(words, capsys):
     assert resolved(capsys, "--acquisition", "AXT1", "1", "null")["data"]["acquisition"] == ["AXT1", "1", "null"]
 
 
+@pytest.mark.parametrize(
+    ("words", "lr"),
+    [
+        ("-c fastmri --optimizer lion", "0.001"),
+        ("--optimizer lion -c mine.yaml", "0.01"),
+        ("-c fastmri --optimizer lion --lr 3e-4", ""),
+        ("-c fastmri --optimizer lion --lr auto", ""),
+        ("-c optimizer/lion --optimizer lion", ""),  # its own
+        ("-c fastmri --optimizer torch.optim.Adamax", ""),  # of which nothing is known
+        ("--optimizer lion --lr 3e-4", ""),
+        ("-c fastmri", ""),
+    ],
+)
+def test_a_rate_of_a_file_that_is_not_the_optimizers_own_is_said_once(words, lr, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("optimizer: {lr: 0.01}\n")
+    assert main(["train", *words.split(), "--data", "nowhere"]) == 2
+    said = f"note        lr {lr} is that of the file; lion's own is 0.0002 (--lr auto)"
+    assert [line for line in capsys.readouterr().err.splitlines() if "lr" in line] == ([said] if lr else [])
+
+
 def test_flags_win_over_files_in_any_order_and_later_files_over_earlier(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("optimizer: {lr: 0.5}\nbatch_size: 7\n")
     (tmp_path / "b.yaml").write_text("batch_size: 9\n")

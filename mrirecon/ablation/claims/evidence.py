@@ -10,6 +10,7 @@ import numpy as np
 
 from mrirecon.ablation.claims.cells import Pair
 from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, rerun_scores, reruns_of
+from mrirecon.ablation.findings.tuning_summary import tried_rates
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import RunResult
 from mrirecon.ablation.study.tune import tuned_key, winner
@@ -92,10 +93,7 @@ class Sources:
         return [c for c in cells if any(run.diverged_at is not None for run in self.reruns(c).values())]
 
     def tried_rates(self, cell: str, repeat: int) -> list[RunResult]:
-        """Runs of one tuning draw that differ in the learning rate only, the slowest first; empty before all are in.
-
-        The winner and the sweep around it; the trials too where nothing but the rate was tuned.
-        """
+        """Runs of one tuning draw that differ in the learning rate only, the slowest first; empty before all are in."""
         tuning = self.grid.tuning
         of_draw = [run for run in self.runs(cell) if run.repeat == repeat and run.stage != "rerun"]
         trials = [run for run in of_draw if run.stage == "tune"]
@@ -103,8 +101,7 @@ class Sources:
         best = winner(trials, self.objective)
         if best is None or len(trials) < tuning.trials or len(swept) < tuning.sweep:
             return []
-        tried = [*swept, *(trials if tuple(tuning.dimensions) == (LR,) else [best])]
-        return sorted(tried, key=lambda run: (run.values[LR], run.stage, run.trial))
+        return tried_rates(best, of_draw, self.objective, tuning)
 
     def has_failed(self, run: RunResult) -> bool:
         """Say whether a run diverged, or ended below the zero-filled images: a rate of no use."""

@@ -122,8 +122,7 @@ def lr_sensitivity(
     """
     if best is None:
         return None
-    points = [best, *_tried_with(best, runs, objective, tuning)]
-    points.sort(key=lambda r: (r.values[_LR], r.stage, r.trial))
+    points = tried_rates(best, runs, objective, tuning)
     lr_best = min(points, key=lambda r: (r.loss(objective), r.values[_LR])).values[_LR]
     lr_diverged = min((r.values[_LR] for r in points if _failed(r) and r.values[_LR] > lr_best), default=None)
     survived = [r.values[_LR] for r in points if not _failed(r) and r.values[_LR] < (lr_diverged or math.inf)]
@@ -139,13 +138,15 @@ def lr_sensitivity(
     }
 
 
-def _tried_with(best: RunResult, runs: Sequence[RunResult], objective: str, tuning: Tuning) -> list[RunResult]:
-    """The sweep of the winner; and the trials, where the rate is all that differs between them."""
-    swept = [r for r in runs if r.stage == "sweep" and r.objective == objective and r.repeat == best.repeat]
-    if tuple(tuning.dimensions) != (_LR,):
-        return swept
-    trials = [r for r in runs if r.stage == "tune" and r.repeat == best.repeat and r.run != best.run]
-    return swept + trials
+def tried_rates(best: RunResult, runs: Sequence[RunResult], objective: str, tuning: Tuning) -> list[RunResult]:
+    """Return the runs of a cell that differ from a winner in the learning rate only, and it, the slowest first.
+
+    They are its sweep; and the other trials of its draw, where nothing but the rate was tuned.
+    """
+    tried = [best, *(r for r in runs if r.stage == "sweep" and r.objective == objective and r.repeat == best.repeat)]
+    if tuple(tuning.dimensions) == (_LR,):
+        tried += [r for r in runs if r.stage == "tune" and r.repeat == best.repeat and r.run != best.run]
+    return sorted(tried, key=lambda r: (r.values[_LR], r.stage, r.trial))
 
 
 def _good_rates(points: Sequence[RunResult], lr_best: float, zero_filled: float) -> list[float]:

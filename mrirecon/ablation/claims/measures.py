@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from mrirecon.ablation.claims.evidence import LR, Limits, Sources
-from mrirecon.ablation.findings.learning_curves import crossing
+from mrirecon.ablation.findings.learning_curves import reached
 from mrirecon.ablation.study.records import RunResult
+from mrirecon.evaluation.stats import restricted
 
 _LEAST_VALIDATIONS = 4  # in the second half of a run, for two second differences
 _WINDOW = math.log(8)  # around the best rate, for the parabola through the losses
@@ -39,12 +40,10 @@ def log_area_ratio(first: RunResult, second: RunResult, _sources: Sources) -> fl
 
 def log_steps_ratio(first: RunResult, second: RunResult, sources: Sources) -> float:
     """Steps to the lowest target, the first's over the second's, in natural logarithm; missed: the whole run."""
-    target = sources.targets[0]["ssim"] if sources.targets else math.nan
-    if math.isnan(target):
+    if not sources.targets or math.isnan(sources.targets[0]["ssim"]):
         return math.nan
-    steps = [run.n_steps if run.diverged_at is not None else crossing(run.points, target) for run in (first, second)]
-    horizon = min(first.n_steps, second.n_steps)
-    return _log_ratio(*(float(horizon if step is None else min(step, horizon)) for step in steps))
+    steps = [reached(run, sources.targets[0]) for run in (first, second)]
+    return _log_ratio(*map(float, restricted(steps, min(first.n_steps, second.n_steps))))
 
 
 def log_matched_loss_ratio(first: RunResult, second: RunResult, _sources: Sources) -> float:

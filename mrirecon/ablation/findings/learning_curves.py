@@ -125,7 +125,7 @@ def times_to(targets: Sequence[Target], reruns: Sequence[RunResult], seeds: Sequ
     return [_time_to(target, reruns, seeds) for target in targets] if reruns else []
 
 
-def reached(run: RunResult, target: Target) -> int | None:
+def reached(run: RunResult, target: Mapping[str, float]) -> int | None:
     """The step at which a run reaches a target; a run that diverged never does."""
     return None if run.diverged_at is not None else crossing(run.points, target["ssim"])
 

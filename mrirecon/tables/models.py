@@ -11,7 +11,10 @@ Path = str | Callable[..., Any]  # of a function or class, "package.module:name"
 
 @dataclass(frozen=True)
 class Seen:
-    """One thing that a network can get to see: a value of `model.input`."""
+    """What a network gets of a slice under one value of `model.input`, and what then asks and exports it.
+
+    Of networks that see images, `needs` and `channels` are those of a transform; others need what they like.
+    """
 
     needs: tuple[str, ...]  # what it is given of a slice; see mrirecon/data/samples.py
     predict: Path  # (network, collated sample) -> Prediction
@@ -38,6 +41,7 @@ _UNET_KEYS = (
 
 
 def _seen(name: str, predict: str, deployable: str) -> Seen:
+    """Return the entry of a transform, with names in the modules that ask and export networks which see it."""
     transform = TRANSFORMS[name]
     return Seen(
         transform.needs,

@@ -1,11 +1,11 @@
-"""What networks that see images get to see of a slice, by name."""
+"""What is made of a slice for networks that see images, by name: the values of `model.input` of U-Net and NormUNet."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Transform:
-    """One such thing."""
+    """One way to show a slice to a network that sees images."""
 
     help: str
     needs: tuple[str, ...]  # of a sample; see mrirecon/data/samples.py

@@ -1,4 +1,4 @@
-"""One run of a study: train, score reruns on the test volumes, leave a record. The only room here that knows torch."""
+"""One run of a study: train, score reruns on the test volumes, leave a record."""
 
 import shutil
 import socket

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from mrirecon.cli.command import Command
 from mrirecon.config import NoConfig
@@ -11,13 +12,17 @@ from mrirecon.errors import InputError
 _EVERY_S = 5.0  # between looks of --watch
 
 
+def _print_report(page: Path) -> None:
+    print(f"report:     {page}")
+    print(f"tables:     {page.parent}/results.csv, timing.csv, results.json")
+
+
 def _run_study(config: AblateConfig, grid: str) -> None:
     from mrirecon.ablation.work.run import run_study
 
     page = run_study(grid, config)
     if page:
-        print(f"report:     {page}")
-        print(f"tables:     {page.parent}/results.csv, timing.csv, results.json")
+        _print_report(page)
 
 
 RUN = Command(
@@ -38,8 +43,6 @@ RUN = Command(
 
 
 def _status(config: StudyConfig, study: str) -> None:
-    from pathlib import Path
-
     from mrirecon.ablation.study.folder import StudyFolder
     from mrirecon.ablation.work.status import count, status_table
 
@@ -60,13 +63,9 @@ STATUS = Command(
 
 
 def _report(_config: NoConfig, study: str) -> None:
-    from pathlib import Path
-
     from mrirecon.ablation.publish import write_report
 
-    page = write_report(Path(study))
-    print(f"report:     {page}")
-    print(f"tables:     {page.parent}/results.csv, timing.csv, results.json")
+    _print_report(write_report(Path(study)))
 
 
 REPORT = Command(
@@ -79,8 +78,6 @@ REPORT = Command(
 
 
 def _work(config: WorkerConfig, study: str) -> None:
-    from pathlib import Path
-
     if config.cores:
         try:
             os.sched_setaffinity(0, config.cores)

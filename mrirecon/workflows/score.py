@@ -156,6 +156,7 @@ def _result(
         zero_filled=dict.fromkeys(score.scores, math.nan),
         seconds=math.nan,
         object=source,
+        n_object_windows=score.n_object_windows,
     )
 
 

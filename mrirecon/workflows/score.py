@@ -75,7 +75,7 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
         )
         for target, s in zip(chosen, scores, strict=True)
     ]
-    on_objects = notes_on_objects(results)
+    on_objects = notes_on_objects({result.volume: result.scores for result in results})
     for note in on_objects:
         say(f"note: {note}")
     line = fastmri_line(results, [s.mse for s in scores])

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 
 import h5py
 import numpy as np
@@ -182,6 +183,28 @@ def test_a_volume_without_object_has_no_score_and_a_line(data, tmp_path, capsys)
     overall = json.loads((folder / "summary.json").read_text())["overall"]
     assert overall["ssim_object"]["mean"] is None
     assert overall["ssim"]["mean"] > 0
+
+
+def test_a_training_says_once_why_the_curve_of_object_ssim_is_empty(quick, small_data, tmp_path, capsys):
+    shutil.copytree(small_data, tmp_path / "data")
+    with h5py.File(tmp_path / "data" / "val" / "val1.h5", "r+") as file:
+        file["object_mask"] = np.zeros((3, 32, 32), np.uint8)
+    run = train(quick(max_steps=2, val_every=1, data=DataConfig(path=str(tmp_path / "data"), acceleration=[4, 8])))
+    line = (
+        "note        validation: 1 of 2 volumes (val/val1.h5) have no object: no object SSIM of them, and no mean of it"
+    )
+    assert capsys.readouterr().err.splitlines().count(line) == 1
+    scores = [row for row in read_table(run.curves)[1] if row["val_loss"]]
+    assert [(math.isnan(float(row["val_ssim_object"])), float(row["val_ssim"]) > 0) for row in scores] == [
+        (True, True)
+    ] * 2
+
+
+def test_draws_of_one_volume_are_one_volume_without_object(data, tmp_path, capsys):
+    with h5py.File(data / "val" / "v1.h5", "r+") as file:
+        file["object_mask"][...] = 0
+    evaluated(data, tmp_path / "out", mask_draws=2)
+    assert "note: 1 of 5 volumes (val/v1.h5) have no object" in capsys.readouterr().err
 
 
 def as_before(folder):

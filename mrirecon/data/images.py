@@ -111,24 +111,28 @@ def open_reconstructions(files: Sequence[tuple[Path, str]]) -> list[Images]:
     return _open_all(Images, _reconstruction, files)
 
 
-def search_images(images: Sequence[Images]) -> None:
+def search_images(files: Sequence[Sequence[Images]]) -> None:
     """Read every slice once, in quarantine.
+
+    Args:
+        files: Of each file the images that are used: one data set, or several of one shape.
 
     Raises:
         InputError: One cannot be read, or holds NaN, infinity or huge values.
     """
-    sizes = [n_bytes(found.shape, np.dtype(np.float64).itemsize) for found in images]
+    sizes = [n_bytes(images[0].shape, np.dtype(np.float64).itemsize) for images in files]
     jobs = [
-        Job(found.label, partial(_search, found), SAMPLES, GIB + 4 * size // found.shape[0])
-        for found, size in zip(images, sizes, strict=True)
+        Job(images[0].label, partial(_search, images), SAMPLES, GIB + 4 * size // images[0].shape[0])
+        for images, size in zip(files, sizes, strict=True)
     ]
     examine_all(jobs, lambda _i, _found: None, "images", sum(sizes) > _MANY_BYTES, in_one_line=True)
 
 
-def _search(images: Images, alive: Alive) -> Found:
-    for i in range(images.shape[0]):
-        images.image(i)
-        alive()
+def _search(of_file: Sequence[Images], alive: Alive) -> Found:
+    for images in of_file:
+        for i in range(images.shape[0]):
+            images.image(i)
+            alive()
     return {}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -18,8 +18,8 @@ from mrirecon.data.hdf5.description import (
     Identity,
     acceleration_of,
     complex_parts,
-    find_object_mask,
     find_reference,
+    object_facts,
     read_attributes,
     reference_keys,
 )
@@ -189,15 +189,8 @@ def _reference(path: Path, name: str) -> Reference:
             origin=identity.origin,
             acceleration=acceleration_of(attrs, otherwise=math.nan),
             was_chosen=kspace is None and {RSS, ESC} <= set(file),
-            **_object(file, stored.shape),
+            **object_facts(file, stored.shape),
         )
-
-
-def _object(file: h5py.File, shape: tuple[int, ...]) -> dict[str, Any]:
-    try:
-        return {"has_object_mask": find_object_mask(file, shape) is not None}
-    except InputError as error:
-        return {"object_fault": str(error)}
 
 
 def _missing(file: h5py.File, keys: tuple[str, ...], what: str) -> InputError:

@@ -144,12 +144,17 @@ def score_slice(
     metrics: Sequence[str] | None = None,
     object_mask: Any = None,
 ) -> SliceScore:
-    """Score one slice `(height, width)` against its target; errors as for `ssim`.
+    """Score one slice against its target.
 
     Args:
-        target, image, data_range: As for `ssim`.
+        target, image: `(height, width)`, tensors or arrays, real.
+        data_range: Maximum of the target over the whole volume.
         metrics: Names of `METRICS`; None: the default ones.
         object_mask: Where the object is, `(height, width)`, for metrics that ask; None: found by a rule.
+
+    Raises:
+        InputError: Different shapes, complex values, images smaller than a metric takes, a negative data range, an
+            unknown metric, or an object mask of another shape.
     """
     (score,) = _score_slices(target, image, data_range, chosen_metrics(metrics), object_mask)
     return score

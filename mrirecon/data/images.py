@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -18,8 +18,8 @@ from mrirecon.data.hdf5.description import (
     Identity,
     acceleration_of,
     complex_parts,
-    find_object_mask,
     find_reference,
+    object_facts,
     read_attributes,
     reference_keys,
 )
@@ -111,24 +111,28 @@ def open_reconstructions(files: Sequence[tuple[Path, str]]) -> list[Images]:
     return _open_all(Images, _reconstruction, files)
 
 
-def search_images(images: Sequence[Images]) -> None:
+def search_images(files: Sequence[Sequence[Images]]) -> None:
     """Read every slice once, in quarantine.
+
+    Args:
+        files: Of each file the images that are used: one data set, or several of one shape.
 
     Raises:
         InputError: One cannot be read, or holds NaN, infinity or huge values.
     """
-    sizes = [n_bytes(found.shape, np.dtype(np.float64).itemsize) for found in images]
+    sizes = [n_bytes(images[0].shape, np.dtype(np.float64).itemsize) for images in files]
     jobs = [
-        Job(found.label, partial(_search, found), SAMPLES, GIB + 4 * size // found.shape[0])
-        for found, size in zip(images, sizes, strict=True)
+        Job(images[0].label, partial(_search, images), SAMPLES, GIB + 4 * size // images[0].shape[0])
+        for images, size in zip(files, sizes, strict=True)
     ]
     examine_all(jobs, lambda _i, _found: None, "images", sum(sizes) > _MANY_BYTES, in_one_line=True)
 
 
-def _search(images: Images, alive: Alive) -> Found:
-    for i in range(images.shape[0]):
-        images.image(i)
-        alive()
+def _search(of_file: Sequence[Images], alive: Alive) -> Found:
+    for images in of_file:
+        for i in range(images.shape[0]):
+            images.image(i)
+            alive()
     return {}
 
 
@@ -185,15 +189,8 @@ def _reference(path: Path, name: str) -> Reference:
             origin=identity.origin,
             acceleration=acceleration_of(attrs, otherwise=math.nan),
             was_chosen=kspace is None and {RSS, ESC} <= set(file),
-            **_object(file, stored.shape),
+            **object_facts(file, stored.shape),
         )
-
-
-def _object(file: h5py.File, shape: tuple[int, ...]) -> dict[str, Any]:
-    try:
-        return {"has_object_mask": find_object_mask(file, shape) is not None}
-    except InputError as error:
-        return {"object_fault": str(error)}
 
 
 def _missing(file: h5py.File, keys: tuple[str, ...], what: str) -> InputError:

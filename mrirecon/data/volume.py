@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mrirecon.data.folders.agreement import Disagreement
-from mrirecon.data.hdf5.description import Facts, Identity, complex_parts, find_object_mask, read_facts
-from mrirecon.data.hdf5.opening import FileState, handle, read_image, read_slice, reading, require_unchanged
+from mrirecon.data.hdf5.description import Facts, Identity, complex_parts, read_facts
+from mrirecon.data.hdf5.opening import FileState, read_image, read_slice, reading, require_unchanged
 from mrirecon.data.hdf5.soundness import require_sound, samples_sha256, slice_hash
 from mrirecon.data.header import Header
 from mrirecon.data.sampling import Sampling, measured_positions
@@ -20,6 +20,7 @@ from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
 
 Seen = Callable[[int, np.ndarray], None]  # gets the number of a slice and its values
+_NEW_FACTS = ("has_object_mask", "object_fault")  # since studies keep fingerprints, which are of what was before
 
 
 class Volume:
@@ -61,12 +62,13 @@ class Volume:
         return read_facts(self.path, self.name)
 
     def fingerprint(self) -> str:
-        """SHA-256 of `facts` and of the first slice of k-space and reference as stored.
+        """SHA-256 of `facts`, but for the object mask, and of the first slice of k-space and reference as stored.
 
         Raises:
             InputError: They cannot be read.
         """
-        digest = sha256(json.dumps(self.facts.to_plain(), sort_keys=True).encode())
+        plain = {key: value for key, value in self.facts.to_plain().items() if key not in _NEW_FACTS}
+        digest = sha256(json.dumps(plain, sort_keys=True).encode())
         for key in filter(None, ("kspace", self.facts.target_key)):
             digest.update(self._read(key, 0).tobytes())
         return digest.hexdigest()
@@ -287,15 +289,16 @@ class Volume:
         self._require_slice(i)
         return read_image(self.path, self.name, key, i, self.state, np.float32)
 
-    @cached_property
+    @property
     def has_object_mask(self) -> bool:
         """The file says where the object is, in a data set `object_mask` (slices, h, w).
 
         Raises:
             InputError: It is not of the image's shape, or not of whole numbers or truth values.
         """
-        with reading(self.name):
-            return find_object_mask(handle(self.path), (self.n_slices, *self.image_shape)) is not None
+        if self.facts.object_fault:
+            raise InputError(f"{self.name}: {self.facts.object_fault}")
+        return self.facts.has_object_mask
 
     def object_mask(self, i: int) -> np.ndarray:
         """Read where slice `i` has the object, bool `(h, w)`.

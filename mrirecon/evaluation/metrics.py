@@ -18,7 +18,7 @@ from torch import Tensor
 from mrirecon.errors import InputError
 from mrirecon.evaluation.objects import find_object
 from mrirecon.tables.entry import builder
-from mrirecon.tables.metrics import METRICS, chosen_metrics
+from mrirecon.tables.metrics import METRICS, OBJECT_SIZE, chosen_metrics
 
 WINDOW = 7  # pixels on a side, uniform weights
 K1, K2 = 0.01, 0.03
@@ -83,9 +83,15 @@ class VolumeScore(NamedTuple):
 
     scores: Mapping[str, float]
     n_slices: int
+    sums: Mapping[str, float] = {}  # over its slices, by column; empty for a mean over volumes
 
     def __getattr__(self, name: str) -> float:
         return _found(self, self.scores, name)
+
+    @property
+    def n_object_windows(self) -> int | None:
+        """SSIM windows whose centre lies inside the object, in all slices; None where no metric counted them."""
+        return int(self.sums[OBJECT_SIZE]) if OBJECT_SIZE in self.sums else None
 
 
 def _found(record: object, values: Mapping[str, float], name: str) -> float:
@@ -138,12 +144,17 @@ def score_slice(
     metrics: Sequence[str] | None = None,
     object_mask: Any = None,
 ) -> SliceScore:
-    """Score one slice `(height, width)` against its target; errors as for `ssim`.
+    """Score one slice against its target.
 
     Args:
-        target, image, data_range: As for `ssim`.
+        target, image: `(height, width)`, tensors or arrays, real.
+        data_range: Maximum of the target over the whole volume.
         metrics: Names of `METRICS`; None: the default ones.
         object_mask: Where the object is, `(height, width)`, for metrics that ask; None: found by a rule.
+
+    Raises:
+        InputError: Different shapes, complex values, images smaller than a metric takes, a negative data range, an
+            unknown metric, or an object mask of another shape.
     """
     (score,) = _score_slices(target, image, data_range, chosen_metrics(metrics), object_mask)
     return score
@@ -171,7 +182,7 @@ def combine_slices(slices: Sequence[SliceScore], data_range: float) -> VolumeSco
 def volume_score(metrics: Sequence[str], sums: Mapping[str, float], n_slices: int, data_range: float) -> VolumeScore:
     """Score of a volume from the sums of its columns over `n_slices` slices."""
     scores = {name: builder(METRICS[name].of_volume)(sums, n_slices, data_range) for name in metrics}
-    return VolumeScore(scores, n_slices)
+    return VolumeScore(scores, n_slices, sums)
 
 
 def columns_of(metrics: Sequence[str]) -> list[str]:
@@ -204,20 +215,20 @@ def ssim_of_volume(sums: Mapping[str, float], n_slices: int, _data_range: float)
     return sums["ssim"] / n_slices
 
 
-def ssim_object_of_slice(pair: SlicePair) -> tuple[float, int]:
-    """Mean of the SSIM map over the windows whose centre lies inside the object, and 1; two zeros where none does."""
+def ssim_object_of_slice(pair: SlicePair) -> tuple[float, int, int]:
+    """Mean of the SSIM map over the windows whose centre lies inside the object, 1, their number; else three zeros."""
     edge = WINDOW // 2
     inside = pair.target.object_mask[edge:-edge, edge:-edge]
     n_windows = int(np.count_nonzero(inside))
     if n_windows == 0:
-        return 0.0, 0
+        return 0.0, 0, 0
     if pair.target.data_range == 0:
-        return math.nan, 1
+        return math.nan, 1, n_windows
     total, top = 0.0, 0
     for strip in pair.similarity:
         total += float(strip[inside[top : top + len(strip)]].sum())
         top += len(strip)
-    return total / n_windows, 1
+    return total / n_windows, 1, n_windows
 
 
 def ssim_object_of_volume(sums: Mapping[str, float], _n_slices: int, _data_range: float) -> float:

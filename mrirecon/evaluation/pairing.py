@@ -184,19 +184,22 @@ def _left_out(tables: Sequence[Table], keyed: Sequence[Rows]) -> dict[str, str]:
         lacking = [table.name for table in tables if not all(name in row.scores for row in table.rows)]
         if lacking and len(lacking) < len(tables):
             left_out[name] = f"{', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no {label_of(name)}"
-        elif not lacking and OBJECT_MASK in METRICS[name].needs:
-            others = [(t.name, _other_object(keyed[0], rows)) for t, rows in zip(tables[1:], keyed[1:], strict=True)]
-            if found := next(((other, key) for other, key in others if key), None):
-                key = found[1]
-                left_out[name] = (
-                    f"no {label_of(name)}, as the object of {key[0]} is from {keyed[0][key].object or 'nowhere'} in "
-                    f"{tables[0].name} and from elsewhere in {found[0]}"
-                )
+        elif not lacking and OBJECT_MASK in METRICS[name].needs and (other := _other_object(tables, keyed)):
+            left_out[name] = f"no {label_of(name)}, as the object of {other}"
     return left_out
 
 
-def _other_object(mine: Rows, theirs: Rows) -> Key | None:
-    return next((key for key in sorted(mine) if mine[key].object != theirs[key].object), None)
+def _other_object(tables: Sequence[Table], keyed: Sequence[Rows]) -> str:
+    """Word the first volume whose object is not the same in all tables, as far as they tell; empty: there is none."""
+    for key in sorted(keyed[0]):
+        (first, own), *others = rows = [(t.name, of_table[key]) for t, of_table in zip(tables, keyed, strict=True)]
+        if elsewhere := [name for name, row in others if row.object != own.object]:
+            return f"{key[0]} is from {own.object or 'nowhere'} in {first} and from elsewhere in {elsewhere[0]}"
+        sizes = [(row.n_object_windows, name) for name, row in rows if row.n_object_windows is not None]
+        if differing := [size for size in sizes if size[0] != sizes[0][0]]:
+            (n, first), (other_n, second) = sizes[0], differing[0]
+            return f"{key[0]} has {n} windows in {first} and {other_n} in {second}: they had different masks of it"
+    return ""
 
 
 def _zero_filled(tables: Sequence[Table], keyed: Sequence[Rows], metrics: Sequence[str]) -> Rows:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mrirecon.errors import InputError
 from mrirecon.files import read_table, replacing
-from mrirecon.tables.metrics import METRICS, in_files
+from mrirecon.tables.metrics import METRICS, OBJECT_SIZE, in_files
 
 Key = TypeVar("Key", bound=Hashable)
 ZERO_FILLED = "zf_"  # before the names of the zero-filled image's scores
@@ -41,6 +41,7 @@ class VolumeResult:
     zero_filled: Mapping[str, float]  # of the same metrics, same mask
     seconds: float  # reconstruction alone, without reading and scoring
     object: str = ""  # what says where the object is, see `evaluation.objects`; empty where no metric asked
+    n_object_windows: int | None = None  # over the scored slices; None where it is not known
 
     def __getattr__(self, name: str) -> float:
         """The score of a column."""
@@ -66,7 +67,7 @@ def write_results(path: Path, results: Iterable[VolumeResult]) -> None:
     """
     rows = [_row(result) for result in results]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]) if rows else [*_ABOUT, "seconds", "object"])
+        writer = csv.DictWriter(handle, list(rows[0]) if rows else [*_ABOUT, "seconds", "object", OBJECT_SIZE])
         writer.writeheader()
         writer.writerows(rows)
 
@@ -79,7 +80,7 @@ def _row(result: VolumeResult) -> dict[str, Any]:
     row |= {ZERO_FILLED + name: result.zero_filled[name] for name in first} | {"seconds": result.seconds}
     row |= {name: result.scores[name] for name in appended}
     row |= {ZERO_FILLED + name: result.zero_filled[name] for name in appended}
-    return row | {"object": result.object}
+    return row | {"object": result.object, OBJECT_SIZE: result.n_object_windows}
 
 
 def read_results(path: Path) -> list[VolumeResult]:
@@ -129,4 +130,5 @@ def _result(row: dict[str, str], metrics: Iterable[str]) -> VolumeResult:
         zero_filled={name: float(row[ZERO_FILLED + name]) for name in metrics},
         seconds=float(row["seconds"]),
         object=row.get("object") or "",
+        n_object_windows=int(size) if (size := row.get(OBJECT_SIZE)) else None,
     )

@@ -1,7 +1,7 @@
 """Means, standard deviations and intervals of an evaluation, overall and by group."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev, variance
 from typing import Any
 
@@ -44,14 +44,18 @@ def about_metrics(results: Sequence[VolumeResult]) -> dict[str, Any]:
     return {"metrics": {name: METRICS[name].help for name in results[0].scores}, **where}
 
 
-def notes_on_objects(results: Sequence[VolumeResult]) -> list[str]:
-    """One line where volumes have no object, and so no score inside of it."""
-    metrics = [name for name in results[0].scores if OBJECT_MASK in METRICS[name].needs]
-    empty = [r.volume for r in results if any(math.isnan(r.scores[name]) for name in metrics)]
+def notes_on_objects(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """One line where volumes have no object, and so no score inside of it.
+
+    Args:
+        scores: Of finite images, by volume and metric.
+    """
+    metrics = [name for name in next(iter(scores.values())) if OBJECT_MASK in METRICS[name].needs]
+    empty = [volume for volume, own in scores.items() if any(math.isnan(own[name]) for name in metrics)]
     if not empty:
         return []
     labels, first = " and ".join(map(label_of, metrics)), f"{empty[0]}{', ...' * (len(empty) > 1)}"
-    return [f"{len(empty)} of {len(results)} volumes ({first}) have no object: no {labels} of them, and no mean of it"]
+    return [f"{len(empty)} of {len(scores)} volumes ({first}) have no object: no {labels} of them, and no mean of it"]
 
 
 def fastmri_line(results: Sequence[VolumeResult], mse: Sequence[float]) -> str:

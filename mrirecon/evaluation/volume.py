@@ -91,7 +91,7 @@ class SliceRows:
 
 
 def mean_score(scores: Iterable[VolumeScore], per_slice: bool = False) -> VolumeScore:
-    """Mean over volumes, or with `per_slice` over slices; `n_slices` is the sum.
+    """Mean over volumes, or with `per_slice` over slices; NaN where a volume has none; `n_slices` is the sum.
 
     fastMRI's evaluation averages over volumes, AlgoPerf (Dahl et al. 2023) over slices.
 

@@ -13,6 +13,7 @@ from typing import Any
 from mrirecon.tables.entry import named
 
 OBJECT_MASK = "object_mask"  # what a metric may need besides target and image
+OBJECT_SIZE = "n_object_windows"  # SSIM windows whose centre lies inside the object; tells one mask from another
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ METRICS: dict[str, Metric] = {
     "ssim_object": Metric(
         label="object SSIM",
         help="mean of the same map over the windows whose centre lies inside the object, over slices that have one",
-        columns=("ssim_object", "n_object_slices"),
+        columns=("ssim_object", "n_object_slices", OBJECT_SIZE),
         of_slice="mrirecon.evaluation.metrics:ssim_object_of_slice",
         of_volume="mrirecon.evaluation.metrics:ssim_object_of_volume",
         digits=".4f",

@@ -206,7 +206,7 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
             write_results(folder / "volumes.csv", results)
             write_json(folder / _SUMMARY, summary)
     if ranks.is_first():
-        for note in notes_on_objects(results):
+        for note in notes_on_objects({result.volume: result.scores for result in results}):
             warn(f"note: {note}")
         print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
     return job.folder

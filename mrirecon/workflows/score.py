@@ -54,12 +54,14 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
     notes = _notes(config, chosen, extra_files(Path(predictions), references))
     for note in notes:
         say(f"note: {note}")
-    files: list[Images] = [images for pair in pairs for images in (pair.target, pair.prediction)]
     looks_for_object = needed(metrics, OBJECT_MASK)
-    files += [masks for target in chosen if looks_for_object and (masks := target.object_masks)]
+    files: list[list[Images]] = []
+    for pair in pairs:
+        masks = pair.target.object_masks if looks_for_object else None
+        files += [[pair.target, *([masks] if masks else [])], [pair.prediction]]
     search_images(files)
     scores = score_pairs(pairs, f"{name}, {protocol.name}", metrics)
-    for images in files:
+    for images, *_ in files:
         images.require_unchanged()
     of_images = notes_of_images([target.name for target in chosen], [s.resemblance for s in scores])
     for note in of_images:
@@ -75,7 +77,7 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
         )
         for target, s in zip(chosen, scores, strict=True)
     ]
-    on_objects = notes_on_objects(results)
+    on_objects = notes_on_objects({result.volume: result.scores for result in results})
     for note in on_objects:
         say(f"note: {note}")
     line = fastmri_line(results, [s.mse for s in scores])
@@ -156,6 +158,7 @@ def _result(
         zero_filled=dict.fromkeys(score.scores, math.nan),
         seconds=math.nan,
         object=source,
+        n_object_windows=score.n_object_windows,
     )
 
 

@@ -111,7 +111,7 @@ def test_all_files_are_compared_without_reading(folder):
 
 def test_references_and_predictions_that_change_are_not_scored(folder):
     reference = list_references(folder)[2]
-    search_images([reference])
+    search_images([[reference]])
     os.truncate(reference.path, 5000)
     with pytest.raises(DataChangedError, match=r"^target c\.h5: changed after it was checked"):
         reference.image(4)

@@ -5,12 +5,14 @@ import pickle
 import random
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from mrirecon.data import SliceDataset, Volume, to_image
+from mrirecon.data import SliceDataset, Volume, check_volumes, to_image
+from mrirecon.data.hdf5.opening import close
 from mrirecon.data.loading.loaders import load_units
 from mrirecon.data.samples import NEEDS, uncollated
 from mrirecon.errors import InputError
@@ -217,3 +219,23 @@ def test_smaps_have_unit_energy_and_combine_to_the_complex_image(folder):
     full = torch.ones(sample.smaps.shape[-1], dtype=torch.bool)
     combined = center_fit(Sense(sample.smaps, full).adjoint(sample.masked_kspace), sample.crop_shape)
     torch.testing.assert_close(combined, sample.combined)
+
+
+def test_objects_are_known_from_the_check_alone(tmp_path, volume_writer, monkeypatch):
+    """A folder that has not changed is indexed without opening its files, which takes time on a server."""
+    path = volume_writer(tmp_path / "v0.h5")
+    with h5py.File(path, "r+") as file:
+        file["object_mask"] = np.ones((3, 48, 40), bool)
+    volume = Volume(path)
+    check_volumes([volume])
+    monkeypatch.setattr(h5py, "File", None)
+    assert SliceDataset([volume], object_masks=True).with_object_mask == {"v0.h5"}
+
+
+def test_the_fingerprint_that_studies_keep_knows_no_object(tmp_path, volume_writer):
+    path = volume_writer(tmp_path / "v0.h5")
+    before = Volume(path).fingerprint()
+    close(path)
+    with h5py.File(path, "r+") as file:
+        file["object_mask"] = np.ones((3, 48, 40), bool)
+    assert Volume(path).fingerprint() == before

@@ -1,5 +1,6 @@
 """The terminal table says what the numbers are."""
 
+import math
 import re
 
 from result_rows import foreign_row, row, rows
@@ -103,3 +104,14 @@ def test_means_fit_on_a_screen():
     assert groups[1] == "all: 8 volumes, 8 patients"
     assert [line.split()[0] for line in groups[2:5]] == ["SSIM", "PSNR", "NMSE"]
     assert groups[2].split().count("±") == 3  # its own, zero-filled, difference
+
+
+def test_scores_that_are_not_finite_have_no_deviation_between_draws():
+    """The statistics module raises an AttributeError for them."""
+    results = [
+        row(mask_draw=draw, psnr=psnr, ssim=ssim) for draw, psnr, ssim in ((0, math.inf, math.nan), (1, 30, 0.5))
+    ]
+    first = evaluation_table(results, summarize(results)).split("volume  ")[1].splitlines()[1]
+    assert "inf" in first
+    assert "nan" in first
+    assert first.count("±") == 4  # NMSE, and three scores of the zero-filled image

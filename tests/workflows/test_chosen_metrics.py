@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import re
+import shutil
 
 import h5py
 import numpy as np
@@ -77,7 +79,7 @@ def test_a_new_metric_is_one_entry(monkeypatch, quick, capsys):
     ]
     printed = capsys.readouterr().out
     for folder in folders:
-        assert columns(folder)[-5:] == ["ssim_object", "mae", "zf_ssim_object", "zf_mae", "object"]
+        assert columns(folder)[-5:] == ["mae", "zf_ssim_object", "zf_mae", "object", "n_object_windows"]
         overall = json.loads((folder / "summary.json").read_text())["overall"]
         assert overall["mae"]["mean"] == pytest.approx(
             np.mean([r.scores["mae"] for r in read_results(folder / "volumes.csv")])
@@ -99,8 +101,8 @@ def test_a_new_metric_is_one_entry(monkeypatch, quick, capsys):
 
 def test_metrics_are_chosen_by_name(data, tmp_path, capsys):
     folder = evaluated(data, tmp_path / "out", metrics=["hfen", "psnr"])
-    assert columns(folder)[13:] == ["psnr", "zf_psnr", "seconds", "hfen", "zf_hfen", "object"]
-    assert {r.object for r in read_results(folder / "volumes.csv")} == {""}
+    assert columns(folder)[13:] == ["psnr", "zf_psnr", "seconds", "hfen", "zf_hfen", "object", "n_object_windows"]
+    assert {(r.object, r.n_object_windows) for r in read_results(folder / "volumes.csv")} == {("", None)}
     assert "object" not in json.loads((folder / "summary.json").read_text())
     printed = capsys.readouterr().out
     assert "HFEN" in printed
@@ -115,7 +117,7 @@ def test_metrics_are_chosen_by_name(data, tmp_path, capsys):
 
 def test_the_default_table_ends_with_what_is_new(data, tmp_path):
     """So that whoever reads it by position goes on reading the same."""
-    expected = "ssim psnr nmse zf_ssim zf_psnr zf_nmse seconds ssim_object zf_ssim_object object"
+    expected = "ssim psnr nmse zf_ssim zf_psnr zf_nmse seconds ssim_object zf_ssim_object object n_object_windows"
     assert columns(evaluated(data, tmp_path / "out"))[13:] == expected.split()
 
 
@@ -133,13 +135,14 @@ def test_the_files_object_is_used_in_evaluate_and_score(data, tmp_path):
             structural_similarity(t, r, data_range=target.max(), full=True)[1][3:-3, 3:-3]
             for t, r in zip(target, image, strict=True)
         ]
+        assert row.n_object_windows == inside.sum()
         expected = np.mean([m[mask].mean() for m, mask in zip(maps, inside, strict=True)])
         assert row.scores["ssim_object"] == row.zero_filled["ssim_object"] == pytest.approx(expected, rel=1e-5)
     found = score(
         ScoreConfig(output=str(tmp_path / "scored")), str(folder / "reconstructions" / "val"), str(data / "val")
     )
     for row, other in zip(rows, read_results(found / "volumes.csv"), strict=True):
-        assert other.object == row.object
+        assert (other.object, other.n_object_windows) == (row.object, row.n_object_windows)
         assert other.scores == pytest.approx(dict(row.scores), rel=1e-6)
 
 
@@ -181,10 +184,33 @@ def test_a_volume_without_object_has_no_score_and_a_line(data, tmp_path, capsys)
     assert overall["ssim"]["mean"] > 0
 
 
+def test_a_training_says_once_why_the_curve_of_object_ssim_is_empty(quick, small_data, tmp_path, capsys):
+    shutil.copytree(small_data, tmp_path / "data")
+    with h5py.File(tmp_path / "data" / "val" / "val1.h5", "r+") as file:
+        file["object_mask"] = np.zeros((3, 32, 32), np.uint8)
+    run = train(quick(max_steps=2, val_every=1, data=DataConfig(path=str(tmp_path / "data"), acceleration=[4, 8])))
+    line = (
+        "note        validation: 1 of 2 volumes (val/val1.h5) have no object: no object SSIM of them, and no mean of it"
+    )
+    assert capsys.readouterr().err.splitlines().count(line) == 1
+    scores = [row for row in read_table(run.curves)[1] if row["val_loss"]]
+    assert [(math.isnan(float(row["val_ssim_object"])), float(row["val_ssim"]) > 0) for row in scores] == [
+        (True, True)
+    ] * 2
+
+
+def test_draws_of_one_volume_are_one_volume_without_object(data, tmp_path, capsys):
+    with h5py.File(data / "val" / "v1.h5", "r+") as file:
+        file["object_mask"][...] = 0
+    evaluated(data, tmp_path / "out", mask_draws=2)
+    assert "note: 1 of 5 volumes (val/v1.h5) have no object" in capsys.readouterr().err
+
+
 def as_before(folder):
     """The table as it was before any metric was added."""
     _, rows = read_table(folder / "volumes.csv")
-    kept = [name for name in rows[0] if name.removeprefix("zf_") not in ("ssim_object", "hfen", "object")]
+    new = ("ssim_object", "hfen", "object", "n_object_windows")
+    kept = [name for name in rows[0] if name.removeprefix("zf_") not in new]
     with (folder / "volumes.csv").open("w", newline="") as handle:
         writer = csv.DictWriter(handle, kept, extrasaction="ignore")
         writer.writeheader()
@@ -217,6 +243,36 @@ def test_objects_from_elsewhere_are_not_compared(data, tmp_path):
     result = compare(CompareConfig(), [str(by_file), str(by_rule)])
     assert "ssim_object" not in result["better"]
     assert any("the object of val/v0.h5 is from object_mask in" in warning for warning in result["warnings"])
+
+
+@pytest.mark.parametrize("radius", [0.5, 0.0])
+def test_different_masks_of_one_object_are_not_compared(data, tmp_path, radius):
+    large = evaluated(data, tmp_path / "large")
+    same = evaluated(data, tmp_path / "same")
+    close(data / "val" / "v1.h5")
+    with h5py.File(data / "val" / "v1.h5", "r+") as file:
+        file["object_mask"][...] = disc(radius)
+    small = evaluated(data, tmp_path / "small")
+    assert "ssim_object" in compare(CompareConfig(), [str(large), str(same)])["better"]
+    numbers = [int((disc(r)[:, 3:-3, 3:-3] > 0).sum()) for r in (0.6, radius)]
+    differs = f"the object of val/v1.h5 has {numbers[0]} windows in {large} and {numbers[1]} in {small}"
+    result = compare(CompareConfig(), [str(large), str(same), str(small)])
+    assert "ssim_object" not in result["better"]
+    assert any(differs in warning for warning in result["warnings"])
+    with pytest.raises(InputError, match=re.escape(differs)):
+        compare(CompareConfig(metric="ssim_object"), [str(large), str(small)])
+
+
+def test_tables_without_the_size_of_objects_stay_readable(data, tmp_path):
+    """Those of before the column: compared by where objects are from."""
+    folders = [evaluated(data, tmp_path / name) for name in ("new", "old")]
+    _, rows = read_table(folders[1] / "volumes.csv")
+    with (folders[1] / "volumes.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, [key for key in rows[0] if key != "n_object_windows"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert [r.n_object_windows for r in read_results(folders[1] / "volumes.csv")] == [None] * 5
+    assert "ssim_object" in compare(CompareConfig(), list(map(str, folders)))["better"]
 
 
 def test_a_table_without_metrics_is_none(data, tmp_path):

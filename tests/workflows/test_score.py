@@ -152,6 +152,17 @@ def test_each_square_equals_fastmri(tmp_path):
     assert r.protocol == "fastmri-v1+square"
 
 
+def test_bad_files_are_counted_as_files_with_their_masks(tmp_path):
+    predictions, targets = foreign(tmp_path, n=3)
+    for i in range(3):
+        with h5py.File(targets / f"v{i}.h5", "r+") as file:
+            file["object_mask"] = np.ones(file["reconstruction_rss"].shape, np.uint8)
+        with h5py.File(predictions / f"v{i}.h5", "r+") as file:
+            file["reconstruction"][1] = np.nan
+    with pytest.raises(InputError, match=r"^prediction v0\.h5: .* \(3 of 6 files are bad\)$"):
+        run(predictions, targets)
+
+
 def test_what_is_not_known_is_nan_null_and_undeclared(tmp_path, capsys):
     predictions, targets = foreign(tmp_path)
     out = run(predictions, targets)

@@ -40,7 +40,7 @@ def check_volumes(volumes: Sequence[Volume], mode: str = "auto", references: str
             auto: full up to 4 GiB in all, else quick; none: of k-space the middle slice, which says where samples are,
             and no reference.
         references: What happens to files whose reference and k-space do not belong together, as the middle slice shows,
-            in a full check the first one too (see `data.agreement`). refuse: those that are surely wrong are refused,
+            in a full check the first one too (see `agreement`). refuse: those that are surely wrong are refused,
             doubtful ones noted; warn: all are noted; off: nothing is said of them.
 
     Returns:

@@ -61,6 +61,8 @@ class Facts:
     file_mask: np.ndarray | None  # bool (width,)
     attrs: dict[str, Any]
     n_bytes: int  # of kspace and target as stored in memory
+    has_object_mask: bool = False
+    object_fault: str = ""  # what is wrong with its object mask, for those who want it
 
     def to_plain(self) -> dict[str, Any]:
         """All of it as values that JSON can hold."""
@@ -93,22 +95,24 @@ def read_facts(path: Path, name: str) -> Facts:
         return _facts(file)
 
 
-def find_object_mask(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset | None:
-    """The data set `object_mask`, which says where the object is in images of `shape` (slices, h, w); None: none.
+def object_facts(file: h5py.File, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Say whether the data set `object_mask` is there, which marks the object in images of `shape` (slices, h, w).
 
-    Raises:
-        InputError: It is of another shape, or neither of whole numbers nor of truth values.
+    `has_object_mask`, or `object_fault` where it is of another shape, or neither of whole numbers nor of truth values.
     """
-    found = find_dataset(file, OBJECT_MASK)
-    if found is None:
-        return None
-    if found.shape != shape or found.dtype.kind not in "biu":
-        raise InputError(
-            f"'{OBJECT_MASK}' is {found.dtype} of shape {found.shape}; whole numbers or truth values of shape {shape} "
-            "(slices, h, w) are needed: write it anew, or remove it (a rule finds the object then)"
-        )
-    require_slices(OBJECT_MASK, found.shape, found.dtype.itemsize, found.chunks)
-    return found
+    try:
+        found = find_dataset(file, OBJECT_MASK)
+        if found is None:
+            return {}
+        if found.shape != shape or found.dtype.kind not in "biu":
+            raise InputError(
+                f"'{OBJECT_MASK}' is {found.dtype} of shape {found.shape}; whole numbers or truth values of shape "
+                f"{shape} (slices, h, w) are needed: write it anew, or remove it (a rule finds the object then)"
+            )
+        require_slices(OBJECT_MASK, found.shape, found.dtype.itemsize, found.chunks)
+    except InputError as error:
+        return {"object_fault": readable(str(error))}
+    return {"has_object_mask": True}
 
 
 def _facts(file: h5py.File) -> Facts:
@@ -118,15 +122,17 @@ def _facts(file: h5py.File) -> Facts:
     target = _target(file, kspace, shape)
     header = _header(file, shape, target)
     header.acquired(shape[-1])  # a header that contradicts k-space is found now
+    image_shape = _image_shape(header, shape, target)
     return Facts(
         shape=shape,
         single_coil=single,
         header=header,
-        image_shape=_image_shape(header, shape, target),
+        image_shape=image_shape,
         target_key=None if target is None else target.name.lstrip("/"),
         file_mask=_mask(file, shape[-1]),
         attrs=read_attributes(file),
         n_bytes=kspace.nbytes + (0 if target is None else target.nbytes),
+        **object_facts(file, (shape[0], *image_shape)),
     )
 
 

@@ -75,7 +75,7 @@ def _volume_row(rows: Sequence[VolumeResult], metrics: Sequence[str], compared: 
 def _over_draws(values: list[float], name: str) -> str:
     digits = digits_of(name)
     text = _number(fmean(values), digits)
-    return f"{text} ± {stdev(values):{digits}}" if len(values) > 1 else text
+    return f"{text} ± {stdev(values):{digits}}" if len(values) > 1 and all(map(math.isfinite, values)) else text
 
 
 def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool, reconstructor: str) -> str:

@@ -1,5 +1,6 @@
 """Scoring the network inside training: the run's protocol on the validation volumes, at every acceleration."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,6 +17,8 @@ from mrirecon.data.samples import Sample, to_device
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeMetrics, mean_score
 from mrirecon.evaluation.metrics import VolumeScore
 from mrirecon.evaluation.stats.verdict import LOSS
+from mrirecon.evaluation.summary import notes_on_objects
+from mrirecon.progress import say
 from mrirecon.tables.metrics import in_files, validation_metrics
 from mrirecon.training.loop.curves import Curves
 from mrirecon.training.loop.signals import StopRequest
@@ -49,6 +52,7 @@ class Validation:
     ) -> None:
         self.loaders, self.curves, self.protocol, self.require_data = loaders, curves, protocol, require_data
         self.metrics = validation_metrics(monitor)
+        self._has_noted = False  # which volumes have no object, the same at every validation
         self.names = [volume.name for volume in loaders[0].dataset.volumes]  # type: ignore[attr-defined]
 
     def __call__(self, trainer: pl.Trainer, module: Any, stop: StopRequest) -> dict[str, float] | None:
@@ -69,6 +73,11 @@ class Validation:
         losses = [row[2] for of_loader in rows for row in of_loader]
         scores = {"val_loss": sum(losses) / len(losses)}
         scores |= {f"val_{name}": mean.scores[name] for name in in_files(mean.scores)}
+        if math.isfinite(scores["val_loss"]) and not self._has_noted:
+            self._has_noted = True
+            by_volume = {str(name): score.scores for volumes in computed for name, score in volumes.items()}
+            for note in notes_on_objects(by_volume):
+                say(f"note        validation: {note}")
         module.observe(scores)
         panel = _of_any_process(self._panel) if ranks.any_of(bool(self.curves.loggers)) else None
         self.curves.validated(trainer, scores, panel, self._table(computed, rows))

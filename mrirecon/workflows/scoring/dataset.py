@@ -150,4 +150,5 @@ def _result(
         zero_filled=zero_filled.scores,
         seconds=seconds,
         object=source,
+        n_object_windows=own.n_object_windows,
     )

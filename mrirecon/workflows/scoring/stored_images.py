@@ -138,10 +138,9 @@ def _score_pair(pair: Pair, metrics: Sequence[str]) -> PairScore:
         mask = _object_mask(target, i, grid) if needed(metrics, OBJECT_MASK) else None
         slices.append(score_slice(wanted, image, data_range, metrics, mask))
         comparison.add(wanted.numpy(), image.numpy())
-    mse = math.nan
-    if "squared_error" in slices[0].columns:
-        mse = sum(s.columns["squared_error"] for s in slices) / sum(s.columns["n_pixels"] for s in slices)
-    return PairScore(combine_slices(slices, data_range), mse, comparison.result())
+    score = combine_slices(slices, data_range)
+    mse = score.sums["squared_error"] / score.sums["n_pixels"] if "squared_error" in score.sums else math.nan
+    return PairScore(score, mse, comparison.result())
 
 
 def _data_range(pair: Pair) -> float:

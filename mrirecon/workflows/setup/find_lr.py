@@ -10,9 +10,8 @@ from mrirecon.models.device import autocast
 from mrirecon.progress import progress, say
 from mrirecon.report.figures.run_curves import draw_range_test
 from mrirecon.runs import RunFolder
-from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.lr_finder import N_STEPS, RangeTest, range_test
-from mrirecon.workflows.setup.training_work import TrainingWork
+from mrirecon.workflows.setup.training_work import TrainingWork, build_module
 
 
 def find_lr(work: TrainingWork) -> RangeTest:
@@ -23,15 +22,7 @@ def find_lr(work: TrainingWork) -> RangeTest:
     """
     config, accumulate = work.config, work.plan.accumulate
     device = torch.device(work.device)
-    model = copy.deepcopy(work.model)
-    module = ReconModule(
-        model,
-        work.module.optimizer,
-        loss=config.loss,
-        l1_weight=config.l1_weight,
-        freeze=config.freeze,
-        predict=work.module.predict,
-    ).to(device)
+    module = build_module(config, work.module.optimizer, copy.deepcopy(work.model), work.plan.n_steps).to(device)
     batches = progress(work.data.first_batches(N_STEPS * accumulate), "learning rate range test", unit="batches")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

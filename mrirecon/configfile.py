@@ -112,7 +112,9 @@ def build(cls: type[C], values: Mapping[str, Any]) -> C:
     known = {key.name: key for key in keys(cls)}
     for name in values:
         if name not in known:
-            raise InputError(f"unknown key '{name}'{did_you_mean(name, known)}")
+            full = SHORT.get(name.partition(".")[0])  # the short names of flags are no keys of files
+            hint = f"; did you mean '{full}'?" if full in known else did_you_mean(name, known)
+            raise InputError(f"unknown key '{name}'{hint}")
     with parse_errors(cls):
         parsed = make_parser(cls).parse_object(dict(values))
     return from_namespace(cls, parsed)

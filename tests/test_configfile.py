@@ -103,6 +103,8 @@ def test_overlay_holds_only_what_differs(tmp_path):
     ("text", "message"),
     [
         ("optimzer:\n  lr: 1\n", "unknown key 'optimzer.lr'; did you mean 'optimizer.lr'?"),
+        ("norm: group\n", "unknown key 'norm'; did you mean 'model.norm'?"),
+        ("norm: {class_path: torch.nn.Identity}\n", "unknown key 'norm.class_path'; did you mean 'model.norm'?"),
         ("optimizer:\n  lr: fast\n", "optimizer.lr: Expected a float or 'auto' or 'find'. Got value: fast"),
         ("data:\n  acceleration: 4\n", "data.acceleration: Expected a list"),
         ("max_steps: 1.5\n", "max_steps: Expected an int. Got value: 1.5"),

@@ -12,6 +12,11 @@ def number(value: float | None, digits: str) -> str:
     return NONE if value is None else f"{value:{digits}}".replace("-", "\u2212")
 
 
+def how_many(n: int, noun: str) -> str:
+    """Return a number of things: `1 volume`, `2 volumes`, `30,089 parameters`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def interval(values: Mapping[str, Any] | None, digits: str) -> str:
     """Return `low` and `high` of the values as `[0.9101, 0.9145]`; empty where there is no interval."""
     low, high = (values or {}).get("low"), (values or {}).get("high")

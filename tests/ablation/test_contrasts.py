@@ -167,6 +167,7 @@ def test_missing_cells_are_named_not_guessed():
     left = [r for r in results if r.stage != "rerun" or r.cell != "sgd/batch"]
     cells, main, _ = (decide(family, scores_of(grid, left), 0.001, "") for family in families(grid))
     assert "sgd/batch - adam/instance" in cells["note"]
+    assert cells["note"].startswith("7 comparisons of SSIM; sign flips")
     assert len(cells["comparisons"]) == 7
     assert {c["name"] for c in main["comparisons"]} == {"optimizer: momentum - adam", "norm: group - instance"}
 

@@ -78,7 +78,7 @@ def test_it_says_network_data_recipe_and_provenance(run):
     text = card(run)
     for words in (
         "# Model card: unet, torch.nn.BatchNorm2d norm, adamw",
-        "1234 parameters",
+        "1,234 parameters",
         "| `model.safetensors` | safetensors | 5.00 MB | 2.5e-07 |",
         "train 2, val 1; slices and origin not known",
         "SHA-256): feed",
@@ -150,8 +150,8 @@ def test_simulated_data_are_a_limit(run):
         "acquisitions": {"AXT2": 3},
     }
     text = card(run, data=data)
-    assert "3 volumes, 30 slices; validation: 1 volumes" in text
-    assert "origin: measured (1 volumes), simulated-from-phantom (2 volumes)" in text
+    assert "3 volumes, 30 slices; validation: 1 volume\n" in text
+    assert "origin: measured (1 volume), simulated-from-phantom (2 volumes)" in text
     assert "trained on simulated data (simulated-from-phantom)" in text
     assert "(acquisition): AXT2" in text
     assert "simulated data" not in card(run, data={**data, "origins": {"measured": 3}})

@@ -188,3 +188,21 @@ def test_wide_tables_scroll_in_their_own_box(page):
     page.execute_script("arguments[0].scrollLeft = 200", box)
     left = "return document.querySelector('#leaderboard tbody td').getBoundingClientRect().left"
     assert page.execute_script(left) >= 0  # the names stay in sight
+
+
+def test_a_long_comparison_wraps_so_that_its_table_fits(browser, study, tmp_path):
+    """The longest name that a grid of two factors gives, on a window of an older screen."""
+    family = study["families"][0]
+    long = family["comparisons"][0] | {
+        "first": "(momentum - adam) at batch",
+        "second": "at group",
+        "name": "optimizer x norm: (momentum - adam) at batch - at group",
+    }
+    path = tmp_path / "index.html"
+    write_study_page({**study, "families": [{**family, "comparisons": [long]}]}, [], path)
+    resize(browser, 1200)
+    browser.get(path.as_uri())
+    assert long["name"] in column(browser, "family-1", 0)[0]
+    box = "const b = document.querySelector('#family-1').parentElement; return [b.scrollWidth, b.clientWidth]"
+    inside, room = browser.execute_script(box)
+    assert inside <= room

@@ -175,3 +175,14 @@ def test_a_name_in_any_script_is_drawn():
     figures = {f.name: f.draw() for f in study_figures(study) if f.name in ("curve-ssim", "heat-map", "effects-1")}
     assert len(figures["curve-ssim"].legends[0].get_texts()) == len(names)
     assert all(as_svg(figure).startswith("<?xml") for figure in figures.values())
+
+
+def test_lines_that_stay_below_zero_filled_end_inside_the_picture():
+    study = fake_study(FACTORS, n_seeds=4, n_volumes=3)
+    study["zero_filled"]["ssim"] = max(v for c in study["cells"] for v in c["curve"]["ssim"]["high"]) - 1e-3
+    (drawn,) = (figure.draw() for figure in study_figures(study) if figure.name == "curve-ssim")
+    low, high = drawn.axes[0].get_ylim()
+    for cell in study["cells"]:
+        assert low < cell["curve"]["ssim"]["median"][-1] < high
+    starts = [cell["curve"]["ssim"]["median"][0] for cell in study["cells"]]
+    assert min(starts) < low  # the start of a training is cut off all the same

@@ -14,6 +14,7 @@ from mrirecon.errors import InputError
 from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.figures.study import StudyFigure
 from mrirecon.report.pages.study_page import write_study_page
+from mrirecon.report.pages.study_tables import claims_table, family_table
 
 
 class Page(HTMLParser):
@@ -285,3 +286,19 @@ def test_figures_that_are_files_are_not_drawn_again(tmp_path, study, undrawn):
     found = Page((tmp_path / "page.html").read_text())
     shown = [a["src"] for tag, a in found.elements if tag == "img" and a.get("class") == "plot"]
     assert shown == ["data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode()]
+
+
+def test_speed_stands_on_seeds_alone_and_one_volume_is_one(study):
+    family = deepcopy(study["families"][0])
+    for comparison in family["comparisons"]:
+        comparison |= {"n_seeds": 1, "n_volumes": 1, "n_patients": 1, "generalizes": ""}
+    assert family_table(family, "t").caption == "SSIM; 1 seed, 1 volume, 1 patient."
+    for comparison in family["comparisons"]:
+        comparison |= {"metric": "steps", "n_seeds": 6, "generalizes": "seeds"}
+    assert family_table(family, "t").caption == "steps; 6 seeds; speaks about seeds."
+
+
+def test_a_margin_is_rounded_as_the_sentence_beside_it(study):
+    """1.01 x is no margin of 1 x."""
+    claim = {**study["claims"][0], "margin": 1.01, "unit": "x"}
+    assert claims_table([claim], tested=True).rows[0][3].text == "1.01 x"

@@ -24,7 +24,7 @@ from mrirecon.evaluation.stats import (
     require_decidable,
     smallest_p,
 )
-from mrirecon.tables.metrics import METRICS
+from mrirecon.tables.metrics import METRICS, label_of
 
 ALPHA = 0.05
 UNDECIDED = ""  # the verdict of comparisons that cannot reach ALPHA
@@ -198,7 +198,9 @@ def _about(family: Family, metric: str, parts: Sequence[_Part]) -> str:
     compared = [contrast for contrasts, *_ in parts for contrast in contrasts]
     missing = [contrast for contrast in family.contrasts if contrast not in compared]
     notes = (
-        [f"{len(compared)} comparison{'s' * (len(compared) != 1)} of {metric}"] if compared else ["Nothing to compare"]
+        [f"{len(compared)} comparison{'s' * (len(compared) != 1)} of {label_of(metric)}"]
+        if compared
+        else ["Nothing to compare"]
     )
     for contrasts, n_seeds, smallest, refusal in parts:
         which = "" if len(parts) == 1 else f"{', '.join(contrast.name for contrast in contrasts)}: "

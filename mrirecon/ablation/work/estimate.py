@@ -46,9 +46,9 @@ def describe(grid: Grid, n_workers: int, costs: dict[str, Any] | None = None) ->
         ranges = ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in tuning.spaces[cell.name].items())
         lines.append(f"cell        {cell.name}: {per_cell} runs, searched over {ranges}; {_fixed(cell)}")
     lines.append(
-        f"runs        {per_cell * len(grid.cells)}: per cell {tuning.trials} trials x {tuning.repeats} draws "
-        f"(as many again where the best lies at an edge), {tuning.sweep} rates around the winner, "
-        f"{len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
+        f"runs        {per_cell * len(grid.cells)}: per cell {tuning.trials} trials x {tuning.repeats} "
+        f"draw{'s' * (tuning.repeats != 1)} (as many again where the best lies at an edge), "
+        f"{tuning.sweep} rates around the winner, {len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
     )
     lines.append(
         f"test        {len(grid.seeds)} paired seeds: the smallest p they can give is {smallest_p(len(grid.seeds)):.2g}"

@@ -20,7 +20,11 @@ Study = Mapping[str, Any]
 FORMATS = ("png", "svg")
 _BAND = "Line: median over seeds; band: 10th to 90th percentile. Panels share their axes."
 _CURVES = (
-    ("curve-ssim", curves.SSIM, f"{_BAND} Dotted: the zero-filled image; what is far below it is cut off."),
+    (
+        "curve-ssim",
+        curves.SSIM,
+        f"{_BAND} Dotted: the zero-filled image; what is far below it, and below the ends of all lines, is cut off.",
+    ),
     ("curve-loss", curves.VAL_LOSS, _BAND),
     ("trace-train-loss", curves.TRAIN_LOSS, _BAND),
     ("trace-grad-norm", curves.GRAD_NORM, f"Euclidean norm over all weights, before clipping. {_BAND}"),

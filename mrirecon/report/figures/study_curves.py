@@ -73,13 +73,15 @@ def _draw_band(axes: Axes, steps: Sequence[float], band: Mapping[str, Sequence[A
 
 
 def _keep_in_view(axes: Axes, cells: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> None:
-    """Draw the zero-filled image as a line; what lies far below it, such as an untrained network, is cut off."""
+    """Draw the zero-filled image as a line; what lies far below it and below where the cells end is cut off."""
+    medians = [[v for v in cell["curve"]["ssim"]["median"] if v is not None] for cell in cells]
     ends = [v for cell in cells for key in ("low", "high") for v in cell["curve"]["ssim"][key] if v is not None]
     zero_filled = (study.get("zero_filled") or {}).get("ssim")
     top, bottom = max(ends), min(ends)
     if zero_filled is not None and zero_filled < top:
         axes.axhline(zero_filled, color="#8a8a8a", linewidth=0.9, linestyle=(0, (2, 2)))
-        bottom = max(bottom, zero_filled - 0.5 * (top - zero_filled))
+        near = zero_filled - 0.5 * (top - zero_filled)  # the start of a training lies far below
+        bottom = max(bottom, min(near, *(values[-1] for values in medians if values)))
     room = 0.06 * (top - bottom) or 0.01
     axes.set_ylim(bottom - room, top + room)
 

@@ -6,7 +6,7 @@ from typing import Any
 from mrirecon.report.figures.effects import comparison_names, verdict_of
 from mrirecon.report.figures.study_curves import time_to
 from mrirecon.report.figures.tuning import lr_of
-from mrirecon.report.numbers import NONE, duration, interval, number, p_value, percent, size, tuned
+from mrirecon.report.numbers import NONE, duration, how_many, interval, number, p_value, percent, size, tuned
 from mrirecon.report.pages.html import Bar, Column, Entry, Table, bars, counted, measured, scored
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of
 
@@ -201,7 +201,7 @@ def _comparison(item: Mapping[str, Any], title: str, base: str) -> list[Entry]:
     needed = item.get("seeds_needed")
     margin = "" if item.get("margin") is None else f"margin {item['margin']:{digits}}"
     return [
-        Entry(title, note=base, kind="name"),
+        Entry(title, note=base, kind="name long"),
         verdict(verdict_of(item)),
         Entry(number(item.get("effect"), f"+{digits}"), item.get("effect"), interval(own, f"+{digits}")),
         Entry(interval(adjusted, f"+{digits}") or NONE, adjusted["low"]),
@@ -216,13 +216,14 @@ def _comparison(item: Mapping[str, Any], title: str, base: str) -> list[Entry]:
 
 def _base(item: Mapping[str, Any]) -> str:
     """Return metric, counts and reach of a comparison, on which its numbers stand."""
-    counts = [f"{item[key]} {word}" for key, word in _COUNTS.items() if item.get(key)]
-    generalizes = f"speaks about {item['generalizes']}" if item.get("generalizes") else ""
     metric = str(item.get("metric", ""))
+    counts = [how_many(item[key], noun) for key, noun in _COUNTS.items() if item.get(key)]
+    counts = counts if metric in METRICS else counts[:1]  # steps are counted of seeds, not of volumes
+    generalizes = f"speaks about {item['generalizes']}" if item.get("generalizes") else ""
     return "; ".join(text for text in (label_of(metric), ", ".join(counts), generalizes) if text)
 
 
-_COUNTS = {"n_seeds": "seeds", "n_volumes": "volumes", "n_patients": "patients"}
+_COUNTS = {"n_seeds": "seed", "n_volumes": "volume", "n_patients": "patient"}
 
 
 def claims_table(claims: Sequence[Mapping[str, Any]], tested: bool) -> Table:
@@ -242,7 +243,7 @@ def _claim(claim: Mapping[str, Any]) -> list[Entry]:
         _text(claim),
         verdict(claim["verdict"]),
         Entry(NONE if effect is None else f"{number(effect, '+.3g')}{unit}", effect, limits),
-        Entry(NONE if margin is None else f"{number(margin, '.2g')}{unit}", margin),
+        Entry(NONE if margin is None else f"{number(margin, '.3g')}{unit}", margin),
         Entry(claim.get("measure") or NONE),
         Entry(", ".join(claim.get("cells") or ()) or NONE, kind="middle"),
         _command(claim),

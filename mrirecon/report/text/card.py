@@ -8,7 +8,7 @@ from typing import Any
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.evaluation.stats import goodness
-from mrirecon.report.numbers import masks_in_words
+from mrirecon.report.numbers import how_many, masks_in_words
 from mrirecon.report.rendering import environment
 from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
 from mrirecon.runs import RunFolder
@@ -60,7 +60,13 @@ def model_card(facts: CardFacts) -> str:
         for path in sorted(facts.run.path.glob("evaluation/*/summary.json"))
     ]
     metrics = [name for name in METRICS if any(name in summary.get("overall", {}) for _, summary in summaries)]
-    filters = {"escaped": escaped, "heading_of": heading_of, "in_words": in_words, "safe_name": safe_name}
+    filters = {
+        "escaped": escaped,
+        "heading_of": heading_of,
+        "how_many": how_many,
+        "in_words": in_words,
+        "safe_name": safe_name,
+    }
     card = environment(_TEMPLATES, escape=False, filters=filters).get_template("card.md")
     return card.render(
         facts=facts,

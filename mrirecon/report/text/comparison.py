@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.evaluation.pairing import PAIRED_SEEDS
-from mrirecon.report.numbers import p_value
+from mrirecon.report.numbers import how_many, p_value
 from mrirecon.report.rendering import environment
 from mrirecon.report.text.table import align
 from mrirecon.tables.metrics import digits_of, label_of, unit_of
@@ -41,7 +41,7 @@ def paragraph(result: Mapping[str, Any]) -> str:
 
 
 def _render(template: str, result: Mapping[str, Any], **further: Any) -> str:
-    functions = (counted, difference_table, label_of, listed, score, times, unit_of)
+    functions = (difference_table, how_many, label_of, listed, score, times, unit_of)
     made = environment(_TEMPLATES, escape=False, filters={function.__name__: function for function in functions})
     return made.get_template(template).render(
         **result,
@@ -70,12 +70,12 @@ def difference_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
     header += [*(["p in the family"] * in_family), "superiority", "p equivalent", "detectable", "verdict"]
     rows = [header]
     for c in comparisons:
-        row = [c["name"], f"{c['effect']:+.3g}", _interval(c["low"], c["high"])]
+        row = [c["name"], _digits(c["effect"], "+#.3g"), _interval(c["low"], c["high"])]
         row += [_interval(c["low_family"], c["high_family"])] * in_family
         row += [_interval(c["bootstrap_low"], c["bootstrap_high"]), p_value(c["p"])]
         row += [p_value(c["p_family"])] * in_family
         row += [f"{100 * c['superiority']:.0f} %", _NONE if c["tost_p"] is None else p_value(c["tost_p"])]
-        rows.append([*row, f"{c['mde']:.2g}", c["verdict"] + " (undeclared mask)" * c["undeclared"]])
+        rows.append([*row, _digits(c["mde"], "#.2g"), c["verdict"] + " (undeclared mask)" * c["undeclared"]])
     return align(_last_to_the_left(rows), left=1)
 
 
@@ -85,7 +85,12 @@ def _last_to_the_left(rows: list[list[str]]) -> list[list[str]]:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"[{low:+.3g}, {high:+.3g}]"
+    return f"[{_digits(low, '+#.3g')}, {_digits(high, '+#.3g')}]"
+
+
+def _digits(value: float, digits: str) -> str:
+    """Return a number with all its significant digits, `+1.00` as well as `+0.662`; no point ends it."""
+    return f"{value:{digits}}".removesuffix(".")
 
 
 def times(values: float | Sequence[float | None] | None, digits: str = "g") -> str:
@@ -106,8 +111,3 @@ def score(values: Mapping[str, float | None], metric: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return names as a sentence lists them: `a, b and c`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def counted(n: int, what: str) -> str:
-    """Return a number of things: `1 volume`, `2 volumes`."""
-    return f"{n} {what}{'' if n == 1 else 's'}"

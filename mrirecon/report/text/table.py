@@ -8,6 +8,7 @@ from typing import Any
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.results import UNDECLARED, ZERO_FILLED, VolumeResult, acceleration_label, by_volume
 from mrirecon.evaluation.stats import goodness
+from mrirecon.report.numbers import how_many
 from mrirecon.tables.metrics import METRICS, digits_of, label_of
 
 MAX_ROWS = 20  # more volumes than this: the worst and the best
@@ -42,7 +43,7 @@ def _caption(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:
     return (
         f"{first.reconstructor}{checkpoint}, {first.mask} mask, {nominal} (true {true}), "
         f"protocol {first.protocol}, {'means over slices' if per_slice else 'per volume'}\n"
-        f"{_counted(overall['n_volumes'], 'volume')} of {_counted(overall['n_patients'], 'patient')} ({origins}){draws}"
+        f"{how_many(overall['n_volumes'], 'volume')} of {how_many(overall['n_patients'], 'patient')} ({origins}){draws}"
     )
 
 
@@ -97,7 +98,7 @@ def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool, rec
     header, *scores = align(rows, left=1).split("\n")
     lines = [header]
     for i, (name, values) in enumerate(named.items()):
-        lines.append(f"{name}: {_counted(values['n_volumes'], 'volume')}, {_counted(values['n_patients'], 'patient')}")
+        lines.append(f"{name}: {how_many(values['n_volumes'], 'volume')}, {how_many(values['n_patients'], 'patient')}")
         lines += scores[i * len(metrics) : (i + 1) * len(metrics)]
     lines.append(f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)")
     return "\n".join(lines)
@@ -111,10 +112,6 @@ def _statistics(values: dict[str, float | None], metric: str, sign: str = "") ->
     if values["low"] is not None:
         text += f" [{_number(values['low'], sign + digits)}, {_number(values['high'], sign + digits)}]"
     return text
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _times(number: str) -> str:

@@ -17,8 +17,8 @@ import pytest
 import torch
 from tiny_study import GRID
 
-from mrirecon.ablation.study import prepare
 from mrirecon.ablation.study.folder import StudyFolder
+from mrirecon.ablation.work import prepare
 from mrirecon.ablation.work.execute import Setting, training_config
 from mrirecon.ablation.work.status import count, status_table
 from mrirecon.errors import InputError, WorkFailedError

@@ -60,13 +60,8 @@ def model_card(facts: CardFacts) -> str:
         for path in sorted(facts.run.path.glob("evaluation/*/summary.json"))
     ]
     metrics = [name for name in METRICS if any(name in summary.get("overall", {}) for _, summary in summaries)]
-    filters = {
-        "escaped": escaped,
-        "heading_of": heading_of,
-        "how_many": how_many,
-        "in_words": in_words,
-        "safe_name": safe_name,
-    }
+    functions = (escaped, heading_of, how_many, in_words, safe_name)
+    filters = {function.__name__: function for function in functions}
     card = environment(_TEMPLATES, escape=False, filters=filters).get_template("card.md")
     return card.render(
         facts=facts,

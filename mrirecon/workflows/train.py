@@ -1,10 +1,14 @@
 """Training, from a configuration to a run folder; and going on with a stopped one."""
 
+import copy
+import csv
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mrirecon import configfile, ranks
 from mrirecon.cluster.join import joined
@@ -14,14 +18,16 @@ from mrirecon.config.train import run_name
 from mrirecon.data.folders.manifest import write_record
 from mrirecon.data.folders.stage import staging
 from mrirecon.errors import DataChangedError, InputError
-from mrirecon.files import read_json, write_json
-from mrirecon.progress import warn
+from mrirecon.files import read_json, replacing, write_json
+from mrirecon.models.device import autocast
+from mrirecon.progress import progress, say, warn
+from mrirecon.report.figures.run_curves import draw_range_test
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
 from mrirecon.training.checkpoints.read import resumable, what_is_kept
 from mrirecon.training.loop.at_step import read_settings
+from mrirecon.training.recipe.lr_finder import N_STEPS, RangeTest, range_test
 from mrirecon.workflows.fit import fit
 from mrirecon.workflows.setup.announce import announce
-from mrirecon.workflows.setup.find_lr import find_lr, write_range_test
 from mrirecon.workflows.setup.slurm_restart import (
     coming_back,
     left_by_this_job,
@@ -29,7 +35,7 @@ from mrirecon.workflows.setup.slurm_restart import (
     repeatable,
     say_started_again,
 )
-from mrirecon.workflows.setup.training_work import MAY_CHANGE, TrainingWork
+from mrirecon.workflows.setup.training_work import MAY_CHANGE, TrainingWork, build_module
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -75,6 +81,35 @@ def _train(config: TrainConfig) -> RunFolder:
             describe(work, run, facts)
             announce(work, run)
         return _fit(work, run, None, lock)
+
+
+def find_lr(work: TrainingWork) -> RangeTest:
+    """The range test (Smith 2017) on first batches and a copy of the network; `work` then has the rate found.
+
+    Raises:
+        WorkFailedError: No rate made the loss fall.
+    """
+    config, accumulate = work.config, work.plan.accumulate
+    device = torch.device(work.device)
+    module = build_module(config, work.module.optimizer, copy.deepcopy(work.model), work.plan.n_steps).to(device)
+    batches = progress(work.data.first_batches(N_STEPS * accumulate), "learning rate range test", unit="batches")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        found = range_test(module, batches, accumulate, config.clip, lambda: autocast(device, work.precision))
+    work.set_lr(found.lr)
+    return found
+
+
+def write_range_test(found: RangeTest, run: RunFolder) -> None:
+    """`lr-find.csv` and the picture in the run folder; says what was found."""
+    with replacing(run.lr_find) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("lr", "loss", "smoothed"))
+        writer.writerows(zip(found.lrs, found.losses, found.smoothed, strict=True))
+    picture = run.figures / "lr-find.png"
+    draw_range_test(picture, found.lrs, found.losses, found.smoothed, found.lr)
+    diverged = f"; at {found.lr_diverged:.1e} it diverged" if found.lr_diverged else ""
+    say(f"lr          {found.lr:g}, a tenth of the rate with the least loss{diverged} (see {picture})")
 
 
 def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, lock: RunLock) -> RunFolder:

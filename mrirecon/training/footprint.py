@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrirecon.config import OptimizerConfig
 from mrirecon.data.samples import Sample, to_device
-from mrirecon.models.memory import give_back_freed_memory
+from mrirecon.models.device import give_back_freed_memory
 from mrirecon.training.prediction import Predict, predict_by_class
 from mrirecon.training.recipe.optimizers import make_optimizer
 

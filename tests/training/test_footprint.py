@@ -19,7 +19,7 @@ from torch import nn
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.data.transforms import ImageSample
 from mrirecon.models import UNet
-from mrirecon.models.memory import keep_freed_memory
+from mrirecon.models.device import keep_freed_memory
 from mrirecon.training import footprint
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes, summarize
 from mrirecon.training.recipe.optimizers import OPTIMIZERS, make_optimizer

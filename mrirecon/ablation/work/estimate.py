@@ -197,8 +197,7 @@ def probe(config: TrainConfig, n_steps: int = 2) -> Cost:
     import torch
 
     from mrirecon.data.samples import to_device
-    from mrirecon.models.device import autocast
-    from mrirecon.models.memory import keep_freed_memory
+    from mrirecon.models.device import autocast, keep_freed_memory
     from mrirecon.workflows.setup.training_work import TrainingWork
 
     work = TrainingWork(config)

@@ -176,7 +176,8 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
         shown = dataclasses.asdict(values)
         if name == "optimizer" and work.lr_is_recommended:
             shown["lr"] = f"{shown['lr']:g}, recommended for {short_name(config.optimizer.name)}"
-        say(f"{name:<11} {_listed(shown)}")
+        words = ", ".join(f"{key} {value}" for key, value in shown.items() if value not in (None, [], ""))
+        say(f"{name:<11} {words}")
     by = "" if config.monitor == "ssim" else f", best by {config.monitor}"
     say(f"loss        {config.loss}, clip {config.clip or 'off'}, seed {config.seed}{by}")
 
@@ -206,10 +207,6 @@ def _factors(work: TrainingWork) -> str:
     factors = {"processes": ranks.world_size(), "accumulated batches": work.plan.accumulate}
     shown = [f"{n} {name}" for name, n in factors.items() if n > 1]
     return f" ({' x '.join([f'batches of {work.config.batch_size}', *shown])})" if shown else ""
-
-
-def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items() if value not in (None, [], ""))
 
 
 def _threads() -> str:

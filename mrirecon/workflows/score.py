@@ -22,8 +22,7 @@ from mrirecon.runs import RunFolder
 from mrirecon.tables.masks import MASKS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
-from mrirecon.workflows.scoring.image_notes import notes_of_images
-from mrirecon.workflows.scoring.stored_images import Pair, extra_files, pair_files, score_pairs
+from mrirecon.workflows.scoring.stored_images import Pair, extra_files, notes_of_images, pair_files, score_pairs
 from mrirecon.workflows.setup.provenance import provenance
 
 _SUMMARY = "summary.json"

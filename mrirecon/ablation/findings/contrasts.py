@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mrirecon.ablation.study.grid import Cell, Grid
+from mrirecon.ablation.study.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,8 @@ def _interactions(grid: Grid, one: str, other: str) -> Iterator[Contrast]:
 
 def _mean_of(grid: Grid, levels: Mapping[str, str]) -> dict[str, float]:
     """The mean of the cells at some levels."""
-    cells = [cell for cell in grid.cells if _is_at(cell, levels)]
+    cells = [cell for cell in grid.cells if all(cell.levels[factor] == label for factor, label in levels.items())]
     return {cell.name: 1 / len(cells) for cell in cells}
-
-
-def _is_at(cell: Cell, levels: Mapping[str, str]) -> bool:
-    return all(cell.levels[factor] == label for factor, label in levels.items())
 
 
 def _difference(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

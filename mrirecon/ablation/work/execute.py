@@ -88,7 +88,7 @@ def execute(spec: RunSpec, setting: Setting, attempt: Path, left: Path | None, s
         diverged_at=diverged_at,
         points=_points(run),
         traces=_traces(run),
-        scores=[_score(row) for row in scores],
+        scores=[Score(row.volume, row.patient, row.acceleration, row.scores, row.zero_filled) for row in scores],
         optimizer_bytes=optimizer_bytes(optimizers[0]) if optimizers else 0,
         n_parameters=sum(p.numel() for p in work.model.parameters()),
         code=code_hash(),
@@ -184,10 +184,6 @@ def _step_seconds(run: RunFolder, config: TrainConfig) -> float:
     rates = [float(row["slices_per_s"]) for row in Journal(run.curves).rows() if row["slices_per_s"]]
     rates = rates[1:] or rates
     return float(config.accumulate * config.batch_size / np.median(rates)) if rates else float("nan")
-
-
-def _score(row: VolumeResult) -> Score:
-    return Score(row.volume, row.patient, row.acceleration, row.scores, row.zero_filled)
 
 
 def _remove_bulk(run: RunFolder, keep: str) -> None:

@@ -70,7 +70,7 @@ def scan(thing: ScanObject, stack: Stack, config: SimulateConfig, rng: np.random
     """Measure `thing` on the slices of `stack`.
 
     The SNR is the mean noise-free RSS (Roemer et al. 1990) over the object (all slices) divided by the standard
-    deviation of the real part of one coil's noise.
+    deviation of the real part of one coil's noise, sigma of Constantinides et al. (1997, Magn Reson Med 38:852).
     """
     receiver = random_receiver(thing, config, rng)
     parts = [scan_slice(thing, plane, stack, receiver) for plane in stack.planes]
@@ -134,6 +134,8 @@ def scan_slice(thing: ScanObject, plane: Plane, stack: Stack, receiver: Receiver
 def noise_sd(ground_truth: np.ndarray, mask: np.ndarray, config: SimulateConfig, rng: np.random.Generator) -> float:
     """Return the standard deviation of the real part of one coil's noise that gives the SNR asked for; 0: no noise.
 
+    In the units of `ground_truth`; sigma of Constantinides et al. (1997, Magn Reson Med 38:852).
+
     Args:
         ground_truth: Noise-free images, `(slices, h, w)`.
         mask: Where the object is, `(slices, h, w)`; the mean signal over it counts.
@@ -150,8 +152,9 @@ def central_kspace(
 ) -> np.ndarray:
     """Return k-space `(..., height, width)`, complex64: the central part of a finer image's transform.
 
-    Scaled so that the centred orthonormal inverse transform of the result has the intensities of
-    `images`. The image is zero outside the given part; each axis is transformed where it is smallest.
+    Equals the centre of numpy's `fftshift(fft2(ifftshift(image), norm="ortho"))`, scaled so that the centred
+    orthonormal inverse transform of it has the intensities of `images`. The image is zero outside the given part; each
+    axis is transformed where it is smallest.
 
     Args:
         images: Part of the fine image, `(..., part height, part width)`.

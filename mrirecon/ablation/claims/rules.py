@@ -54,7 +54,10 @@ def position_differences(sources: Sources) -> Evidence:
 
 
 def other_group_sizes(size: int) -> Rule:
-    """Test SSIM of group norm with every other group size minus that with `size` channels per group."""
+    """Test SSIM of group norm with every other group size minus that with `size` channels per group.
+
+    Wu & He (2018, table 3) compare sizes so.
+    """
     wanted = {**GROUP_NORM, "model.channels_per_group": size, "model.n_groups": 0}
 
     def rule(sources: Sources) -> Evidence:
@@ -74,7 +77,7 @@ def growth_to_small_batches(sources: Sources) -> Evidence:
     """Return the lead of group norm over batch norm in the smallest batch, less that in the largest.
 
     Least squares line of the difference in test SSIM over log2 of the batch size, mean over cells that differ in
-    other factors.
+    other factors. Wu & He (2018) report such a growth.
     """
     found = pairs(sources.grid, GROUP_NORM, BATCH_NORM, NORM)
     lines: dict[str, list[Pair]] = defaultdict(list)
@@ -87,7 +90,10 @@ def growth_to_small_batches(sources: Sources) -> Evidence:
 
 
 def run_ratio(first: Needs, second: Needs, may_differ: Sequence[str], measure: RunRatio) -> Rule:
-    """Natural logarithm of a ratio of paired reruns, mean over all matched pairs, over seeds."""
+    """Natural logarithm of a ratio of paired reruns, mean over all matched pairs, over seeds.
+
+    The log response ratio of Hedges, Gurevitch and Curtis (1999, Ecology 80:1150).
+    """
 
     def rule(sources: Sources) -> Evidence:
         found = pairs(sources.grid, first, second, may_differ)

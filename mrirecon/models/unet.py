@@ -23,7 +23,7 @@ MakeNorm = Callable[[int], nn.Module]
 
 
 class ConvBlock(nn.Module):
-    """Two times convolution 3 x 3, norm, LeakyReLU, dropout of channels (Tompson et al. 2015).
+    """Two times convolution 3 x 3, norm, LeakyReLU, dropout of channels (Tompson et al. 2015): fastMRI's `ConvBlock`.
 
     Maps (batch, in_channels, height, width) to (batch, out_channels, height, width).
 
@@ -61,7 +61,7 @@ class ConvBlock(nn.Module):
 
 
 class TransposeConvBlock(nn.Module):
-    """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU.
+    """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU: fastMRI's `TransposeConvBlock`.
 
     Maps (batch, in_channels, height, width) to (batch, out_channels, 2 height, 2 width)."""
 

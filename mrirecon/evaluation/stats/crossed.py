@@ -150,6 +150,8 @@ def checked_level(level: float) -> float:
 def what_is_sampled(n_seeds: int, n_units: int) -> str:
     """Over what an interval can speak: BOTH, SEEDS or VOLUMES.
 
+    What was not drawn anew is a fixed effect, and says nothing of others (Clark 1973, J Verbal Learning 12:335).
+
     Raises:
         InputError: Over nothing.
     """

@@ -32,6 +32,8 @@ def choose_device(name: str) -> torch.device:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Make the context of a precision: bf16-mixed lets convolutions and matrix products run in bfloat16, fp32 nothing.
 
+    Which operations those are is for torch to say: https://docs.pytorch.org/docs/stable/amp.html.
+
     Raises:
         InputError: Unknown precision.
     """
@@ -42,7 +44,10 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @contextmanager
 def inference(device: torch.device) -> Iterator[None]:
-    """Switch off gradients and TF32, which is on by default in convolutions and has ten bits only."""
+    """Switch off gradients and TF32, which is on by default in convolutions and has ten bits of mantissa only.
+
+    TF32: https://docs.pytorch.org/docs/stable/notes/cuda.html.
+    """
     with torch.inference_mode():
         if device.type != "cuda":
             yield

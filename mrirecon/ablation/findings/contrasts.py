@@ -36,8 +36,8 @@ def families(grid: Grid) -> list[Family]:
     """Every cell against the reference; the main effects of all factors; the interactions of every two factors.
 
     Main effects and interactions hold a level against the level of the reference and average over the levels of the
-    other factors. A family that would repeat another is left out: a study of one factor has main effects that are
-    its cells, and no interactions.
+    other factors (factorial design; Fisher 1935, The Design of Experiments, chapter VI). A family that would repeat
+    another is left out: a study of one factor has main effects that are its cells, and no interactions.
     """
     made = [Family(f"cells against {grid.reference}", tuple(_against_reference(grid)))]
     factors = [factor for factor, levels in grid.factors.items() if len(levels) > 1]

@@ -17,7 +17,7 @@ from mrirecon.evaluation.results import UNDECLARED, VolumeResult, write_results
 from mrirecon.evaluation.summary import about_metrics, fastmri_line, notes_on_objects, summarize
 from mrirecon.files import write_json
 from mrirecon.progress import say
-from mrirecon.report.text.table import evaluation_table
+from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.runs import RunFolder
 from mrirecon.tables.masks import MASKS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed

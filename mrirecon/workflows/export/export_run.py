@@ -15,7 +15,7 @@ from mrirecon.configfile import load
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_folder
 from mrirecon.data.folders.manifest import data_manifest
-from mrirecon.data.folders.selection import select_volumes
+from mrirecon.data.folders.split import select_volumes
 from mrirecon.data.masking import mask_spec
 from mrirecon.data.samples import Sample
 from mrirecon.data.transforms import image_statistics

@@ -89,8 +89,8 @@ print(f"formula = torch in {sum(map(int.__eq__, formula, by_torch))} of {len(cas
 # %% [markdown]
 # ## What `backward` computes
 # Autograd notes which function made each tensor (`grad_fn`) and walks that graph from the end to the start. Take
-# $a = \frac14 \sum_{ij} 3\,(x_{ij} - 2)^2$; by hand, $\partial a/\partial x_{ij} = \frac32 (x_{ij} - 2)$.
-# Under `no_grad` nothing is noted, so no way leads back: `backward` is then a RuntimeError.
+# $a = \frac14 \sum_{ij} 3\,(x_{ij} - 2)^2$; by hand, $\partial a/\partial x_{ij} = \frac32 (x_{ij} - 2)$. Under
+# `no_grad` nothing is noted, so no way leads back: `backward` is then a RuntimeError.
 
 # %% tags=["P3", "P5"]
 x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
@@ -103,11 +103,11 @@ with torch.no_grad():
 
 # %% [markdown]
 # The gradient has the shape of $x$, so that one can step along it; the Jacobian of a number is a row, its transpose.
-# For a map from $n$ to $m$ numbers the Jacobian $J$ is $m \times n$, and `backward(v)` never builds it: it computes
-# $J^\top v$, a *vector-Jacobian product*, however the numbers were made. Here we double $y$ while its norm is below
-# 1000 (the lecture's words say "until it is smaller", its loop runs *while* it is). After $i$ more turns $J = 2^{i+1}$
-# times the unit matrix, so the gradient tells how many there were. The Jacobian of a linear map is its matrix:
-# `backward` of a convolution multiplies by $T^\top$, which torch calls a *transposed convolution*.
+# For a map from $n$ to $m$ numbers the Jacobian $J$ is $m \times n$; `backward(v)` computes $J^\top v$, a
+# *vector-Jacobian product*, without building $J$. Here we double $y$ while its norm is below 1000 (the lecture's words
+# say "until it is smaller", its loop runs *while* it is). After $i$ more turns $J = 2^{i+1}$ times the unit matrix, so
+# the gradient tells how many there were. The Jacobian of a linear map is its matrix: `backward` of a convolution
+# multiplies by $T^\top$, which torch calls a *transposed convolution*.
 
 # %% tags=["P4", "P1"]
 x, v, i = torch.randn(3, requires_grad=True), torch.tensor([0.1, 1.0, 1e-4]), 0
@@ -123,10 +123,9 @@ print(f"against conv_transpose1d(g): {(back - F.conv_transpose1d(g, kernels)).ab
 
 # %% [markdown]
 # ## Our own functions
-# A `Function` states both directions itself, and keeps in `ctx` what the way back needs. `Add` sends the gradient to
-# both terms. `Split` hands one tensor to two readers, whose gradients add up: each one's backward is the other's
-# forward. `Max` sends the gradient to the largest element (a one-hot vector). With a *tie* it has a kink, and one has to
-# decide: to the first, to every tie, or shared?
+# A `Function` states both directions, and keeps in `ctx` what the way back needs. `Add` sends the gradient to both
+# terms. `Split` has two readers, whose gradients add up: each one's backward is the other's forward. `Max` sends it to
+# the largest element (a one-hot vector). With a *tie* one has to decide: to the first, to all, or shared?
 
 
 # %% tags=["P5"]
@@ -162,9 +161,9 @@ for values in ([1.0, 3.0, 2.0, 0.0], [1.0, 3.0, 3.0, 0.0], [1.0, 3.0, 3.0, 3.0])
 
 # %% [markdown]
 # Adding $t$ to *all* elements adds $t$ to the maximum, tie or not, so the entries of the gradient must add up to 1. The
-# lecture's own version sends 1 to *every* tie, and so promises $2t$ or $3t$. The first one and equal parts are both
-# right (subgradients). We share, as `torch.amax` does: then the order of the elements does not matter. `gradcheck` is no
-# judge here: at a kink its differences give each tie ½, which happens to be our answer for two ties and not for three.
+# lecture's own version sends 1 to *every* tie, and so promises $2t$ or $3t$. The first one, or equal parts, are both
+# right (subgradients). We share, as `torch.amax` does: the order of the elements does not matter. `gradcheck` is no
+# judge at this kink: its differences give each tie ½, which happens to be our answer for two ties and not for three.
 #
 # ## The Fourier transform as a function
 # For complex numbers, `backward` of a linear map is its *adjoint*: transposed and conjugated. The centred orthonormal
@@ -210,9 +209,7 @@ loss = (scanner.forward(image) - measured).abs().square().sum() / 2
 output, gradient = consistent(image, measured, mask), autograd.grad(loss, image)[0]
 print(f"layer against a gradient step: largest difference {(output - (image - gradient)).abs().max():.1e}")
 back = fft2c(autograd.grad(output, image, torch.randn_like(image))[0]).norm(dim=0)
-print(
-    f"gradient that comes back: up to {back[mask].max():.1e} in measured columns, over {back[~mask].min():.1f} in others"
-)
+print(f"gradient that comes back: up to {back[mask].max():.1e} in measured columns, {back[~mask].min():.1f} in others")
 
 # %% [markdown]
 # A small U-Net sees the zero-filled image as two channels, real and imaginary part. We train it under random masks,

@@ -2,8 +2,7 @@
 # # Adaptive methods
 #
 # Gradient descent moves all weights with one learning rate. *Adaptive methods* give each weight its own, taken from the
-# gradients it has seen. We follow the lecture: RMSprop, Adam, their small print, how they compare with SGD, and what is
-# said against them; mostly on quadratics in two dimensions, with a small U-Net at both ends (longer with `LONG=1`).
+# gradients it has seen. We follow the lecture, mostly on quadratics, with a small U-Net at both ends (`LONG=1`: longer).
 
 # %%
 import os
@@ -50,9 +49,8 @@ for norm in ("none", "instance"):
 
 # %% [markdown]
 # Late layers act directly on the output and need smaller rates, says the lecture. The last layer does have a larger
-# gradient than the first. But a U-Net ends on the level where it began; the smallest gradients are on its lowest level,
-# seven powers of ten below the largest without a norm, less than two with one. What rates per layer gain is open (A1,
-# no study yet: needs learning rates and update ratios per layer).
+# gradient than the first. But the smallest are in the middle, on the lowest level: over seven powers of ten below the
+# largest, with a norm less than two (A1, no study yet: needs learning rates and update ratios per layer).
 #
 # ## RMSprop
 #
@@ -84,9 +82,8 @@ print(f"by hand = package: difference {(w - packaged[-1]).abs().max():.0e}")
 print(f"first gradient {(STEEP * start).numpy()}, first step {(packaged[1] - packaged[0]).numpy().round(6)}")
 
 # %% [markdown]
-# The first step is equally long in both directions: only the gradient's *signs* are left, times
-# $\gamma/\sqrt{1-\alpha} = 10\gamma$. So SGD starts across the valley and RMSprop towards the solution, says the
-# lecture. We draw it, then turn the valley by 45 degrees and draw it again.
+# The first step is equally long in both directions: only *signs* of the gradient are left, times
+# $\gamma/\sqrt{1-\alpha}$. So SGD starts across the valley, RMSprop towards the solution, says the lecture. We look.
 
 # %% tags=["A7"]
 TURNED = torch.tensor([[13.0, -12.0], [-12.0, 13.0]], dtype=torch.float64)
@@ -103,7 +100,7 @@ for ax, H, words in zip(axes, (STEEP.diag(), TURNED), ("on the axes", "turned"),
     ax.legend()
 
 # %% [markdown]
-# On the axes it is so. In the turned valley RMSprop's lead is lost: both weights have the same curvature, and there is
+# On the axes it is so. In a valley turned by 45 degrees the lead is lost: both weights have the same curvature, and there is
 # nothing that a rate *per weight* could tell apart.
 #
 # ## Adam
@@ -148,33 +145,31 @@ ax.legend()
 print(f"first step {length[0]:.2f} rates, longest {length.max():.2f} at step {length.argmax() + 1}")
 
 # %% [markdown]
-# The uncorrected Adam starts too *fast*, and takes a thousand steps to forget it. There is no NaN, of which a notebook
-# of the lecture warns. What it costs networks is open (A5, no study yet: needs an Adam without bias correction).
+# The uncorrected Adam starts too *fast* and still is after a thousand steps. There is no NaN, of which a notebook of
+# the lecture warns. What it costs networks is open (A5, no study yet: needs an Adam without bias correction).
 #
-# Then there is $\epsilon$, about $10^{-8}$, against division by zero. It may be small, says the lecture: where $v$ is
-# tiny, so is what it divides. We add noise to the valley's gradients, do 30 runs at once (the methods work on each
-# number alone), and multiply all gradients by 1, $10^{-3}$ and $10^{-6}$, as if the loss were in other units.
+# $\epsilon$, about $10^{-8}$, avoids a division by zero and may be small, says the lecture: where $v$ is tiny, so is what
+# it divides. We add noise to the valley's gradients, do 30 runs at once (the methods work on each number alone), and
+# multiply all gradients by 1, $10^{-3}$ and $10^{-6}$, as if the loss had another unit.
 
 # %% tags=["A3"]
 starts = circle[::12]
 noise = torch.randn(200, 30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 EPS = [10.0**k for k in range(-13, 0, 2)]
-ax = plt.figure(figsize=(6, 2.2)).add_subplot(xlabel=r"$\epsilon$", ylabel="mean loss", title="Adam, rate 0.1")
+ax = plt.figure(figsize=(6, 2.2)).add_subplot(xlabel=r"$\epsilon$", ylabel="mean loss", ylim=(0.05, 20))
 for c in (1.0, 1e-3, 1e-6):
     paths = [descend("adam", 0.1, lambda w, t, c=c: c * (STEEP * w + noise[t]), starts, 200, eps=e) for e in EPS]
     ax.loglog(EPS, [float((path**2 @ STEEP / 2).mean()) for path in paths], ".-", label=f"gradients x {c:g}")
     ax.legend()
 
 # %% [markdown]
-# Small is safe here: Adam does not see the units. *Large* is not: an $\epsilon$ far above the gradients turns Adam into
-# slow momentum. On networks it is open (A3, no study yet: needs adaptive methods at several eps).
+# Small is safe, far above the gradients is not (A3, no study of networks yet: needs adaptive methods at several eps).
 #
 # ## Which method is best?
 #
-# RMSprop bounces around the bottom as SGD does, Adam does not and is to be preferred, says the lecture. That depends on
-# the rates. We run each method at 16 and score each run twice: by its mean loss (*on the way*) and by that of its last
-# quarter (*at the end*). On the same runs: does it matter to subtract the mean from $v$ (*centred*)? And may the rate
-# stay when $\beta$ changes, as Adam's momentum is an average and heavy ball a sum?
+# RMSprop bounces around the bottom as SGD does, Adam does not and is to be preferred, says the lecture. We run each at
+# 16 rates and score twice: the mean loss (*on the way*) and that of the last quarter (*at the end*). Besides: does
+# *centring* $v$ matter? May the rate stay when $\beta$ changes, as Adam's momentum is an average, heavy ball's a sum?
 
 # %% tags=["A2", "A6", "A7"]
 METHODS = {
@@ -197,20 +192,20 @@ for name, (method, ends, options) in METHODS.items():
         ax.set(title=words, xlabel="learning rate", ylabel="loss", ylim=(4e-3, 3))
         rate, way, end = (values[score.argmin()] for values in (rates, *scores.values()))
         print(f"{name:15} best {words} at {rate:.4f}: loss on the way {way:.3f}, at the end {end:.4f}")
-    ax.legend()
+    axes[0].legend(loc="lower left")
 
 # %% [markdown]
 # Tuned for the way, RMSprop bounces as SGD does (.023 and .024 at the end) and Adam *more* (.056): it needs a high rate
 # to get there. Tuned for the end, Adam and RMSprop share the first place (.005), SGD is last (.009). The ranking is one
-# of tunings as much as of methods; at one and the same high rate Adam does bounce less than RMSprop (right branches).
-# Heavy ball's best rate falls fivefold from $\beta = 0.5$ to $0.9$, as $1-\beta$; Adam's stays. Centring changes next to
+# of tunings as much as of methods; at the same high rate Adam does bounce less than RMSprop (right branches). Heavy
+# ball's best rate falls fivefold from $\beta = 0.5$ to $0.9$, as $1-\beta$ does; Adam's stays. Centring changes next to
 # nothing. On networks: `configs/ablation/bounce.yaml` (A7) and `configs/ablation/momentum.yaml` (A6).
 #
 # ## Where Adam fails
 #
 # Reddi, Kale and Kumar (2018) found a problem with one weight $x \in [-1, 1]$: the gradient is $C$ at every $n$-th
-# step and $-1$ at the others, with $C > n - 1$. Its mean is positive, so $x = -1$ is best. AMSGrad divides by the largest $v$
-# so far. Left, their case without momentum; in the middle, with a long memory; right, with momentum.
+# step, else $-1$, with $C > n - 1$. Its mean is positive, so $x = -1$ is best. AMSGrad divides by the largest $v$ so
+# far. Left, their case without momentum; in the middle, with a long memory; right, with momentum.
 
 # %% tags=["A8"]
 CASES = (3, 3, (0.0, 0.1), 300), (3, 3, (0.0, 0.999), 300), (110, 101, (0.9, 0.99), 4000)
@@ -227,9 +222,8 @@ for ax, (C, n, betas, steps) in zip(axes, CASES, strict=True):
 # come. A memory longer than $n$ steps helps (middle); AMSGrad never forgets. Whether Adam generalises worse than SGD on
 # images takes long training to see (A9: `configs/ablation/mission.yaml`).
 #
-# SGD with momentum or Adam, *try both*, is the advice at the end. Adam keeps "three buffers, SGD two", it says;
-it says;
-# that counts the weights, and SGD with momentum. On the U-Net:
+# SGD with momentum or Adam: *try both*, is the advice at the end. Adam keeps three buffers and SGD two, it says,
+# counting the weights, and SGD with momentum. (*late*: the last three validations)
 
 # %% tags=["A10", "A11"]
 ax = plt.figure(figsize=(8, 2.8)).add_subplot(xlabel="step", ylabel="validation loss (L1)")
@@ -242,14 +236,14 @@ for method, rate in (("momentum", 0.01), ("momentum", 0.1), ("rmsprop", 0.01), (
         optimizer.step()
         if step % 4 == 3:
             validated.append(float(module.sample_loss(collate(held_out)).detach()))
-    ax.semilogy(np.arange(4, step + 2, 4), validated, ".-", label=f"{method}, rate {rate:g}")
+    ax.plot(np.arange(4, step + 2, 4), validated, ".-", label=f"{method}, rate {rate:g}")
     ax.legend()
     buffers = 1 + optimizer_bytes(optimizer) / sum(p.nbytes for p in module.parameters())
-    means = f"on the way {np.mean(validated):.3f}, at the end {np.mean(validated[-3:]):.3f}"
-    print(f"{method:8} rate {rate:4}: {buffers:.0f} buffers, {means}")
+    print(
+        f"{method:8} {rate:4}: {buffers:.0f} buffers; mean {np.mean(validated):.3f}, late {np.mean(validated[-3:]):.3f}"
+    )
 
 # %% [markdown]
-# Again there are two rankings: on the way RMSprop is lowest, at the end momentum and Adam at their lower rates. But this
-# is one seed and one head; to *decide* takes tuned rates, seeds and an interval (`configs/ablation/mission.yaml`).
-# Whether large networks end equally good whatever the seed, and whether SGD after Adam pays, is open (A11, no study yet:
-# needs several widths, and a switch of methods).
+# Again two rankings: in the mean RMSprop is lowest, late momentum and Adam at their lower rates. But the curves cross,
+# and it is one seed and one head; to *decide* takes tuned rates, seeds and intervals (`configs/ablation/mission.yaml`).
+# Whether SGD after Adam pays, and large networks end equal: A11, no study yet (several widths, a switch of methods).

@@ -2,7 +2,7 @@
 # # Adaptive methods
 #
 # Gradient descent moves all weights with one learning rate. *Adaptive methods* give each weight its own, taken from the
-# gradients it has seen. We follow the lecture, mostly on quadratics, with a small U-Net at both ends (`LONG=1`: longer).
+# gradients it has seen. We follow the lecture, mostly on quadratics, a small U-Net at both ends (`LONG=1`: longer).
 
 # %%
 import os
@@ -100,8 +100,8 @@ for ax, H, words in zip(axes, (STEEP.diag(), TURNED), ("on the axes", "turned"),
     ax.legend()
 
 # %% [markdown]
-# On the axes it is so. In a valley turned by 45 degrees the lead is lost: both weights have the same curvature, and there is
-# nothing that a rate *per weight* could tell apart.
+# On the axes it is so. In a valley turned by 45 degrees the lead is lost: both weights have the same curvature, and
+# there is nothing that a rate *per weight* could tell apart.
 #
 # ## Adam
 #
@@ -148,9 +148,9 @@ print(f"first step {length[0]:.2f} rates, longest {length.max():.2f} at step {le
 # The uncorrected Adam starts too *fast* and still is after a thousand steps. There is no NaN, of which a notebook of
 # the lecture warns. What it costs networks is open (A5, no study yet: needs an Adam without bias correction).
 #
-# $\epsilon$, about $10^{-8}$, avoids a division by zero and may be small, says the lecture: where $v$ is tiny, so is what
-# it divides. We add noise to the valley's gradients, do 30 runs at once (the methods work on each number alone), and
-# multiply all gradients by 1, $10^{-3}$ and $10^{-6}$, as if the loss had another unit.
+# $\epsilon$, about $10^{-8}$, avoids a division by zero and may be small, says the lecture: where $v$ is tiny, so is
+# what it divides. We add noise to the valley's gradients, do 30 runs at once (the methods work on each number alone),
+# and multiply all gradients by 1, $10^{-3}$ and $10^{-6}$, as if the loss had another unit.
 
 # %% tags=["A3"]
 starts = circle[::12]
@@ -195,7 +195,7 @@ for name, (method, ends, options) in METHODS.items():
     axes[0].legend(loc="lower left")
 
 # %% [markdown]
-# Tuned for the way, RMSprop bounces as SGD does (.023 and .024 at the end) and Adam *more* (.056): it needs a high rate
+# Tuned for the way, RMSprop bounces as SGD does (.023, .024 at the end) and Adam *more* (.056): it needs a high rate
 # to get there. Tuned for the end, Adam and RMSprop share the first place (.005), SGD is last (.009). The ranking is one
 # of tunings as much as of methods; at the same high rate Adam does bounce less than RMSprop (right branches). Heavy
 # ball's best rate falls fivefold from $\beta = 0.5$ to $0.9$, as $1-\beta$ does; Adam's stays. Centring changes next to

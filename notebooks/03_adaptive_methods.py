@@ -239,9 +239,8 @@ for method, rate in (("momentum", 0.01), ("momentum", 0.1), ("rmsprop", 0.01), (
     ax.plot(np.arange(4, step + 2, 4), validated, ".-", label=f"{method}, rate {rate:g}")
     ax.legend()
     buffers = 1 + optimizer_bytes(optimizer) / sum(p.nbytes for p in module.parameters())
-    print(
-        f"{method:8} {rate:4}: {buffers:.0f} buffers; mean {np.mean(validated):.3f}, late {np.mean(validated[-3:]):.3f}"
-    )
+    mean, late = np.mean(validated), np.mean(validated[-3:])
+    print(f"{method:8} {rate:4}: {buffers:.0f} buffers; validation loss: mean {mean:.3f}, late {late:.3f}")
 
 # %% [markdown]
 # Again two rankings: in the mean RMSprop is lowest, late momentum and Adam at their lower rates. But the curves cross,

@@ -32,6 +32,7 @@ MOVED: dict[str, str] = {
     "mrirecon.training.journal": "mrirecon.training.loop.curves",
     "mrirecon.training.loggers": "mrirecon.training.loop.loggers",
     "mrirecon.training.losses": "mrirecon.training.recipe.losses",
+    "mrirecon.training.model_summary": "mrirecon.training.footprint",
     "mrirecon.training.optimizers": "mrirecon.training.recipe.optimizers",
     "mrirecon.training.optimizers.Method": "mrirecon.tables.optimizers.OptimizerEntry",
     "mrirecon.training.plan": "mrirecon.training.loop.plan",

@@ -9,7 +9,7 @@ from mrirecon import configfile
 from mrirecon.config import CompareConfig, OptimizerConfig, TrainConfig
 from mrirecon.evaluation.results import write_results
 from mrirecon.files import write_json
-from mrirecon.workflows.compare.workflow import compare
+from mrirecon.workflows.compare.compare_tables import compare
 
 NAME = "data-test-random-4x"
 

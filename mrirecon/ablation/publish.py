@@ -46,7 +46,8 @@ def write_report(path: Path) -> Path:
     write_timing_csv(report / "timing.csv", results)
     write_results_json(report / "results.json", analysed)
     _draw(study, analysed, page)
-    _log(study, analysed)
+    if study.manifest["options"]["logger"] == "wandb":
+        log_study(study.grid.name, study.folder.path, analysed)
     with replacing(_stamp_file(study)) as temporary:
         temporary.write_text(_stamp(study, results))
     return page
@@ -105,12 +106,6 @@ def _examples(study: Study) -> dict[str, Any] | None:
             if found:
                 files.setdefault(spec.cell.name, found[0])
     return join_examples(files)
-
-
-def _log(study: Study, analysed: Mapping[str, Any]) -> None:
-    """wandb gets the same tables, where it is the logger."""
-    if study.manifest["options"]["logger"] == "wandb":
-        log_study(study.grid.name, study.folder.path, analysed)
 
 
 def _is_current(study: Study, results: list[RunResult]) -> bool:

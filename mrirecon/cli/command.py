@@ -137,8 +137,9 @@ class Command:
         lines += [f"  {name:<24} {text}" for name, text in _EVERYWHERE]
         lines += [f"  {'-c FILE':<24} overlay of YAML keys, a file or a shipped name; flags win", ""]
         shorts = {full: short for short, full in configfile.SHORT.items()}
+        own = {key.name for key in configfile.keys(self.config)}
         for key in configfile.keys(self.config):
-            flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in _own(self.config) else key.name
+            flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in own else key.name
             lines += _help_lines(_with_letter(f"--{flag}".replace("_", "-")), key)
         if self.takes_method:
             lines += ["", "methods:"]
@@ -192,10 +193,6 @@ def _spoken_once() -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123 - a device
         yield
-
-
-def _own(cls: type) -> set[str]:
-    return {key.name for key in configfile.keys(cls)}
 
 
 def _with_letter(flag: str) -> str:

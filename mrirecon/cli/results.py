@@ -10,7 +10,7 @@ _STUDY_FILES = ("manifest.json", "ablation.yaml")
 
 
 def _export(config: ExportConfig, run: str) -> None:
-    from mrirecon.workflows.export.workflow import export
+    from mrirecon.workflows.export.export_run import export
 
     export(config, run)
 
@@ -50,7 +50,7 @@ SCORE = Command(
 
 
 def _compare(config: CompareConfig, *words: str) -> None:
-    from mrirecon.workflows.compare.workflow import compare
+    from mrirecon.workflows.compare.compare_tables import compare
 
     compare(config, words)
 

@@ -92,7 +92,10 @@ class Header:
 
     @classmethod
     def from_shapes(cls, kspace: tuple[int, int], image: tuple[int, int]) -> "Header":
-        """The header of fully measured k-space `(height, width)` with reference images `(height, width)`."""
+        """The header of fully measured k-space `(height, width)` with reference images `(height, width)`.
+
+        Its encoding limits are those of ISMRMRD (Inati et al. 2017): from 0, the centre at `width // 2`.
+        """
         unknown = (0.0, 0.0, 0.0)
         limits = (0, kspace[1] // 2, kspace[1] - 1)
         return cls((*kspace, 1), (*image, 1), unknown, unknown, limits)

@@ -139,7 +139,10 @@ def evaluation_mask(volume: Volume, spec: MaskSpec, draw: int = 0) -> Mask:
 
 
 def training_mask(volume: Volume, spec: MaskSpec, seed: int | Sequence[int]) -> Mask:
-    """A mask drawn from `seed` with one (acceleration, center fraction) pair; own masks and errors as in evaluation."""
+    """A mask drawn from `seed` with one (acceleration, center fraction) pair; own masks and errors as in evaluation.
+
+    The pair is chosen by chance, as fastMRI's mask functions choose it.
+    """
     return _mask(volume, spec, seed)
 
 

@@ -60,7 +60,10 @@ def check_needs(needs: Iterable[str]) -> tuple[str, ...]:
 
 
 def collate(samples: Sequence[Any]) -> Any:
-    """torch's `default_collate`, but that empty tensors take no shared memory on their way from a worker process."""
+    """Make a batch of samples: equals torch's `default_collate`.
+
+    But empty tensors take no shared memory on their way from a worker process.
+    """
     return collate_by_type(samples, collate_fn_map=_BY_TYPE)
 
 

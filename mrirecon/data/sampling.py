@@ -82,7 +82,10 @@ class Sampling:
 
 
 def measured_positions(kspace: np.ndarray) -> np.ndarray:
-    """Return where k-space `(coils, height, width)` is not exactly 0 in every coil, bool `(height, width)`."""
+    """Return where k-space `(coils, height, width)` is not exactly 0 in every coil, bool `(height, width)`.
+
+    BART's `pattern` finds them so.
+    """
     measured: np.ndarray = (kspace != 0).any(axis=0)
     return measured
 

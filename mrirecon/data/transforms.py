@@ -92,12 +92,15 @@ def reduced(sample: Sample, needs: Sequence[str]) -> Sample:
 
 
 def to_image(sample: Sample) -> Sample:
-    """The zero-filled image of an (uncollated) k-space sample, with the statistics that normalise it."""
+    """The zero-filled image of an (uncollated) k-space sample, with the statistics that normalise it.
+
+    Both are those of fastMRI's `UnetDataTransform`; the image is not normalised yet.
+    """
     return reduced(sample, ("image",))
 
 
 def to_complex_image(sample: Sample) -> Sample:
-    """`to_image`, with the coil-combined complex image beside the magnitude."""
+    """`to_image`, with the coil-combined complex image (Roemer et al. 1990) beside the magnitude."""
     return reduced(sample, ("image", "combined"))
 
 
@@ -112,7 +115,10 @@ def normalize(image: Tensor, mean: Tensor | float, std: Tensor | float) -> Tenso
 
 
 def scored_target(sample: Sample, clamped: bool) -> Tensor:
-    """Return the target that reconstructions are scored against, `(..., h, w)`: as stored, or clamped."""
+    """Return the target that reconstructions are scored against, `(..., h, w)`: as stored, or clamped.
+
+    fastMRI's evaluation takes it as stored, AlgoPerf (Dahl et al. 2023) clamped.
+    """
     return clamped_target(sample) if clamped else sample.target
 
 

@@ -80,12 +80,12 @@ class Volume:
 
     @property
     def header(self) -> Header:
-        """Matrix sizes, field of view, measured columns."""
+        """Matrix sizes, field of view, measured columns: of the ISMRMRD header (Inati et al. 2017)."""
         return self.facts.header
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """`(slices, coils, height, width)` of k-space; single-coil has one coil."""
+        """`(slices, coils, height, width)` of k-space, fastMRI's order of axes; single-coil has one coil."""
         return self.facts.shape
 
     @property
@@ -105,7 +105,7 @@ class Volume:
 
     @property
     def image_shape(self) -> tuple[int, int]:
-        """`(height, width)` of the reconstruction: the reference's, else the header's."""
+        """`(height, width)` of the reconstruction: the reference's, else the header's, limited as in fastMRI."""
         return self.facts.image_shape
 
     @property
@@ -115,12 +115,12 @@ class Volume:
 
     @property
     def acquisition(self) -> str:
-        """Contrast (CORPD_FBK, AXT2, ...), or unknown."""
+        """Contrast (CORPD_FBK, AXT2, ...), fastMRI's attribute `acquisition`, or unknown."""
         return Identity.of(self.attrs, self.name).acquisition
 
     @property
     def patient(self) -> str:
-        """`patient_id`, else the file's name: what splits and intervals keep together."""
+        """fastMRI's attribute `patient_id`, else the file's name: what splits and intervals keep together."""
         return Identity.of(self.attrs, self.name).patient
 
     @property
@@ -261,7 +261,7 @@ class Volume:
         return largest
 
     def kspace(self, i: int) -> np.ndarray:
-        """K-space of slice `i`, complex64 `(coils, height, width)`.
+        """K-space of slice `i`, complex64 `(coils, height, width)`, in the units of fastMRI's data set `kspace`.
 
         Raises:
             IndexError: There is no slice `i`.
@@ -278,6 +278,8 @@ class Volume:
 
     def target(self, i: int) -> np.ndarray:
         """The reference of slice `i`, float32 `(h, w)`, as stored: neither cropped nor clamped.
+
+        It is fastMRI's `reconstruction_rss` or, single-coil, `reconstruction_esc`.
 
         Raises:
             IndexError: There is no slice `i`.

@@ -148,7 +148,7 @@ def score_slice(
 
     Args:
         target, image: `(height, width)`, tensors or arrays, real.
-        data_range: Maximum of the target over the whole volume.
+        data_range: Maximum of the target over the whole volume, as fastMRI's evaluation takes it.
         metrics: Names of `METRICS`; None: the default ones.
         object_mask: Where the object is, `(height, width)`, for metrics that ask; None: found by a rule.
 
@@ -180,7 +180,10 @@ def combine_slices(slices: Sequence[SliceScore], data_range: float) -> VolumeSco
 
 
 def volume_score(metrics: Sequence[str], sums: Mapping[str, float], n_slices: int, data_range: float) -> VolumeScore:
-    """Score of a volume from the sums of its columns over `n_slices` slices."""
+    """Score of a volume from the sums of its columns over `n_slices` slices.
+
+    As in fastMRI's evaluation errors are of the whole volume, and SSIM is the mean over slices.
+    """
     scores = {name: builder(METRICS[name].of_volume)(sums, n_slices, data_range) for name in metrics}
     return VolumeScore(scores, n_slices, sums)
 
@@ -216,7 +219,10 @@ def ssim_of_volume(sums: Mapping[str, float], n_slices: int, _data_range: float)
 
 
 def ssim_object_of_slice(pair: SlicePair) -> tuple[float, int, int]:
-    """Mean of the SSIM map over the windows whose centre lies inside the object, 1, their number; else three zeros."""
+    """Mean of the SSIM map over the windows whose centre lies inside the object, 1, their number; else three zeros.
+
+    SSIM: Wang et al. 2004.
+    """
     edge = WINDOW // 2
     inside = pair.target.object_mask[edge:-edge, edge:-edge]
     n_windows = int(np.count_nonzero(inside))
@@ -237,7 +243,10 @@ def ssim_object_of_volume(sums: Mapping[str, float], _n_slices: int, _data_range
 
 
 def error_sums(pair: SlicePair) -> tuple[float, float, int]:
-    """Squared error, energy of the target, number of pixels."""
+    """Squared error, energy of the target (both in its squared units), number of pixels.
+
+    PSNR and NMSE of fastMRI's evaluation are ratios of their sums over a volume.
+    """
     return _squared_error(pair.target.values, pair.image), pair.target.once(_energy), pair.image.size
 
 

@@ -17,6 +17,8 @@ _DARKEST = 0.1  # of the data range
 def find_object(target: np.ndarray, data_range: float) -> np.ndarray:
     """The object of a slice by the rule of `DESCRIPTION`, bool `(height, width)`.
 
+    Parts touch along an edge, and holes are what they are for `scipy.ndimage.binary_fill_holes`.
+
     Args:
         target: `(height, width)`, float64; not negative.
         data_range: Maximum of the volume.

@@ -51,7 +51,10 @@ class Pairs:
 
     @property
     def weights(self) -> np.ndarray:
-        """Weight of each unit in a mean, (n_units,): its slices under a protocol per slice, else 1."""
+        """Weight of each unit in a mean, (n_units,): its slices under a protocol per slice, else 1.
+
+        AlgoPerf (Dahl et al. 2023) averages over slices, fastMRI over volumes.
+        """
         protocol = PROTOCOLS.get(self.protocol)
         per_slice = protocol is not None and protocol.per_slice
         return np.array(self.n_slices if per_slice else [1] * len(self.n_slices), dtype=float)

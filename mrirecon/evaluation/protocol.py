@@ -47,7 +47,7 @@ CROPS = {"none": FASTMRI_V1, "square": FASTMRI_V1_SQUARE}
 
 
 def find_protocol(name: str) -> Protocol:
-    """A protocol of `PROTOCOLS`.
+    """A protocol of `PROTOCOLS`: that of fastMRI (Zbontar et al., arXiv:1811.08839) or of AlgoPerf (Dahl et al. 2023).
 
     Raises:
         InputError: Unknown name.
@@ -58,7 +58,7 @@ def find_protocol(name: str) -> Protocol:
 
 
 def crop_protocol(crop: str) -> Protocol:
-    """The protocol that scores with `crop` (none or square).
+    """The protocol that scores with `crop`: none, or the square of fastMRI's command `python -m fastmri.evaluate`.
 
     Raises:
         InputError: Unknown name.

@@ -122,6 +122,8 @@ class Comparison:
 def compare(target: Any, image: Any) -> Resemblance:
     """Compare images `(slices, h, w)` with their targets.
 
+    The correlation of a slice is Pearson's, that of numpy's `corrcoef`, of both as means over blocks.
+
     Args:
         target: Real array, `(slices, height, width)` or `(height, width)`.
         image: The same shape, in any units.

@@ -61,7 +61,7 @@ _ABOUT: dict[str, Callable[[str], Any]] = {  # the first columns and how they ar
 
 
 def write_results(path: Path, results: Iterable[VolumeResult]) -> None:
-    """Write volumes.csv; floats keep all their digits.
+    """Write volumes.csv (RFC 4180, https://www.rfc-editor.org/rfc/rfc4180); floats keep all their digits.
 
     What came after the first version of the table stands at its end, so that readers by position go on working.
     """

@@ -49,7 +49,7 @@ class VolumeMetrics(Metric):
 
         Args:
             target, image: `(batch, height, width)`.
-            data_range: Of each slice's volume: the maximum of the target over all stored slices.
+            data_range: Of each slice's volume: the maximum of the target over all stored slices, as in fastMRI.
             volume: Name or number of each slice's volume.
             slice_idx: Index of each slice in its volume.
             object_mask: Where the object is, bool `(batch, height, width)`, if a metric asks; None: found by a rule.

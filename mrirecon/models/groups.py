@@ -42,6 +42,8 @@ def one_per_channel(n_channels: int) -> int:
 def count_groups(n_channels: int, channels_per_group: int | None = None, n_groups: int | None = None) -> int:
     """Count the groups of a layer with `n_channels`; a layer with fewer channels than asked for takes what it has.
 
+    Wu & He (2018, table 3) compare both ways to say it, the number of groups and that of channels in each.
+
     Args:
         n_channels: Channels of the layer.
         channels_per_group: Channels in each group; default `default_channels_per_group(n_channels)`.

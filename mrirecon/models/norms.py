@@ -39,7 +39,7 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 class InstanceNormLeakyReLU(InstanceNorm):
-    """Instance norm of (batch, channels, height, width) without scale and shift, then LeakyReLU.
+    """Instance norm of (batch, channels, height, width) without scale and shift, then LeakyReLU (Maas et al. 2013).
 
     It may write over its input."""
 
@@ -117,8 +117,8 @@ def make_norm(
 
     Args:
         norm: One of `NORMS`, a callable n_channels -> module, or a mapping {class_path, init_args} of a class that
-            takes the channel count first. "layer" is one group over channels, height and width; its scale and
-            shift, like all others here, are per channel.
+            takes the channel count first. "layer" is one group over channels, height and width (as Wu & He 2018
+            have it); its scale and shift, like all others here, are per channel.
         n_channels: Channels of the input.
         affine: Learn a scale and a shift per channel (only for names: a class or a callable decides by itself).
         eps: Added to the variance (only for names).

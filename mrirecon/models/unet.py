@@ -23,7 +23,7 @@ MakeNorm = Callable[[int], nn.Module]
 
 
 class ConvBlock(nn.Module):
-    """Two times convolution 3 x 3, norm, LeakyReLU, dropout of channels (Tompson et al. 2015).
+    """Two times convolution 3 x 3, norm, LeakyReLU, dropout of channels (Tompson et al. 2015): fastMRI's `ConvBlock`.
 
     Maps (batch, in_channels, height, width) to (batch, out_channels, height, width).
 
@@ -61,7 +61,7 @@ class ConvBlock(nn.Module):
 
 
 class TransposeConvBlock(nn.Module):
-    """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU.
+    """Transpose convolution 2 x 2 with stride 2, norm, LeakyReLU: fastMRI's `TransposeConvBlock`.
 
     Maps (batch, in_channels, height, width) to (batch, out_channels, 2 height, 2 width)."""
 
@@ -102,8 +102,8 @@ def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, make_norm: MakeNorm, positi
 def convolve_side_by_side(conv: nn.Conv2d, images: tuple[Tensor, ...]) -> Tensor:
     """Convolve images (batch, channels, height, width), joined along their channels, with `conv`, which has no bias.
 
-    On a CPU it is the sum of one convolution for each image: joining, and taking their gradient apart again, moves
-    more memory than adding.
+    Equals `conv(torch.cat(images, dim=1))` but for rounding. On a CPU it is the sum of one convolution for each image:
+    joining, and taking their gradient apart again, moves more memory than adding.
     """
     if len(images) == 1 or not images[0].is_cpu:
         return conv(torch.cat(images, dim=1) if len(images) > 1 else images[0])

@@ -123,7 +123,10 @@ def true_acceleration(columns: Tensor, acquired: slice | None = None) -> float:
 
 
 def center_run(columns: Tensor) -> int:
-    """Count the kept columns around the centre column of a mask `(width,)` up to the first gaps."""
+    """Count the kept columns around the centre column of a mask `(width,)` up to the first gaps.
+
+    fastMRI's `SensitivityModel` takes its low frequencies from this run, too, but twice its shorter side.
+    """
     kept = columns.tolist()
     center = len(kept) // 2
     left = right = center
@@ -175,7 +178,7 @@ def _of_fastmri(class_name: str) -> Callable[..., NDArray[np.bool_]]:
     def draw(
         shape: tuple[int, ...], center_fraction: float, acceleration: float, generator: Generator
     ) -> NDArray[np.bool_]:
-        """Draw columns, bool (width,), for `shape` (width,)."""
+        """Draw columns, bool (width,), for `shape` (width,), with the class of fastMRI."""
         whole = int(acceleration) if float(acceleration).is_integer() else acceleration
         function = getattr(_subsample(), class_name)([center_fraction], [whole])
         function.rng = generator

@@ -58,9 +58,10 @@ class Waves:
         return cls(vectors, rng.uniform(0, 2 * np.pi, n_waves))
 
     def on(self, plane: Plane) -> np.ndarray:
-        """Return the values `(height, width)` on a plane, float32.
+        """Return the values `(height, width)` on a plane, float32: sqrt(2 / n) times the sum of cos(k x + phase).
 
-        A plane wave is separable on any plane, so this is one matrix product.
+        That is the formula of Shinozuka and Deodatis (1996). A plane wave is separable on any plane, so this is one
+        matrix product.
         """
         start = self.wave_vectors @ plane.center + self.phases
         along_rows = (np.outer(plane.row_mm, self.wave_vectors @ plane.row) + start).astype(np.float32)
@@ -88,6 +89,8 @@ class PeriodicField:
     ) -> "PeriodicField":
         """Filter white noise with a Gaussian ring in frequency.
 
+        The method of Lang and Potthoff (2011, Monte Carlo Methods Appl 17:195).
+
         Args:
             rng: Draws the noise.
             wavelength_mm: Centre of the ring, as a wavelength.
@@ -104,5 +107,5 @@ class PeriodicField:
         return cls(values / values.std(), spacing_mm)
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """Return the values `(...)` at `points` `(3, ...)` in mm."""
+        """Return the values `(...)` at `points` `(3, ...)` in mm, by scipy's `map_coordinates` of order 1, periodic."""
         return ndimage.map_coordinates(self.values, points / self.spacing_mm, order=1, mode="grid-wrap")

@@ -1,4 +1,4 @@
-"""Where a slice lies in the patient: x to the right, y to the front, z to the top, in mm."""
+"""Where a slice lies in the patient: x to the right, y to the front, z to the top, in mm (the RAS+ axes of NIfTI)."""
 
 from dataclasses import dataclass, replace
 
@@ -28,6 +28,8 @@ class Plane:
         cls, center: np.ndarray, row: np.ndarray, column: np.ndarray, spacing_mm: float, shape: tuple[int, int]
     ) -> "Plane":
         """Return a grid whose element `(height // 2, width // 2)` is `center`, as the centred transform expects.
+
+        There numpy's `fftshift` puts the origin.
 
         Args:
             center: `(3,)` mm.
@@ -91,7 +93,8 @@ def rotated(
     Args:
         orientation: A name of `ORIENTATIONS`.
         in_plane_rad: Turn about the slice normal.
-        tilt_rad: Turns about the row and then the column direction, by Rodrigues' formula.
+        tilt_rad: Turns about the row and then the column direction, by Rodrigues' formula (1840); as by
+            `scipy.spatial.transform.Rotation.from_rotvec`.
 
     Returns:
         Two orthogonal unit vectors `(3,)`.

@@ -162,7 +162,8 @@ def needed(names: Sequence[str], what: str) -> bool:
 def shortfall(name: str, score: float) -> float:
     """Return the distance of a score from a perfect one, above 0 as a loss is; infinite where it is not finite.
 
-    Of decibels, which have no perfect one, the ratio of amplitudes that they stand for: RMSE over the peak.
+    Of decibels, which have no perfect one, the ratio of amplitudes that they stand for: RMSE over the peak, as fastMRI
+    and scikit-image define PSNR.
     """
     if not math.isfinite(score):
         return math.inf

@@ -51,6 +51,9 @@ def normalises(norm: object) -> bool:
 
 
 def groups_of(norm: object) -> Callable[..., int] | None:
-    """(n_channels, **options) -> number of groups, of a norm that normalises groups of channels, else None."""
+    """(n_channels, **options) -> number of groups, of a norm that normalises groups of channels, else None.
+
+    Instance and layer norm are such, too (Wu & He 2018).
+    """
     entry = NORMS.get(norm) if isinstance(norm, str) else None
     return builder(entry.groups) if entry and entry.groups else None

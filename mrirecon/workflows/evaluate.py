@@ -14,7 +14,7 @@ from mrirecon.configfile import require_ranges
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_split
 from mrirecon.data.folders.manifest import data_manifest, require_unchanged
-from mrirecon.data.folders.selection import require_targets
+from mrirecon.data.folders.split import require_targets
 from mrirecon.data.folders.stage import staging
 from mrirecon.data.folders.volume_files import h5_files, split_folders
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
@@ -28,7 +28,7 @@ from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import find_reconstructor
-from mrirecon.report.text.table import evaluation_table
+from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.runs import run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed

@@ -10,7 +10,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from mrirecon import ranks
 from mrirecon.errors import Stopped
 from mrirecon.files import replacing
-from mrirecon.models.memory import keep_freed_memory
+from mrirecon.models.device import keep_freed_memory
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder, RunLock
 from mrirecon.tables.metrics import validation_metrics

@@ -17,13 +17,12 @@ from mrirecon.evaluation.results import UNDECLARED, VolumeResult, write_results
 from mrirecon.evaluation.summary import about_metrics, fastmri_line, notes_on_objects, summarize
 from mrirecon.files import write_json
 from mrirecon.progress import say
-from mrirecon.report.text.table import evaluation_table
+from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.runs import RunFolder
 from mrirecon.tables.masks import MASKS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
-from mrirecon.workflows.scoring.image_notes import notes_of_images
-from mrirecon.workflows.scoring.stored_images import Pair, extra_files, pair_files, score_pairs
+from mrirecon.workflows.scoring.stored_images import Pair, extra_files, notes_of_images, pair_files, score_pairs
 from mrirecon.workflows.setup.provenance import provenance
 
 _SUMMARY = "summary.json"

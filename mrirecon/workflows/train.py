@@ -1,27 +1,37 @@
 """Training, from a configuration to a run folder; and going on with a stopped one."""
 
+import copy
+import csv
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mrirecon import configfile, ranks
 from mrirecon.cluster.join import joined
 from mrirecon.cluster.requeue import slurm_facts
 from mrirecon.config import TrainConfig
-from mrirecon.config.train import run_name
+from mrirecon.config.train import run_name, short_name
 from mrirecon.data.folders.manifest import write_record
 from mrirecon.data.folders.stage import staging
+from mrirecon.data.masking import masks_used
 from mrirecon.errors import DataChangedError, InputError
-from mrirecon.files import read_json, write_json
-from mrirecon.progress import warn
+from mrirecon.files import read_json, replacing, write_json
+from mrirecon.models.device import autocast
+from mrirecon.progress import progress, say, warn
+from mrirecon.report.figures.run_curves import draw_range_test
+from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
+from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.training.checkpoints.read import resumable, what_is_kept
 from mrirecon.training.loop.at_step import read_settings
+from mrirecon.training.recipe.averages import OptimizerAverage
+from mrirecon.training.recipe.batchnorm import batch_norms
+from mrirecon.training.recipe.lr_finder import N_STEPS, RangeTest, range_test
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.setup.announce import announce
-from mrirecon.workflows.setup.find_lr import find_lr, write_range_test
 from mrirecon.workflows.setup.slurm_restart import (
     coming_back,
     left_by_this_job,
@@ -29,7 +39,7 @@ from mrirecon.workflows.setup.slurm_restart import (
     repeatable,
     say_started_again,
 )
-from mrirecon.workflows.setup.training_work import MAY_CHANGE, TrainingWork
+from mrirecon.workflows.setup.training_work import MAY_CHANGE, TrainingWork, build_module
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -77,6 +87,35 @@ def _train(config: TrainConfig) -> RunFolder:
         return _fit(work, run, None, lock)
 
 
+def find_lr(work: TrainingWork) -> RangeTest:
+    """The range test (Smith 2017) on first batches and a copy of the network; `work` then has the rate found.
+
+    Raises:
+        WorkFailedError: No rate made the loss fall.
+    """
+    config, accumulate = work.config, work.plan.accumulate
+    device = torch.device(work.device)
+    module = build_module(config, work.module.optimizer, copy.deepcopy(work.model), work.plan.n_steps).to(device)
+    batches = progress(work.data.first_batches(N_STEPS * accumulate), "learning rate range test", unit="batches")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        found = range_test(module, batches, accumulate, config.clip, lambda: autocast(device, work.precision))
+    work.set_lr(found.lr)
+    return found
+
+
+def write_range_test(found: RangeTest, run: RunFolder) -> None:
+    """`lr-find.csv` and the picture in the run folder; says what was found."""
+    with replacing(run.lr_find) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("lr", "loss", "smoothed"))
+        writer.writerows(zip(found.lrs, found.losses, found.smoothed, strict=True))
+    picture = run.figures / "lr-find.png"
+    draw_range_test(picture, found.lrs, found.losses, found.smoothed, found.lr)
+    diverged = f"; at {found.lr_diverged:.1e} it diverged" if found.lr_diverged else ""
+    say(f"lr          {found.lr:g}, a tenth of the rate with the least loss{diverged} (see {picture})")
+
+
 def _fit(work: TrainingWork, run: RunFolder, checkpoint: str | None, lock: RunLock) -> RunFolder:
     try:
         return fit(work, run, checkpoint, lock)
@@ -103,6 +142,76 @@ def describe(work: TrainingWork, run: RunFolder, facts: dict[str, Any]) -> None:
     write_json(run.split, work.data.assignment)
     write_record(run.data, work.data.volumes)
     write_json(run.provenance, facts)
+
+
+def announce(work: TrainingWork, run: RunFolder) -> None:
+    """Print the lines to stderr, unless quiet."""
+    data, plan, config = work.data, work.plan, work.config
+    say(f"run folder  {run.path}")
+    say(
+        f"data        {len(data.train_volumes)} training volumes ({len(data.train_set)} slices), "
+        f"{len(data.val_volumes)} validation volumes"
+    )
+    for note in [*data.notes, *_advice(work)]:
+        say(f"note        {note}")
+    masks, val_masks = (masks_in_words(masks_used(data.spec, v)) for v in (data.train_volumes, data.val_volumes))
+    say(f"masks       {masks}{', the same in every epoch' if config.data.fixed_masks else ''}")
+    if val_masks != masks:
+        say(f"            in validation: {val_masks}")
+    network = f"{config.model.name} of {config.model.input} images"
+    say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
+    say(f"size        {work.summary}")
+    if work.given is not None:
+        say(f"weights     {work.given}")
+    if config.freeze:
+        say(f"frozen      {work.module.frozen}")
+    say(
+        f"plan        {plan.n_steps} steps x {work.slices_per_step} slices{_factors(work)} "
+        f"({plan.epochs:.1f} epochs), validation every {plan.val_every} steps, protocol {work.protocol.name}"
+    )
+    groups: dict[str, Any] = {"model": config.model, "optimizer": config.optimizer, "schedule": work.schedule}
+    if config.average.name != "none":
+        groups["average"] = config.average
+    for name, values in groups.items():
+        shown = dataclasses.asdict(values)
+        if name == "optimizer" and work.lr_is_recommended:
+            shown["lr"] = f"{shown['lr']:g}, recommended for {short_name(config.optimizer.name)}"
+        words = ", ".join(f"{key} {value}" for key, value in shown.items() if value not in (None, [], ""))
+        say(f"{name:<11} {words}")
+    by = "" if config.monitor == "ssim" else f", best by {config.monitor}"
+    say(f"loss        {config.loss}, clip {config.clip or 'off'}, seed {config.seed}{by}")
+
+
+def _advice(work: TrainingWork) -> list[str]:
+    """Word what was asked for and is done, but is seldom what one wants."""
+    advice = []
+    schedule_free = isinstance(work.module.evaluated.average, OptimizerAverage)
+    if schedule_free and SCHEDULES[work.schedule.name].is_falling:
+        advice.append(
+            f"Schedule-Free methods want a constant rate; {work.schedule.name} lets it fall (--schedule auto)"
+        )
+    n, local, has_batch_norm = ranks.world_size(), work.config.batch_size, bool(batch_norms(work.model))
+    if work.config.sync_batchnorm and not (n > 1 and has_batch_norm):
+        why = "the network has no BatchNorm" if n > 1 else "one process has the whole batch"
+        advice.append(f"--sync-batchnorm has no effect, {why}")
+    elif has_batch_norm and n > 1 and not work.config.sync_batchnorm:
+        advice.append(
+            f"BatchNorm normalises with the {local} slices of each process, its running statistics are those of the "
+            f"first one (--sync-batchnorm: with all {local * n})"
+        )
+    return advice
+
+
+def _factors(work: TrainingWork) -> str:
+    """Word the factors of a step's number of slices, unless it is one batch."""
+    factors = {"processes": ranks.world_size(), "accumulated batches": work.plan.accumulate}
+    shown = [f"{n} {name}" for name, n in factors.items() if n > 1]
+    return f" ({' x '.join([f'batches of {work.config.batch_size}', *shown])})" if shown else ""
+
+
+def _threads() -> str:
+    n = torch.get_num_threads()
+    return f"{n} thread{'s' if n > 1 else ''}"
 
 
 def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:

@@ -8,8 +8,8 @@ import pytest
 from fake_programs import FakePrograms
 
 from mrirecon.cli import main
-from mrirecon.cluster.executor import job_folder, program, submit
 from mrirecon.cluster.request import check_request, setup_lines
+from mrirecon.cluster.submit import job_folder, program, submit
 from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig, SlurmConfig
 from mrirecon.errors import InputError
 

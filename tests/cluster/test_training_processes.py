@@ -16,8 +16,8 @@ from mrirecon.termination import STOP_SIGNALS
 from mrirecon.training.loop.at_step import read_settings
 from mrirecon.training.loop.signals import StopRequest
 from mrirecon.workflows.setup import training_work
-from mrirecon.workflows.setup.announce import announce
 from mrirecon.workflows.setup.training_work import MAY_CHANGE, TrainingWork, _use_threads
+from mrirecon.workflows.train import announce
 
 
 @pytest.fixture

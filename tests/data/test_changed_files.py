@@ -15,7 +15,7 @@ from mrirecon.data.folders.check import check_volumes
 from mrirecon.data.folders.manifest import first_difference, half_known, read_record, require_unchanged, write_record
 from mrirecon.data.folders.volume_files import list_volumes
 from mrirecon.data.images import list_references, search_images
-from mrirecon.data.loading.workers import load_batches
+from mrirecon.data.loading.loaders import load_batches
 from mrirecon.data.transforms import to_image
 from mrirecon.errors import DataChangedError, InputError
 

@@ -17,9 +17,8 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mrirecon.cli.command import run_safely
-from mrirecon.data.loading.loaders import StreamLoader, UnitLoader
+from mrirecon.data.loading.loaders import StreamLoader, UnitLoader, load_batches
 from mrirecon.data.loading.stream import BatchStream
-from mrirecon.data.loading.workers import load_batches
 from mrirecon.errors import DivergedError, InputError, WorkFailedError
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -170,7 +169,7 @@ def test_a_stream_is_closed_by_its_loader():
 def test_a_process_that_forgot_its_loader_ends(tmp_path):
     script = (
         "import sys, torch\n"
-        "from mrirecon.data.loading.workers import load_batches\n"
+        "from mrirecon.data.loading.loaders import load_batches\n"
         "class Items(torch.utils.data.Dataset):\n"
         "    def __getitem__(self, i):\n"
         "        return torch.tensor(i)\n"
@@ -269,8 +268,8 @@ def test_too_few_file_descriptors(capsys):
 @pytest.mark.parametrize("room", [20, 26, 32])
 def test_file_descriptors_that_run_out_in_between(capfd, monkeypatch, room):
     """Where they seemed enough: the last line says what was short."""
-    monkeypatch.setattr("mrirecon.data.loading.workers._FILES", 0)
-    monkeypatch.setattr("mrirecon.data.loading.workers._FILES_PER_WORKER", 0)
+    monkeypatch.setattr("mrirecon.data.loading.loaders._FILES", 0)
+    monkeypatch.setattr("mrirecon.data.loading.loaders._FILES_PER_WORKER", 0)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     here = len(list(Path("/proc/self/fd").iterdir()))
     resource.setrlimit(resource.RLIMIT_NOFILE, (here + room, before[1]))
@@ -303,7 +302,7 @@ def test_too_little_shared_memory():
     script = (
         "import sys, torch\n"
         "from mrirecon.cli.command import run_safely\n"
-        "from mrirecon.data.loading.workers import load_batches\n"
+        "from mrirecon.data.loading.loaders import load_batches\n"
         "class Images(torch.utils.data.Dataset):\n"
         "    def __getitem__(self, i):\n"
         "        return torch.zeros(640, 320)\n"
@@ -325,7 +324,7 @@ def test_no_shared_memory_for_the_locks_of_workers_is_told_in_one_line_too():
     script = (
         "import sys, torch\n"
         "from mrirecon.cli.command import run_safely\n"
-        "from mrirecon.data.loading.workers import load_batches\n"
+        "from mrirecon.data.loading.loaders import load_batches\n"
         "images = torch.utils.data.TensorDataset(torch.zeros(4, 2))\n"
         "sys.exit(run_safely(lambda: list(load_batches(images, [[0, 1]] * 2, 2, 0)), debug=False))\n"
     )

@@ -57,7 +57,7 @@ def test_the_ipynb_is_its_source_without_outputs(source):
     written = source.with_suffix(".ipynb").read_text()
     assert written == script.text_of(script.notebook(source)), "run scripts/script.py"
     assert '"outputs": []' in written
-    assert len(source.read_text().splitlines()) < 250
+    assert len(source.read_text().splitlines()) < (250 if source in ENGLISH else 280)  # Spanish prose is longer
 
 
 def test_the_spanish_notebooks_have_the_same_code_and_other_prose():

@@ -16,7 +16,7 @@ from mrirecon.report.figures.scores import draw_heat_map, draw_volumes
 from mrirecon.report.figures.study import study_figures, write_study_figures
 from mrirecon.report.figures.study_curves import draw_profile
 from mrirecon.report.figures.tuning import draw_lr_sensitivity
-from mrirecon.report.pages.example_images import example_images
+from mrirecon.report.pages.study_page import example_images
 
 
 @pytest.fixture(scope="module")

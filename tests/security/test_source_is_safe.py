@@ -12,7 +12,7 @@ _PICKLES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "mar
 # torch.export.load reads the file that the same call of `mrirecon export` has just written
 _ALLOWED = {
     ("workflows/export/artefacts.py", "torch.export.load"),
-    ("data/loading/workers.py", "pickle"),  # what this very process's workers send through its own pipes
+    ("data/loading/loaders.py", "pickle"),  # what this very process's workers send through its own pipes
 }
 
 

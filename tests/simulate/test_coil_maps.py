@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ellipe, ellipk
 
 from mrirecon.simulate.plane import Plane, rotated
-from mrirecon.simulate.scanner.coil_maps import Loop, coil_maps, loop_field, random_loops, receive_sensitivity
+from mrirecon.simulate.scanner.acquisition import Loop, coil_maps, loop_field, random_loops, receive_sensitivity
 
 MU0 = 4e-7 * np.pi
 BOX = (np.array([-78.0, -105.0, -88.0]), np.array([78.0, 95.0, 88.0]))

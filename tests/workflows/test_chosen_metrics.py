@@ -19,7 +19,7 @@ from mrirecon.files import read_table
 from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import METRICS, Metric
-from mrirecon.workflows.compare.workflow import compare
+from mrirecon.workflows.compare.compare_tables import compare
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.score import score
 from mrirecon.workflows.train import train

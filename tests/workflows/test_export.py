@@ -23,9 +23,9 @@ from mrirecon.training.checkpoints.weights_files import load_portable
 from mrirecon.training.deployable import Deployable
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.export import artefacts
-from mrirecon.workflows.export import workflow as exporting
+from mrirecon.workflows.export import export_run as exporting
 from mrirecon.workflows.export.artefacts import FORMATS, Runs
-from mrirecon.workflows.export.workflow import export, network_inputs
+from mrirecon.workflows.export.export_run import export, network_inputs
 from mrirecon.workflows.train import train
 
 KINDS = [(name, seen) for name in ("unet", "normunet") for seen in ("magnitude", "complex")]

@@ -105,7 +105,7 @@ def test_an_old_run_stays_until_a_rate_is_found(quick, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mrirecon.workflows.setup.find_lr.range_test", interrupted)
+    monkeypatch.setattr("mrirecon.workflows.train.range_test", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(quick(max_steps=2, overwrite=True, optimizer=OptimizerConfig("sgd", "find")))
     assert run.weights.read_bytes() == before

@@ -13,7 +13,7 @@ from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import read_results
 from mrirecon.workflows.evaluate import evaluate
-from mrirecon.workflows.export.check_images import training_volumes
+from mrirecon.workflows.export.export_run import training_volumes
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,10 @@ class Where:
         return 1 - 2 * alpha if self.side == "within" else 1 - alpha
 
     def verdict(self, interval: Limits) -> str:
-        """Return what an interval says: SUPPORTED inside the region, REFUTED outside of it, else INCONCLUSIVE."""
+        """Return what an interval says: SUPPORTED inside the region, REFUTED outside of it, else INCONCLUSIVE.
+
+        With an interval at `level` this is, for equivalence, the test of Schuirmann (1987).
+        """
         region = self.limits
         if any(math.isnan(end) for end in (*region, *interval)):
             return INCONCLUSIVE

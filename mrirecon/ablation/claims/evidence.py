@@ -160,9 +160,9 @@ def over_table(name: str, d: np.ndarray, what: str) -> Estimate | None:
 def over_draws(name: str, found: Mapping[str, Sequence[Limits]], block: str) -> Estimate | None:
     """Mean of a number that the tuning found, known between limits, with a t interval over its replicates.
 
-    The replicates are the tuning draws, each the mean over blocks; or the blocks (cells that differ in other factors),
-    each the mean over draws: whichever are more, since a single draw has no noise to be seen. The interval reaches from
-    the lower limits' lower end to the upper limits' upper end.
+    Interval: Student 1908. The replicates are the tuning draws, each the mean over blocks; or the blocks (cells that
+    differ in other factors), each the mean over draws: whichever are more, since a single draw has no noise to be seen.
+    The interval reaches from the lower limits' lower end to the upper limits' upper end.
 
     Args:
         name: Of the effect.

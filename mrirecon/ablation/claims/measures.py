@@ -39,7 +39,10 @@ def log_area_ratio(first: RunResult, second: RunResult, _sources: Sources) -> fl
 
 
 def log_steps_ratio(first: RunResult, second: RunResult, sources: Sources) -> float:
-    """Steps to the lowest target, the first's over the second's, in natural logarithm; missed: the whole run."""
+    """Steps to the lowest target, the first's over the second's, in natural logarithm; missed: the whole run.
+
+    That is the restricted time of Royston and Parmar (2013).
+    """
     if not sources.targets or math.isnan(sources.targets[0]["ssim"]):
         return math.nan
     steps = [reached(run, sources.targets[0]) for run in (first, second)]
@@ -65,7 +68,8 @@ def best_rate(tried: Sequence[RunResult]) -> float:
     """Logarithm of the learning rate with the least loss: the vertex of a parabola in the logarithm of the rate.
 
     Through the losses of rates within a factor of 8 of the best one that was tried, so that the noise of single trials
-    and their spacing count less. The best tried rate itself where the parabola has no minimum within them.
+    and their spacing count less (a response surface of degree 2; Box and Wilson 1951). The best tried rate itself where
+    the parabola has no minimum within them.
     """
     finite = [run for run in tried if math.isfinite(run.final_loss)]
     if not finite:

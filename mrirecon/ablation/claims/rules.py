@@ -1,4 +1,4 @@
-"""The rules of the claims: each turns a study's cells into evidence."""
+"""The rules of the claims: each turns a study's cells into evidence. The claims and their source: `ledger`."""
 
 import math
 from collections import defaultdict
@@ -43,7 +43,7 @@ def score_difference(first: Needs, second: Needs, may_differ: Sequence[str]) -> 
 
 
 def position_differences(sources: Sources) -> Evidence:
-    """Test SSIM between every two positions of the norm."""
+    """Test SSIM between every two positions of the norm: claim N1 of the ledger (LeCun & Canziani 2020)."""
     named, all_pairs = {}, []
     for one, other in combinations(("before", "between", "after"), 2):
         found = pairs(sources.grid, {POSITION[0]: one}, {POSITION[0]: other}, POSITION)
@@ -54,7 +54,10 @@ def position_differences(sources: Sources) -> Evidence:
 
 
 def other_group_sizes(size: int) -> Rule:
-    """Test SSIM of group norm with every other group size minus that with `size` channels per group."""
+    """Test SSIM of group norm with every other group size minus that with `size` channels per group.
+
+    Wu & He (2018, table 3) compare sizes so.
+    """
     wanted = {**GROUP_NORM, "model.channels_per_group": size, "model.n_groups": 0}
 
     def rule(sources: Sources) -> Evidence:
@@ -74,7 +77,7 @@ def growth_to_small_batches(sources: Sources) -> Evidence:
     """Return the lead of group norm over batch norm in the smallest batch, less that in the largest.
 
     Least squares line of the difference in test SSIM over log2 of the batch size, mean over cells that differ in
-    other factors.
+    other factors. Wu & He (2018) report such a growth.
     """
     found = pairs(sources.grid, GROUP_NORM, BATCH_NORM, NORM)
     lines: dict[str, list[Pair]] = defaultdict(list)
@@ -87,7 +90,10 @@ def growth_to_small_batches(sources: Sources) -> Evidence:
 
 
 def run_ratio(first: Needs, second: Needs, may_differ: Sequence[str], measure: RunRatio) -> Rule:
-    """Natural logarithm of a ratio of paired reruns, mean over all matched pairs, over seeds."""
+    """Natural logarithm of a ratio of paired reruns, mean over all matched pairs, over seeds.
+
+    The log response ratio of Hedges, Gurevitch and Curtis (1999, Ecology 80:1150).
+    """
 
     def rule(sources: Sources) -> Evidence:
         found = pairs(sources.grid, first, second, may_differ)
@@ -108,7 +114,10 @@ def run_ratio(first: Needs, second: Needs, may_differ: Sequence[str], measure: R
 
 
 def state_differences(kinds: Sequence[Needs], may_differ: Sequence[str]) -> Rule:
-    """Optimizer state of each kind minus that of the one before it, in copies of the parameters: exact."""
+    """Optimizer state of each kind minus that of the one before it, in copies of the parameters: exact.
+
+    Claim A10 of the ledger (LeCun & Canziani 2020).
+    """
 
     def rule(sources: Sources) -> Evidence:
         steps = [pairs(sources.grid, more, less, may_differ) for less, more in pairwise(kinds)]
@@ -183,7 +192,10 @@ T = TypeVar("T")
 
 
 def rate_ratio(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule:
-    """Natural logarithm of the ratio of the best learning rates, mean over all matched pairs."""
+    """Natural logarithm of the ratio of the best learning rates, mean over all matched pairs.
+
+    Claims G12 and A6 of the ledger (LeCun & Canziani 2020).
+    """
 
     def rule(sources: Sources) -> Evidence:
         found = pairs(sources.grid, first, second, may_differ)
@@ -202,7 +214,10 @@ def rate_ratio(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule:
 
 
 def failing_ratio(sources: Sources) -> Evidence:
-    """Natural logarithm of the failing rate over the best one, mean over all cells."""
+    """Natural logarithm of the failing rate over the best one, mean over all cells.
+
+    Claim G2 of the ledger (LeCun & Canziani 2020).
+    """
     if not sources.grid.tuning.sweep:
         return ABSENT
     cells = [cell.name for cell in sources.grid.cells]
@@ -215,7 +230,10 @@ def failing_ratio(sources: Sources) -> Evidence:
 
 
 def failing_gain(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule:
-    """Natural logarithm of the first cells' failing rate over the second's; mean over the cells of one second cell."""
+    """Natural logarithm of the first cells' failing rate over the second's; mean over the cells of one second cell.
+
+    Claim N7 of the ledger (LeCun & Canziani 2020).
+    """
 
     def rule(sources: Sources) -> Evidence:
         found = pairs(sources.grid, first, second, may_differ)
@@ -233,7 +251,10 @@ def failing_gain(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule
 
 
 def bounce_over_rate(needs: Needs) -> Rule:
-    """Slope of log bounce over log learning rate, mean over the cells of a kind."""
+    """Slope of log bounce over log learning rate, mean over the cells of a kind.
+
+    Claim G16b of the ledger (LeCun & Canziani 2020).
+    """
 
     def rule(sources: Sources) -> Evidence:
         cells = [cell.name for cell in matching(sources.grid, needs)]

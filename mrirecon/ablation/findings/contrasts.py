@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mrirecon.ablation.study.grid import Cell, Grid
+from mrirecon.ablation.study.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def families(grid: Grid) -> list[Family]:
     """Every cell against the reference; the main effects of all factors; the interactions of every two factors.
 
     Main effects and interactions hold a level against the level of the reference and average over the levels of the
-    other factors. A family that would repeat another is left out: a study of one factor has main effects that are
-    its cells, and no interactions.
+    other factors (factorial design; Fisher 1935, The Design of Experiments, chapter VI). A family that would repeat
+    another is left out: a study of one factor has main effects that are its cells, and no interactions.
     """
     made = [Family(f"cells against {grid.reference}", tuple(_against_reference(grid)))]
     factors = [factor for factor, levels in grid.factors.items() if len(levels) > 1]
@@ -86,12 +86,8 @@ def _interactions(grid: Grid, one: str, other: str) -> Iterator[Contrast]:
 
 def _mean_of(grid: Grid, levels: Mapping[str, str]) -> dict[str, float]:
     """The mean of the cells at some levels."""
-    cells = [cell for cell in grid.cells if _is_at(cell, levels)]
+    cells = [cell for cell in grid.cells if all(cell.levels[factor] == label for factor, label in levels.items())]
     return {cell.name: 1 / len(cells) for cell in cells}
-
-
-def _is_at(cell: Cell, levels: Mapping[str, str]) -> bool:
-    return all(cell.levels[factor] == label for factor, label in levels.items())
 
 
 def _difference(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

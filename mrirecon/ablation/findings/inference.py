@@ -51,7 +51,7 @@ class _Group:
 
     @property
     def smallest_p(self) -> float:
-        """Smallest p that a comparison can have, adjusted for the family."""
+        """Smallest p that a comparison can have, adjusted for the family (Bonferroni; Dunn 1961)."""
         return smallest_p(self.n_flipped) * self.n_family / len(self.contrasts)
 
     @property

@@ -29,7 +29,7 @@ def final_scores(scores: Mapping[str, RerunScores], cell: str) -> dict[str, dict
 
 
 def validation_scores(reruns: Sequence[RunResult]) -> dict[str, dict[str, float]]:
-    """Mean best validation SSIM and area under the validation loss, with intervals over seeds."""
+    """Mean best validation SSIM and area under the validation loss, with t intervals (Student 1908) over seeds."""
     finished = [run for run in reruns if run.diverged_at is None and run.points]
     return {
         "best_ssim": mean_and_interval([_best_ssim(run) for run in finished]),

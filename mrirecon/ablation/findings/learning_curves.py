@@ -57,6 +57,8 @@ def _bands(
 def band(columns: Sequence[Sequence[float]]) -> dict[str, list[float]]:
     """Return the median and the 10th and 90th percentile of each column; columns may differ in length.
 
+    Percentiles are numpy's, of type 7 of Hyndman and Fan (1996).
+
     Args:
         columns: At each step the values of the seeds that have one; those that are not finite are left out.
     """
@@ -68,7 +70,8 @@ def band(columns: Sequence[Sequence[float]]) -> dict[str, list[float]]:
 def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim: float) -> list[Target]:
     """The targets of a study: shares of the way from zero-filled to the reference cell's median final SSIM.
 
-    Both are of validation, as the curves are. Reruns that diverged are no part of the median.
+    Both are of validation, as the curves are. Reruns that diverged are no part of the median. AlgoPerf's targets (Dahl
+    et al. 2023) come from tuned references, too.
 
     Returns:
         `share` and `ssim` of each target; empty until all reruns of the reference are in, and where the reference is

@@ -107,6 +107,8 @@ def lr_sensitivity(
 ) -> dict[str, Any] | None:
     """Learning rates tried at a winner's other values, the winner itself among them.
 
+    Final loss over learning rate, as Wortsman et al. (2023, arXiv:2309.14322) look at it.
+
     Args:
         runs: The cell's runs, of any stage.
         best: The winner of the first tuning draw, or None where there is none yet.

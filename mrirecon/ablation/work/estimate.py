@@ -13,7 +13,7 @@ from mrirecon import progress
 from mrirecon.ablation.study.data import simulate
 from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.study.grid import Cell, Grid
-from mrirecon.ablation.study.plan import Common, Plan, RunSpec
+from mrirecon.ablation.study.plan import Common, Plan
 from mrirecon.ablation.work.prepare import study_path
 from mrirecon.config import OptimizerConfig, SimulateConfig, TrainConfig
 from mrirecon.config.ablate import AblateConfig
@@ -71,8 +71,9 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
     seen: dict[str, Any] = {}
     with _data(name, config, grid) as (path, n_val_slices), _quietly(), sharing_volumes():
         setting = Setting(str(path), config.device or "auto")
+        plan = Plan(grid, Common("", config.threads or 1))
         for cell in grid.cells:
-            spec = _any_run(grid, cell, config.threads)
+            spec = next(spec for spec in plan.runs({}) if spec.cell is cell)
             key = cell.name if config.smoke else json.dumps(_costing(spec.settings), sort_keys=True)
             try:
                 if key not in seen:
@@ -97,11 +98,6 @@ def require_runnable(grid: Grid, errors: dict[str, str]) -> None:
     if errors:
         listed = "; ".join(f"{cell}: {error}" for cell, error in errors.items())
         raise InputError(f"{len(errors)} of {len(grid.cells)} cells cannot run: {listed}")
-
-
-def _any_run(grid: Grid, cell: Cell, threads: int) -> RunSpec:
-    plan = Plan(grid, Common("", threads or 1))
-    return next(spec for spec in plan.runs({}) if spec.cell is cell)
 
 
 def _costing(settings: dict[str, Any]) -> dict[str, Any]:
@@ -197,8 +193,7 @@ def probe(config: TrainConfig, n_steps: int = 2) -> Cost:
     import torch
 
     from mrirecon.data.samples import to_device
-    from mrirecon.models.device import autocast
-    from mrirecon.models.memory import keep_freed_memory
+    from mrirecon.models.device import autocast, keep_freed_memory
     from mrirecon.workflows.setup.training_work import TrainingWork
 
     work = TrainingWork(config)

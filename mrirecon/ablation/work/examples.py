@@ -1,6 +1,6 @@
 """Some slices of the test set, as each cell reconstructs them: for the eye of the reader."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def join_examples(files: Mapping[str, Path]) -> dict[str, Any] | None:
         return None
     first = next(iter(loaded.values()))
     return {
-        "slices": _names(first["names"]),
+        "slices": [str(name) for name in first["names"]],
         "target": first["target"],
         "zero_filled": first["zero_filled"],
         "cells": {cell: content["image"] for cell, content in loaded.items()},
@@ -67,7 +67,3 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             return {key: content[key] for key in ("names", "target", "zero_filled", "image")}
     except (OSError, ValueError, KeyError):
         return {}
-
-
-def _names(array: np.ndarray) -> Sequence[str]:
-    return [str(name) for name in array]

@@ -17,7 +17,7 @@ from mrirecon.config import EvaluateConfig, TrainConfig
 from mrirecon.configfile import unflatten
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_split
-from mrirecon.data.folders.selection import require_targets
+from mrirecon.data.folders.split import require_targets
 from mrirecon.data.masking import mask_spec, scored_passes
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import find_protocol
@@ -88,7 +88,7 @@ def execute(spec: RunSpec, setting: Setting, attempt: Path, left: Path | None, s
         diverged_at=diverged_at,
         points=_points(run),
         traces=_traces(run),
-        scores=[_score(row) for row in scores],
+        scores=[Score(row.volume, row.patient, row.acceleration, row.scores, row.zero_filled) for row in scores],
         optimizer_bytes=optimizer_bytes(optimizers[0]) if optimizers else 0,
         n_parameters=sum(p.numel() for p in work.model.parameters()),
         code=code_hash(),
@@ -184,10 +184,6 @@ def _step_seconds(run: RunFolder, config: TrainConfig) -> float:
     rates = [float(row["slices_per_s"]) for row in Journal(run.curves).rows() if row["slices_per_s"]]
     rates = rates[1:] or rates
     return float(config.accumulate * config.batch_size / np.median(rates)) if rates else float("nan")
-
-
-def _score(row: VolumeResult) -> Score:
-    return Score(row.volume, row.patient, row.acceleration, row.scores, row.zero_filled)
 
 
 def _remove_bulk(run: RunFolder, keep: str) -> None:

@@ -26,7 +26,10 @@ _TICK_S = 2.0  # file systems may count time in steps of so much: what changed j
 
 
 def cache_folder() -> Path | None:
-    """Return the folder of the cache; None: nothing is kept."""
+    """Return the folder of the cache; None: nothing is kept.
+
+    By the XDG Base Directory Specification, https://specifications.freedesktop.org/basedir-spec/latest/.
+    """
     if not is_cache_on():
         return None
     given = os.environ.get("XDG_CACHE_HOME", "")

@@ -9,7 +9,7 @@ from mrirecon import progress, ranks
 from mrirecon.config import DataConfig
 from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.folders.manifest import require_same_contents, require_same_files
-from mrirecon.data.folders.selection import (
+from mrirecon.data.folders.split import (
     halve_by_patient,
     of_kind,
     require_targets,

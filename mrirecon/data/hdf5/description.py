@@ -41,7 +41,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, attrs: Mapping[str, Any], name: str) -> "Identity":
-        """Read them from the attributes of the file called `name`."""
+        """Read them from the attributes of the file called `name`: fastMRI's two, and `origin`, which is our own."""
         return cls(
             str(attrs.get("acquisition", "unknown")),
             str(attrs.get("patient_id", name)),
@@ -155,7 +155,10 @@ def _kspace(file: h5py.File) -> h5py.Dataset:
 
 
 def complex_parts(dtype: np.dtype) -> tuple[str, str] | None:
-    """Names of the real and imaginary field of a compound type, two empty names for complex, else None."""
+    """Names of the real and imaginary field of a compound type, two empty names for complex, else None.
+
+    h5py writes `r` and `i`, ISMRMRD (Inati et al. 2017) `real` and `imag`.
+    """
     if dtype.kind == "c":
         return "", ""
     names = tuple(dtype.names or ())

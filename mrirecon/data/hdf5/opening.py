@@ -66,7 +66,7 @@ def require_unchanged(path: Path, name: str, checked: FileState) -> None:
 def open_to_read(path: Path) -> h5py.File:
     """Open a file, without a lock where that cannot be had: some file systems have none, or a writer holds it.
 
-    HDF5's variable HDF5_USE_FILE_LOCKING wins over this.
+    HDF5's variable HDF5_USE_FILE_LOCKING wins over this (https://docs.h5py.org/en/stable/high/file.html).
     """
     try:
         return h5py.File(path, "r")  # as others open it: in one process HDF5 refuses both ways for one file
@@ -195,7 +195,10 @@ def read_image(path: Path, name: str, key: str, i: int, checked: FileState, dtyp
 
 
 def _require_hdf5(path: Path) -> None:
-    """Raise an InputError for what cannot be an HDF5 file, or is one behind something else."""
+    """Raise an InputError for what cannot be an HDF5 file, or is one behind something else.
+
+    A file begins with the signature of the HDF5 file format specification 3.0, section II.A.
+    """
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):

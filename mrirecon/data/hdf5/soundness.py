@@ -31,6 +31,9 @@ _ADVICE = "write a file that holds the data itself"
 def find_dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
     """The data set `key`, or None.
 
+    What a data set claims is held against the bytes that it has: gzip's deflate cannot pass 1032 to 1
+    (https://zlib.org/zlib_tech.html).
+
     Raises:
         InputError: A link, a group, samples that lie in other files, or fewer than it claims.
     """

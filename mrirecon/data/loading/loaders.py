@@ -2,18 +2,42 @@
 
 A network's output differs in the last digits with its batch, so equal tables need equal units: they are cut by a rule
 that knows no number of processes. How units are shared is a rule that every process works out for itself, with the same
-result.
+result. Worker processes may read ahead: a fault of one is told as this process would, and none outlives its loader.
 """
 
-from collections.abc import Sequence
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
-from math import prod
+from math import inf, prod
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from torch.utils.data import Dataset
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mrirecon.data.loading.stream import BatchStream
-from mrirecon.data.loading.workers import Batches, load_batches
+from mrirecon.data.samples import collate
 from mrirecon.data.volume import Volume
+from mrirecon.errors import WorkFailedError
+from mrirecon.files import is_disk_full
+from mrirecon.refusals import few_files, full_shared_memory
+from mrirecon.termination import STOP_SIGNALS
+
+Batches = Generator[Any, None, None]  # closing it ends the workers behind it
+
+_FILES, _FILES_PER_WORKER = 32, 8  # that a process opens while it hands over batches; measured with 1 to 8 workers
+_LOCKS, _LOCKS_PER_WORKER = 8, 3  # of torch's loader: one queue and an event, and a queue per worker
+_LOOK_S = 1.0  # a worker looks so often whether its parent is still there
 
 
 def cut_units(items: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
@@ -137,3 +161,173 @@ class UnitLoader:
 
     def __iter__(self) -> Batches:
         return load_units(self.dataset, self.units, self.workers)
+
+
+def load_batches(dataset: Dataset, batches: Iterable[Any], workers: int, seed: int) -> Batches:
+    """Collate each of `batches` (lists of indices of `dataset`) in turn; closing the iterator ends its workers.
+
+    Args:
+        dataset: Map-style.
+        batches: May be long; it is read as far as workers read ahead.
+        workers: Processes that read ahead; 0: this one reads.
+        seed: Of the workers' global random generators.
+
+    Raises:
+        WorkFailedError: A worker process ended by itself.
+        Exception: What a worker met, as it would be raised here; its traceback is the cause.
+    """
+    loader = DataLoader(
+        _Batches(dataset),
+        batch_size=None,
+        sampler=batches,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=partial(_heed_only_the_parent, os.getpid()),
+        generator=torch.Generator().manual_seed(seed),
+    )
+    if not workers:
+        yield from loader
+        return
+    _require_files(workers)
+    _require_shared_memory(workers)
+    with _signals_wait():
+        arriving: Any = iter(loader)
+    packed: Any = None
+    try:
+        for packed in arriving:
+            if isinstance(packed, _Failure):
+                raise packed.error from _InWorkerError(packed.where)
+            yield _unpacked(packed)
+    except RuntimeError as error:
+        # torch says that a worker ended, but of which signal only where it had been told of that first
+        killed = [(worker.pid, -worker.exitcode) for worker in arriving._workers if (worker.exitcode or 0) < 0]
+        if killed:
+            pid, number = killed[0]
+            raise RuntimeError(
+                f"DataLoader worker (pid {pid}) is killed by signal: {signal.strsignal(number)}."
+            ) from error
+        raise
+    finally:
+        arriving._shutdown_workers()
+        # The traceback of an error in it would hold this frame, and with it torch's iterator, in a circle. Python would
+        # undo that at any time later, and lose in the iterator's __del__ what torch says there of the next loader.
+        packed = None
+
+
+class _InWorkerError(Exception):
+    """The traceback of a worker process, as the cause of the same error here."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+class _Failure(NamedTuple):
+    """An error of a worker, handed over in place of a batch."""
+
+    error: Exception
+    where: str  # the traceback
+
+
+class _Batches(Dataset[Any]):
+    """Whole batches by their lists of indices; from a worker as bytes.
+
+    A worker packs its tensors itself. torch would do it in another thread of the worker, where an error (no room in
+    /dev/shm, no free file descriptor) is printed, and the batch is waited for for ever.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, batch: Any) -> Any:
+        if get_worker_info() is None:
+            return collate([self.dataset[i] for i in batch])
+        try:
+            return bytes(ForkingPickler.dumps(collate([self.dataset[i] for i in batch])))
+        except Exception as error:
+            return _Failure(_picklable(error), traceback.format_exc())
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _picklable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a class of its own, or with other arguments than its text
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _unpacked(packed: bytes) -> Any:
+    """The batch; its tensors stay where they are, in memory shared with the worker."""
+    try:
+        return ForkingPickler.loads(packed)
+    except (EOFError, ConnectionError, FileNotFoundError) as error:
+        time.sleep(_LOOK_S)  # if the worker died, torch's handler of SIGCHLD says here of what
+        if _files_left() < _FILES:
+            raise WorkFailedError(few_files(" for its worker processes")) from error
+        raise WorkFailedError("a worker process, which reads data, ended while it handed over a batch") from error
+    except RuntimeError as error:
+        if "items of ancdata" in str(error):  # a file descriptor that was sent found no place here
+            raise WorkFailedError(few_files(" for its worker processes")) from error
+        raise
+
+
+def _require_files(workers: int) -> None:
+    """Require room for the files of workers now: in the middle of work, threads of multiprocessing print a page."""
+    needed = _FILES + _FILES_PER_WORKER * workers
+    if (left := _files_left()) < needed:
+        raise WorkFailedError(few_files(f" for {workers} worker processes: {left} are left, about {needed} are needed"))
+
+
+def _require_shared_memory(workers: int) -> None:
+    """Require shared memory for the locks of the workers' queues: a half-made loader prints a page as it dies."""
+    try:
+        locks = [multiprocessing.Semaphore() for _ in range(_LOCKS + _LOCKS_PER_WORKER * workers)]
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise WorkFailedError(full_shared_memory()) from error
+    del locks
+
+
+def _files_left() -> float:
+    """Return the number of files that this process may still open; infinity where it is not known."""
+    limit, here = resource.getrlimit(resource.RLIMIT_NOFILE)[0], Path("/proc/self/fd")
+    if limit == resource.RLIM_INFINITY or not here.is_dir():
+        return inf
+    return limit - sum(1 for _ in here.iterdir())
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold signals back, so that a process born meanwhile gets none before it knows what to do with them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _heed_only_the_parent(parent: int, _worker: int) -> None:
+    """In a worker: end when the parent says so (SIGTERM) or is gone; leave everybody else's signals to it.
+
+    Ctrl-C and a scheduler's signals reach every process of a job. A worker that died of one would end a training
+    before its state is saved.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    tells_sender = {signal.SIGTERM} if hasattr(signal, "sigtimedwait") else set()  # it is not there on macOS
+    if tells_sender:
+        signal.pthread_sigmask(signal.SIG_BLOCK, tells_sender)
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(STOP_SIGNALS) - tells_sender)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        came = signal.sigtimedwait({signal.SIGTERM}, _LOOK_S)
+        if came and came.si_pid == parent:
+            break
+    os._exit(0)

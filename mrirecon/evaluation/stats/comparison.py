@@ -118,6 +118,8 @@ def paired_comparison(
 ) -> Comparison:
     """Compare one pair of methods, `a` minus `b`: a family of one, see `compare_family`.
 
+    Its p is that of the sign-flip test of Fisher (1935, The Design of Experiments, chapter III).
+
     Args:
         a: Scores of the first, (n_seeds, n_volumes), or (n_volumes,) of a single run.
         b: Scores of the second at the same seeds and volumes.
@@ -161,7 +163,10 @@ class _Family:
             raise InputError(f"alpha {self.alpha}; it must be between 0 and 0.5, for example 0.05")
 
     def compare(self, name: str, table: np.ndarray, p: float, p_family: float) -> Comparison:
-        """Make one comparison from differences `(seeds, patients)`, with the p values of its flips."""
+        """Make one comparison from differences `(seeds, patients)`, with the p values of its flips.
+
+        The family's interval is at Bonferroni's level, 1 - alpha / n_comparisons (Dunn 1961).
+        """
         alpha, level = self.alpha, 1 - self.alpha / self.n_comparisons
         effect = crossed_effect(table, 1 - alpha)
         adjusted, bootstrap = effect.interval(level), crossed_bootstrap(table, 1 - alpha, self.seed)

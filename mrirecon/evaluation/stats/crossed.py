@@ -81,6 +81,8 @@ def crossed_effect(d: np.ndarray, level: float = 0.95) -> Effect:
 def by_patient(d: np.ndarray, patients: Sequence[str]) -> np.ndarray:
     """Mean over each patient's volumes: (n_seeds, n_volumes) to (n_seeds, n_patients), patients in sorted order.
 
+    Volumes of one patient are no independent draws (pseudoreplication; Hurlbert 1984, Ecol Monogr 54:187).
+
     Raises:
         InputError: Not one patient for each column.
     """
@@ -147,6 +149,8 @@ def checked_level(level: float) -> float:
 
 def what_is_sampled(n_seeds: int, n_units: int) -> str:
     """Over what an interval can speak: BOTH, SEEDS or VOLUMES.
+
+    What was not drawn anew is a fixed effect, and says nothing of others (Clark 1973, J Verbal Learning 12:335).
 
     Raises:
         InputError: Over nothing.

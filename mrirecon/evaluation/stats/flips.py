@@ -28,6 +28,9 @@ class FlipTest(NamedTuple):
 def sign_flip_max_t(d: ArrayLike, seed: int = 0) -> FlipTest:
     """Sign-flip tests of a family of paired comparisons with step-down max-T adjustment.
 
+    The test of one comparison is that of Fisher (1935, The Design of Experiments, chapter III), the adjustment that of
+    Westfall and Young (1993).
+
     All flips are tried up to 15 seeds (2^14 up to the sign of the whole, which changes nothing); above, 2^14 are drawn
     and the observed signs counted among them (Phipson and Smyth 2010). The statistic is |sum d| / sqrt(sum d^2), which
     orders flips and comparisons exactly as |t| of the paired t test does, and stays finite when a difference is
@@ -81,7 +84,7 @@ def require_decidable(n_seeds: int, alpha: float = 0.05, what: str = "seeds") ->
 
 
 def decidable_seeds(alpha: float = 0.05) -> int:
-    """The fewest seeds whose smallest p value reaches `alpha`."""
+    """The fewest seeds n whose smallest p value, 2 / 2^n if all signs are tried (Fisher 1935), reaches `alpha`."""
     return 1 + math.ceil(-math.log2(alpha) - 1e-12)
 
 

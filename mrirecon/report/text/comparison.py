@@ -7,7 +7,7 @@ from typing import Any
 from mrirecon.evaluation.pairing import PAIRED_SEEDS
 from mrirecon.report.numbers import how_many, p_value
 from mrirecon.report.rendering import environment
-from mrirecon.report.text.table import align
+from mrirecon.report.text.evaluation_table import align
 from mrirecon.tables.metrics import digits_of, label_of, unit_of
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -109,7 +109,10 @@ class MagnitudeHead:
         return low - 5, high + 5
 
     def render(self, plane: Plane, thickness_mm: float) -> Picture:
-        """Return the mean over the slice thickness at the points of `plane`; slices never read beyond their slab."""
+        """Return the mean over the slice thickness at the points of `plane`; slices never read beyond their slab.
+
+        Between voxels values are linear (scipy's `map_coordinates` of order 1).
+        """
         steps = ((np.arange(_SUB_PLANES) + 0.5) / _SUB_PLANES - 0.5) * thickness_mm
         picture = Picture.mean([self._cut(plane.shifted(step)) for step in steps])
         for waves, sd in self.textures:

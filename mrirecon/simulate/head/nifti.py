@@ -60,6 +60,8 @@ class MagnitudeSource:
 def load_magnitude(path: str, frame: int | None = None) -> MagnitudeSource:
     """Read a NIfTI volume by nibabel, its axes turned to right, anterior, superior (`as_closest_canonical`).
 
+    NIfTI: https://nifti.nimh.nih.gov/nifti-1; axes: https://nipy.org/nibabel/coordinate_systems.html.
+
     Args:
         path: The file.
         frame: Which volume of a series (x, y, z, t), counted from 0; None: the file holds one.

@@ -37,6 +37,9 @@ def ellipsoid(points: np.ndarray, center: Triple, radii: Triple) -> np.ndarray:
 def tube(points: np.ndarray, path: Sequence[Triple], radii: Sequence[float], flatten: float = 1.0) -> np.ndarray:
     """Return the distance `(...)` in mm to a bent tube through `path`; negative inside.
 
+    Pieces are the capsules of Quilez, https://iquilezles.org/articles/distfunctions/, with radii that change along
+    them, joined by `smooth_min`.
+
     Args:
         points: `(3, ...)` mm, float32.
         path: Points `(3,)` in mm of its axis.
@@ -170,7 +173,7 @@ class Picture(NamedTuple):
             part.reshape(-1)[chosen] = value
 
     def paint(self, cover: np.ndarray, contrast: Contrast, tissue: str, factor: float | np.ndarray = 1.0) -> None:
-        """Put a tissue over the picture, in place.
+        """Put a tissue over the picture, in place: the operator "over" of Porter and Duff (1984).
 
         Args:
             cover: Share of each point that it fills, 0 to 1, `(n,)` or `(height, width)` like the picture.
@@ -182,6 +185,6 @@ class Picture(NamedTuple):
         _put_over(self.fat, cover, np.float32(contrast.fat[tissue]))
 
     def clear(self, cover: np.ndarray) -> None:
-        """Put air over the picture, in place, where `cover` `(n,)` is, 0 to 1."""
+        """Put air over the picture, in place, where `cover` `(n,)` is, 0 to 1: "over" (Porter and Duff 1984)."""
         for part in self:
             _put_over(part, cover, np.float32(0))

@@ -31,6 +31,8 @@ _WEIGHTS = ("state_dict", "training_weights")
 def require_archive(handle: BinaryIO, has_hash: bool) -> None:
     """Check that the file is an archive as torch writes it, whose content is not larger than the file.
 
+    A ZIP file without compression: https://docs.pytorch.org/docs/stable/notes/serialization.html.
+
     Args:
         handle: The file, at its start; and again there afterwards.
         has_hash: A hash of the whole file was checked; else the archive's own checksums are, which torch ignores.
@@ -112,7 +114,7 @@ def listed(checkpoint: Path) -> set[str] | None:
 
 
 def write_listed(checkpoint: Path, digests: Iterable[str]) -> None:
-    """Write the hash file."""
+    """Write the hash file, in lines that `sha256sum -c` checks (GNU coreutils, https://www.gnu.org/software/coreutils/)."""
     write_text(hash_file(checkpoint), "".join(f"{digest}  {checkpoint.name}\n" for digest in digests))
 
 
@@ -143,6 +145,8 @@ def opened(checkpoint: Path) -> Iterator[BufferedReader]:
 
 def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
     """Read the content of a checkpoint to the CPU; nothing in it can run code.
+
+    Of `weights_only` see https://docs.pytorch.org/docs/stable/generated/torch.load.html.
 
     Raises:
         ChangedError: It does not match its hash.

@@ -59,6 +59,8 @@ def save_portable(model: nn.Module, config: ModelConfig, path: str | os.PathLike
 def load_portable(path: str | os.PathLike[str]) -> Deployable:
     """Load the network of a file of `save_portable`, ready for images.
 
+    Format: safetensors (https://github.com/huggingface/safetensors).
+
     Raises:
         InputError: No such file, not one of these, or weights that do not fit its configuration.
     """

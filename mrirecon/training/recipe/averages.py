@@ -119,7 +119,7 @@ AVERAGES: dict[str, Callable[[AverageConfig, int], Average]] = {"ema": MovingAve
 
 
 def make_average(config: AverageConfig, n_steps: int) -> Average | None:
-    """Build the average of a configuration, None for none.
+    """Build the average of a configuration: ema (Polyak & Juditsky 1992), swa (Izmailov et al. 2018), None for none.
 
     Raises:
         InputError: Unknown name or a value out of range.

@@ -161,7 +161,10 @@ def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterab
 
 
 def take_buffers_of_the_first(module: nn.Module) -> None:
-    """Give all processes the buffers of the first one: running statistics are each one's own without SyncBatchNorm."""
+    """Give all processes the buffers of the first one: running statistics are each one's own without SyncBatchNorm.
+
+    `DistributedDataParallel` does so before each forward pass, where `broadcast_buffers` is set.
+    """
     if ranks.world_size() > 1:
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, src=0)

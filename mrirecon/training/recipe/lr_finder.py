@@ -80,6 +80,8 @@ def running_mean(losses: Sequence[float]) -> list[float]:
 def suggestion(lrs: Sequence[float], smoothed: Sequence[float]) -> float:
     """Return a tenth of the rate with the least running mean of the loss.
 
+    So does fastai's `minimum` (https://docs.fast.ai/callback.schedule.html), of its `lr_find`.
+
     Raises:
         WorkFailedError: It is least at the start: nothing was learned at any rate.
     """

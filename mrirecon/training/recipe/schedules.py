@@ -50,7 +50,7 @@ def onecycle(at: Moment, _config: ScheduleConfig) -> float:
 
 
 def linear(at: Moment, config: ScheduleConfig) -> float:
-    """Fall in a straight line to `final`."""
+    """Fall in a straight line to `final`. Equals torch's `LinearLR` from 1 to `final` over what follows the warm-up."""
     return _down_to(config.final, 1 - at.to_end)
 
 

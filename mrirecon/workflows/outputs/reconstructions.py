@@ -52,11 +52,10 @@ def describe_files(paths: Iterable[Path]) -> dict[Path, FileThere]:
     """The `.h5` and `.png` files among `paths` that exist, each read in quarantine."""
     there = [path for path in paths if path.is_file()]
     found = examine([Job(path.name, partial(_describe, path)) for path in there])
-    return {path: _understood(answer) for path, answer in zip(there, found, strict=True)}
-
-
-def _understood(answer: Found | InputError) -> FileThere:
-    return FileThere({}, False) if isinstance(answer, InputError) else FileThere(**answer)
+    return {
+        path: FileThere({}, False) if isinstance(answer, InputError) else FileThere(**answer)
+        for path, answer in zip(there, found, strict=True)
+    }
 
 
 def _describe(path: Path, _alive: Alive) -> Found:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.samples import Sample
 from mrirecon.data.volume import Volume
-from mrirecon.models.memory import give_back_freed_memory
+from mrirecon.models.device import give_back_freed_memory
 
 
 class VolumeByVolume(Dataset[Any]):

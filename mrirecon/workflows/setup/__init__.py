@@ -1,1 +1,1 @@
-"""Make, check and announce a training before its first step."""
+"""Make and check what a training needs before its first step."""

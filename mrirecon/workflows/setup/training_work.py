@@ -34,10 +34,9 @@ from mrirecon.training.build import (
     sample_needs,
 )
 from mrirecon.training.checkpoints.weights_files import Match, put_weights, read_weights
-from mrirecon.training.footprint import as_gib, machine_memory, memory_of
+from mrirecon.training.footprint import ModelSummary, as_gib, machine_memory, memory_of, summarize
 from mrirecon.training.loop.loggers import check_logger
 from mrirecon.training.loop.plan import Plan, check_numbers, make_plan
-from mrirecon.training.model_summary import ModelSummary, summarize
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.lr_finder import LOW
 from mrirecon.training.recipe.schedules import resolve_auto

@@ -6,7 +6,7 @@ import re
 from result_rows import foreign_row, row, rows
 
 from mrirecon.evaluation.summary import summarize
-from mrirecon.report.text.table import MAX_ROWS, evaluation_table
+from mrirecon.report.text.evaluation_table import MAX_ROWS, evaluation_table
 
 
 def table(results):

@@ -1,7 +1,8 @@
-"""Norms of gradients and steps: closed forms, and for whole runs the difference of two sets of saved weights.
+"""curves.csv survives stops and says what was measured: closed forms of the norms of gradients and steps.
 
-Plain gradient descent at a constant rate moves the weights by rate x gradient, so runs of 9 and of 10 steps give the
-gradient of the 10th step without asking the optimizer: as accumulated, unscaled, in whichever precision.
+For whole runs the norms are the difference of two sets of saved weights: plain gradient descent at a constant rate
+moves the weights by rate x gradient, so runs of 9 and of 10 steps give the gradient of the 10th step without asking the
+optimizer: as accumulated, unscaled, in whichever precision.
 """
 
 import csv
@@ -119,3 +120,41 @@ def test_a_curve_written_without_them_is_read_and_gone_on_with(tmp_path):
     journal.add(step=30, train_loss=0.5, grad_norm=2.0, update_ratio=0.1, seconds=30.0)
     assert [row["grad_norm"] for row in journal.rows()] == ["", "", "2"]
     assert [row["train_loss"] for row in journal.rows()] == ["0.1", "0.05", "0.5"]
+
+
+def filled(path):
+    journal = Journal(path)
+    journal.begin(0)
+    for step in (10, 20, 30):
+        journal.add(step=step, train_loss=1 / step, seconds=float(step))
+        journal.add(step=step, val_ssim=0.5, seconds=float(step))
+    return journal
+
+
+def steps(journal):
+    return [int(row["step"]) for row in journal.rows()]
+
+
+def test_rows_after_the_resumed_step_are_dropped(tmp_path):
+    journal = filled(tmp_path / "curves.csv")
+    journal.begin(20)
+    assert steps(journal) == [10, 10, 20, 20]
+    journal.begin(0)
+    assert steps(journal) == []
+
+
+def test_a_row_cut_short_by_a_crash_is_left_out(tmp_path):
+    journal = filled(tmp_path / "curves.csv")
+    with journal.path.open("a") as handle:
+        handle.write("40,0.1")
+    assert steps(journal) == [10, 10, 20, 20, 30, 30]
+    journal.begin(40)
+    with journal.path.open(newline="") as handle:
+        assert next(iter(csv.reader(handle))) == list(columns())
+
+
+def test_numbers_keep_nine_digits(tmp_path):
+    journal = Journal(tmp_path / "curves.csv")
+    journal.begin(0)
+    journal.add(step=1, train_loss=0.123456789012, seconds=1.0)
+    assert float(journal.rows()[0]["train_loss"]) == 0.123456789

@@ -11,6 +11,7 @@ from mrirecon.errors import InputError
 
 KERNEL = 6  # k-space samples on a side of the patches
 REGION = 24  # calibration samples on a side
+_LEAST = 4  # calibration columns
 _ROWS_AT_ONCE = 16_000_000  # complex values of pixel-wise coil matrices in memory
 _SQUARINGS, _ITERATIONS = 2, 16  # of the power iteration: 2^2 * 16 = 64 steps
 
@@ -52,10 +53,10 @@ def _calibration(kspace: Tensor, n_center: int) -> Tensor:
     n_coils, height, width = kspace.shape[-3:]
     if n_coils == 1:
         raise InputError("ESPIRiT needs several coils, and this k-space has one, whose map is 1 everywhere: use none")
-    if min(n_center, height) < KERNEL:
+    if n_center < _LEAST or height < KERNEL:
         raise InputError(
-            f"ESPIRiT needs at least {KERNEL} fully sampled central columns for its calibration, and there are "
-            f"{n_center}; use low-resolution maps, or a larger center fraction"
+            f"ESPIRiT needs at least {_LEAST} fully sampled central columns of {KERNEL} samples for its calibration, and "
+            f"there are {n_center} of {height}; use low-resolution maps, or a larger center fraction"
         )
     first = max(0, width // 2 - n_center // 2)
     lines = kspace[..., first : first + n_center]
@@ -66,8 +67,8 @@ def _calibration(kspace: Tensor, n_center: int) -> Tensor:
     top = energy.sum(-1).argmax(-1) - rows // 2
     left = energy.sum(-2).argmax(-1) - columns // 2
     cut = []
+    top, left = top.clamp(0, height - rows), left.clamp(0, lines.shape[-1] - columns)
     for one, i, j in zip(lines, top.tolist(), left.tolist(), strict=True):
-        i, j = min(max(i, 0), height - rows), min(max(j, 0), lines.shape[-1] - columns)
         cut.append(one[:, i : i + rows, j : j + columns])
     return torch.stack(cut)
 
@@ -96,16 +97,20 @@ def _covariance(region: Tensor) -> Tensor:
 
 
 def _kernel_lags(region: Tensor, threshold: float) -> Tensor:
-    """Sum of the row space's kernels, each correlated with itself: `(coils, coils, 11, 11)` in lags of k-space."""
+    """Sum of the row space's kernels, each correlated with itself: `(coils, coils, 11, 11)` in lags of k-space.
+
+    Its transform is, for each pixel of the image, the matrix of coils that ESPIRiT takes apart.
+    """
     n_coils = region.shape[0]
-    patches = region.unfold(1, KERNEL, 1).unfold(2, KERNEL, 1)  # coils, rows, columns, 6, 6
-    matrix = patches.permute(1, 2, 0, 3, 4).reshape(-1, n_coils * KERNEL**2)
+    # of few columns, patches as wide as half of them: wider ones would be too few to span what all coils have in common
+    rows, columns = KERNEL, min(KERNEL, region.shape[-1] // 2)
+    patches = region.unfold(1, rows, 1).unfold(2, columns, 1)
+    matrix = patches.permute(1, 2, 0, 3, 4).reshape(-1, n_coils * rows * columns)
     values, vectors = torch.linalg.eigh(matrix.mH @ matrix)
-    kernels = vectors[:, values > threshold * values[-1]].T.reshape(-1, n_coils, KERNEL, KERNEL)
-    n = 2 * KERNEL - 1
-    padded = torch.fft.fft2(F.pad(kernels, (0, n - KERNEL, 0, n - KERNEL)))
+    kernels = vectors[:, values > threshold * values[-1]].T.reshape(-1, n_coils, rows, columns)
+    padded = torch.fft.fft2(F.pad(kernels, (0, columns - 1, 0, rows - 1)))
     spectrum = torch.einsum("kcij,kdij->cdij", padded, padded.conj())
-    return torch.fft.fftshift(torch.fft.ifft2(spectrum), dim=(-2, -1)) / KERNEL**2
+    return torch.fft.fftshift(torch.fft.ifft2(spectrum), dim=(-2, -1)) / (rows * columns)
 
 
 def _waves(n: int, positions: Tensor, lags: int) -> Tensor:

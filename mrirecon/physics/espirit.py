@@ -55,8 +55,8 @@ def _calibration(kspace: Tensor, n_center: int) -> Tensor:
         raise InputError("ESPIRiT needs several coils, and this k-space has one, whose map is 1 everywhere: use none")
     if n_center < _LEAST or height < KERNEL:
         raise InputError(
-            f"ESPIRiT needs at least {_LEAST} fully sampled central columns of {KERNEL} samples for its calibration, and "
-            f"there are {n_center} of {height}; use low-resolution maps, or a larger center fraction"
+            f"ESPIRiT needs at least {_LEAST} fully sampled central columns of {KERNEL} samples, and there are {n_center} "
+            f"of {height}; use low-resolution maps, or a larger center fraction"
         )
     first = max(0, width // 2 - n_center // 2)
     lines = kspace[..., first : first + n_center]

@@ -49,9 +49,10 @@ class Maps:
     def __call__(self, sample: Sample) -> Tensor:
         """Return maps `(batch, coils, height, width)` of a collated sample with k-space."""
         found = []
-        for kspace, n_center, volume in zip(sample.masked_kspace, sample.n_center, sample.volume, strict=True):
+        counts = torch.as_tensor(sample.n_center).tolist()
+        for kspace, n_center, volume in zip(sample.masked_kspace, counts, sample.volume, strict=True):
             try:
-                found.append(self._of(kspace, int(n_center)))
+                found.append(self._of(kspace, n_center))
             except InputError as error:
                 raise InputError(f"{volume}: {error}") from None
         return torch.stack(found)

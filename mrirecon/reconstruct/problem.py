@@ -1,0 +1,249 @@
+"""The least-squares problem that SENSE, total variation and wavelets share: data, maps, units.
+
+Every solver minimises `1/2 ||M F S x - y||^2` plus a penalty of its own, over complex images `x`. K-space is scaled
+first so that the zero-filled image `A^H y` has the maximum 1: a weight then means the same for every scanner.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from mrirecon.data.samples import Sample
+from mrirecon.data.transforms import estimated_smaps
+from mrirecon.errors import InputError, unknown_name
+from mrirecon.physics import center_crop, center_fit
+from mrirecon.physics.espirit import espirit_smaps
+
+KINDS = ("espirit", "low-resolution")  # of maps
+_KEPT: dict[tuple[object, ...], Tensor] = {}
+_KEPT_BYTES = 256 * 2**20
+_ROWS, _COLUMNS = -2, -1
+_STANDSTILL = 10  # iterations
+
+
+class Maps:
+    """Coil sensitivity maps of samples, made of their calibration lines; one coil's is 1 everywhere.
+
+    The maps of the last slices are kept, so that another method or weight finds them. They are found by the values of
+    the k-space that they come from, and so are never those of other data.
+
+    Args:
+        kind: `espirit` (see `espirit_smaps`) or `low-resolution` (see `low_resolution_smaps`).
+        crop: See `espirit_smaps`.
+
+    Raises:
+        InputError: Unknown maps, a crop outside of 0 to 1; when called: no calibration lines.
+    """
+
+    def __init__(self, kind: str, crop: float) -> None:
+        if kind not in KINDS:
+            raise unknown_name("maps", kind, KINDS)
+        if not 0 <= crop < 1:
+            raise InputError(f"crop is {crop:g}; it must be from 0 to below 1")
+        self.kind, self.crop = kind, crop
+
+    def __call__(self, sample: Sample) -> Tensor:
+        """Return maps `(batch, coils, height, width)` of a collated sample with k-space."""
+        found = []
+        counts = torch.as_tensor(sample.n_center).tolist()
+        for kspace, n_center, volume in zip(sample.masked_kspace, counts, sample.volume, strict=True):
+            try:
+                found.append(self._of(kspace, n_center))
+            except InputError as error:
+                raise InputError(f"{volume}: {error}") from None
+        return torch.stack(found)
+
+    def _of(self, kspace: Tensor, n_center: int) -> Tensor:
+        if len(kspace) == 1:
+            return torch.ones_like(kspace)
+        if self.kind == "low-resolution" and n_center < 2:
+            raise InputError(
+                f"low-resolution maps need at least 2 fully sampled central columns, and there are {n_center}: "
+                "use another mask"
+            )
+        if self.kind == "low-resolution":
+            return estimated_smaps(kspace, n_center)
+        digest = blake2b(torch.view_as_real(kspace).cpu().numpy().tobytes(), digest_size=16).hexdigest()
+        key = (digest, tuple(kspace.shape), n_center, self.crop, str(kspace.device))
+        if key not in _KEPT:
+            while _KEPT and sum(map(_n_bytes, _KEPT.values())) + _n_bytes(kspace) > _KEPT_BYTES:
+                _KEPT.pop(next(iter(_KEPT)))
+            _KEPT[key] = espirit_smaps(kspace, n_center, crop=self.crop)
+        return _KEPT[key]
+
+
+def _n_bytes(values: Tensor) -> int:
+    return values.numel() * values.element_size()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`1/2 ||A x - y||^2` of a batch of slices, known by `A^H A`, `A^H y` and `||y||^2` (Pruessmann et al. 2001).
+
+    Where whole columns were sampled, each row of the image is a problem of its own once the readout is transformed:
+    the transforms of an iteration run along the columns only, and rows that the image does not show are left out.
+
+    Args:
+        smaps: Coil sensitivity maps `(batch, coils, h, width)`, the origin of transformed axes at index 0.
+        mask: What was sampled, `(batch, 1, 1 or height, width)`, likewise.
+        axes: Which axes an iteration transforms: (-1,) or (-2, -1).
+        adjoint: `A^H y`, `(batch, h, width)`, its largest magnitude 1.
+        energy: `||y||^2` in the same units, double `(batch,)`.
+        scale: What a slice was divided by, `(batch, 1, 1)`.
+        shape: Height and width of the images that are wanted.
+    """
+
+    smaps: Tensor
+    mask: Tensor
+    axes: tuple[int, ...]
+    adjoint: Tensor
+    energy: Tensor
+    scale: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of_kspace(cls, kspace: Tensor, mask: Tensor, smaps: Tensor, shape: tuple[int, int]) -> Self:
+        """Make the problem of undersampled k-space `(batch, coils, height, width)`.
+
+        Args:
+            kspace: 0 where `mask` is false.
+            mask: bool, columns `(batch, width)` or positions `(batch, height, width)`.
+            smaps: `(batch, coils, h, width)`, where h is that of `shape` or of k-space.
+            shape: Height and width of the images that are wanted.
+        """
+        axes: tuple[int, ...] = (_COLUMNS,)
+        if mask.ndim == 2:
+            rows = min(shape[0], kspace.shape[_ROWS])
+            kspace = _transformed(torch.fft.ifft, kspace, _ROWS)
+            kspace = center_crop(kspace, (rows, kspace.shape[_COLUMNS]))
+            smaps = center_crop(smaps, (rows, smaps.shape[_COLUMNS]))
+            where = mask[:, None, None]
+        else:
+            axes = (_ROWS, _COLUMNS)
+            where = mask[:, None]
+        smaps, where = (torch.fft.ifftshift(values, dim=axes) for values in (smaps, where))
+        measured = torch.fft.ifftshift(kspace, dim=axes)
+        images = torch.fft.ifftn(torch.where(where, measured, 0), dim=axes, norm="ortho")
+        adjoint = torch.fft.fftshift((images * smaps.conj()).sum(1), dim=axes)
+        scale = adjoint.abs().amax((-2, -1), keepdim=True)
+        scale = torch.where(scale > 0, scale, 1)
+        energy = (measured / scale[:, None]).abs().square().double().sum((1, 2, 3))
+        return cls(smaps, where, axes, adjoint / scale, energy, scale, shape)
+
+    @classmethod
+    def of_sample(cls, sample: Sample, maps: "Maps") -> Self:
+        """Make the problem of a collated sample, as `needs=("kspace", "mask")` gives it.
+
+        Raises:
+            InputError: From `Maps`.
+        """
+        height, width = (int(torch.as_tensor(size).flatten()[0]) for size in sample.crop_shape)
+        return cls.of_kspace(sample.masked_kspace, sample.mask, maps(sample), (height, width))
+
+    def normal(self, image: Tensor) -> Tensor:
+        """`A^H A x`, `(batch, h, width)` to the same."""
+        coils = torch.fft.ifftshift(image, dim=self.axes).unsqueeze(1) * self.smaps
+        kspace = torch.fft.fftn(coils, dim=self.axes, norm="ortho") * self.mask
+        coils = torch.fft.ifftn(kspace, dim=self.axes, norm="ortho")
+        return torch.fft.fftshift((coils * self.smaps.conj()).sum(1), dim=self.axes)
+
+    def misfit(self, image: Tensor, normal: Tensor) -> Tensor:
+        """`1/2 ||A x - y||^2` of each slice, double `(batch,)`, of an image and `A^H A` of it."""
+        return (inner(image, normal) - 2 * inner(image, self.adjoint) + self.energy) / 2
+
+    def finished(self, image: Tensor) -> Tensor:
+        """Return the magnitude `(batch, height, width)` of an image in the units of the target."""
+        return center_fit((image * self.scale).abs(), self.shape)
+
+
+def inner(first: Tensor, second: Tensor) -> Tensor:
+    """Real part of the inner product of images `(batch, h, w)`, summed in double precision, `(batch,)`."""
+    return (torch.view_as_real(first) * torch.view_as_real(second)).double().sum((1, 2, 3))
+
+
+def ratio(numerator: Tensor, denominator: Tensor, image: Tensor) -> Tensor:
+    """Divide numbers `(batch,)` to lengths of steps on images, `(batch, 1, 1)`; 0 where nothing is left to do."""
+    positive = denominator > 0
+    values = torch.where(positive, numerator / torch.where(positive, denominator, 1), 0)
+    return values.to(image.real.dtype)[:, None, None]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found: images `(batch, h, w)`, the objective `(iterations, batch)`, and when each slice stopped."""
+
+    image: Tensor
+    objective: Tensor
+    n_iterations: Tensor  # (batch,)
+
+
+def minimised(steps: Iterable[tuple[Tensor, Tensor]], iterations: int, tolerance: float) -> Solution:
+    """Run a solver, which gives image and objective of each iteration, until its objective stands still.
+
+    A slice stops, whatever the others of its batch do, when its objective has changed by at most `tolerance` (as a
+    share of it) over 10 iterations, or after `iterations`.
+    """
+    history: list[Tensor] = []
+    for i, (image, objective) in enumerate(steps):
+        if not history:
+            kept, active = image, torch.ones_like(objective, dtype=torch.bool)
+            count = torch.zeros_like(objective, dtype=torch.long)
+        kept = torch.where(active[:, None, None], image, kept)
+        count += active
+        history.append(objective)
+        if i >= _STANDSTILL:
+            change = (history[i - _STANDSTILL] - objective).abs()
+            active = active & (change > tolerance * objective.abs())
+        if i + 1 >= iterations or not bool(active.any()):
+            break
+    return Solution(kept, torch.stack(history), count)
+
+
+def _transformed(transform: Callable[..., Tensor], values: Tensor, axis: int) -> Tensor:
+    return torch.fft.fftshift(transform(torch.fft.ifftshift(values, dim=axis), dim=axis, norm="ortho"), dim=axis)
+
+
+class Penalised:
+    """A method that minimises the misfit plus a penalty of weight `lambda`.
+
+    Args:
+        lambda_: Weight of the penalty, above 0.
+        iterations: At most.
+        tolerance: See `minimised`.
+        maps, crop: See `Problem.of_sample`.
+
+    Raises:
+        InputError: A number out of its range, or a weight that was not chosen yet.
+    """
+
+    def __init__(self, lambda_: float | None, iterations: int, tolerance: float, maps: str, crop: float) -> None:
+        if lambda_ is None:
+            raise InputError(
+                "lambda is not set: give --method.lambda VALUE, such as one that `mrirecon evaluate` chose"
+            )
+        for name, value, holds, allowed in (
+            ("lambda", lambda_, lambda_ > 0, "above 0"),
+            ("iterations", iterations, iterations >= 1, "at least 1"),
+            ("tolerance", tolerance, tolerance >= 0, "at least 0"),
+        ):
+            if not holds:
+                raise InputError(f"{name} is {value:g}; it must be {allowed}")
+        self.weight, self.iterations, self.tolerance = lambda_, iterations, tolerance
+        self.maps = Maps(maps, crop)
+
+    def __call__(self, sample: Sample) -> Tensor:
+        """Return the images `(batch, height, width)` in the units of the target."""
+        problem = Problem.of_sample(sample, self.maps)
+        return problem.finished(self.solve(problem).image)
+
+    def solve(self, problem: Problem) -> Solution:
+        """Return the minimiser and its way there."""
+        return minimised(self.steps(problem), self.iterations, self.tolerance)
+
+    def steps(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give image `(batch, h, w)` and objective `(batch,)` of one iteration after the other."""
+        raise NotImplementedError

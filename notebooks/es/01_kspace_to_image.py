@@ -188,11 +188,10 @@ run = train(
 # %%
 curves = np.genfromtxt(run.curves, delimiter=",", names=True)
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.4))
-left.semilogy(curves["step"], curves["train_loss"], lw=0.8)
-left.set(xlabel="step", title="training loss (L1)")
-validated = ~np.isnan(curves["val_ssim"])
-right.plot(curves["step"][validated], curves["val_ssim"][validated], "o-")
-right.set(xlabel="step", title="validation SSIM")
+for ax, key, title in ((left, "train_loss", "training loss (L1)"), (right, "val_ssim", "validation SSIM")):
+    known = ~np.isnan(curves[key])
+    ax.plot(curves["step"][known], curves[key][known], ".-", lw=0.8)
+    ax.set(xlabel="step", title=title)
 plt.show()
 
 # %% [markdown]

@@ -174,7 +174,7 @@ def ratio(numerator: Tensor, denominator: Tensor, image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver found: images `(batch, h, w)`, the objective `(iterations, batch)`, and when each slice stopped."""
+    """The result of a solver: images `(batch, h, w)`, the objective `(iterations, batch)`, and when each slice stopped."""
 
     image: Tensor
     objective: Tensor

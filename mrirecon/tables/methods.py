@@ -24,7 +24,7 @@ class Method:
 
 @dataclass(frozen=True)
 class CombinedOptions:
-    """What `combined` can be set to."""
+    """Options of `combined`."""
 
     maps: str = "espirit"
     """Coil sensitivity maps: espirit (Uecker et al. 2014) or low-resolution; one coil has none."""
@@ -34,7 +34,7 @@ class CombinedOptions:
 
 @dataclass(frozen=True)
 class SenseOptions(CombinedOptions):
-    """What `sense` can be set to."""
+    """Options of `sense`."""
 
     lambda_: float | None = None
     """Tikhonov weight; none given: evaluate chooses it on another split, reconstruct asks for it."""
@@ -46,7 +46,7 @@ class SenseOptions(CombinedOptions):
 
 @dataclass(frozen=True)
 class TotalVariationOptions(CombinedOptions):
-    """What `tv` can be set to."""
+    """Options of `tv`."""
 
     lambda_: float | None = None
     """Weight, where the zero-filled image has the maximum 1; none given: as for sense."""
@@ -62,7 +62,7 @@ class TotalVariationOptions(CombinedOptions):
 
 @dataclass(frozen=True)
 class WaveletOptions(CombinedOptions):
-    """What `wavelet` can be set to."""
+    """Options of `wavelet`."""
 
     lambda_: float | None = None
     """Weight, where the zero-filled image has the maximum 1; none given: as for sense."""

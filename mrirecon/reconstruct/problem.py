@@ -161,7 +161,10 @@ class Problem:
 
 
 def inner(first: Tensor, second: Tensor) -> Tensor:
-    """Real part of the inner product of images `(batch, h, w)`, summed in double precision, `(batch,)`."""
+    """Real part of the inner product of images `(batch, h, w)`, summed in double precision, `(batch,)`.
+
+    For each image it equals `numpy.vdot(first, second).real`.
+    """
     return (torch.view_as_real(first) * torch.view_as_real(second)).double().sum((1, 2, 3))
 
 
@@ -174,7 +177,7 @@ def ratio(numerator: Tensor, denominator: Tensor, image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Solution:
-    """The result of a solver: images `(batch, h, w)`, the objective `(iterations, batch)`, and when each slice stopped."""
+    """The result of a solver: images `(batch, h, w)`, objectives `(iterations, batch)`, and when each slice stopped."""
 
     image: Tensor
     objective: Tensor

@@ -57,7 +57,10 @@ def _lengths(fields: Tensor, isotropic: bool) -> Tensor:
 
 
 def total_variation(fields: Tensor, isotropic: bool) -> Tensor:
-    """Sum of the lengths of gradients `(batch, 2, h, w)`, double `(batch,)`."""
+    """Sum of the lengths of gradients `(batch, 2, h, w)`, double `(batch,)`.
+
+    That of Rudin, Osher and Fatemi (1992); with `isotropic` false, of the moduli of both parts.
+    """
     return _lengths(fields, isotropic).sum(-1).double().sum((1, 2))
 
 

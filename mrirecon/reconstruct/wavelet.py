@@ -64,7 +64,10 @@ class Wavelet(Penalised):
 
 
 def soft_threshold(values: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return complex values `(..., h, w)` with moduli reduced by `threshold`, at least to 0, and the sum of these."""
+    """Return complex values `(..., h, w)` with moduli reduced by `threshold`, at least to 0, and the sum of these.
+
+    This is soft thresholding (Donoho 1995), pywt's `threshold`.
+    """
     moduli = torch.view_as_real(values).square().sum(-1).sqrt()
     kept = (moduli - threshold).clamp(min=0)
     return values * (kept / moduli.clamp(min=1e-30)), kept.double().sum((-2, -1))
@@ -89,6 +92,8 @@ class Transform:
 
     def coefficients(self, image: Tensor) -> list[Tensor]:
         """Return the coefficients of all levels: the details' blocks of each, its approximation within, the last whole.
+
+        In levels as Mallat (1989), with the filters of Daubechies (1988) that have two vanishing moments.
 
         Each is `(..., 2 m, 2 n)`: approximation, details across, down and both; of all but the last level the
         approximation is 0 here, as it is taken apart further.

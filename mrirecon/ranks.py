@@ -158,7 +158,11 @@ def _broadcast(data: bytes, size: int, source: int = 0) -> bytes:
 
 
 def gather_rows(rows: "Tensor") -> "Tensor":
-    """The rows `(n, columns)` of all processes below each other, in the order of the ranks; n may differ, and be 0."""
+    """The rows `(n, columns)` of all processes below each other, in the order of the ranks; n may differ, and be 0.
+
+    The parts travel padded: `all_gather` takes tensors of one shape
+    (https://docs.pytorch.org/docs/stable/distributed.html).
+    """
     if not in_group():
         return rows
     import torch

@@ -59,7 +59,11 @@ def unwound_when_asked() -> Iterator[None]:
 
 
 def heeded(*numbers: signal.Signals) -> tuple[signal.Signals, ...]:
-    """Return the signals that this process was not told to ignore when it started: `nohup` is to survive SIGHUP."""
+    """Return the signals that this process was not told to ignore when it started: `nohup` is to survive SIGHUP.
+
+    By its definition nohup starts a program with SIGHUP ignored
+    (https://pubs.opengroup.org/onlinepubs/9699919799/utilities/nohup.html).
+    """
     return tuple(number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN)
 
 

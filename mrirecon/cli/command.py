@@ -220,7 +220,10 @@ def _take_switches(arguments: list[str]) -> tuple[set[str], list[str]]:
 
 
 def run_safely(work: Callable[[], None], debug: bool) -> int:
-    """Run `work`; errors become one or two lines and an exit code (2 input, 1 work, 75 stopped, 129 and 143 ended)."""
+    """Run `work`; errors become one or two lines and an exit code (2 input, 1 work, 75 stopped, 129 and 143 ended).
+
+    75 is the code by which sysexits.h asks to try again (EX_TEMPFAIL, https://man.freebsd.org/cgi/man.cgi?sysexits).
+    """
     try:
         with unwound_when_asked():
             work()

@@ -37,7 +37,10 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Say whether the job will not run, or not again."""
+        """Say whether the job will not run, or not again.
+
+        By its state; for the states see https://slurm.schedmd.com/squeue.html, job state codes.
+        """
         return self.state not in WAITING | AT_WORK
 
 
@@ -53,6 +56,8 @@ def this_job(env: Mapping[str, str] = os.environ) -> str:
 
 def batch_job(env: Mapping[str, str] = os.environ) -> str:
     """A word for this process's step of its batch job, the same each time SLURM starts the job; empty outside of one.
+
+    The number of a step is SLURM_STEP_ID of srun's manual (https://slurm.schedmd.com/srun.html).
 
     A shell that was opened by salloc is no batch job: what is typed there is not started again.
     """

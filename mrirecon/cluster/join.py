@@ -56,7 +56,10 @@ def joined(config: Processes) -> Iterator[None]:
 
 
 def join(place: Place, device: str = "cpu") -> None:
-    """Wait for all processes; CPU tensors go over gloo, those of GPUs over nccl."""
+    """Wait for all processes; CPU tensors go over gloo, those of GPUs over nccl.
+
+    As torch's manual advises (https://docs.pytorch.org/docs/stable/distributed.html).
+    """
     import torch
     import torch.distributed
 

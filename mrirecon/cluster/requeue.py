@@ -51,7 +51,10 @@ def restarts(env: Mapping[str, str] = os.environ) -> int:
 
 
 def slurm_facts(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Return the facts about the SLURM job for a run's provenance; empty outside of a job."""
+    """Return the facts about the SLURM job for a run's provenance; empty outside of a job.
+
+    They are variables of sbatch's manual (https://slurm.schedmd.com/sbatch.html).
+    """
     if not this_job(env):
         return {}
     return {"slurm": {"job": this_job(env), "nodes": env.get("SLURM_JOB_NODELIST", ""), "restarts": restarts(env)}}

@@ -110,7 +110,10 @@ def submit_use(
 
 
 def log_of(job: str, folder: Path) -> Path:
-    """Return the path of the log of a submitted command's first process and of the job's script."""
+    """Return the path of the log of a submitted command's first process and of the job's script.
+
+    Its name is submitit's (https://github.com/facebookincubator/submitit).
+    """
     return folder / f"{job}_0_log.out"
 
 
@@ -174,7 +177,7 @@ def require_slurm(slurm: RequeueConfig) -> None:
 
 
 def submit_workers(study: Path, logs: Path, n_workers: int, slurm: RequeueConfig) -> list[str]:
-    """Submit a SLURM job array of workers, which has the study's name.
+    """Submit a SLURM job array (https://slurm.schedmd.com/job_array.html) of workers, which has the study's name.
 
     Args:
         study: The study folder, on a file system that the nodes share.

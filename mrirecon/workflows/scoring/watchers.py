@@ -186,6 +186,9 @@ class ProcessLoad:
 
 
 def peak_mib() -> float:
-    """Largest resident memory of this process so far."""
+    """Largest resident memory of this process so far.
+
+    Linux counts it in KiB (https://man7.org/linux/man-pages/man2/getrusage.2.html), macOS in bytes.
+    """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -31,7 +31,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success sync and rename it to `path`, on failure delete it."""
+    """Yield a temporary path beside `path`; on success sync and rename it to `path`, on failure delete it.
+
+    Renaming is atomic (https://pubs.opengroup.org/onlinepubs/9699919799/functions/rename.html): a reader finds the old
+    file or the new one.
+    """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
@@ -52,7 +56,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically."""
+    """Write `value` as indented JSON to `path` atomically.
+
+    NaN and infinity, which JSON has not (RFC 8259, 2017), raise a ValueError.
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -65,6 +72,9 @@ def is_disk_full(error: BaseException) -> bool:
 @contextmanager
 def open_plain(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     """Open a file to read, without waiting for anybody: pipes, devices and sockets never come to an end, or to a begin.
+
+    With O_NONBLOCK the opening of a pipe does not wait for a writer
+    (https://pubs.opengroup.org/onlinepubs/9699919799/functions/open.html).
 
     Raises:
         InputError: It is such a thing.
@@ -132,6 +142,8 @@ def _too_deep(path: str | os.PathLike[str]) -> InputError:
 
 def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
     """The columns and the rows of a CSV file of a folder that may be a stranger's.
+
+    Quotes and commas are those of RFC 4180 (2005); lines may also end in a newline alone.
 
     Raises:
         InputError: It is no ordinary file, too large, or no table.

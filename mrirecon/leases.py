@@ -104,7 +104,10 @@ class Leases:
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """Keep a lease alive while work is done, and give it back."""
+        """Keep a lease alive while work is done, and give it back.
+
+        One that is not kept alive ends after its limit, as the leases of Gray and Cheriton (1989) do.
+        """
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(name, ended), daemon=True)
         beat.start()

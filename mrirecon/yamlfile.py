@@ -21,6 +21,8 @@ _KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "mer
 def parse_yaml(file: Path) -> Any:
     """The content of a YAML file of one document: mappings, lists, texts, numbers, dates.
 
+    It is YAML 1.1 (https://yaml.org/spec/1.1/), in which `yes`, `no`, `on` and `off` are truth values.
+
     Raises:
         InputError: It is no YAML, cannot be read, is too large, gives a key twice, or a value of another kind; the
             message names the file.

@@ -21,7 +21,8 @@ def write_results_csv(path: Path, grid: Grid, results: Sequence[RunResult]) -> N
     """Write one row for each validation of each run and one for each test volume and acceleration of a rerun.
 
     Only what the seed determines, with all digits and in one order: equal studies give equal bytes. The columns of the
-    factors' levels begin with `factor.`; tuned values are named by their configuration keys.
+    factors' levels begin with `factor.`; tuned values are named by their configuration keys. Quotes are those of
+    RFC 4180 (2005), but lines end in a newline alone.
 
     Args:
         path: File to write, whole or not at all.

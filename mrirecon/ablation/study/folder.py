@@ -115,7 +115,11 @@ class StudyFolder:
         return self.runs / run / token
 
     def publish(self, run: str, token: str) -> bool:
-        """Make an attempt's record the run's, if no other attempt was quicker."""
+        """Make an attempt's record the run's, if no other attempt was quicker.
+
+        Of several attempts to make one hard link one succeeds
+        (https://pubs.opengroup.org/onlinepubs/9699919799/functions/link.html).
+        """
         try:
             os.link(self.attempt(run, token) / "result.json", self.record(run))
         except FileExistsError:

@@ -177,7 +177,7 @@ def _rows(cls: type, rows: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def without_nan(value: Any) -> Any:
-    """Return plain data as JSON takes them: text keys, lists, None for every number that is not finite."""
+    """Return plain data as JSON takes them (RFC 8259, 2017): text keys, lists, None for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(key): without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

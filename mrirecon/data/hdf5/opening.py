@@ -96,7 +96,10 @@ def close(path: Path) -> None:
 
 
 def forget_those_of_the_parent() -> None:
-    """In a forked process: drop the handles it was born with, which share file offsets and library state."""
+    """In a forked process: drop the handles it was born with, which share file offsets and library state.
+
+    A child has the open files in common with its parent (https://pubs.opengroup.org/onlinepubs/9699919799/functions/fork.html).
+    """
     global _owner  # noqa: PLW0603 - the table belongs to one process
     if _owner != os.getpid():
         _open.clear()

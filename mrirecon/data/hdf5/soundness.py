@@ -83,7 +83,8 @@ _SEARCHED_BYTES = 2**24  # more than this between the samples: they are in chunk
 def check_heaps(path: Path, file: h5py.File) -> None:
     """Walk every string heap that lies between the samples of `file`.
 
-    Heaps: global heap collections of the HDF5 file format specification 3.0, section III.E.
+    Heaps: global heap collections of the HDF5 file format specification 3.0, section III.E
+    (https://support.hdfgroup.org/archive/support/HDF5/doc/H5.format.html).
 
     Raises:
         InputError: A heap ends before its objects do, or has an object of no size.

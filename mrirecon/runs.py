@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def lr_find(self) -> Path:
-        """The learning rate range test, CSV, where there was one."""
+        """The learning rate range test (Smith 2017), CSV, where there was one."""
         return self.path / "lr-find.csv"
 
     @property

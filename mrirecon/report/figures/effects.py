@@ -39,6 +39,8 @@ VERDICTS = {
 def draw_effects(family: Mapping[str, Any]) -> Figure:
     """Draw the effect of each comparison with three intervals: its own, the family's and the bootstrap's.
 
+    It is a forest plot (Lewis and Clarke 2001).
+
     Raises:
         NothingToDrawError: The family has no comparison.
     """

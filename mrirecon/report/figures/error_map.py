@@ -45,7 +45,10 @@ class ErrorScale:
         return [(value / self._end, f"{value:.6g}{self._percent}") for value in values]
 
     def levels(self, errors: np.ndarray) -> np.ndarray:
-        """Return the place of errors `(height, width)` in the 256 `COLOURS`, bytes; not finite: the brightest."""
+        """Return the place of errors `(height, width)` in the 256 `COLOURS`, bytes; not finite: the brightest.
+
+        The colours are matplotlib's `inferno`, perceptually uniform (https://bids.github.io/colormap/).
+        """
         shares = np.nan_to_num(np.asarray(errors, dtype=np.float64) / self.top, nan=1.0)
         return np.round(255 * shares.clip(0, 1)).astype(np.uint8)
 

@@ -42,7 +42,8 @@ def varied(study: Mapping[str, Any]) -> list[str]:
 def cell_styles(study: Mapping[str, Any]) -> dict[str, CellStyle]:
     """Return the style of each cell: colour by the first varied factor, line by those from the third on.
 
-    The second varied factor has the panels.
+    The second varied factor has the panels. The colours are those of Okabe and Ito (2008), a grey in place
+    of yellow and black.
     """
     first, *others = varied(study)
     further = others[1:]

@@ -91,6 +91,8 @@ def range_test_figure(
 ) -> Figure:
     """Draw loss over learning rate, logarithmic where it is positive, up to four times the loss of the first step.
 
+    It shows the learning rate range test of Smith (2017).
+
     Args:
         lrs: Learning rate of each step, rising.
         losses: Training loss of each step; what is not finite is not drawn.

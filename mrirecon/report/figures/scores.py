@@ -21,6 +21,8 @@ Cells = Sequence[Mapping[str, Any]]
 def draw_heat_map(study: Mapping[str, Any]) -> Figure:
     """Draw test SSIM with its interval over the levels of the first two varied factors; further factors have panels.
 
+    Its colours, cividis, look alike to readers with and without colour blindness (Nuñez et al. 2018).
+
     Raises:
         NothingToDrawError: No cell was rerun.
     """

@@ -89,6 +89,8 @@ def _keep_in_view(axes: Axes, cells: Sequence[Mapping[str, Any]], study: Mapping
 def draw_profile(study: Mapping[str, Any], share: float) -> Figure:
     """Draw the share of the seeds that have reached one target over steps; a seed that never does is not reached.
 
+    It is the empirical distribution of the time to a target, as COCO draws it (Hansen et al., arXiv:1603.08785).
+
     Args:
         study: Schema 1.
         share: Which target, as a share of the gap from zero-filled to the reference.

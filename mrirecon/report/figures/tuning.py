@@ -29,6 +29,8 @@ def lr_of(values: Mapping[str, float]) -> float | None:
 def draw_lr_sensitivity(study: Mapping[str, Any]) -> Figure:
     """Draw final validation loss over learning rate: all trials, the winner, the sweep around it, where it diverges.
 
+    Such curves show how sensitive a training is to its rate (Wortsman et al., arXiv:2309.14322).
+
     Raises:
         NothingToDrawError: No cell has a trial.
     """

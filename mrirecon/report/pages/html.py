@@ -20,7 +20,10 @@ _PAGES = environment(_TEMPLATES, escape=True)
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a template as a page; every text of `values` is escaped."""
+    """Render a template as a page; every text of `values` is escaped.
+
+    Its content security policy (https://www.w3.org/TR/CSP3/) lets nothing be loaded, and only its own scripts run.
+    """
     scripts = [Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in _SCRIPTS]
     style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
     page = _PAGES.get_template(template)
@@ -35,7 +38,10 @@ def _policy(scripts: list[Markup]) -> str:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Return a file of the media type `kind` as an address that holds it, for use inside a page."""
+    """Return a file of the media type `kind` as an address that holds it, for use inside a page.
+
+    The form is that of RFC 2397 (1998).
+    """
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 

@@ -184,7 +184,10 @@ _CLAIMS = (
 
 
 def family_table(family: Mapping[str, Any], name: str) -> Table:
-    """Return the comparisons of one family; what all of them stand on is said once, as the caption."""
+    """Return the comparisons of one family; what all of them stand on is said once, as the caption.
+
+    P values of the family are those of Westfall and Young (1993), those of equivalence of Schuirmann (1987).
+    """
     bases = [_base(item) for item in family["comparisons"]]
     shared = bases[0] if len(set(bases)) == 1 else ""
     rows = [

@@ -48,7 +48,10 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """Return the card, Markdown; it holds no name of a patient, a volume or a folder of this machine."""
+    """Return the card, Markdown; it holds no name of a patient, a volume or a folder of this machine.
+
+    For what a model card says see Mitchell et al. 2019.
+    """
     trained, recorded = load(TrainConfig, facts.run.config), escaped(read_json(facts.run.provenance))
     asked = {
         "name": safe_name(trained.data.mask),
@@ -113,7 +116,10 @@ def _mean(values: Mapping[str, float | None] | None, digits: str) -> str:
 
 
 def escaped(value: Any) -> Any:
-    """Return texts of a run folder, nested in lists and mappings too, as Markdown that shows them letter by letter."""
+    """Return texts of a run folder, nested in lists and mappings too, as Markdown that shows them letter by letter.
+
+    By the backslashes and entities of CommonMark (https://spec.commonmark.org/).
+    """
     if isinstance(value, Mapping):
         return {escaped(key): escaped(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

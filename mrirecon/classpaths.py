@@ -61,7 +61,7 @@ def allowed_here() -> tuple[str, ...]:
 
 
 def resolve_class(spec: str | Mapping[str, Any], extra_prefixes: Iterable[str] = ()) -> Callable[..., Any]:
-    """The class of a class path, with its `init_args` bound as keyword arguments.
+    """The class of a class path, with its `init_args` bound as keyword arguments; the form is that of LightningCLI.
 
     Args:
         spec: `"torch.nn.BatchNorm2d"` or `{"class_path": "torch.nn.BatchNorm2d", "init_args": {"eps": 1e-3}}`.

@@ -125,7 +125,10 @@ class Volume:
 
     @property
     def origin(self) -> str:
-        """measured (also where the file does not say), simulated-from-phantom or simulated-from-magnitude."""
+        """measured (also where the file does not say), simulated-from-phantom or simulated-from-magnitude.
+
+        Scores on data that were simulated from magnitude images are too good (Shimron et al. 2022).
+        """
         return Identity.of(self.attrs, self.name).origin
 
     @property
@@ -232,7 +235,7 @@ class Volume:
 
     @property
     def has_target(self) -> bool:
-        """A reference image is stored."""
+        """A reference image is stored: fastMRI's `reconstruction_rss` or, single-coil, `reconstruction_esc`."""
         return self.facts.target_key is not None
 
     @cached_property

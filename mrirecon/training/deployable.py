@@ -94,7 +94,8 @@ class ComplexNormUNet(Deployable):
 def magnitude(parts: Tensor) -> Tensor:
     """Compute the magnitude `(batch, height, width)` of real and imaginary part `(batch, 2, height, width)`.
 
-    In double precision, where the square of no single-precision number over- or underflows.
+    In double precision, where the square of no single-precision number over- or underflows: but for rounding it equals
+    numpy's `hypot`.
     """
     return parts.double().square().sum(1).sqrt().to(parts.dtype)
 

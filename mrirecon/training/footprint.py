@@ -73,6 +73,9 @@ def summarize(
 ) -> ModelSummary:
     """Measure one forward pass, in evaluation mode, of a copy of `model`; nothing of the caller's changes.
 
+    Operations are those that torch's `FlopCounterMode` knows, activations what autograd saves (hooks for saved tensors,
+    https://docs.pytorch.org/docs/stable/autograd.html).
+
     Args:
         model: The network to be trained, on any device.
         sample: A batch of one slice, `image` `(1, height, width)`.
@@ -158,7 +161,10 @@ def optimizer_bytes(optimizer: Optimizer) -> int:
 
 
 def machine_memory(device: str = "cpu") -> int:
-    """Return the bytes of memory of this machine (at most what its control group allows), or of the GPU."""
+    """Return the bytes of memory of this machine (at most what its control group allows), or of the GPU.
+
+    The limit of a group is its `memory.max` (https://docs.kernel.org/admin-guide/cgroup-v2.html) or that of version 1.
+    """
     if device == "cuda":
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -116,7 +116,7 @@ class StreamLoader:
             self._batches.close()
 
     def state_dict(self) -> dict[str, int]:
-        """Return the number of batches that are done."""
+        """Return the number of batches that are done; Lightning saves it with the state of its loop."""
         return {"batches_done": self.batches_done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -167,7 +167,7 @@ def load_batches(dataset: Dataset, batches: Iterable[Any], workers: int, seed: i
     """Collate each of `batches` (lists of indices of `dataset`) in turn; closing the iterator ends its workers.
 
     Args:
-        dataset: Map-style.
+        dataset: Map-style (https://docs.pytorch.org/docs/stable/data.html).
         batches: May be long; it is read as far as workers read ahead.
         workers: Processes that read ahead; 0: this one reads.
         seed: Of the workers' global random generators.

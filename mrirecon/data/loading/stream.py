@@ -81,7 +81,10 @@ class BatchStream:
             yield batches[position]
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of a one-epoch stream that a plain Trainer iterates again and again."""
+        """Set the epoch of a one-epoch stream that a plain Trainer iterates again and again.
+
+        Lightning calls it, as it calls that of torch's `DistributedSampler`.
+        """
         self.first_epoch = epoch
 
     def epoch(self, epoch: int) -> list[Batch]:

@@ -82,6 +82,8 @@ def load_portable(path: str | os.PathLike[str]) -> Deployable:
 def stored_model(header: dict[str, str], path: str | os.PathLike[str]) -> ModelConfig:
     """Read the network's configuration from a header of `save_portable`.
 
+    Such a header is the `__metadata__`, texts by name, of safetensors (https://github.com/huggingface/safetensors).
+
     Raises:
         InputError: There is no such header, or it is of another version.
     """

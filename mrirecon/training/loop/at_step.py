@@ -73,7 +73,7 @@ class StepControl(Checkpoint):
 
     @property
     def state_key(self) -> str:
-        """The name of the state in checkpoints of all versions, whatever the class is called."""
+        """The name of the state in checkpoints of all versions; Lightning's own would change with that of the class."""
         return STATE_KEY
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class StepControl(Checkpoint):
 
     @property
     def has_stalled(self) -> bool:
-        """The last validations were no better than one before: the run ends early."""
+        """The last validations were no better than one before: the run ends early (early stopping, Prechelt 1998)."""
         return 0 < self.early_stop <= self.n_worse
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

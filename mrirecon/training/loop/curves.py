@@ -102,7 +102,8 @@ class StepTrace:
         """Compute Euclidean norms over all parameters, as one vector, after a step; empty where none was begun.
 
         Returns:
-            `grad_norm`: of the gradient. `update_ratio`: of the change of the weights over that of the weights before.
+            `grad_norm`: of the gradient; equals what torch's `clip_grad_norm_` returns. `update_ratio`: of the change
+            of the weights over that of the weights before.
         """
         if self._before is None:
             return {}
@@ -140,7 +141,7 @@ class Curves(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """The name of the state in checkpoints of all versions, whatever the class is called."""
+        """The name of the state in checkpoints of all versions; Lightning's own would change with that of the class."""
         return "Curves"
 
     def state_dict(self) -> dict[str, Any]:

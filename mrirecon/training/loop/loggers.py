@@ -121,7 +121,10 @@ def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 @contextmanager
 def wandb_in(folder: Path) -> Iterator[None]:
-    """Send wandb's files to `folder`, also those that it stages in HOME, and end its run after the work inside."""
+    """Send wandb's files to `folder`, also those that it stages in HOME, and end its run after the work inside.
+
+    By the variables of https://docs.wandb.ai/guides/track/environment-variables, where the user has not set them.
+    """
     here, home = str(folder.absolute() / "wandb"), Path.home()
     mine = {"WANDB_SILENT": "true", "WANDB_DATA_DIR": here}
     if not (home.is_dir() and os.access(home, os.W_OK)):

@@ -81,7 +81,7 @@ class GpuSyncBatchNorm(SyncBatchNorm, nn.SyncBatchNorm):
 def synchronised(module: nn.Module, device: str) -> nn.Module:
     """Replace each batch norm of `module` by one over all processes with the same parameters and buffers; return it.
 
-    As `torch.nn.SyncBatchNorm.convert_sync_batchnorm` does.
+    It equals `torch.nn.SyncBatchNorm.convert_sync_batchnorm` but for the class of the layers.
 
     Args:
         module: A network, which is changed.
@@ -163,7 +163,8 @@ def recalibrate(module: nn.Module, layers: Iterable[_BatchNorm], batches: Iterab
 def take_buffers_of_the_first(module: nn.Module) -> None:
     """Give all processes the buffers of the first one: running statistics are each one's own without SyncBatchNorm.
 
-    `DistributedDataParallel` does so before each forward pass, where `broadcast_buffers` is set.
+    `DistributedDataParallel` does so before each forward pass, where `broadcast_buffers` is set
+    (https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html).
     """
     if ranks.world_size() > 1:
         for buffer in module.buffers():

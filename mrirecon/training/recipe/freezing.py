@@ -37,7 +37,7 @@ class Frozen:
 def freeze(network: nn.Module, patterns: Sequence[str]) -> Frozen:
     """Take the parameters whose names match a pattern (`*`, `?`, `[ab]`) out of the training.
 
-    Patterns are those of Python's `fnmatchcase`.
+    Patterns are those of Python's `fnmatchcase` (https://docs.python.org/3/library/fnmatch.html).
 
     Names are those of the state dict. A BatchNorm layer whose `running_mean` matches is to normalise with its running
     statistics, and to keep them, while the rest is trained: all that a pattern such as `down*` names stays bit for bit.

@@ -87,7 +87,10 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def trace(network: Deployable, size: Size | None) -> torch.export.ExportedProgram:
-    """The network as a graph for any batch and, unless `size` (height, width) is given, any size of image."""
+    """The network as a graph for any batch and, unless `size` (height, width) is given, any size of image.
+
+    By `torch.export` with sizes left open (https://docs.pytorch.org/docs/stable/export/api_reference.html).
+    """
     batch, least = torch.export.Dim("batch"), network.smallest_size
     axes = {} if size else {-2: torch.export.Dim("height", min=least), -1: torch.export.Dim("width", min=least)}
     height, width = size or (least + 5, least + 2)

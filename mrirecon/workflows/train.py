@@ -26,6 +26,7 @@ from mrirecon.report.figures.run_curves import draw_range_test
 from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
 from mrirecon.tables.schedules import SCHEDULES
+from mrirecon.training.build import input_of
 from mrirecon.training.checkpoints.read import resumable, what_is_kept
 from mrirecon.training.loop.at_step import read_settings
 from mrirecon.training.recipe.averages import OptimizerAverage
@@ -158,7 +159,7 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
     say(f"masks       {masks}{', the same in every epoch' if config.data.fixed_masks else ''}")
     if val_masks != masks:
         say(f"            in validation: {val_masks}")
-    network = f"{config.model.name} of {config.model.input} images"
+    network = f"{config.model.name} of {input_of(config.model)}"
     say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
     say(f"size        {work.summary}")
     if work.given is not None:

@@ -168,7 +168,7 @@ def main(names: list[str]) -> None:
         torch.manual_seed(0)
         print(f"\n{name}: {BENCHMARKS[name].__doc__}")
         for row in BENCHMARKS[name]():
-            print("  " + "".join(f"{cell:50}" for cell in row).rstrip())
+            print("  " + "".join(f"{cell:54}" for cell in row).rstrip())
 
 
 if __name__ == "__main__":

@@ -24,14 +24,15 @@ def soft_consistency(kspace: Tensor, measured: Tensor, mask: Tensor, weight: Ten
 def measured_positions(masked_kspace: Tensor, columns: Tensor) -> Tensor:
     """Positions that were measured, bool `(batch, height, width)`, of masked k-space and its mask of columns.
 
-    They are the columns of the mask; but where less than 95 % of what rows and columns with samples have in common is
-    not 0 in all coils, k-space was undersampled along both (see `mrirecon.data.sampling`), and they are what is not 0.
+    They are the columns of the mask that hold a sample (a mask goes on in zero padding, which nobody measured; fastMRI
+    cuts it there, too). But where less than 95 % of what rows and columns with samples have in common is not 0 in all
+    coils, k-space was undersampled along both (see `mrirecon.data.sampling`), and they are what is not 0.
 
     Args:
         masked_kspace: Complex `(batch, coils, height, width)`, +0 where not sampled.
         columns: bool `(batch, width)`.
     """
     there = (masked_kspace != 0).any(1) & columns.unsqueeze(1)
-    rows, n = there.any(-1).sum(-1), there.sum((-2, -1))
-    is_2d = n < _FULL * rows * columns.sum(-1)
+    rows, columns = there.any(-1), there.any(-2)
+    is_2d = there.sum((-2, -1)) < _FULL * rows.sum(-1) * columns.sum(-1)
     return torch.where(is_2d[:, None, None], there, columns.unsqueeze(1))

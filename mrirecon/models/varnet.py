@@ -17,15 +17,15 @@ from mrirecon.models.unet import HasPools
 from mrirecon.physics import combine_coils, expand_coils, fft2c, ifft2c, rss
 from mrirecon.tables.norms import NORMS
 
-COILS_AT_ONCE = 4  # of the sensitivity network; measured: fewer are no faster, more take more memory
+COILS_AT_ONCE = 4  # images in one part of the sensitivity network
 
 
 class SensitivityNetwork(nn.Module):
     """Estimate coil sensitivity maps from the fully sampled centre: fastMRI's `SensitivityModel`.
 
     The images of the centre's columns, each through one `NormUNet`, over their root sum of squares (Sriram et al., E2E
-    VarNet, MICCAI 2020). It works through `COILS_AT_ONCE` images at a time, which changes no number beyond rounding; all
-    at once where its norm takes them together (BatchNorm in training, and classes that nobody knows).
+    VarNet, MICCAI 2020). It works through `COILS_AT_ONCE` images at a time, which changes no number beyond rounding;
+    all at once where its norm takes them together (BatchNorm in training, and classes that nobody knows).
 
     Args:
         network: Maps complex images `(n, 1, height, width)` to the same.
@@ -145,9 +145,9 @@ class VarNet(nn.Module):
 
     def check_image_size(self, shape: Sequence[int]) -> None:
         """Raise InputError for k-space (height, width) that is too small."""
-        deepest = [self.sens_net.norm_unet] if self.sens_net is not None and self.sens_pools > self.pools else []
-        for network in (*deepest, self.cascades[0].model):
-            network.check_image_size(shape)
+        for network in self.modules():
+            if isinstance(network, NormUNet):
+                network.check_image_size(shape)
 
     def forward(self, masked_kspace: Tensor, mask: Tensor, n_center: Tensor | None = None) -> Tensor:
         """Map k-space to magnitude images `(batch, height, width)`, the root sum of squares of the last coil images.
@@ -270,5 +270,3 @@ def _needs_maps(numbers: Sequence[int]) -> str:
         f"a varnet without sensitivity network (model.sens_channels 0) reconstructs a single coil; these data have "
         f"{', '.join(map(str, numbers))}: use a network that was trained with sens_channels above 0"
     )
-
-

@@ -109,3 +109,14 @@ MODELS = {
         smallest="mrirecon.models.varnet:smallest_size",
     ),
 }
+
+
+def own_settings(config: Any) -> dict[str, Any]:
+    """Return the keys of a network's `ModelConfig` that it has, with their values, and the input that it sees."""
+    entry = MODELS.get(config.name)
+    if entry is None:
+        return dict(vars(config))
+    values = {key: value for key, value in vars(config).items() if key in ("name", "input", "normalize", *entry.keys)}
+    if len(entry.inputs) == 1:
+        values["input"] = next(iter(entry.inputs))
+    return values

@@ -102,16 +102,10 @@ def check_image_size(config: ModelConfig, shape: Sequence[int]) -> None:
 
 
 def check_coils(config: ModelConfig, numbers: Collection[int]) -> None:
-    """Raise an InputError for training data, of so many coils, that the network of a configuration cannot learn from."""
+    """Raise an InputError for training data, of so many coils, that a configuration's network cannot learn from."""
     check = named(MODELS, config.name, "model").coils
     if check and numbers:
         builder(check)(config, numbers)
-
-
-def input_of(config: ModelConfig) -> str:
-    """Return the value of `model.input` that holds, in words: of the only one where there is one."""
-    inputs = named(MODELS, config.name, "model").inputs
-    return next(iter(inputs)) if len(inputs) == 1 else f"{config.input} images"
 
 
 def _with_pools(config: ModelConfig, most: int) -> ModelConfig:

@@ -21,10 +21,10 @@ from mrirecon.training.build import seen, smallest_image
 INPUTS = {
     "image": "(batch, height, width), RSS magnitude of the zero-filled image",
     "combined": "(batch, 2, height, width), real and imaginary part of the zero-filled, coil-combined image",
-    "kspace": "(batch, coils, rows, columns), complex64, 0 where not sampled",
-    "mask": "(batch, columns), bool, the sampled columns",
-    "n_center": "(batch,), int64, fully sampled central columns",
-    "smaps": "(batch, coils, rows, columns), complex64, coil sensitivity maps",
+    "kspace": "(batch, coils, rows, columns), 0 where not sampled",
+    "mask": "(batch, columns), the sampled columns",
+    "n_center": "(batch,), number of fully sampled central columns",
+    "smaps": "(batch, coils, rows, columns), coil sensitivity maps",
 }
 
 

@@ -105,7 +105,9 @@ def test_a_single_coil_has_maps_of_one(pair):
         alone = VarNet(6, 2, cascades=3, sens_channels=0).eval()
         alone.load_state_dict({k: v for k, v in ours.state_dict().items() if k.startswith("cascades")})
         assert torch.equal(alone(kspace, columns), ours(kspace, columns))
-    with pytest.raises(InputError, match=r"without sensitivity network .* reconstructs a single coil; these data have 3"):
+    with pytest.raises(
+        InputError, match=r"without sensitivity network .* reconstructs a single coil; these data have 3"
+    ):
         alone(*undersampled((1, 3, 32, 32)))
 
 
@@ -164,7 +166,7 @@ def test_checkpointing_keeps_less_for_the_gradient():
 
         def count(tensor):
             nonlocal n
-            n += tensor.numel() * tensor.element_size()  # noqa: B023
+            n += tensor.numel() * tensor.element_size()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
@@ -233,7 +235,7 @@ def test_the_centre_of_a_mask_is_where_fastmri_finds_it(width):
 
 def test_groups_of_the_sensitivity_network_are_as_many():
     network = VarNet(8, 1, sens_channels=4, norm="group", channels_per_group=2, cascades=1)
-    first = [m for m in network.sens_net.modules() if isinstance(m, nn.GroupNorm)][0]
+    first = next(m for m in network.sens_net.modules() if isinstance(m, nn.GroupNorm))
     assert first.num_groups == 4
     with pytest.raises(InputError, match="makes 4 groups of 8 channels, which do not divide the 6 of the sensitivity"):
         VarNet(8, 1, sens_channels=6, norm="group", channels_per_group=2)

@@ -19,7 +19,6 @@ from mrirecon.training.build import (
     build_model,
     check_coils,
     check_image_size,
-    input_of,
     predictor,
     sample_needs,
     smallest_image,
@@ -112,8 +111,6 @@ def test_a_single_coil_is_reconstructed(batch_of, config):
     assert image.shape == (2, 40, 36)
     assert torch.isfinite(image).all()
     assert predict_by_class(build_model(config)) is predictor(config)
-    assert input_of(config) == "kspace"
-    assert input_of(ModelConfig()) == "magnitude images"
 
 
 def test_kspace_undersampled_in_rows_too_is_not_pulled_to_zero_there(batch_of):
@@ -185,7 +182,10 @@ def test_every_form_of_fastmris_weights_is_read(theirs, tmp_path, form):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cascades": 3}, "it lacks 15 of 54 .* It has channels 4, .*cascades 2, sens_channels 3, .*; add --cascades 2$"),
+        (
+            {"cascades": 3},
+            "it lacks 15 of 54 .* It has channels 4, .*cascades 2, sens_channels 3, .*; add --cascades 2$",
+        ),
         ({"cascades": 1}, r"has no cascades.1.dc_weight .*add --cascades 2$"),
         ({"channels": 5, "sens_channels": 2}, "add --channels 4 --sens-channels 3$"),
         ({"sens_pools": 0}, "add --sens-pools 1$"),

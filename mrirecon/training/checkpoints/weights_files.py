@@ -94,7 +94,11 @@ def stored_model(header: dict[str, str], path: str | os.PathLike[str]) -> ModelC
 Tensors = dict[str, Tensor]
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth")
 _INSIDE = ("state_dict", "model_state_dict", "model")  # where a checkpoint may have its state dict
-_NO_FUNCTION = ("dropout", "normalize", "checkpointing")  # keys of a network that do not decide what trained weights compute
+_NO_FUNCTION = (
+    "dropout",
+    "normalize",
+    "checkpointing",
+)  # keys of a network that do not decide what trained weights compute
 # Lightning before 1.5 names its callbacks by their classes; the names will do.
 _CALLBACKS = re.compile(r"(pytorch_lightning|lightning\.pytorch)\.callbacks\.[\w.]+")
 _FIRST = re.compile(r"(.*?)down_sample_layers\.0\.layers\.\d+\.weight")

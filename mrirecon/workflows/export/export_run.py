@@ -189,7 +189,7 @@ def _made_up(size: int, model: ModelConfig) -> list[Sample]:
 
 
 def _undersampled(sample: Sample, model: ModelConfig) -> Sample:
-    """K-space of a made-up image, of every other column around a full centre; of one coil where that is all it takes."""
+    """K-space of a made-up image, every other column and a full centre; of one coil where the network takes no more."""
     height, width = sample.combined.shape
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     smaps = torch.stack([torch.polar(torch.exp(-((x - at) ** 2)), at * y) for at in (-1.0, 0.0, 1.0)])

@@ -153,7 +153,7 @@ class TrainingWork:
 
     @cached_property
     def summary(self) -> ModelSummary:
-        """The network's size and a training step's, measured on the largest training image, or k-space where it counts."""
+        """The network's size and a training step's, measured on the largest training image, or k-space."""
         shapes = self.data.train_set.batch_shapes
         largest = max(range(len(shapes)), key=lambda i: math.prod(shapes[i]))
         sample = collate([self.data.train_set[largest]])

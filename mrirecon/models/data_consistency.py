@@ -18,7 +18,7 @@ def soft_consistency(kspace: Tensor, measured: Tensor, mask: Tensor, weight: Ten
         mask: bool, broadcasts with both.
         weight: One number.
     """
-    return kspace - weight * torch.where(mask, kspace - measured, torch.zeros((), dtype=kspace.dtype))
+    return kspace - weight * torch.where(mask, kspace - measured, kspace.new_zeros(()))
 
 
 def measured_positions(masked_kspace: Tensor, columns: Tensor) -> Tensor:

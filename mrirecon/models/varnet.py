@@ -46,7 +46,7 @@ class SensitivityNetwork(nn.Module):
             n_center: Fully sampled central columns of each sample, `(batch,)`.
         """
         center = center_columns(masked_kspace.shape[-1], n_center)[:, None, None]
-        zero = torch.zeros((), dtype=masked_kspace.dtype, device=masked_kspace.device)
+        zero = masked_kspace.new_zeros(())
         images = ifft2c(torch.where(center, masked_kspace, zero)).flatten(0, 1).unsqueeze(1)
         parts = images.split(self._at_once(len(images)))
         maps = torch.cat([recomputed(self.norm_unet, x) if self.checkpointing else self.norm_unet(x) for x in parts])

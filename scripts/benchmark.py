@@ -7,6 +7,9 @@ medians and their ratios. Two threads unless OMP_NUM_THREADS says otherwise.
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from multiprocessing import get_context
 from statistics import median
 from time import perf_counter
 
@@ -14,8 +17,17 @@ import torch
 from fastmri.models import Unet
 from torch import nn
 
+from mrirecon.config import TrainConfig
+from mrirecon.configfile import load
+from mrirecon.data.samples import Sample, collate
+from mrirecon.data.transforms import reduced
 from mrirecon.errors import unknown_name
 from mrirecon.models import UNet, auto_precision
+from mrirecon.models.device import PRECISIONS, autocast, keep_freed_memory
+from mrirecon.physics import center_fit, ifft2c, rss
+from mrirecon.training import ReconModule
+from mrirecon.training.build import build_model, predictor
+from mrirecon.training.footprint import PeakMemory
 
 Table = list[tuple[str, ...]]
 
@@ -77,7 +89,73 @@ def _ratios(seconds: dict[str, float], has_bf16: bool) -> Table:
     return rows
 
 
-BENCHMARKS: dict[str, Callable[[], Table]] = {"train-step": train_step}
+@dataclass(frozen=True)
+class Step:
+    """A training step of a VarNet on one slice of random k-space."""
+
+    preset: str
+    shape: tuple[int, int, int]  # coils, height, width
+    precision: str
+    checkpointing: bool
+
+    def measured(self) -> tuple[float, float]:
+        """Peak resident memory of two steps in GB (10^9 bytes), libraries included, and seconds of the second one."""
+        keep_freed_memory()  # as trainings do
+        config = load(TrainConfig, f"preset/{self.preset}")
+        model = replace(config.model, checkpointing=self.checkpointing)
+        module = ReconModule(build_model(model), config.optimizer.with_lr(), loss=config.loss, predict=predictor(model))
+        optimizer = module.configure_optimizers()["optimizer"]
+        sample = self._sample()
+        with PeakMemory() as peak:
+            for _ in range(2):
+                start = perf_counter()
+                with autocast(torch.device("cpu"), self.precision):
+                    loss = module.sample_loss(sample)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                seconds = perf_counter() - start
+        return peak.bytes / 1e9, seconds
+
+    def _sample(self) -> Sample:
+        coils, height, width = self.shape
+        columns = torch.arange(width) % 4 == 0
+        columns[width // 2 - 14 : width // 2 + 14] = True
+        kspace = torch.where(columns, torch.randn(coils, height, width, dtype=torch.complex64), 0)
+        nothing, size = torch.empty(0), (min(height, 320), min(width, 320))
+        target = center_fit(rss(ifft2c(kspace)), size)
+        sample = Sample(nothing, target, nothing, nothing, float(target.max()), "", 0, 4.0, 4.0, "")
+        sample = sample._replace(masked_kspace=kspace, mask=columns, n_center=28, crop_shape=size)
+        return collate([reduced(sample, ("image", "kspace", "mask"))])
+
+
+def varnet_memory(size: tuple[int, int]) -> Table:
+    """Peak memory and time of a training step, each in a process of its own."""
+    table: Table = [("preset, k-space, batch 1", "peak GB", "seconds a step")]
+    for preset, precision, checkpointing in product(("varnet", "varnet_small"), PRECISIONS, (False, True)):
+        step = Step(preset, (15, *size), precision, checkpointing)
+        with get_context("spawn").Pool(1) as pool:
+            gigabytes, seconds = pool.apply(step.measured)
+        name = f"{preset} {' x '.join(map(str, (*size, 15)))} {precision}{' checkpointed' * checkpointing}"
+        table.append((name, f"{gigabytes:.2f}", f"{seconds:.1f}"))
+    return table
+
+
+def varnet_memory_full() -> Table:
+    """Presets on slices of 640 x 372 and 15 coils, as fastMRI's knees have them (several minutes)."""
+    return varnet_memory((640, 372))
+
+
+def varnet_memory_320() -> Table:
+    """Presets on slices of 320 x 320 and 15 coils."""
+    return varnet_memory((320, 320))
+
+
+BENCHMARKS: dict[str, Callable[[], Table]] = {
+    "train-step": train_step,
+    "varnet-memory": varnet_memory_full,
+    "varnet-memory-320": varnet_memory_320,
+}
 
 
 def main(names: list[str]) -> None:
@@ -90,7 +168,7 @@ def main(names: list[str]) -> None:
         torch.manual_seed(0)
         print(f"\n{name}: {BENCHMARKS[name].__doc__}")
         for row in BENCHMARKS[name]():
-            print("  " + "".join(f"{cell:42}" for cell in row).rstrip())
+            print("  " + "".join(f"{cell:54}" for cell in row).rstrip())
 
 
 if __name__ == "__main__":

@@ -74,6 +74,14 @@ class ModelConfig:
     """The network predicts the correction to its input."""
     dropout: float = 0.0
     """Probability of zeroing a channel."""
+    cascades: int = 8
+    """{MODELS:cascades}: number of cascades, each with a U-Net of its own."""
+    sens_channels: int = 8
+    """{MODELS:sens_channels}: channels of the first level of the sensitivity network; 0: none, for single-coil data."""
+    sens_pools: int = 0
+    """{MODELS:sens_pools}: poolings of the sensitivity network; 0: as many as pools."""
+    checkpointing: bool = False
+    """{MODELS:checkpointing}: compute cascades a second time for the gradient: less memory, more time."""
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,21 @@ class Model:
     build: Path  # called with the `keys` by name, and with in_channels and out_channels where it sees channels
     keys: tuple[str, ...]  # of `ModelConfig`, besides name, input and normalize
     inputs: Mapping[str, Seen]  # by `model.input`; where there is but one, that key need not be set
+    coils: Path = ""  # (what has the `keys`, numbers of coils of training data): raises where it cannot learn from them
     smallest: int | Path = 1  # height and width from which on it takes images, or a function of what has the `keys`
     standardised_by: str = "network"  # who standardises images: the network, or the sample (with its mean and std)
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The `keys`, for help texts."""
+        return self.keys
 
-_UNET_KEYS = (
-    *("channels", "pools", "norm", "affine", "channels_per_group", "n_groups"),
-    *("norm_position", "residual", "dropout"),
+
+_NORM_KEYS = ("norm", "affine", "channels_per_group", "n_groups", "norm_position")
+_UNET_KEYS = ("channels", "pools", *_NORM_KEYS, "residual", "dropout")
+_VARNET_KEYS = (
+    *("channels", "pools", "cascades", "sens_channels", "sens_pools"),
+    *(*_NORM_KEYS, "dropout", "checkpointing"),
 )
 
 
@@ -73,4 +81,42 @@ MODELS = {
         },
         smallest="mrirecon.models.normunet:smallest_size",
     ),
+    "unet_dc": Model(
+        help="a normunet on the coil-combined image, then data consistency",
+        build="mrirecon.models.unet_dc:UNetDC",
+        keys=_UNET_KEYS,
+        inputs={
+            "kspace": Seen(
+                needs=("kspace", "mask", "smaps"),
+                predict="mrirecon.training.kspace_prediction:of_unet_dc",
+                deployable="mrirecon.training.kspace_prediction:DeployableUNetDC",
+            )
+        },
+        smallest="mrirecon.models.normunet:smallest_size",
+    ),
+    "varnet": Model(
+        help="end-to-end variational network on k-space",
+        build="mrirecon.models.varnet:VarNet",
+        keys=_VARNET_KEYS,
+        inputs={
+            "kspace": Seen(
+                needs=("kspace", "mask"),
+                predict="mrirecon.training.kspace_prediction:of_varnet",
+                deployable="mrirecon.training.kspace_prediction:DeployableVarNet",
+            )
+        },
+        coils="mrirecon.models.varnet:check_coils",
+        smallest="mrirecon.models.varnet:smallest_size",
+    ),
 }
+
+
+def own_settings(config: Any) -> dict[str, Any]:
+    """Return the keys of a network's `ModelConfig` that it has, with their values, and the input that it sees."""
+    entry = MODELS.get(config.name)
+    if entry is None:
+        return dict(vars(config))
+    values = {key: value for key, value in vars(config).items() if key in ("name", "input", "normalize", *entry.keys)}
+    if len(entry.inputs) == 1:
+        values["input"] = next(iter(entry.inputs))
+    return values

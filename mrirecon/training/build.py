@@ -1,6 +1,6 @@
 """Build the network of a configuration, and load the trained network of a run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -93,11 +93,23 @@ def check_image_size(config: ModelConfig, shape: Sequence[int]) -> None:
     smallest, side = smallest_image(config), int(min(shape))
     if side >= smallest:
         return
-    fitting = [n for n in range(1, config.pools) if smallest_image(replace(config, pools=n)) <= side]
+    deepest = max(config.pools, config.sens_pools)
+    fitting = [n for n in range(1, deepest) if smallest_image(_with_pools(config, n)) <= side]
     advice = f"use {fitting[-1]} pools or larger images" if fitting else "use larger images"
-    what = f"{config.pools} pools need" if "pools" in MODELS[config.name].keys else f"{config.name} needs"
+    what = f"{deepest} pools need" if "pools" in MODELS[config.name].keys else f"{config.name} needs"
     size = " x ".join(str(int(n)) for n in shape)
     raise InputError(f"images of {size} pixels are too small: {what} {smallest} x {smallest}; {advice}")
+
+
+def check_coils(config: ModelConfig, numbers: Collection[int]) -> None:
+    """Raise an InputError for training data, of so many coils, that a configuration's network cannot learn from."""
+    check = named(MODELS, config.name, "model").coils
+    if check and numbers:
+        builder(check)(config, numbers)
+
+
+def _with_pools(config: ModelConfig, most: int) -> ModelConfig:
+    return replace(config, pools=min(config.pools, most), sens_pools=min(config.sens_pools, most))
 
 
 def _norm(config: ModelConfig) -> dict[str, Any] | str:

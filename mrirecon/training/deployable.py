@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mrirecon.config import ModelConfig
+from mrirecon.data.samples import Sample
 from mrirecon.data.transforms import CLAMP
 from mrirecon.errors import InputError
 from mrirecon.models.normunet import NormUNet, standardise, statistics
@@ -20,6 +21,10 @@ from mrirecon.training.build import seen, smallest_image
 INPUTS = {
     "image": "(batch, height, width), RSS magnitude of the zero-filled image",
     "combined": "(batch, 2, height, width), real and imaginary part of the zero-filled, coil-combined image",
+    "kspace": "(batch, coils, rows, columns), 0 where not sampled",
+    "mask": "(batch, columns), the sampled columns",
+    "n_center": "(batch,), number of fully sampled central columns",
+    "smaps": "(batch, coils, rows, columns), coil sensitivity maps",
 }
 
 
@@ -32,6 +37,7 @@ class Deployable(nn.Module):
     """
 
     inputs: tuple[str, ...] = ("image",)  # of `forward`, in order; see INPUTS
+    has_graph = True  # off: it computes in complex numbers, which the graphs of exporters do not hold
     model: nn.Module
 
     def __init__(self, model: nn.Module, smallest_size: int) -> None:
@@ -39,6 +45,13 @@ class Deployable(nn.Module):
         self.model = copy.deepcopy(model)
         self.smallest_size = smallest_size
         self.eval()
+
+
+def sample_of_image(image: Tensor) -> Sample:
+    """Make a collated sample of zero-filled magnitudes `(batch, height, width)` alone, with their statistics."""
+    mean, std = (value[:, 0, 0] for value in statistics(image, n_axes=2))
+    nothing, n = image.new_empty(len(image), 0), len(image)
+    return Sample(image, nothing, mean, std, 0.0, [""] * n, [0] * n, 1.0, 1.0, [""] * n)  # type: ignore[arg-type]
 
 
 class MagnitudeUNet(Deployable):

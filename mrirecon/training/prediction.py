@@ -51,7 +51,7 @@ def predict_by_class(model: nn.Module) -> Predict:
     """
     for entry in MODELS.values():
         if type(model) is builder(entry.build):
-            fitting = [one for one in entry.inputs.values() if one.channels in (0, model.in_channels)]
+            fitting = [one for one in entry.inputs.values() if not one.channels or one.channels == model.in_channels]
             return builder((fitting or list(entry.inputs.values()))[0].predict)
     return of_magnitude
 

@@ -25,7 +25,9 @@ from mrirecon.progress import progress, say, warn
 from mrirecon.report.figures.run_curves import draw_range_test
 from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
+from mrirecon.tables.models import own_settings
 from mrirecon.tables.schedules import SCHEDULES
+from mrirecon.tables.transforms import TRANSFORMS
 from mrirecon.training.checkpoints.read import resumable, what_is_kept
 from mrirecon.training.loop.at_step import read_settings
 from mrirecon.training.recipe.averages import OptimizerAverage
@@ -158,7 +160,8 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
     say(f"masks       {masks}{', the same in every epoch' if config.data.fixed_masks else ''}")
     if val_masks != masks:
         say(f"            in validation: {val_masks}")
-    network = f"{config.model.name} of {config.model.input} images"
+    sees = own_settings(config.model)["input"]
+    network = f"{config.model.name} of {sees}{' images' * (sees in TRANSFORMS)}"
     say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
     say(f"size        {work.summary}")
     if work.given is not None:
@@ -173,7 +176,7 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
     if config.average.name != "none":
         groups["average"] = config.average
     for name, values in groups.items():
-        shown = dataclasses.asdict(values)
+        shown = own_settings(values) if name == "model" else dataclasses.asdict(values)
         if name == "optimizer" and work.lr_is_recommended:
             shown["lr"] = f"{shown['lr']:g}, recommended for {short_name(config.optimizer.name)}"
         words = ", ".join(f"{key} {value}" for key, value in shown.items() if value not in (None, [], ""))

@@ -34,7 +34,10 @@ FIRST = (
 )
 # The keys that came after: the value at which a run is the one that it was before there was the key. A key decides at
 # any other value; at this one it stays out, so that the studies of before keep their runs.
-YOUNG: dict[str, Any] = {"weights": "", "freeze": [], "monitor": "ssim"}
+YOUNG: dict[str, Any] = {
+    **{"weights": "", "freeze": [], "monitor": "ssim"},
+    **{"model.cascades": 8, "model.sens_channels": 8, "model.sens_pools": 0, "model.checkpointing": False},
+}
 
 
 def run_id(settings: Mapping[str, Any], stage: str, data: str) -> str:

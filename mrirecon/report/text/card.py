@@ -13,6 +13,7 @@ from mrirecon.report.rendering import environment
 from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, sentence
+from mrirecon.tables.models import own_settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENTITIES = {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
@@ -69,6 +70,7 @@ def model_card(facts: CardFacts) -> str:
     return card.render(
         facts=facts,
         trained=trained,
+        model=own_settings(trained.model),
         recorded=recorded,
         data=escaped(facts.data),
         volumes={name: len(names) for name, names in read_json(facts.run.split).items()},

@@ -96,10 +96,16 @@ def stored_model(header: dict[str, str], path: str | os.PathLike[str]) -> ModelC
 Tensors = dict[str, Tensor]
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth")
 _INSIDE = ("state_dict", "model_state_dict", "model")  # where a checkpoint may have its state dict
-_NO_FUNCTION = ("dropout", "normalize")  # keys of a network that do not decide what trained weights compute
+_NO_FUNCTION = (
+    "dropout",
+    "normalize",
+    "checkpointing",
+)  # keys of a network that do not decide what trained weights compute
 # Lightning before 1.5 names its callbacks by their classes; the names will do.
 _CALLBACKS = re.compile(r"(pytorch_lightning|lightning\.pytorch)\.callbacks\.[\w.]+")
 _FIRST = re.compile(r"(.*?)down_sample_layers\.0\.layers\.\d+\.weight")
+_CASCADE = re.compile(r"(.*?)cascades\.(\d+)\.model\.unet\.")  # of fastMRI's VarNet, and ours
+_SENSITIVITIES = "sens_net.norm_unet.unet."
 _SAVE = "save its weights alone where you trust it: torch.save(model.state_dict(), FILE)"
 
 
@@ -326,7 +332,8 @@ def _other_network(
     told = _told(given.tensors, config)
     if not told:
         names = ", ".join(list(given.tensors)[:3])
-        return InputError(f"{given.file} holds no U-Net: {fault}; its entries are {names}, ...")
+        kind = config.name if "cascades" in MODELS[config.name].keys else "U-Net"
+        return InputError(f"{given.file} holds no {kind}: {fault}; its entries are {names}, ...")
     differing = {key: value for key, value in told.items() if getattr(config, key) != value}
     advice = f"add {_flags(differing)}" if differing else "no --model.* flag is known to fit"
     if config.norm == "batch" and "norm" not in told:
@@ -337,7 +344,25 @@ def _other_network(
 
 
 def _told(tensors: Tensors, config: ModelConfig) -> dict[str, Any]:
-    """Tell the keys of a U-Net from names and shapes of its entries; empty where there is none."""
+    """Tell the keys of a network from names and shapes of its entries; empty where there is none of its kind."""
+    cascade = next((m for name in tensors if (m := _CASCADE.match(name))), None)
+    if "cascades" not in MODELS[config.name].keys:
+        return _told_of_unet(tensors, config)
+    if cascade is None:
+        return {}
+    before = cascade[1]
+    n = 1 + max(int(m[2]) for name in tensors if (m := _CASCADE.match(name)))
+    of_cascade, of_maps = (
+        _told_of_unet({name: t for name, t in tensors.items() if name.startswith(before + part)}, config)
+        for part in ("cascades.0.model.unet.", _SENSITIVITIES)
+    )
+    told = {**of_cascade, "cascades": n, "sens_channels": of_maps.get("channels", 0)}
+    if of_maps and of_maps["pools"] != of_cascade["pools"]:
+        told["sens_pools"] = of_maps["pools"]
+    return told
+
+
+def _told_of_unet(tensors: Tensors, config: ModelConfig) -> dict[str, Any]:
     found = next((m for name, t in tensors.items() if t.ndim == 4 and (m := _FIRST.fullmatch(name))), None)
     if found is None:
         return {}

@@ -38,6 +38,7 @@ class Format:
     write: Callable[[Deployable, ModelConfig, Path, Size | None], None]
     open: Callable[[Path], Runs]
     needs: tuple[str, ...] = ()  # modules that mrirecon does not depend on
+    is_graph: bool = True  # of what the network computes, not of its weights
 
 
 def write_any_size(kind: Format, network: Deployable, config: ModelConfig, path: Path, size: Size) -> Size | None:
@@ -71,6 +72,17 @@ def require_formats(names: list[str]) -> None:
         missing = [module for module in FORMATS[name].needs if find_spec(module) is None]
         if missing:
             raise InputError(f"--format {name} needs {', '.join(missing)}: pip install 'mrirecon[onnx]'")
+
+
+def require_graphs(names: list[str], network: Deployable, model: str) -> None:
+    """Raise an InputError for a format that cannot hold a network."""
+    for name in names:
+        if FORMATS[name].is_graph and not network.has_graph:
+            fitting = ", ".join(other for other, kind in FORMATS.items() if not kind.is_graph)
+            raise InputError(
+                f"--format {name} cannot hold {model}, which computes in complex numbers, unknown to such graphs; "
+                f"use --format {fitting}"
+            )
 
 
 @contextmanager
@@ -158,7 +170,7 @@ def _open_onnx(path: Path) -> Runs:
 
 
 FORMATS = {
-    "safetensors": Format("model.safetensors", _write_safetensors, load_portable),
+    "safetensors": Format("model.safetensors", _write_safetensors, load_portable, is_graph=False),
     "onnx": Format("model.onnx", _write_onnx, _open_onnx, ("onnx", "onnxscript", "onnxruntime")),
     "torch-export": Format("model.pt2", _write_torch, _open_torch),
 }

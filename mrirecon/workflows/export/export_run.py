@@ -18,18 +18,27 @@ from mrirecon.data.folders.manifest import data_manifest
 from mrirecon.data.folders.split import select_volumes
 from mrirecon.data.masking import mask_spec
 from mrirecon.data.samples import Sample
-from mrirecon.data.transforms import image_statistics
+from mrirecon.data.transforms import apply_mask, image_statistics, reduced
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.files import read_json, write_text
 from mrirecon.models.device import inference
+from mrirecon.physics import expand_coils, fft2c
 from mrirecon.progress import say
 from mrirecon.report.text.card import Artefact, CardFacts, model_card
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.training.build import load_reconstructor, sample_needs
 from mrirecon.training.deployable import INPUTS, Deployable, deployable
 from mrirecon.training.prediction import TrainedNetwork
-from mrirecon.workflows.export.artefacts import FORMATS, Runs, Size, quiet_libraries, require_formats, write_any_size
+from mrirecon.workflows.export.artefacts import (
+    FORMATS,
+    Runs,
+    Size,
+    quiet_libraries,
+    require_formats,
+    require_graphs,
+    write_any_size,
+)
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 from mrirecon.workflows.setup.provenance import provenance
 
@@ -63,6 +72,7 @@ def export(config: ExportConfig, path: str) -> Path:
     trained = load(TrainConfig, run.config)
     module = load_reconstructor(run, config.checkpoint)
     network = deployable(module.model, trained.model)
+    require_graphs(names, network, f"a network {trained.model.name}")
     volumes = training_volumes(trained)
     images = find_images(trained, config.data, volumes[1] if volumes else None, network.smallest_size)
     say(f"check images: {images.n_images} {images.source}")
@@ -144,7 +154,7 @@ def find_images(trained: TrainConfig, data: str, validation: Sequence[Volume] | 
     missing = AT_LEAST - sum(len(batch.image) for batch in batches)
     if missing > 0:
         source = f"{source} and made-up smooth images" if batches else "made-up smooth images"
-        batches += _made_up(max(48, smallest))
+        batches += _made_up(max(48, smallest), trained.model)
     return CheckImages(batches, source)
 
 
@@ -167,11 +177,30 @@ def _spread(items: list[int]) -> list[int]:
     return sorted({items[len(items) * k // (_PER_SIZE + 1)] for k in range(1, _PER_SIZE + 1)})
 
 
-def _made_up(size: int) -> list[Sample]:
-    """Three images of two sizes: a few smooth bumps with a smooth phase."""
+def _made_up(size: int, model: ModelConfig) -> list[Sample]:
+    """Three images of two sizes: a few smooth bumps with a smooth phase; k-space of them for networks that see it."""
     generator = torch.Generator().manual_seed(0)
     sizes = [[(size + 8, size)] * 2, [(size + 3, size + 13)]]
-    return [default_collate([_made_up_sample(shape, generator) for shape in shapes]) for shapes in sizes]
+    samples = [[_made_up_sample(shape, generator) for shape in shapes] for shapes in sizes]
+    needs = sample_needs(model)
+    if "kspace" in needs:
+        samples = [[reduced(_undersampled(one, model), needs) for one in group] for group in samples]
+    return [default_collate(group) for group in samples]
+
+
+def _undersampled(sample: Sample, model: ModelConfig) -> Sample:
+    """K-space of a made-up image, every other column and a full centre; of one coil where the network takes no more."""
+    height, width = sample.combined.shape
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    smaps = torch.stack([torch.polar(torch.exp(-((x - at) ** 2)), at * y) for at in (-1.0, 0.0, 1.0)])
+    images = expand_coils(sample.combined, smaps) if model.sens_channels else sample.combined.unsqueeze(0)
+    n_center = width // 8
+    columns = torch.arange(width) % 2 == 0
+    start = (width - n_center + 1) // 2
+    columns[start : start + n_center] = True
+    return sample._replace(
+        masked_kspace=apply_mask(fft2c(images), columns), mask=columns, n_center=n_center, crop_shape=(height, width)
+    )
 
 
 def _made_up_sample(shape: tuple[int, int], generator: torch.Generator) -> Sample:
@@ -222,6 +251,10 @@ def network_inputs(batch: Sample, names: Sequence[str]) -> list[Tensor]:
     make = {
         "image": lambda: batch.image,
         "combined": lambda: torch.view_as_real(batch.combined).movedim(-1, 1).contiguous(),
+        "kspace": lambda: batch.masked_kspace,
+        "mask": lambda: batch.mask,
+        "n_center": lambda: torch.as_tensor(batch.n_center),
+        "smaps": lambda: batch.smaps,
     }
     return [make[name]() for name in names]
 

@@ -1,6 +1,7 @@
 """Make and check everything a training needs before anything is written; check a setting without data and device."""
 
 import dataclasses
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from mrirecon.progress import say
 from mrirecon.runs import RunFolder
 from mrirecon.training.build import (
     build_model,
+    check_coils,
     check_image_size,
     outline,
     predictor,
@@ -115,6 +117,7 @@ class TrainingWork:
         )
         for shape in set(self.data.train_set.image_shapes):
             check_image_size(config.model, shape)
+        check_coils(config.model, {volume.n_coils for volume in self.data.train_volumes})
         torch.manual_seed(config.seed)
         self.model = build_model(config.model)
         self.given: Match | None = None
@@ -150,9 +153,9 @@ class TrainingWork:
 
     @cached_property
     def summary(self) -> ModelSummary:
-        """The network's size and a training step's, measured on the largest training image."""
-        shapes = self.data.train_set.image_shapes
-        largest = max(range(len(shapes)), key=lambda i: shapes[i][0] * shapes[i][1])
+        """The network's size and a training step's, measured on the largest training image, or k-space."""
+        shapes = self.data.train_set.batch_shapes
+        largest = max(range(len(shapes)), key=lambda i: math.prod(shapes[i]))
         sample = collate([self.data.train_set[largest]])
         device = torch.device(self.device)
         precision = autocast(device, self.precision)

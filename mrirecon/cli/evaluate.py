@@ -8,23 +8,33 @@ from mrirecon import configfile
 from mrirecon.cli.command import Command
 from mrirecon.cli.job import is_job, place_of, processes, watch
 from mrirecon.config import EvaluateConfig, TrainConfig
+from mrirecon.errors import InputError
 from mrirecon.runs import run_of
 
 
-def _run(config: EvaluateConfig, reconstructor: str) -> None:
+def _run(config: EvaluateConfig, *reconstructors: str) -> None:
     if is_job(config.slurm):
-        _submit(config, reconstructor)
-        return
-    from mrirecon.workflows.evaluate import evaluate
+        _submit(config, *reconstructors)
+    elif len(reconstructors) > 1:
+        from mrirecon.workflows.evaluate_several import evaluate_several
 
-    evaluate(config, reconstructor)
+        evaluate_several(config, reconstructors)
+    else:
+        from mrirecon.workflows.evaluate import evaluate
+
+        evaluate(config, *reconstructors)
 
 
-def _submit(config: EvaluateConfig, reconstructor: str) -> None:
+def _submit(config: EvaluateConfig, reconstructor: str, *others: str) -> None:
     from mrirecon.cluster.submit import log_of, require_data, submit_use
-    from mrirecon.workflows.evaluate import check_call
+    from mrirecon.workflows.setup.evaluations import check_call
 
-    check_call(config)
+    if others:
+        raise InputError(
+            f"--slurm.* submits one thing at a time, not {reconstructor} and {others[0]}: submit each, then mrirecon "
+            "compare; or score all here"
+        )
+    check_call(config, [reconstructor])
     require_data(config.data.path)
     run = place_of(reconstructor)
     # tables in a folder of their own appear whole, so the files of the job stand beside it
@@ -39,8 +49,8 @@ _OF_ITS_DATA = ("coils", "acquisition", "volumes", "slices", "check_reference")
 
 
 def _as_trained(words: list[str], parsed: Callable[[dict[str, Any]], EvaluateConfig]) -> dict[str, Any]:
-    """Data, masks and splits of the run, for keys that are not given; its selection of files for its own data only."""
-    run = run_of(words[0]) if words else None
+    """Data, masks and splits of the (first) run, for keys not given; its selection of files for its own data only."""
+    run = next(filter(None, map(run_of, words)), None)
     if run is None:
         return {}
     flat = configfile.read_yaml(run.config, TrainConfig)
@@ -63,12 +73,18 @@ EVALUATE = Command(
     defaults=_as_trained,
     processes=processes,
     positionals=(
-        ("RUN|METHOD|FILE", "a run folder, a method ({METHODS}), or weights of the network that --model, ... describe"),
+        (
+            "RUN|METHOD|FILE...",
+            "a run folder, a method ({METHODS}), or weights of the network that --model, ... describe; several are "
+            "scored on the same masks (those of the first run) and compared with the first in one table and picture",
+        ),
     ),
     epilog=(
         "examples:\n"
         "  mrirecon evaluate RUN --data DIR --split val --acceleration 4 8\n"
         "  mrirecon evaluate zero-filled --data DIR --mask-draws 5\n"
+        "  mrirecon evaluate tv --data DIR                     lambda chosen on val, or on train where val is scored\n"
+        "  mrirecon evaluate zero-filled sense tv RUN --data DIR --split test\n"
         "  mrirecon evaluate RUN --metrics ssim ssim_object hfen\n"
         "  mrirecon evaluate RUN --split test --slurm.nodes 1 --slurm.gpus 1 --slurm.follow\n"
         "  mrirecon evaluate knee_mc_leaderboard_state_dict.pt --model unet --channels 256 --data DIR"

@@ -32,7 +32,7 @@ def _submit(config: ReconstructConfig, reconstructor: str, files: tuple[str, ...
     from mrirecon.cluster.submit import log_of, submit_use
     from mrirecon.workflows.reconstruct import check_call
 
-    check_call(config, files)
+    check_call(config, reconstructor, files)
     name = f"reconstruct-{place_of(reconstructor).name}"
     folder = Path(config.output) / "slurm"
     job = submit_use("reconstruct", [reconstructor, *files], config, folder, name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mrirecon.configfile import shipped_configs
 from mrirecon.errors import InputError
+from mrirecon.tables.methods import METHODS
 
 _CHECKPOINTS = {"best.ckpt": "best", "last.ckpt": "last"}
 # kind of a word -> keys and flags of which a command must have one, and the option that the word belongs to
@@ -40,6 +41,11 @@ def require_kind(command: str, words: Sequence[str], arguments: Sequence[str]) -
         files = [word for word in words if word != runs[0]]
         asked = call(command, [runs[0], *files, *arguments[len(words) :]])
         raise InputError(f"{what}; the run or the method comes first: {asked}")
+    for word in words[1:] if command == "evaluate" else ():
+        if _kind(word) in ("data", "data file"):
+            runs = [other for other in words if other != word]
+            asked = call(command, [*runs, "--data", _folder(word), *arguments[len(words) :]])
+            raise InputError(f"{word} is data, not a run or a method; --data comes before it: {asked}")
     run, which = _run_around(Path(first)), _CHECKPOINTS.get(Path(first).name, "")
     is_no_weights = command in ("export", "report") or Path(first).is_dir()  # the others take files of weights
     if run and command != "ablate run" and is_no_weights and (which or command == "report" or Path(first).is_dir()):
@@ -65,9 +71,8 @@ def right_place(
     if is_missing:
         return f"words come before options: {call(command, [*words, stray, *before[len(words) :], *after])}"
     kind = _kind(stray)
-    if kind == "run" and command == "evaluate":
-        both = call("compare", [*words, stray])
-        return f"runs are evaluated one by one: {call(command, [stray, *before[len(words) :], *after])}; then {both}"
+    if command == "evaluate" and (kind == "run" or stray in METHODS):
+        return f"words come before options: {call(command, [*words, stray, *before[len(words) :], *after])}"
     keys, option = _OPTIONS.get(kind, ((), ""))
     if not any(key in known for key in keys) or option in arguments:
         return ""

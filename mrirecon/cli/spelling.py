@@ -8,12 +8,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mrirecon.config import EvaluateConfig, ReconstructConfig
 from mrirecon.configfile import SHORT, Key
 from mrirecon.errors import InputError, did_you_mean
-from mrirecon.reconstruct.options import method_options, option_keys, require_method, require_options
+from mrirecon.reconstruct.options import method_options, option_keys, require_any, require_method, require_options
 from mrirecon.tables.methods import METHODS
 
 C = TypeVar("C", EvaluateConfig, ReconstructConfig)
@@ -167,6 +167,8 @@ def take_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def with_options(config: C, words: Sequence[str], options: Sequence[str]) -> C:
     """The configuration with all options of the method that is called: those given, the others at their defaults.
 
+    Of several methods, which `mrirecon evaluate` takes, it has those given alone; each is of the type that it has.
+
     Args:
         config: Its `method` holds those of files.
         words: Of the command; the first one names the method.
@@ -180,15 +182,40 @@ def with_options(config: C, words: Sequence[str], options: Sequence[str]) -> C:
         if given or config.method:
             raise InputError(f"--method.{[*given, *config.method][0]} needs its method: name it before the options")
         return config
+    if isinstance(config, EvaluateConfig) and len(words) > 1:
+        return replace(config, method=_of_several(config.method, words, options))
     name = words[0]
     require_method(name, [*given, *config.method])
     if name not in METHODS:
         return config
     require_options(name, given)
-    keys = option_keys(METHODS[name])
-    known = {f"method.{option}": key._replace(name=f"method.{key.name}") for option, key in keys.items()}
-    flags = [f"--{flag.removeprefix(_METHOD)}" for flag in spell(options, known, ())[1]]
-    return replace(config, method=method_options(name, config.method, flags))
+    return replace(config, method=method_options(name, config.method, _flags_of(name, options)))
+
+
+def _of_several(of_files: Mapping[str, Any], words: Sequence[str], options: Sequence[str]) -> dict[str, Any]:
+    given = [_option(word) for word in options if is_flag(word)]
+    require_any([*of_files, *given], words)
+    found = dict(of_files)
+    for name in filter(METHODS.__contains__, words):
+        known = option_keys(METHODS[name])
+        own = {option: value for option, value in of_files.items() if option in known}
+        parsed = method_options(name, own, _flags_of(name, _only(known, options)))
+        found |= {option: parsed[option] for option in given if option in known}
+    return found
+
+
+def _only(known: Mapping[str, Key], options: Sequence[str]) -> list[str]:
+    """The options of one method, with the words that follow them."""
+    kept, is_own = [], False
+    for word in options:
+        is_own = _option(word) in known if is_flag(word) else is_own
+        kept += [word] * is_own
+    return kept
+
+
+def _flags_of(name: str, options: Sequence[str]) -> list[str]:
+    known = {f"method.{o}": key._replace(name=f"method.{key.name}") for o, key in option_keys(METHODS[name]).items()}
+    return [f"--{flag.removeprefix(_METHOD)}" for flag in spell(options, known, ())[1]]
 
 
 def _option(flag: str) -> str:

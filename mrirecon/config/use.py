@@ -15,7 +15,9 @@ class EvaluateConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)  # of a file of weights
     method: dict[str, Any] = field(default_factory=dict)
-    """Options of a method, each as --method.OPTION VALUE; see below."""
+    """Options of methods, each as --method.OPTION VALUE; of several methods those get it that have it. See below. A
+    lambda that is not given is chosen by NMSE on another split than the one scored, val or else train, for each
+    acceleration."""
     split: str = "auto"
     """train, val, test, or all for every file of the folder; auto: val, but all of a flat folder that the run was not
     trained on."""
@@ -50,7 +52,8 @@ class EvaluateConfig:
     seed: NonNegativeInt = 0
     """Seed of the split of a flat folder (unless data.split_seed is set), of further mask draws and the interval."""
     output: str = ""
-    """Folder for the tables and figures; empty: inside the run folder (methods: runs/<method>)."""
+    """Folder for the tables and figures; empty: inside the run folder (methods: runs/<method>). Several things: one
+    folder for each inside, and together/ (empty: runs/<names>)."""
     overwrite: bool = False
     """Replace what stands in the output folder."""
     slurm: OneJobConfig = field(default_factory=OneJobConfig)

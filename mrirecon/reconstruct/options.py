@@ -1,6 +1,7 @@
 """The options of methods: from what a call gives to checked values."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ def require_method(name: str, given: Sequence[str]) -> None:
         )
 
 
+def require_any(given: Sequence[str], words: Sequence[str]) -> None:
+    """Raise an InputError where one of the options `given` is of none of several methods, runs and files."""
+    known = sorted({option for word in words if word in METHODS for option in option_keys(METHODS[word])})
+    for option in given:
+        if option not in known:
+            have = f"their options are {', '.join(known)}" if known else "they have none: leave it out"
+            raise InputError(
+                f"none of {', '.join(words)} has an option '{option}'{did_you_mean(option, known) or ';'} {have}"
+            )
+
+
 def method_options(name: str, given: Mapping[str, Any], flags: Sequence[str] = ()) -> dict[str, Any]:
     """Return all options of a method by name, those that are not given at their defaults.
 
@@ -63,3 +75,21 @@ def set_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are not at their default: they identify a method's images besides its name."""
     defaults = {option: key.default for option, key in option_keys(METHODS[name]).items()}
     return {option: value for option, value in options.items() if value != defaults[option]}
+
+
+def left_open(name: str, given: Mapping[str, Any]) -> list[str]:
+    """Return the options that are to be chosen on data, as the call gives them no value; none of what is no method."""
+    if name not in METHODS or not METHODS[name].chosen:
+        return []
+    options = method_options(name, given)
+    return [option for option in METHODS[name].chosen if options[option] is None]
+
+
+def tried_values(name: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the values of the options that are `left_open`, each combination that is tried, in the order of the grid.
+
+    Empty where none is.
+    """
+    names = left_open(name, given)
+    grids = [METHODS[name].chosen[option] for option in names]
+    return [dict(zip(names, values, strict=True)) for values in product(*grids)] if names else []

@@ -76,6 +76,11 @@ class Maps:
         return _KEPT[key]
 
 
+def forget_maps() -> None:
+    """Let go of the maps that were kept: what comes next makes its own, as it does where it comes alone."""
+    _KEPT.clear()
+
+
 def _n_bytes(values: Tensor) -> int:
     return values.numel() * values.element_size()
 

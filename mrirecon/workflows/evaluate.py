@@ -1,57 +1,33 @@
 """Score a method or a trained run on a data folder: tables, summary, figures."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
 from mrirecon.config import EvaluateConfig
-from mrirecon.configfile import require_ranges
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folders.folder import open_split
 from mrirecon.data.folders.manifest import data_manifest, require_unchanged
-from mrirecon.data.folders.split import require_targets
 from mrirecon.data.folders.stage import staging
-from mrirecon.data.folders.volume_files import h5_files, split_folders
-from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
-from mrirecon.errors import InputError
-from mrirecon.evaluation import FASTMRI_V1, find_protocol
+from mrirecon.evaluation import find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import about_metrics, notes_on_objects, summarize
 from mrirecon.files import write_json
-from mrirecon.models.device import autocast, choose_device, inference
+from mrirecon.models.device import inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.reconstruct.find import find_reconstructor
+from mrirecon.reconstruct.problem import forget_maps
 from mrirecon.report.text.evaluation_table import evaluation_table
-from mrirecon.runs import run_of
-from mrirecon.tables.methods import METHODS
-from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
-from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
+from mrirecon.workflows.outputs.new_folder import shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
-from mrirecon.workflows.outputs.source_files import other_sampling
+from mrirecon.workflows.scoring.choice import Choice
 from mrirecon.workflows.scoring.dataset import Watcher, score_dataset
-from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, named_volumes
+from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, slice_times
+from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Job, check_call, prepare
 from mrirecon.workflows.setup.provenance import provenance
-
-_SUMMARY = "summary.json"
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Volumes that are scored together, and the folder for their tables."""
-
-    mask: str
-    acceleration: float | None  # nominal; None: that of each file, which are several
-    volumes: list[Volume]
-    spec: MaskSpec
-    draws: int
-    folder: Path = Path()
 
 
 def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
@@ -59,6 +35,8 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
 
     Each acceleration gets a folder with `volumes.csv` (a row per volume and mask draw), `summary.json` and
     `figures/`; it appears when it is complete. With several processes each calls this; the first one writes the tables.
+    What the call leaves open of a method, such as the weight of total variation, is chosen first, on another split and
+    for each acceleration (`workflows.scoring.choice`).
 
     Args:
         config: Data, masks, what to draw, where to write.
@@ -71,123 +49,47 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
         DataChangedError: A file changed after it was checked; tables that are complete are kept.
     """
-    check_call(config)
+    check_call(config, [method_or_run])
     with joined(config), staging(config.data.stage):
-        return _evaluate(config, method_or_run)
+        (one,) = prepare(config, [method_or_run])
+        for job in one.jobs:
+            results, summary = evaluate_job(one, job)
+            if ranks.is_first():
+                print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
+        return [job.folder for job in one.jobs]
 
 
-def check_call(config: EvaluateConfig) -> None:
-    """Raise an InputError for names and numbers that no evaluation takes, without its data."""
-    chosen_metrics(config.metrics)
-    require_ranges(config)
+def evaluate_job(
+    one: Evaluation, job: Job, watchers: Sequence[Watcher] = ()
+) -> tuple[list[VolumeResult], dict[str, Any]]:
+    """Do one job of an evaluation and write its folder.
 
+    Args:
+        one: Of `prepare`.
+        job: One of its jobs.
+        watchers: Further ones of the first mask draw; see `score_dataset`.
 
-def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    with ranks.agreeing():
-        split, notes = _split(config, method_or_run)
-        config = replace(config, split=split)
-        volumes = _open(config)
-        reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
-        jobs = _placed(_jobs(config, volumes), config, reconstructor)
-        drawn = named_volumes(config.figure_volumes, volumes)
-        _check(config, jobs, reconstructor, drawn)
-    own = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
-    for note in [*notes, *filter(None, [other_sampling(own, reconstructor)])]:
-        warn(f"note: {note}")
-    return [_evaluate_job(config, job, reconstructor, drawn) for job in jobs]
-
-
-def _split(config: EvaluateConfig, method_or_run: str) -> tuple[str, list[str]]:
-    """The split that is scored, and what has to be said where `auto` became something else than one may think."""
-    if config.split != "auto":
-        return config.split, []
-    root = Path(config.data.path)
-    if not config.data.path or not root.is_dir() or split_folders(root, config.data.coils):
-        return "val", []
-    names = {path.name for path in h5_files(root)}
-    if method_or_run in METHODS:
-        return "val", [f"{root} has {len(names)} files; scored are those that training takes as val (--split all: all)"]
-    run = run_of(method_or_run)
-    if run and run.was_trained_on(root):
-        return "val", []
-    notes = [f"{root} is not what {method_or_run} was trained on; all {len(names)} files are scored (--split all)"]
-    if seen := names.intersection(run.volumes().get("train", ()) if run else ()):
-        notes.append(f"{len(seen)} of them have the names of training files ({min(seen)}): their scores are optimistic")
-    return "all", notes
-
-
-def _open(config: EvaluateConfig) -> list[Volume]:
-    halve_val = find_protocol(config.protocol).halves_val
-    volumes = open_split(config.data, config.split, config.seed, halve_val=halve_val)
-    require_targets(volumes, "evaluation", "remove them or choose another --split")
-    return volumes
-
-
-def _jobs(config: EvaluateConfig, volumes: Sequence[Volume]) -> list[_Job]:
-    """One per acceleration; files that keep a mask of their own are scored once, all together."""
-    spec = mask_spec(config.data, volumes, find_protocol(config.protocol).mask_rule)
-    own = [volume for volume in volumes if uses_own(volume, spec)]
-    drawn = [volume for volume in volumes if volume not in own]
-    jobs = []
-    if drawn:
-        for i, acceleration in enumerate(spec.accelerations):
-            jobs.append(_Job(spec.name, float(acceleration), drawn, spec.only(i), config.mask_draws))
-    if own:
-        nominal = {round(evaluation_mask(volume, spec).acceleration) for volume in own}
-        jobs.append(_Job("file", float(*nominal) if len(nominal) == 1 else None, own, spec.only(0), 1))
-    return jobs
-
-
-def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstructor) -> list[_Job]:
-    if reconstructor.given and not config.output and reconstructor.run.config.is_file():
-        raise InputError(
-            f"{reconstructor.run.path} is a run; its folder is not for {reconstructor.given['source']}: give --output"
-        )
-    data = Path(config.data.path).resolve().name
-    protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
-    folders = []
-    for job in jobs:
-        times = "mixed" if job.acceleration is None else f"{job.acceleration:g}x"
-        folder = reconstructor.run.evaluation(data, config.split, job.mask, times, protocol)
-        if not config.output:
-            reconstructor.run.require_inside(folder)
-        if config.output:
-            output = Path(config.output)
-            folder = output if len(jobs) == 1 else output / f"{job.mask}-{times}"
-        folders.append(folder)
-    return [replace(job, folder=folder) for job, folder in zip(jobs, folders, strict=True)]
-
-
-def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstructor, drawn: Sequence[Volume]) -> None:
-    """Everything that can be wrong is found before the first slice is read."""
-    for job in jobs:
-        require_free(job.folder, _SUMMARY, config.overwrite)
-        for shape in {volume.image_shape for volume in job.volumes}:
-            reconstructor.check_image_size(shape)
-        dataset = _dataset(config, job, reconstructor, 0)
-        figure_slices(dataset.volumes, dataset.items, config.figures, drawn)
-        check_masks(job.volumes, job.spec)
-    autocast(reconstructor.device, config.precision)
-
-
-def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, drawn: Sequence[Volume]) -> Path:
-    protocol = find_protocol(config.protocol)
+    Returns:
+        The rows of its table, and what its summary.json says.
+    """
+    config, protocol = one.config, find_protocol(one.config.protocol)
+    reconstructor, choice = one.chosen(job)
+    if choice and ranks.is_first():
+        print(choice.line(reconstructor.name, job.times), flush=True)
     with shared_folder(job.folder) as folder:
         results: list[VolumeResult] = []
+        seconds: list[float] = []
+        forget_maps()  # those that others made of the same slices: they belong to this one's time
         load = ProcessLoad()
         for draw in range(job.draws):
-            dataset = _dataset(config, job, reconstructor, draw)
-            watchers: list[Watcher] = [load]
+            dataset = one.dataset(job, draw)
+            watching: list[Watcher] = [load]
             if draw == 0:
-                wanted = figure_slices(dataset.volumes, dataset.items, config.figures, drawn)
-                watchers.append(
-                    Figures(folder / "figures", wanted, reconstructor.name, job.mask, protocol, config.metrics)
-                )
+                wanted = figure_slices(dataset.volumes, dataset.items, config.figures, one.drawn)
+                figures = Figures(folder / "figures", wanted, reconstructor.name, job.mask, protocol, config.metrics)
+                watching += [figures, *watchers]
             if config.save:
-                watchers.append(_prediction_files(config, job, reconstructor, dataset, folder / "reconstructions"))
+                watching.append(_prediction_files(config, job, reconstructor, dataset, folder / "reconstructions"))
             with inference(reconstructor.device):
                 results += score_dataset(
                     dataset,
@@ -197,23 +99,26 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
                     protocol=protocol,
                     batch_size=config.batch_size,
                     workers=config.data.workers,
-                    watchers=watchers,
+                    watchers=watching,
                     whole=config.save,
+                    seconds_of_units=seconds,
                 )
-        summary = {**_summary(config, job, reconstructor, results), "processes": load.of_all()}
+        summary = {
+            **_summary(config, job, reconstructor, choice, results),
+            "seconds_per_slice": slice_times(seconds, config.batch_size),
+            "processes": load.of_all(),
+        }
         require_unchanged(job.volumes)
         if ranks.is_first():
             write_results(folder / "volumes.csv", results)
-            write_json(folder / _SUMMARY, summary)
-    if ranks.is_first():
-        for note in notes_on_objects({result.volume: result.scores for result in results}):
-            warn(f"note: {note}")
-        print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
-    return job.folder
+            write_json(folder / SUMMARY, summary)
+    for note in notes_on_objects({result.volume: result.scores for result in results}):
+        warn(f"note: {note}")
+    return results, summary
 
 
 def _prediction_files(
-    config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, dataset: SliceDataset, folder: Path
+    config: EvaluateConfig, job: Job, reconstructor: Reconstructor, dataset: SliceDataset, folder: Path
 ) -> PredictionFiles:
     """Make the writer of one mask draw's files; each of several draws has a folder, which `mrirecon score` takes."""
 
@@ -232,20 +137,8 @@ def _prediction_files(
     return PredictionFiles(place, dataset.volumes, dataset.items, facts)
 
 
-def _dataset(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, draw: int) -> SliceDataset:
-    return SliceDataset(
-        job.volumes,
-        mask=job.spec,
-        needs=(*reconstructor.needs, "image"),
-        slices=config.data.slices or None,
-        draw=draw,
-        protocol=find_protocol(config.protocol),
-        object_masks=needed(chosen_metrics(config.metrics), OBJECT_MASK),
-    )
-
-
 def _summary(
-    config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, results: list[VolumeResult]
+    config: EvaluateConfig, job: Job, reconstructor: Reconstructor, choice: Choice | None, results: list[VolumeResult]
 ) -> dict[str, Any]:
     return {
         "protocol": asdict(find_protocol(config.protocol)),
@@ -254,6 +147,7 @@ def _summary(
         "bn_stats": config.bn_stats if reconstructor.checkpoint else None,
         **({"weights": reconstructor.given} if reconstructor.given else {}),
         **({"options": dict(reconstructor.method_options)} if reconstructor.method_options else {}),
+        **({"chosen": choice.facts()} if choice else {}),
         "data": str(config.data.path),
         "split": config.split,
         "slices": config.data.slices or None,

@@ -27,7 +27,7 @@ from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import progress, say
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.reconstruct.find import find_reconstructor
+from mrirecon.reconstruct.find import check_method, find_reconstructor
 from mrirecon.training.loop.signals import StopRequest, listening
 from mrirecon.workflows.outputs.reconstructions import (
     FORMATS,
@@ -74,7 +74,7 @@ def reconstruct(
         DataChangedError: A file changed after it was checked; finished volumes are kept.
         Stopped: A signal came; finished volumes are kept.
     """
-    _check_keys(config)
+    _check_keys(config, method_or_run)
     with joined(config), coming_back(Path(config.output) / "slurm"):
         return _reconstruct(config, method_or_run, files)
 
@@ -132,13 +132,13 @@ def _share(volumes: Sequence[Volume]) -> list[Volume]:
     return [volume for volume, owner in zip(volumes, owners, strict=True) if owner == ranks.rank()]
 
 
-def check_call(config: ReconstructConfig, files: Sequence[str | os.PathLike[str]]) -> None:
+def check_call(config: ReconstructConfig, method_or_run: str, files: Sequence[str | os.PathLike[str]]) -> None:
     """Raise an InputError where a call cannot work, as far as that is known without reading a file."""
-    _check_keys(config)
+    _check_keys(config, method_or_run)
     list_sources(files)
 
 
-def _check_keys(config: ReconstructConfig) -> None:
+def _check_keys(config: ReconstructConfig, method_or_run: str) -> None:
     if not config.output:
         raise InputError("no output folder given; name one that gets the reconstructions (-o OUT)")
     if not config.format:
@@ -147,6 +147,7 @@ def _check_keys(config: ReconstructConfig) -> None:
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
     require_ranges(config)
+    check_method(method_or_run, config.method, may_be_open=False)
 
 
 def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> None:

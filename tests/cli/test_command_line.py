@@ -248,12 +248,17 @@ def test_a_misplaced_word_gets_the_call_that_was_meant(places, typed, capsys):
         assert main([*shlex.split(meant)[1:], "--print-config"]) == 0
 
 
-def test_two_runs_are_evaluated_one_by_one(places, capsys):
+def test_all_that_is_evaluated_comes_before_the_options(places, capsys):
     (places / "other run" / "checkpoints").mkdir(parents=True)
     (places / "other run" / "config.yaml").touch()
-    assert main(["evaluate", "run", "other run", "--split", "val"]) == 2
-    wanted = "mrirecon evaluate 'other run' --split val; then mrirecon compare run 'other run'"
-    assert wanted in capsys.readouterr().err
+    for word, typed in (("other run", "'other run'"), ("tv", "tv")):
+        assert main(["evaluate", "run", "--split", "val", word]) == 2
+        assert f"mrirecon evaluate run {typed} --split val" in capsys.readouterr().err
+
+
+def test_data_among_what_is_evaluated_is_told_its_place(places, capsys):
+    assert main(["evaluate", "zero-filled", "data", "--split", "val"]) == 2
+    assert "mrirecon evaluate zero-filled --data data --split val" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -262,7 +267,7 @@ def test_two_runs_are_evaluated_one_by_one(places, capsys):
         ("score a", "mrirecon score a TARGETS"),
         ("reconstruct zero-filled", "mrirecon reconstruct zero-filled FILES..."),
         ("compare a", "mrirecon compare a B..."),
-        ("evaluate", "mrirecon evaluate RUN|METHOD|FILE"),
+        ("evaluate", "mrirecon evaluate RUN|METHOD|FILE..."),
     ],
 )
 def test_a_missing_word_is_shown_in_its_place(typed, meant, capsys):

@@ -14,7 +14,12 @@ def test_a_small_demo_makes_everything(tmp_path, capsys):
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "SSIM" in out
-    assert "true R" in out
+    assert "together: " in out
+    for name in ("zero-filled", "tv", "unet"):
+        assert any(line.startswith(f"{name} ") and "±" in line for line in out.split("\n"))
+        summary = json.loads((folder / "evaluation" / name / "summary.json").read_text())
+        assert summary["overall"]["n_volumes"] == 2
+        assert summary["split"] == "test"
     assert (folder / "reconstruction.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "unet" / "weights.safetensors").is_file()
     assert main(words) == 2
@@ -42,8 +47,12 @@ def test_the_demo_beats_zero_filled_on_unseen_heads(tmp_path):
     start = time.monotonic()
     assert main(["demo", "--output", str(tmp_path / "demo"), "--quiet"]) == 0
     assert time.monotonic() - start < 600  # a busy machine; the README gives the time of a free one
-    summary = json.loads(next((tmp_path / "demo" / "unet").rglob("summary.json")).read_text())
-    overall = summary["overall"]
+    of_tv, overall = (
+        json.loads((tmp_path / "demo" / "evaluation" / name / "summary.json").read_text())["overall"]
+        for name in ("tv", "unet")
+    )
+    assert of_tv["difference_psnr"]["low"] >= 2.0
+    assert of_tv["difference_ssim_object"]["low"] >= 0.05
     assert overall["n_patients"] >= 6
     assert overall["difference_ssim"]["low"] >= 0.05
     assert overall["difference_psnr"]["low"] >= 2.0

@@ -22,8 +22,8 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.results import VolumeResult, read_results
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import RunFolder
-from mrirecon.workflows import evaluate as workflow
 from mrirecon.workflows.evaluate import evaluate
+from mrirecon.workflows.setup import evaluations as workflow
 
 MASKS = {
     "random": subsample.RandomMaskFunc,

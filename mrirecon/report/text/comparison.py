@@ -15,13 +15,16 @@ _NONE = "-"
 _MANY = 4  # differing keys that a sentence can name
 
 
-def comparison_text(result: Mapping[str, Any]) -> str:
+def comparison_text(result: Mapping[str, Any], scores: str = "") -> str:
     """Return everything that `mrirecon compare` prints.
 
     Args:
         result: The content of comparison.json.
+        scores: A table of the scores, with what it shows, in place of the usual one.
     """
-    return _render("comparison.txt", result, scores=_score_table(result)).removesuffix("\n")
+    return _render("comparison.txt", result, scores=scores or _score_table(result), is_usual=not scores).removesuffix(
+        "\n"
+    )
 
 
 def paragraph(result: Mapping[str, Any]) -> str:

@@ -27,7 +27,25 @@ def evaluation_table(results: Sequence[VolumeResult], summary: dict[str, Any]) -
     compared = results[0].reconstructor != "zero-filled" and has_zero_filled
     metrics = [name for name in METRICS if name in results[0].scores]
     groups = _groups(summary, metrics, compared, results[0].reconstructor)
-    return "\n\n".join([_caption(results, summary), _volumes(results, metrics, compared), groups])
+    parts = [_caption(results, summary), _volumes(results, metrics, compared), groups]
+    return "\n\n".join(parts) + seconds_line(summary, "\n")
+
+
+def seconds_line(summary: dict[str, Any], before: str = "") -> str:
+    """Word how long slices took; empty where that was not measured (foreign images, several slices at a time).
+
+    Args:
+        summary: Of an evaluation, with its `seconds_per_slice`.
+        before: Stands before it.
+    """
+    times = summary.get("seconds_per_slice")
+    if not times:
+        return ""
+    return (
+        f"{before}seconds per slice: median {times['median']:.3g}, 90th percentile {times['p90']:.3g} "
+        f"({how_many(times['n_slices'], 'slice')} after the first; reconstruction with its maps, without reading and "
+        "scoring)"
+    )
 
 
 def _caption(results: Sequence[VolumeResult], summary: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,38 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
         InputError: Tables that must not be mixed, or a wrong call; nothing was written.
     """
     _check(config, words)
+    cells, pairs = _paired(config, words)
+    result = comparison_result(config, cells, pairs)
+    if config.output:
+        with new_folder(Path(config.output)) as folder:
+            write_json(folder / _RESULT, result)
+            _write_differences(folder / _DIFFERENCES, cells, pairs)
+    print(comparison_text(result), flush=True)
+    if config.output:
+        print(f"\ntables: {config.output}", flush=True)
+    return result
+
+
+def compared(config: CompareConfig, words: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """Compare as `compare` does, and return the content of comparison.json; nothing is printed or written.
+
+    Args:
+        config: What the verdict is about.
+        words: As for `compare`.
+        names: What they are called, unless some of them are trainings that differ in their seed alone.
+
+    Raises:
+        InputError: As `compare`.
+    """
+    _check(config, words)
+    cells, pairs = _paired(config, words)
+    if len(cells) == len(names):
+        cells = [replace(cell, name=name) for cell, name in zip(cells, names, strict=True)]
+    return comparison_result(config, cells, pairs)
+
+
+def _paired(config: CompareConfig, words: Sequence[str]) -> tuple[list[Cell], Pairs]:
+    """What is compared, and the scores of the units that all share."""
     items = find_items(words, config)
     tables = [of_origin(item.table, config.origin) if config.origin else item.table for item in items]
     cells = group_by_seed(items, config.names)
@@ -49,15 +82,7 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
             f"no {label_of(config.metric)} to compare ({why}); evaluate all with it (--metrics), or give --metric one "
             f"that all have: {', '.join(pairs.scores)}"
         )
-    result = comparison_result(config, cells, pairs)
-    if config.output:
-        with new_folder(Path(config.output)) as folder:
-            write_json(folder / _RESULT, result)
-            _write_differences(folder / _DIFFERENCES, cells, pairs)
-    print(comparison_text(result), flush=True)
-    if config.output:
-        print(f"\ntables: {config.output}", flush=True)
-    return result
+    return cells, pairs
 
 
 def _check(config: CompareConfig, words: Sequence[str]) -> None:

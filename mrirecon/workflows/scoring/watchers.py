@@ -4,8 +4,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -114,13 +116,44 @@ class Figures:
         notes = [*_notes(sample, self.mask), f"protocol {self.protocol.name}"]
         stem = Path(volume).with_suffix("").as_posix().replace("/", "_")[:_LONGEST_NAME]
         path = self.folder / f"{self._numbers[volume, index]}-{stem}-slice{index:03d}.png"
-        draw_slice(path, SliceFigure(target, panels, f"{volume}, slice {index}", notes))
+        self._finish(path, SliceFigure(target, panels, f"{volume}, slice {index}", notes))
+
+    def _finish(self, path: Path, figure: SliceFigure) -> None:
+        draw_slice(path, figure)
 
     def _numbers_under(self, image: np.ndarray, target: np.ndarray, sample: Sample) -> str:
         """Word the scores of this slice alone, `(h, w)`, a few to a line."""
         score = score_slice(target, image, sample.data_range, self.metrics, sample.object_mask)
         words = [sentence({name: value}) for name, value in combine_slices([score], sample.data_range).scores.items()]
         return "\n".join("   ".join(words[i : i + _PER_LINE]) for i in range(0, len(words), _PER_LINE))
+
+
+class FiguresOfSeveral(Figures):
+    """Draws slices with what each of several reconstructors made of them, beside each other.
+
+    It watches one evaluation after the other, all of the same slices on the same processes, and keeps their images of
+    the wanted slices until `draw`.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._kept: dict[Path, SliceFigure] = {}
+
+    def of(self, name: str) -> Self:
+        """Return itself, to watch the reconstructor of that name."""
+        self.name = name
+        return self
+
+    def draw(self) -> None:
+        """Draw all that came by."""
+        for path, figure in self._kept.items():
+            draw_slice(path, figure)
+        self._kept.clear()
+
+    def _finish(self, path: Path, figure: SliceFigure) -> None:
+        before = self._kept.get(path, figure)
+        panels = {panel.name: panel for panel in (*before.panels, *figure.panels)}
+        self._kept[path] = replace(before, panels=list(panels.values()))
 
 
 class PredictionFiles(WholeVolumes):
@@ -192,3 +225,20 @@ def peak_mib() -> float:
     """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def slice_times(seconds: Sequence[float], batch_size: int) -> dict[str, float] | None:
+    """Median and 90th percentile of the seconds of slices, and of how many, over all processes.
+
+    The first slice of each process warms it up and does not count. None where slices were not reconstructed one at a
+    time, or there is no second one.
+
+    Args:
+        seconds: Of each unit of this process, in order.
+        batch_size: Slices per unit.
+    """
+    own = torch.tensor(seconds[1:], dtype=torch.float64)[:, None]
+    counted = ranks.gather_rows(own)[:, 0].numpy()
+    if batch_size != 1 or not len(counted):
+        return None
+    return {"median": float(np.median(counted)), "p90": float(np.percentile(counted, 90)), "n_slices": len(counted)}

@@ -1,0 +1,217 @@
+"""Choose what a call leaves open of a method, such as the weight of total variation, and never on what is reported.
+
+The best value is that of the lowest NMSE, the mean over a few volumes of another split under masks of the same kind.
+NMSE is what the least-squares problem itself measures, in its units, and the noise of the air, which references have
+and good reconstructions have not, hardly weighs in it. In the SSIM of a whole image that air weighs most, so that it
+prefers noise: on two measured brains it takes the smallest weight of the grid, NMSE and the SSIM inside the object
+take 0.002. The latter depends on a rule that finds the object, and has no value where there is none.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from mrirecon.config import EvaluateConfig
+from mrirecon.data.dataset import SliceDataset
+from mrirecon.data.folders.folder import open_folder, select
+from mrirecon.data.folders.manifest import require_unchanged
+from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, uses_own
+from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError
+from mrirecon.evaluation import find_protocol
+from mrirecon.models.device import inference
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.workflows.scoring.dataset import score_dataset
+
+METRIC = "nmse"
+N_SLICES = 6  # of at most so many volumes, as few as this since each value of the grid reconstructs them all
+_SPLITS = ("val", "train")  # the first one that is not reported
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A few checked volumes of a split that is not reported."""
+
+    split: str
+    volumes: list[Volume]
+    needed_by: str  # in errors: who looks at them
+    option: str  # in errors: what can be given instead
+
+    def of_job(self, spec: MaskSpec, own: bool, acceleration: float | None) -> list[Volume]:
+        """The volumes that are undersampled as those of a job.
+
+        Args:
+            spec: The masks of the job.
+            own: They are those of the files.
+            acceleration: Nominal; of files that differ None, which any will do for.
+
+        Raises:
+            InputError: There are none, or masks do not fit.
+        """
+        with_own = [volume for volume in self.volumes if uses_own(volume, spec)]
+        found = with_own if own else [volume for volume in self.volumes if volume not in with_own]
+        if own and acceleration is not None:
+            found = [v for v in found if round(evaluation_mask(v, spec).acceleration) == acceleration]
+        if not found:
+            times = "" if acceleration is None else f" of {acceleration:g}x"
+            have = f"masks{times} of their own" if own else "k-space to draw masks for"
+            raise InputError(
+                f"{self.needed_by}, and no volume of the split '{self.split}' has {have}: {_advice(self.option)}"
+            )
+        check_masks(found, spec)
+        return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The values that were chosen, and all that were tried, each with its score."""
+
+    values: Mapping[str, Any]
+    tried: Sequence[tuple[Mapping[str, Any], float]]
+    split: str
+    volumes: Sequence[str]
+    n_slices: int
+
+    @property
+    def at_edge(self) -> list[str]:
+        """Options of which the smallest or the largest value tried is the best: a better one may lie beyond."""
+        edges = {
+            name: (min(v[name] for v, _ in self.tried), max(v[name] for v, _ in self.tried)) for name in self.values
+        }
+        return [name for name, value in self.values.items() if value in edges[name] and edges[name][0] < edges[name][1]]
+
+    def facts(self) -> dict[str, Any]:
+        """What summary.json says of it."""
+        return {
+            "values": dict(self.values),
+            "metric": METRIC,
+            "split": self.split,
+            "volumes": list(self.volumes),
+            "n_slices": self.n_slices,
+            "tried": [{**values, METRIC: score if math.isfinite(score) else None} for values, score in self.tried],
+            "at_edge": self.at_edge,
+        }
+
+    def line(self, name: str, times: str) -> str:
+        """Say in one line what was chosen for the method `name`, on what, and what was tried.
+
+        Args:
+            name: Of the method.
+            times: The acceleration in words.
+        """
+        chosen = ", ".join(f"{option} {value:g}" for option, value in self.values.items())
+        tried = ", ".join(f"{' '.join(f'{v:g}' for v in values.values())}: {score:.4g}" for values, score in self.tried)
+        n = len(self.volumes)
+        text = (
+            f"{name} at {times}: {chosen}, chosen by the NMSE of {self.n_slices} slices of {n} "
+            f"{'volume' if n == 1 else 'volumes'} of {self.split} ({tried})"
+        )
+        if edge := self.at_edge:
+            text += (
+                f"; {' and '.join(edge)} is at the edge of what was tried, and a better value may lie beyond: see "
+                f"--method.{edge[0]}"
+            )
+        return text
+
+
+def open_elsewhere(config: EvaluateConfig, name: str, option: str) -> Elsewhere:
+    """A few checked volumes of the split on which what `name` leaves open is chosen, drawn by the seed.
+
+    Args:
+        config: Of the evaluation; its `split` is the one that is reported.
+        name: Of the method.
+        option: One that is open.
+
+    Raises:
+        InputError: There is no other split, or it cannot be used.
+    """
+    why = f"{option} of {name} is not set, and is chosen on another split than the one scored"
+    if config.split not in ("train", "val", "test"):
+        raise InputError(f"{why}, but --split {config.split} leaves none: {_advice(option)}")
+    folder = open_folder(config.data, config.seed, find_protocol(config.protocol).halves_val)
+    split = next((split for split in _SPLITS if split != config.split and split in folder.splits), "")
+    if not split:
+        raise InputError(
+            f"{why}, but {folder.root} has no {' or '.join(s for s in _SPLITS if s != config.split)}: {_advice(option)}"
+        )
+    try:
+        volumes, _ = select(folder, config.data, split, config.seed, N_SLICES)
+    except InputError as error:
+        raise InputError(f"{why}, '{split}', where {error}; or {_advice(option)}") from None
+    return Elsewhere(split, volumes, why, option)
+
+
+def choose(
+    candidates: Sequence[Mapping[str, Any]],
+    make: Callable[[Mapping[str, Any]], Reconstructor],
+    config: EvaluateConfig,
+    volumes: Sequence[Volume],
+    spec: MaskSpec,
+    split: str,
+) -> Choice:
+    """Try each of the candidates on the middle slices of volumes.
+
+    Several processes share the slices, and all return the same.
+
+    Args:
+        candidates: Values by option.
+        make: Makes the method with some of them.
+        config: Of the evaluation.
+        volumes: Of `Elsewhere.of_job`.
+        spec: Their masks.
+        split: Theirs.
+
+    Raises:
+        InputError: No candidate has a finite score.
+    """
+    protocol = find_protocol(config.protocol)
+    scored: list[tuple[Mapping[str, Any], float]] = []
+    for values in candidates:
+        words = " ".join(f"{option} {value:g}" for option, value in values.items())
+        reconstructor = make(values)
+        named = replace(reconstructor, name=f"{reconstructor.name} {words}")
+        dataset = SliceDataset(
+            volumes,
+            mask=spec,
+            needs=(*named.needs, "image"),
+            slices=config.data.slices or None,
+            protocol=protocol,
+        )
+        dataset.items = _middle(dataset.items, max(1, N_SLICES // len(volumes)))
+        with inference(named.device):
+            results = score_dataset(
+                dataset,
+                named,
+                spec.name,
+                metrics=[METRIC],
+                protocol=protocol,
+                batch_size=config.batch_size,
+                workers=config.data.workers,
+            )
+        scored.append((values, fmean(result.scores[METRIC] for result in results)))
+    require_unchanged(volumes)
+    finite = [(values, score) for values, score in scored if math.isfinite(score)]
+    if not finite:
+        raise InputError(
+            f"no {METRIC} of {volumes[0].name} and others of {split} is finite: {_advice(*list(candidates[0])[:1])}"
+        )
+    best, _ = min(finite, key=lambda pair: pair[1])
+    return Choice(best, scored, split, [volume.name for volume in volumes], len(dataset.items))
+
+
+def _middle(items: Sequence[tuple[int, int]], n: int) -> list[tuple[int, int]]:
+    """The `n` middle slices of each volume, of (volume, slice) pairs."""
+    of_volume: dict[int, list[tuple[int, int]]] = {}
+    for item in items:
+        of_volume.setdefault(item[0], []).append(item)
+    kept = []
+    for own in of_volume.values():
+        start = max(0, (len(own) - n + 1) // 2)
+        kept += own[start : start + n]
+    return kept
+
+
+def _advice(option: str) -> str:
+    return f"give --method.{option} VALUE"

@@ -223,18 +223,31 @@ def ssim_object_of_slice(pair: SlicePair) -> tuple[float, int, int]:
 
     SSIM: Wang et al. 2004.
     """
+    total, n_windows = similarity_inside(pair, pair.target.object_mask)
+    return (total / n_windows, 1, n_windows) if n_windows else (0.0, 0, 0)
+
+
+def similarity_inside(pair: SlicePair, inside: np.ndarray) -> tuple[float, int]:
+    """Sum of the SSIM map (Wang et al. 2004) over the windows whose centre is `inside`, and their number.
+
+    The sum is NaN where the data range is 0.
+
+    Args:
+        pair: A slice of at least 7 x 7 pixels.
+        inside: Bool `(height, width)`; no window has its centre within 3 pixels of the edge.
+    """
     edge = WINDOW // 2
-    inside = pair.target.object_mask[edge:-edge, edge:-edge]
-    n_windows = int(np.count_nonzero(inside))
+    centres = inside[edge:-edge, edge:-edge]
+    n_windows = int(np.count_nonzero(centres))
     if n_windows == 0:
-        return 0.0, 0, 0
+        return 0.0, 0
     if pair.target.data_range == 0:
-        return math.nan, 1, n_windows
+        return math.nan, n_windows
     total, top = 0.0, 0
     for strip in pair.similarity:
-        total += float(strip[inside[top : top + len(strip)]].sum())
+        total += float(strip[centres[top : top + len(strip)]].sum())
         top += len(strip)
-    return total / n_windows, 1, n_windows
+    return total, n_windows
 
 
 def ssim_object_of_volume(sums: Mapping[str, float], _n_slices: int, _data_range: float) -> float:

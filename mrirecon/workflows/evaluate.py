@@ -21,25 +21,32 @@ from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_s
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
+from mrirecon.evaluation.annotations import OF_FILES, Box, read_annotations
+from mrirecon.evaluation.calibration import calibration_line
+from mrirecon.evaluation.regions import RegionResult, means_by_label, write_regions
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import about_metrics, notes_on_objects, summarize
 from mrirecon.files import write_json
 from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.report.text.evaluation_table import evaluation_table
+from mrirecon.report.text.region_table import region_table
 from mrirecon.runs import run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.outputs.source_files import other_sampling
+from mrirecon.workflows.scoring.calibration import CalibrationCounts
 from mrirecon.workflows.scoring.dataset import Watcher, score_dataset
+from mrirecon.workflows.scoring.regions import RegionScores, find_boxes
 from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, named_volumes
 from mrirecon.workflows.setup.provenance import provenance
+from mrirecon.workflows.setup.several import check_spread, find_with_spread, spread_name, spread_of
 
 _SUMMARY = "summary.json"
+_REGIONS = "regions.csv"
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,9 @@ def check_call(config: EvaluateConfig) -> None:
     """Raise an InputError for names and numbers that no evaluation takes, without its data."""
     chosen_metrics(config.metrics)
     require_ranges(config)
+    check_spread(config)
+    if config.regions not in ("", OF_FILES):
+        read_annotations(config.regions)
 
 
 def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
@@ -90,14 +100,15 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
         split, notes = _split(config, method_or_run)
         config = replace(config, split=split)
         volumes = _open(config)
-        reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
+        boxes, said = find_boxes(config.regions, volumes, config.data.slices or None) if config.regions else ([], "")
+        reconstructor = find_with_spread(method_or_run, config, device, config.data.path)
         jobs = _placed(_jobs(config, volumes), config, reconstructor)
         drawn = named_volumes(config.figure_volumes, volumes)
         _check(config, jobs, reconstructor, drawn)
     own = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
-    for note in [*notes, *filter(None, [other_sampling(own, reconstructor)])]:
+    for note in [*notes, *filter(None, [other_sampling(own, reconstructor), said and f"regions: {said}"])]:
         warn(f"note: {note}")
-    return [_evaluate_job(config, job, reconstructor, drawn) for job in jobs]
+    return [_evaluate_job(config, job, reconstructor, drawn, boxes) for job in jobs]
 
 
 def _split(config: EvaluateConfig, method_or_run: str) -> tuple[str, list[str]]:
@@ -148,6 +159,7 @@ def _placed(jobs: list[_Job], config: EvaluateConfig, reconstructor: Reconstruct
         )
     data = Path(config.data.path).resolve().name
     protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
+    protocol = "-".join(filter(None, [protocol, spread_name(config)]))
     folders = []
     for job in jobs:
         times = "mixed" if job.acceleration is None else f"{job.acceleration:g}x"
@@ -173,14 +185,21 @@ def _check(config: EvaluateConfig, jobs: Sequence[_Job], reconstructor: Reconstr
     autocast(reconstructor.device, config.precision)
 
 
-def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, drawn: Sequence[Volume]) -> Path:
+def _evaluate_job(
+    config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, drawn: Sequence[Volume], boxes: Sequence[Box]
+) -> Path:
     protocol = find_protocol(config.protocol)
     with shared_folder(job.folder) as folder:
         results: list[VolumeResult] = []
+        regions: list[RegionResult] = []
         load = ProcessLoad()
+        spread = spread_of(reconstructor)
+        counts = CalibrationCounts(spread, job.volumes, protocol) if spread else None
         for draw in range(job.draws):
             dataset = _dataset(config, job, reconstructor, draw)
-            watchers: list[Watcher] = [load]
+            watchers: list[Watcher] = [load, *([counts] if counts else [])]
+            if config.regions:
+                watchers.append(inside := RegionScores(boxes, dataset, protocol))
             if draw == 0:
                 wanted = figure_slices(dataset.volumes, dataset.items, config.figures, drawn)
                 watchers.append(
@@ -200,15 +219,25 @@ def _evaluate_job(config: EvaluateConfig, job: _Job, reconstructor: Reconstructo
                     watchers=watchers,
                     whole=config.save,
                 )
+            if config.regions:
+                regions += inside.results()
         summary = {**_summary(config, job, reconstructor, results), "processes": load.of_all()}
+        if config.regions:
+            summary["regions"] = means_by_label(regions, config.seed)
+        if counts:
+            summary["calibration"] = counts.results(config.seed)
         require_unchanged(job.volumes)
         if ranks.is_first():
             write_results(folder / "volumes.csv", results)
+            if config.regions:
+                write_regions(folder / _REGIONS, regions)
             write_json(folder / _SUMMARY, summary)
     if ranks.is_first():
         for note in notes_on_objects({result.volume: result.scores for result in results}):
             warn(f"note: {note}")
-        print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
+        parts = [region_table(summary["regions"], reconstructor.name)] if config.regions else []
+        parts += [calibration_line(summary["calibration"])] if counts else []
+        print(evaluation_table(results, summary), *parts, f"tables: {job.folder}\n", sep="\n\n", flush=True)
     return job.folder
 
 
@@ -240,7 +269,7 @@ def _dataset(config: EvaluateConfig, job: _Job, reconstructor: Reconstructor, dr
         slices=config.data.slices or None,
         draw=draw,
         protocol=find_protocol(config.protocol),
-        object_masks=needed(chosen_metrics(config.metrics), OBJECT_MASK),
+        object_masks=needed(chosen_metrics(config.metrics), OBJECT_MASK) or bool(spread_name(config)),
     )
 
 
@@ -254,6 +283,8 @@ def _summary(
         "bn_stats": config.bn_stats if reconstructor.checkpoint else None,
         **({"weights": reconstructor.given} if reconstructor.given else {}),
         **({"options": dict(reconstructor.method_options)} if reconstructor.method_options else {}),
+        **({"samples": config.samples} if config.samples else {}),
+        **({"ensemble": list(config.ensemble)} if config.ensemble else {}),
         "data": str(config.data.path),
         "split": config.split,
         "slices": config.data.slices or None,

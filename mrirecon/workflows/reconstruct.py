@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
@@ -21,13 +22,12 @@ from mrirecon.data.folders.manifest import require_same_contents, require_same_f
 from mrirecon.data.hdf5.opening import close
 from mrirecon.data.loading.loaders import cut_units, load_units, share_whole
 from mrirecon.data.masking import stored_mask
-from mrirecon.data.samples import to_device
+from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import progress, say
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.training.loop.signals import StopRequest, listening
 from mrirecon.workflows.outputs.reconstructions import (
     FORMATS,
@@ -38,7 +38,9 @@ from mrirecon.workflows.outputs.reconstructions import (
     sampling_facts,
 )
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
+from mrirecon.workflows.scoring.dataset import Watcher
 from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume, WholeVolumes
+from mrirecon.workflows.setup.several import check_spread, find_with_spread, spread_of
 from mrirecon.workflows.setup.slurm_restart import coming_back
 
 
@@ -92,7 +94,7 @@ def _reconstruct(
         volumes = list_sources(files)
         require_same_files({volume.name: volume.path for volume in volumes}, "the files given")
         check_layout(volumes)
-        reconstructor = find_reconstructor(method_or_run, config, device)
+        reconstructor = find_with_spread(method_or_run, config, device)
         _check_sizes(volumes, reconstructor)
         outputs = OutputFiles(
             folder, config.format, lambda volume: facts_of(volume, reconstructor, config, config.batch_size), _sampling
@@ -147,6 +149,7 @@ def _check_keys(config: ReconstructConfig) -> None:
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
     require_ranges(config)
+    check_spread(config)
 
 
 def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> None:
@@ -181,16 +184,30 @@ def _work(
     if not volumes:
         return n_done
     dataset = SliceDataset(volumes, mask=None, needs=reconstructor.needs, targets=False)
+    spread = spread_of(reconstructor)
+    sds: dict[str, np.ndarray] = {}  # (slices, height, width) of the volume in hand, where there are several
 
     def finish(volume: Volume, images: np.ndarray) -> None:
         """Write the images (slices, height, width) of a volume whose file is still the same, and count it."""
         nonlocal n_done
         volume.require_unchanged()
         close(volume.path)
-        outputs.write(volume, images)
+        outputs.write(volume, images, sds.pop(volume.name, None))
         n_done += 1
 
-    collect = WholeVolumes(dataset.volumes, dataset.items, finish)
+    def keep_sd(volume: Volume, values: np.ndarray) -> None:
+        """Keep the deviations (slices, height, width) of a volume until its images are written."""
+        sds[volume.name] = values
+
+    whole = WholeVolumes(dataset.volumes, dataset.items, finish)
+    whole_sd = WholeVolumes(dataset.volumes, dataset.items, keep_sd)
+
+    def collect(sample: Sample, images: Tensor) -> None:
+        """Take a batch of images (batch, height, width), after their deviations."""
+        if spread:
+            whole_sd(sample, spread.sd)
+        whole(sample, images)
+
     slices = _slices(dataset, reconstructor, collect, config)
     with inference(reconstructor.device):
         for _ in progress(slices, reconstructor.name, len(dataset), "slices"):
@@ -200,7 +217,10 @@ def _work(
 
 
 def _slices(
-    dataset: SliceDataset, reconstructor: Reconstructor, collect: WholeVolumes, config: ReconstructConfig
+    dataset: SliceDataset,
+    reconstructor: Reconstructor,
+    collect: Watcher,
+    config: ReconstructConfig,
 ) -> Iterator[None]:
     """Reconstruct batch by batch; yields once for each slice."""
     units = cut_units(dataset.items, config.batch_size)

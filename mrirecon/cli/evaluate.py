@@ -70,6 +70,7 @@ EVALUATE = Command(
         "  mrirecon evaluate RUN --data DIR --split val --acceleration 4 8\n"
         "  mrirecon evaluate zero-filled --data DIR --mask-draws 5\n"
         "  mrirecon evaluate RUN --metrics ssim ssim_object hfen\n"
+        "  mrirecon evaluate RUN --regions brain.csv\n"
         "  mrirecon evaluate RUN --split test --slurm.nodes 1 --slurm.gpus 1 --slurm.follow\n"
         "  mrirecon evaluate knee_mc_leaderboard_state_dict.pt --model unet --channels 256 --data DIR"
     ),

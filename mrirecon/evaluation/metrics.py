@@ -170,7 +170,7 @@ def score_images(
         _require_size(x.shape[-2:], metrics)
         if shared is None:
             shared = Target(x[0].astype(np.float64), float(data_range), _mask(object_mask, x.shape[-2:]))
-        yield _score(SlicePair(shared, y[0].astype(np.float64)), metrics)
+        yield score_pair(SlicePair(shared, y[0].astype(np.float64)), metrics)
 
 
 def combine_slices(slices: Sequence[SliceScore], data_range: float) -> VolumeScore:
@@ -307,7 +307,8 @@ def _edges(image: np.ndarray) -> np.ndarray:
     return filtered
 
 
-def _score(pair: SlicePair, metrics: Sequence[str]) -> SliceScore:
+def score_pair(pair: SlicePair, metrics: Sequence[str]) -> SliceScore:
+    """Score a pair by the names of `METRICS`."""
     columns: dict[str, float] = {}
     for names, of_slice in {(METRICS[name].columns, METRICS[name].of_slice): None for name in metrics}:
         columns |= zip(names, builder(of_slice)(pair), strict=True)
@@ -323,7 +324,7 @@ def _score_slices(
 
     def score(k: int) -> SliceScore:
         x, y = target[k].astype(np.float64), image[k].astype(np.float64)
-        return _score(SlicePair(Target(x, float(data_range), inside), y), metrics)
+        return score_pair(SlicePair(Target(x, float(data_range), inside), y), metrics)
 
     return _each(score, len(target))
 

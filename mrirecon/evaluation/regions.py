@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from mrirecon.evaluation.annotations import Box
-from mrirecon.evaluation.metrics import SlicePair, Target, error_sums, similarity_inside, volume_score
+from mrirecon.evaluation.metrics import SlicePair, Target, score_pair, similarity_inside, volume_score
 from mrirecon.evaluation.results import ZERO_FILLED
 from mrirecon.evaluation.stats import bootstrap_ci
 from mrirecon.evaluation.summary import LEVEL
 from mrirecon.files import replacing
+from mrirecon.tables.metrics import METRICS
 
-METRICS_INSIDE = ("ssim", "psnr", "nmse")
+METRICS_INSIDE = tuple(name for name, metric in METRICS.items() if metric.in_boxes)
+_OF_PIXELS = tuple(name for name in METRICS_INSIDE if METRICS[name].smallest == 1)  # SSIM is of windows
 _ABOUT = ("file", "slice_idx", "label", "x", "y", "width", "height")
 
 
@@ -50,9 +52,10 @@ def score_box(pair: SlicePair, box: Box) -> tuple[dict[str, float], int]:
     inside[pixels] = True
     total, n_windows = similarity_inside(pair, inside)
     cut = SlicePair(Target(target.values[pixels], target.data_range), pair.image[pixels])
-    sums = dict(zip(("squared_error", "target_energy", "n_pixels"), error_sums(cut), strict=True))
-    scores = volume_score(("psnr", "nmse"), sums, 1, target.data_range).scores
-    return {"ssim": total / n_windows if n_windows else math.nan, **scores}, n_windows
+    sums = score_pair(cut, _OF_PIXELS).columns
+    scores = {"ssim": total / n_windows if n_windows else math.nan}
+    scores |= volume_score(_OF_PIXELS, sums, 1, target.data_range).scores
+    return {name: scores[name] for name in METRICS_INSIDE}, n_windows
 
 
 def write_regions(path: Path, results: Iterable[RegionResult]) -> None:

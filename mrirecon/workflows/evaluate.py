@@ -30,6 +30,7 @@ from mrirecon.files import write_json
 from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.report.text.region_table import region_table
 from mrirecon.runs import run_of
@@ -43,7 +44,7 @@ from mrirecon.workflows.scoring.dataset import Watcher, score_dataset
 from mrirecon.workflows.scoring.regions import RegionScores, find_boxes
 from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, named_volumes
 from mrirecon.workflows.setup.provenance import provenance
-from mrirecon.workflows.setup.several import check_spread, find_with_spread, spread_name, spread_of
+from mrirecon.workflows.setup.several import check_spread, spread_name, spread_of, with_spread
 
 _SUMMARY = "summary.json"
 _REGIONS = "regions.csv"
@@ -101,7 +102,8 @@ def _evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
         config = replace(config, split=split)
         volumes = _open(config)
         boxes, said = find_boxes(config.regions, volumes, config.data.slices or None) if config.regions else ([], "")
-        reconstructor = find_with_spread(method_or_run, config, device, config.data.path)
+        reconstructor = find_reconstructor(method_or_run, config, device, config.data.path)
+        reconstructor = with_spread(reconstructor, method_or_run, config, device, config.data.path)
         jobs = _placed(_jobs(config, volumes), config, reconstructor)
         drawn = named_volumes(config.figure_volumes, volumes)
         _check(config, jobs, reconstructor, drawn)

@@ -28,6 +28,7 @@ from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import progress, say
 from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.reconstruct.find import find_reconstructor
 from mrirecon.training.loop.signals import StopRequest, listening
 from mrirecon.workflows.outputs.reconstructions import (
     FORMATS,
@@ -40,7 +41,7 @@ from mrirecon.workflows.outputs.reconstructions import (
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
 from mrirecon.workflows.scoring.dataset import Watcher
 from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume, WholeVolumes
-from mrirecon.workflows.setup.several import check_spread, find_with_spread, spread_of
+from mrirecon.workflows.setup.several import check_spread, spread_of, with_spread
 from mrirecon.workflows.setup.slurm_restart import coming_back
 
 
@@ -94,7 +95,8 @@ def _reconstruct(
         volumes = list_sources(files)
         require_same_files({volume.name: volume.path for volume in volumes}, "the files given")
         check_layout(volumes)
-        reconstructor = find_with_spread(method_or_run, config, device)
+        reconstructor = find_reconstructor(method_or_run, config, device)
+        reconstructor = with_spread(reconstructor, method_or_run, config, device)
         _check_sizes(volumes, reconstructor)
         outputs = OutputFiles(
             folder, config.format, lambda volume: facts_of(volume, reconstructor, config, config.batch_size), _sampling

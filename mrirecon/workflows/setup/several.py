@@ -43,13 +43,18 @@ def check_spread(config: SpreadUse) -> None:
         raise InputError("--samples and --ensemble are two kinds of spread, which no number mixes; give one of them")
 
 
-def find_with_spread(name: str, config: SpreadUse, device: torch.device, data: str = "") -> Reconstructor:
-    """Find what reconstructs (see `find_reconstructor`); of several reconstructions it gives the mean.
+def with_spread(
+    reconstructor: Reconstructor, name: str, config: SpreadUse, device: torch.device, data: str = ""
+) -> Reconstructor:
+    """Return a reconstructor, or where several reconstructions are asked for that of their mean.
+
+    Args:
+        reconstructor: What `find_reconstructor` found for the other arguments.
+        name, config, device, data: See there.
 
     Raises:
-        InputError: From there, a network without dropout, or runs that differ in more than their seed, or in nothing.
+        InputError: A network without dropout, runs that differ in more than their seed, or in nothing.
     """
-    reconstructor = find_reconstructor(name, config, device, data)
     if config.samples:
         return of_dropout(reconstructor, config.samples, config.seed, config.batch_size)
     if not config.ensemble:

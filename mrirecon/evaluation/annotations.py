@@ -201,7 +201,7 @@ def _cut(box: Box, shape: Shape) -> Box | None:
 
 _LEFT_OUT = {
     "study": "about a whole study, without a box",
-    "file": "of {files} that {are} not scored",
+    "file": "of files that are not scored ({files})",
     "slice": "of slices that are not scored",
     "outside": "wholly outside of the image",
     "empty": "without area",
@@ -210,11 +210,10 @@ _LEFT_OUT = {
 
 
 def _said(placed: Sequence[Box], counts: Mapping[str, int], unknown: Collection[str]) -> str:
-    files = f"{len(unknown)} file{'s' * (len(unknown) != 1)} ({min(unknown, default='')}{', ...' * (len(unknown) > 1)})"
-    words = {"files": files, "are": "is" if len(unknown) == 1 else "are"}
+    files = f"{len(unknown)} file{'s' * (len(unknown) != 1)}: {min(unknown, default='')}{', ...' * (len(unknown) > 1)}"
     n_files = len({box.file for box in placed})
     text = f"{len(placed)} box{'es' * (len(placed) != 1)} in {n_files} file{'s' * (n_files != 1)}"
     if counts["cut"]:
         text += f", {counts['cut']} of them cut at the edge of the image"
-    left = [f"{counts[key]} {what.format(**words)}" for key, what in _LEFT_OUT.items() if counts[key]]
+    left = [f"{counts[key]} {what.format(files=files)}" for key, what in _LEFT_OUT.items() if counts[key]]
     return text + (f"; left out: {', '.join(left)}" if left else "")

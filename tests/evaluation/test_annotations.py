@@ -74,8 +74,8 @@ def test_what_is_left_out_is_counted_by_its_reason(tmp_path):
     ]
     assert said == (
         "3 boxes in 1 file, 1 of them cut at the edge of the image; left out: 1 about a whole study, without a box, "
-        "2 of 2 files (file8, ...) that are not scored, 1 of slices that are not scored, 2 wholly outside of the "
-        "image, 1 without area, 1 given twice"
+        "2 of files that are not scored (2 files: file8, ...), 1 of slices that are not scored, 2 wholly outside of "
+        "the image, 1 without area, 1 given twice"
     )
 
 

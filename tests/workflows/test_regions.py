@@ -91,8 +91,8 @@ def test_regions_are_scored_where_they_are(data, annotated, tmp_path, source, ca
     assert out.count("boxes, ") == 2
     if source == "table":
         assert (
-            "note: regions: 10 boxes in 5 files; left out: 1 about a whole study, without a box, 1 of 1 file "
-            "(file1000001) that is not scored\n" in err
+            "note: regions: 10 boxes in 5 files; left out: 1 about a whole study, without a box, 1 of files that "
+            "are not scored (1 file: file1000001)\n" in err
         )
     else:
         assert "note: regions: 10 boxes in 5 files; 1 of 6 files have no such attribute\n" in err
@@ -129,7 +129,7 @@ def test_annotations_of_other_files_alone_are_said_and_whole_images_scored(data,
     (folder,) = evaluate(config(data, tmp_path / "out", regions=str(tmp_path / "boxes.csv")), "zero-filled")
     assert rows_of(folder) == []
     out, err = capsys.readouterr()
-    assert "regions: 0 boxes in 0 files; left out: 1 of 1 file (file1000001) that is not scored" in err
+    assert "regions: 0 boxes in 0 files; left out: 1 of files that are not scored (1 file: file1000001)" in err
     assert "regions: no box lies in a scored slice" in out
     assert (folder / "volumes.csv").is_file()
 

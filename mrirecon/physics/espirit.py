@@ -49,25 +49,26 @@ def espirit_smaps(
 
 
 def _calibration(kspace: Tensor, n_center: int) -> Tensor:
-    """Cut the calibration region `(batch, coils, rows, columns)` around the energy maximum of the central columns."""
+    """Cut the window `(batch, coils, rows, columns)` of the central columns that holds the most energy."""
     n_coils, height, width = kspace.shape[-3:]
     if n_coils == 1:
         raise InputError("ESPIRiT needs several coils, and this k-space has one, whose map is 1 everywhere: use none")
     if n_center < _LEAST or height < KERNEL:
         raise InputError(
-            f"ESPIRiT needs at least {_LEAST} fully sampled central columns of {KERNEL} samples, and there are {n_center} "
-            f"of {height}; use low-resolution maps, or a larger center fraction"
+            f"ESPIRiT needs at least {_LEAST} fully sampled central columns of {KERNEL} samples, and there are "
+            f"{n_center} of {height}; use low-resolution maps, or a larger center fraction"
         )
     first = max(0, width // 2 - n_center // 2)
     lines = kspace[..., first : first + n_center]
     rows, columns = min(REGION, height), min(REGION, lines.shape[-1])
     energy = lines.abs().square().sum(-3)
-    if not bool(torch.isfinite(energy).all()) or not bool((energy.amax((-2, -1)) > 0).all()):
+    energy = energy / energy.amax((-2, -1), keepdim=True)  # of any scale; zero becomes NaN
+    if not bool(torch.isfinite(energy).all()):
         raise InputError("the calibration lines of the k-space are all zero or not finite: there is nothing to map")
-    top = energy.sum(-1).argmax(-1) - rows // 2
-    left = energy.sum(-2).argmax(-1) - columns // 2
+    held = F.avg_pool2d(energy[:, None], (rows, columns), stride=1)[:, 0]  # energy of each window
+    best = held.flatten(1).argmax(1)
+    top, left = best // held.shape[-1], best % held.shape[-1]
     cut = []
-    top, left = top.clamp(0, height - rows), left.clamp(0, lines.shape[-1] - columns)
     for one, i, j in zip(lines, top.tolist(), left.tolist(), strict=True):
         cut.append(one[:, i : i + rows, j : j + columns])
     return torch.stack(cut)

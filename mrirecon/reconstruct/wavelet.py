@@ -16,7 +16,7 @@ _ROOT = math.sqrt(3)
 _LOW = [c / (4 * math.sqrt(2)) for c in (1 - _ROOT, 3 - _ROOT, 3 + _ROOT, 1 + _ROOT)]
 _HIGH = [-_LOW[3], _LOW[2], -_LOW[1], _LOW[0]]
 _SMALLEST = 16  # pixels; smaller approximations are not taken apart further
-BASES = ("db2", "db2-symmetric")
+BASES = ("db2", "db2-symmetric", "identity")
 
 
 class Wavelet(Penalised):
@@ -26,6 +26,7 @@ class Wavelet(Penalised):
         basis: `db2`: orthogonal and periodic, of images padded to a multiple of the coarsest step and shifted at random
             in each iteration against block artefacts; its objective is that of the shift. `db2-symmetric`: extended by
             reflection, not orthogonal, as BART's `pics -R W:3:0:lambda -n`, which equals pywt's `symmetric`.
+            `identity`: the image itself is sparse, as an angiogram is.
         further: Those of `Penalised`.
 
     Raises:
@@ -49,7 +50,10 @@ class Wavelet(Penalised):
             if self.basis == "db2":
                 shift = [int(n) for n in torch.randint(0, transform.step, (2,), generator=generator)]
             moved = (ahead - ahead_normal + problem.adjoint).roll(shift, (-2, -1))
-            shrunk, size = transform.shrunk(moved, self.weight)
+            if self.basis == "identity":
+                shrunk, size = soft_threshold(moved, self.weight)
+            else:
+                shrunk, size = transform.shrunk(moved, self.weight)
             before, image = image, shrunk.roll([-n for n in shift], (-2, -1))
             normal_before, normal = normal, problem.normal(image)
             last, momentum = momentum, (1 + math.sqrt(1 + 4 * momentum**2)) / 2
@@ -57,6 +61,13 @@ class Wavelet(Penalised):
             ahead = image + further * (image - before)
             ahead_normal = normal + further * (normal - normal_before)
             yield image, problem.misfit(image, normal) + self.weight * size
+
+
+def soft_threshold(values: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return complex values `(..., h, w)` with moduli reduced by `threshold`, at least to 0, and the sum of these."""
+    moduli = torch.view_as_real(values).square().sum(-1).sqrt()
+    kept = (moduli - threshold).clamp(min=0)
+    return values * (kept / moduli.clamp(min=1e-30)), kept.double().sum((-2, -1))
 
 
 class Transform:
@@ -111,11 +122,10 @@ class Transform:
         """Return the image with its coefficients' moduli reduced by `threshold`, and their sum, double `(batch,)`."""
         levels: list[Tensor] = []
         total = torch.zeros(image.shape[:-2], dtype=torch.float64, device=image.device)
-        for level in self.coefficients(image):
-            moduli = torch.view_as_real(level).square().sum(-1).sqrt()
-            kept = (moduli - threshold).clamp(min=0)
-            levels.append(level * (kept / moduli.clamp(min=1e-30)))
-            total += kept.double().sum((-2, -1))
+        for before in self.coefficients(image):
+            level, size = soft_threshold(before, threshold)
+            levels.append(level)
+            total += size
         return self.image(levels), total
 
     def _analysis(self, n: int, like: Tensor) -> Tensor:

@@ -67,7 +67,8 @@ class WaveletOptions(CombinedOptions):
     lambda_: float | None = None
     """Weight, where the zero-filled image has the maximum 1; none given: as for sense."""
     basis: str = "db2"
-    """db2 (orthogonal, periodic, shifted at random in each iteration) or db2-symmetric (as BART's -R W:3:0 -n)."""
+    """db2 (orthogonal, periodic, shifted at random in each iteration), db2-symmetric (as BART's -R W:3:0 -n), or
+    identity (the image itself is sparse, as an angiogram)."""
     iterations: int = 200
     """At most."""
     tolerance: float = 1e-3

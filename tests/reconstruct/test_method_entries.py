@@ -17,7 +17,8 @@ from mrirecon.training.deployable import deployable
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_made_with_its_defaults(name):
     entry, keys = METHODS[name], option_keys(METHODS[name])
-    options = {keys[option].name: value for option, value in method_options(name, {}).items()}
+    given = {option: values[0] for option, values in entry.chosen.items()}
+    options = {keys[option].name: value for option, value in method_options(name, given).items()}
     assert callable(builder(entry.build)(**options))
     assert check_needs(entry.needs)
     assert all(key.help for key in keys.values())

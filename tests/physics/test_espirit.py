@@ -1,0 +1,138 @@
+"""ESPIRiT maps equal BART's, are the true ones of a simulated scan, and say when there is nothing to calibrate on."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from bart_program import coils_last, needs_bart, run
+
+from mrirecon.errors import InputError
+from mrirecon.physics import center_crop, espirit, expand_coils, fft2c, ifft2c, rss
+from mrirecon.physics.espirit import espirit_smaps
+
+
+def smooth_maps(n_coils, height, width):
+    """Complex maps of unit norm that vary slowly, as those of coils around an object."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    angles = torch.arange(n_coils) * 2 * torch.pi / n_coils
+    maps = [
+        torch.exp(-((y - 1.2 * torch.sin(a)) ** 2 + (x - 1.2 * torch.cos(a)) ** 2) / 2 + 1j * (x * a.sin() + y))
+        for a in angles
+    ]
+    maps = torch.stack(maps)
+    return maps / torch.linalg.vector_norm(maps, dim=0)
+
+
+def disc(height, width):
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    inside = (x**2 + y**2 < 0.6).float()
+    return (inside * (1 + 0.3 * torch.cos(9 * x) * torch.cos(7 * y))).to(torch.complex64)
+
+
+def scan(n_coils=6, height=64, width=56):
+    maps, image = smooth_maps(n_coils, height, width), disc(height, width)
+    return fft2c(expand_coils(image, maps)), maps, image.abs() > 0
+
+
+def likeness(first, second):
+    """Modulus of the correlation over coils in each pixel, of maps of unit norm `(coils, height, width)`."""
+    return (first.conj() * second).sum(0).abs()
+
+
+@pytest.mark.realdata
+@needs_bart
+@pytest.mark.parametrize("acceleration", [1, 4])
+@pytest.mark.parametrize("name", ["brain_t1_7ch", "brain_gre_3t_16ch"])
+def test_it_equals_bart(shared_data, tmp_path, name, acceleration):
+    with h5py.File(shared_data / "multicoil" / f"{name}.h5") as file:
+        full = torch.from_numpy(file["kspace"][0])
+    width = full.shape[-1]
+    kspace, n_center = full, width
+    if acceleration > 1:
+        n_center = 24
+        columns = torch.zeros(width, dtype=torch.bool)
+        columns[::acceleration] = True
+        columns[width // 2 - n_center // 2 :][:n_center] = True
+        kspace = torch.where(columns, full, 0)
+    theirs = torch.from_numpy(run(tmp_path, "ecalib -m1 {kspace} {out}", kspace=coils_last(kspace)))
+    theirs = theirs.movedim(-1, 0)
+    ours = espirit_smaps(kspace, n_center)
+    ours_inside, theirs_inside = ours.abs().sum(0) > 0, theirs.abs().sum(0) > 0
+    assert (ours_inside == theirs_inside).float().mean() >= 0.99
+    image = rss(ifft2c(full))
+    signal = (image > 0.1 * image.max()) & ours_inside & theirs_inside
+    assert float(likeness(ours, theirs)[signal].min()) >= 0.9999
+    phase = (ours.conj() * theirs).sum(0)[signal].angle()  # the same relative phase everywhere, too
+    assert float((torch.exp(1j * (phase - phase.median())) - 1).abs().quantile(0.99)) < 0.02
+
+
+def test_maps_are_the_leading_eigenvectors_to_the_last_digit():
+    """The power iteration has arrived: LAPACK finds the same vectors."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.linalg.qr(torch.randn(5, 4, 6, 6, generator=generator, dtype=torch.complex64))[0]
+    matrices = (vectors * torch.tensor([1.0, 0.8, 0.5, 0.1, 0.0, 0.0])) @ vectors.mH
+    found, values = espirit._leading(matrices, torch.randn(6, 5, 4, generator=generator, dtype=torch.complex64))
+    torch.testing.assert_close(values, torch.ones(5, 4), rtol=1e-5, atol=0)
+    expected = torch.linalg.eigh(matrices)[1][..., -1].movedim(-1, 0).conj()
+    torch.testing.assert_close(likeness(found, expected), torch.ones(5, 4), rtol=1e-5, atol=0)
+
+
+def test_it_finds_the_maps_of_a_simulated_scan():
+    kspace, maps, inside = scan()
+    found = espirit_smaps(kspace, 24)
+    assert float(likeness(found, maps)[inside].min()) > 0.999
+    norm = torch.linalg.vector_norm(found, dim=0)
+    torch.testing.assert_close(norm[inside], torch.ones_like(norm[inside]))
+
+
+def test_outside_of_the_object_maps_are_zero_unless_nothing_is_cropped():
+    kspace, _, inside = scan()
+    far = torch.zeros_like(inside)
+    far[:4, :4] = True
+    assert float(espirit_smaps(kspace, 24)[:, far].abs().max()) == 0
+    kept = torch.linalg.vector_norm(espirit_smaps(kspace, 24, crop=0), dim=0)
+    torch.testing.assert_close(kept, torch.ones_like(kept))
+
+
+def test_scale_and_phase_of_the_kspace_do_not_matter():
+    kspace, _, _ = scan()
+    maps = espirit_smaps(kspace, 24)
+    for factor in (1e-12, 1e12, 1j):
+        torch.testing.assert_close(espirit_smaps(kspace * factor, 24), maps, rtol=1e-3, atol=1e-4)
+
+
+def test_maps_of_a_batch_are_those_of_its_slices_and_rows_are_done_in_parts(monkeypatch):
+    kspace, _, _ = scan()
+    batch = torch.stack([kspace, kspace.flip(-2)])
+    together = espirit_smaps(batch, 24)
+    monkeypatch.setattr(espirit, "_ROWS_AT_ONCE", 6 * 6 * 56 * 5)
+    for i in range(2):
+        torch.testing.assert_close(together[i], espirit_smaps(batch[i], 24), rtol=1e-4, atol=1e-5)
+
+
+def test_maps_of_the_middle_rows_are_the_middle_of_all():
+    kspace, _, _ = scan(height=80)
+    cut = espirit_smaps(kspace, 24, shape=(40, 56))
+    torch.testing.assert_close(cut, center_crop(espirit_smaps(kspace, 24), (40, 56)), rtol=1e-4, atol=1e-5)
+
+
+def test_few_calibration_columns_still_give_maps():
+    kspace, maps, inside = scan(n_coils=8)
+    columns = torch.zeros(56, dtype=torch.bool)
+    columns[28 - 3 : 28 + 3] = True
+    found = espirit_smaps(torch.where(columns, kspace, 0), 6, crop=0)
+    assert float(likeness(found, maps)[inside].quantile(0.05)) > 0.98
+
+
+@pytest.mark.parametrize(
+    ("change", "n_center", "words"),
+    [
+        (lambda k: k[:1], 24, "needs several coils, and this k-space has one"),
+        (lambda k: k, 3, "at least 4 fully sampled central columns of 6 samples, and there are 3 of 64"),
+        (lambda k: k * 0, 24, "all zero or not finite"),
+        (lambda k: k * np.nan, 24, "all zero or not finite"),
+    ],
+)
+def test_what_it_cannot_calibrate_on(change, n_center, words):
+    with pytest.raises(InputError, match=words):
+        espirit_smaps(change(scan()[0]), n_center)

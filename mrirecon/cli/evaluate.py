@@ -86,6 +86,7 @@ EVALUATE = Command(
         "  mrirecon evaluate tv --data DIR                     lambda chosen on val, or on train where val is scored\n"
         "  mrirecon evaluate zero-filled sense tv RUN --data DIR --split test\n"
         "  mrirecon evaluate RUN --metrics ssim ssim_object hfen\n"
+        "  mrirecon evaluate RUN --regions brain.csv\n"
         "  mrirecon evaluate RUN --split test --slurm.nodes 1 --slurm.gpus 1 --slurm.follow\n"
         "  mrirecon evaluate knee_mc_leaderboard_state_dict.pt --model unet --channels 256 --data DIR"
     ),

@@ -60,6 +60,7 @@ RECONSTRUCT = Command(
         "examples:\n"
         "  mrirecon reconstruct RUN DIR/multicoil_test -o OUT\n"
         "  mrirecon reconstruct RUN a.h5 b.h5 -o OUT --format h5 png\n"
+        "  mrirecon reconstruct RUN DIR -o OUT --samples 10\n"
         "  mrirecon reconstruct RUN DIR -o OUT --slurm.nodes 2 --slurm.time 120\n"
         "  mrirecon reconstruct knee_mc_leaderboard_state_dict.pt DIR -o OUT --model unet --channels 256\n"
         "Call it again with the same words to go on where it was stopped."

@@ -29,12 +29,20 @@ class EvaluateConfig:
     """How scores are taken: fastmri-v1, or algoperf-v1 (its masks, splits and per-slice SSIM)."""
     metrics: list[str] = field(default_factory=list)
     """What is scored, some of {METRICS}; empty: all that take little time."""
+    samples: NonNegativeInt = 0
+    """Score the mean of so many passes with dropout, of a network trained with it, and hold their SD against the
+    errors; 0: one pass without."""
+    ensemble: list[str] = field(default_factory=list)
+    """Further runs that differ from RUN in their seed alone: the same of all of them."""
     bn_stats: str = "running"
     """BatchNorm: running, batch (depends on the batch), or recalibrated with training batches."""
     batch_size: PositiveInt = 1
     """Slices per forward pass; numbers are comparable bit for bit at equal batch size only."""
     precision: str = "fp32"
     """fp32 or bf16-mixed."""
+    regions: str = ""
+    """Also score inside boxes: a table as fastMRI+ has them (flipped up-down), or attribute: the JSON list annotations
+    of each file (not flipped)."""
     figures: list[int] = field(default_factory=list)
     """Slices to draw, counted from 0 (volumes: --figure-volumes); empty: the middle one of each drawn volume."""
     figure_volumes: list[str] = field(default_factory=list)
@@ -50,7 +58,8 @@ class EvaluateConfig:
     threads: NonNegativeInt = 0
     """CPU threads; 0: as torch finds them."""
     seed: NonNegativeInt = 0
-    """Seed of the split of a flat folder (unless data.split_seed is set), of further mask draws and the interval."""
+    """Seed of the split of a flat folder (unless data.split_seed is set), of further mask draws, samples and the
+    interval."""
     output: str = ""
     """Folder for the tables and figures; empty: inside the run folder (methods: runs/<method>). Several things: one
     folder for each inside, and together/ (empty: runs/<names>)."""
@@ -72,6 +81,11 @@ class ReconstructConfig:
     """h5 (fastMRI's submission layout), png (a montage of all slices), or both."""
     checkpoint: str = "best"
     """best or last."""
+    samples: NonNegativeInt = 0
+    """Write the mean of so many passes with dropout, of a network trained with it, and their SD per pixel as data set
+    reconstruction_sd; 0: one pass without."""
+    ensemble: list[str] = field(default_factory=list)
+    """Further runs that differ from RUN in their seed alone: the same of all of them."""
     bn_stats: str = "running"
     """BatchNorm: running, batch (depends on the batch), or recalibrated with training batches."""
     batch_size: PositiveInt = 1
@@ -90,6 +104,8 @@ class ReconstructConfig:
     """Nodes; more than one are started by srun or torchrun, or asked for with slurm.nodes."""
     threads: NonNegativeInt = 0
     """CPU threads; 0: as torch finds them."""
+    seed: NonNegativeInt = 0
+    """Seed of samples."""
     overwrite: bool = False
     """Replace reconstructions in the output folder that another run or checkpoint made."""
     slurm: JobConfig = field(default_factory=JobConfig)

@@ -170,7 +170,7 @@ def score_images(
         _require_size(x.shape[-2:], metrics)
         if shared is None:
             shared = Target(x[0].astype(np.float64), float(data_range), _mask(object_mask, x.shape[-2:]))
-        yield _score(SlicePair(shared, y[0].astype(np.float64)), metrics)
+        yield score_pair(SlicePair(shared, y[0].astype(np.float64)), metrics)
 
 
 def combine_slices(slices: Sequence[SliceScore], data_range: float) -> VolumeScore:
@@ -223,18 +223,31 @@ def ssim_object_of_slice(pair: SlicePair) -> tuple[float, int, int]:
 
     SSIM: Wang et al. 2004.
     """
+    total, n_windows = similarity_inside(pair, pair.target.object_mask)
+    return (total / n_windows, 1, n_windows) if n_windows else (0.0, 0, 0)
+
+
+def similarity_inside(pair: SlicePair, inside: np.ndarray) -> tuple[float, int]:
+    """Sum of the SSIM map (Wang et al. 2004) over the windows whose centre is `inside`, and their number.
+
+    The sum is NaN where the data range is 0.
+
+    Args:
+        pair: A slice of at least 7 x 7 pixels.
+        inside: Bool `(height, width)`; no window has its centre within 3 pixels of the edge.
+    """
     edge = WINDOW // 2
-    inside = pair.target.object_mask[edge:-edge, edge:-edge]
-    n_windows = int(np.count_nonzero(inside))
+    centres = inside[edge:-edge, edge:-edge]
+    n_windows = int(np.count_nonzero(centres))
     if n_windows == 0:
-        return 0.0, 0, 0
+        return 0.0, 0
     if pair.target.data_range == 0:
-        return math.nan, 1, n_windows
+        return math.nan, n_windows
     total, top = 0.0, 0
     for strip in pair.similarity:
-        total += float(strip[inside[top : top + len(strip)]].sum())
+        total += float(strip[centres[top : top + len(strip)]].sum())
         top += len(strip)
-    return total / n_windows, 1, n_windows
+    return total, n_windows
 
 
 def ssim_object_of_volume(sums: Mapping[str, float], _n_slices: int, _data_range: float) -> float:
@@ -294,7 +307,8 @@ def _edges(image: np.ndarray) -> np.ndarray:
     return filtered
 
 
-def _score(pair: SlicePair, metrics: Sequence[str]) -> SliceScore:
+def score_pair(pair: SlicePair, metrics: Sequence[str]) -> SliceScore:
+    """Score a pair by the names of `METRICS`."""
     columns: dict[str, float] = {}
     for names, of_slice in {(METRICS[name].columns, METRICS[name].of_slice): None for name in metrics}:
         columns |= zip(names, builder(of_slice)(pair), strict=True)
@@ -310,7 +324,7 @@ def _score_slices(
 
     def score(k: int) -> SliceScore:
         x, y = target[k].astype(np.float64), image[k].astype(np.float64)
-        return _score(SlicePair(Target(x, float(data_range), inside), y), metrics)
+        return score_pair(SlicePair(Target(x, float(data_range), inside), y), metrics)
 
     return _each(score, len(target))
 

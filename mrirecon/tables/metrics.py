@@ -35,6 +35,7 @@ class Metric:
     needs: tuple[str, ...] = ()  # OBJECT_MASK: the file's mask of the object is read, where there is one
     smallest: int = 1  # pixels on a side of the smallest image it can score
     default: bool = True  # scored unless others are asked for, and in training
+    in_boxes: bool = False  # also scored inside the boxes of annotations (`mrirecon.evaluation.regions`)
     appended: bool = True  # its columns stand behind those of the tables' first version (volumes.csv, curves.csv, ...)
 
 
@@ -49,6 +50,7 @@ METRICS: dict[str, Metric] = {
         higher_is_better=True,
         perfect=1.0,
         smallest=7,
+        in_boxes=True,
         appended=False,
     ),
     "ssim_object": Metric(
@@ -73,6 +75,7 @@ METRICS: dict[str, Metric] = {
         higher_is_better=True,
         perfect=math.inf,
         unit="dB",
+        in_boxes=True,
         appended=False,
     ),
     "nmse": Metric(
@@ -84,6 +87,7 @@ METRICS: dict[str, Metric] = {
         digits=".4f",
         higher_is_better=False,
         perfect=0.0,
+        in_boxes=True,
         appended=False,
     ),
     "hfen": Metric(

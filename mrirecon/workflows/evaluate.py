@@ -1,6 +1,6 @@
 """Score a method or a trained run on a data folder: tables, summary, figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from mrirecon.data.folders.manifest import data_manifest, require_unchanged
 from mrirecon.data.folders.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.evaluation import find_protocol
+from mrirecon.evaluation.calibration import calibration_line
+from mrirecon.evaluation.regions import RegionResult, means_by_label, write_regions
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import about_metrics, notes_on_objects, summarize
 from mrirecon.files import write_json
@@ -21,13 +23,19 @@ from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.problem import forget_maps
 from mrirecon.report.text.evaluation_table import evaluation_table
+from mrirecon.report.text.region_table import region_table
 from mrirecon.workflows.outputs.new_folder import shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
+from mrirecon.workflows.scoring.calibration import CalibrationCounts
 from mrirecon.workflows.scoring.choice import Choice
 from mrirecon.workflows.scoring.dataset import Watcher, score_dataset
+from mrirecon.workflows.scoring.regions import RegionScores
 from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, slice_times
 from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Job, check_call, prepare
 from mrirecon.workflows.setup.provenance import provenance
+from mrirecon.workflows.setup.several import spread_of
+
+_REGIONS = "regions.csv"
 
 
 def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
@@ -55,8 +63,15 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
         for job in one.jobs:
             results, summary = evaluate_job(one, job)
             if ranks.is_first():
-                print(evaluation_table(results, summary), f"tables: {job.folder}\n", sep="\n\n", flush=True)
+                parts = [evaluation_table(results, summary), *further_tables(summary)]
+                print(*parts, f"tables: {job.folder}\n", sep="\n\n", flush=True)
         return [job.folder for job in one.jobs]
+
+
+def further_tables(summary: Mapping[str, Any]) -> list[str]:
+    """Return what an evaluation says besides its table: scores inside boxes, and how well the spread is calibrated."""
+    parts = [region_table(summary["regions"], summary["reconstructor"])] if "regions" in summary else []
+    return parts + ([calibration_line(summary["calibration"])] if "calibration" in summary else [])
 
 
 def evaluate_job(
@@ -78,12 +93,17 @@ def evaluate_job(
         print(choice.line(reconstructor.name, job.times), flush=True)
     with shared_folder(job.folder) as folder:
         results: list[VolumeResult] = []
+        regions: list[RegionResult] = []
         seconds: list[float] = []
         forget_maps()  # those that others made of the same slices: they belong to this one's time
         load = ProcessLoad()
+        spread = spread_of(reconstructor)
+        counts = CalibrationCounts(spread, job.volumes, protocol) if spread else None
         for draw in range(job.draws):
             dataset = one.dataset(job, draw)
-            watching: list[Watcher] = [load]
+            watching: list[Watcher] = [load, *([counts] if counts else [])]
+            if config.regions:
+                watching.append(inside := RegionScores(one.boxes, dataset, protocol))
             if draw == 0:
                 wanted = figure_slices(dataset.volumes, dataset.items, config.figures, one.drawn)
                 figures = Figures(folder / "figures", wanted, reconstructor.name, job.mask, protocol, config.metrics)
@@ -103,14 +123,22 @@ def evaluate_job(
                     whole=config.save,
                     seconds_of_units=seconds,
                 )
+            if config.regions:
+                regions += inside.results()
         summary = {
             **_summary(config, job, reconstructor, choice, results),
             "seconds_per_slice": slice_times(seconds, config.batch_size),
             "processes": load.of_all(),
         }
+        if config.regions:
+            summary["regions"] = means_by_label(regions, config.seed)
+        if counts:
+            summary["calibration"] = counts.results(config.seed)
         require_unchanged(job.volumes)
         if ranks.is_first():
             write_results(folder / "volumes.csv", results)
+            if config.regions:
+                write_regions(folder / _REGIONS, regions)
             write_json(folder / SUMMARY, summary)
     for note in notes_on_objects({result.volume: result.scores for result in results}):
         warn(f"note: {note}")
@@ -148,6 +176,8 @@ def _summary(
         **({"weights": reconstructor.given} if reconstructor.given else {}),
         **({"options": dict(reconstructor.method_options)} if reconstructor.method_options else {}),
         **({"chosen": choice.facts()} if choice else {}),
+        **({"samples": config.samples} if config.samples else {}),
+        **({"ensemble": list(config.ensemble)} if config.ensemble else {}),
         "data": str(config.data.path),
         "split": config.split,
         "slices": config.data.slices or None,

@@ -18,7 +18,7 @@ from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.several_table import several_rows, several_table
 from mrirecon.tables.metrics import chosen_metrics
 from mrirecon.workflows.compare.compare_tables import compared
-from mrirecon.workflows.evaluate import evaluate_job
+from mrirecon.workflows.evaluate import evaluate_job, further_tables
 from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.scoring.watchers import FiguresOfSeveral, figure_slices
 from mrirecon.workflows.setup.evaluations import Evaluation, below, check_call, evaluation_name, prepare
@@ -72,7 +72,7 @@ def _evaluate_job(found: Sequence[Evaluation], names: Sequence[str], i: int, pla
             _, summary = evaluate_job(one, one.jobs[i], [figures.of(name)])
             summaries.append(summary)
             if ranks.is_first():
-                print(f"tables: {own}", flush=True)
+                print(*further_tables(summary), f"tables: {own}", sep="\n\n", flush=True)
         figures.draw()
         if ranks.is_first():
             named = list(zip(names, summaries, strict=True))

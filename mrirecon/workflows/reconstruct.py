@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
@@ -21,7 +22,7 @@ from mrirecon.data.folders.manifest import require_same_contents, require_same_f
 from mrirecon.data.hdf5.opening import close
 from mrirecon.data.loading.loaders import cut_units, load_units, share_whole
 from mrirecon.data.masking import stored_mask
-from mrirecon.data.samples import to_device
+from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, Stopped, unknown_name
 from mrirecon.models.device import autocast, choose_device, inference
@@ -38,7 +39,9 @@ from mrirecon.workflows.outputs.reconstructions import (
     sampling_facts,
 )
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
+from mrirecon.workflows.scoring.dataset import Watcher
 from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume, WholeVolumes
+from mrirecon.workflows.setup.several import check_spread, spread_of, with_spread
 from mrirecon.workflows.setup.slurm_restart import coming_back
 
 
@@ -93,6 +96,7 @@ def _reconstruct(
         require_same_files({volume.name: volume.path for volume in volumes}, "the files given")
         check_layout(volumes)
         reconstructor = find_reconstructor(method_or_run, config, device)
+        reconstructor = with_spread(reconstructor, method_or_run, config, device)
         _check_sizes(volumes, reconstructor)
         outputs = OutputFiles(
             folder, config.format, lambda volume: facts_of(volume, reconstructor, config, config.batch_size), _sampling
@@ -148,6 +152,7 @@ def _check_keys(config: ReconstructConfig, method_or_run: str) -> None:
             raise unknown_name("format", name, FORMATS)
     require_ranges(config)
     check_method(method_or_run, config.method, may_be_open=False)
+    check_spread(config)
 
 
 def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> None:
@@ -182,16 +187,30 @@ def _work(
     if not volumes:
         return n_done
     dataset = SliceDataset(volumes, mask=None, needs=reconstructor.needs, targets=False)
+    spread = spread_of(reconstructor)
+    sds: dict[str, np.ndarray] = {}  # (slices, height, width) of the volume in hand, where there are several
 
     def finish(volume: Volume, images: np.ndarray) -> None:
         """Write the images (slices, height, width) of a volume whose file is still the same, and count it."""
         nonlocal n_done
         volume.require_unchanged()
         close(volume.path)
-        outputs.write(volume, images)
+        outputs.write(volume, images, sds.pop(volume.name, None))
         n_done += 1
 
-    collect = WholeVolumes(dataset.volumes, dataset.items, finish)
+    def keep_sd(volume: Volume, values: np.ndarray) -> None:
+        """Keep the deviations (slices, height, width) of a volume until its images are written."""
+        sds[volume.name] = values
+
+    whole = WholeVolumes(dataset.volumes, dataset.items, finish)
+    whole_sd = WholeVolumes(dataset.volumes, dataset.items, keep_sd)
+
+    def collect(sample: Sample, images: Tensor) -> None:
+        """Take a batch of images (batch, height, width), after their deviations."""
+        if spread:
+            whole_sd(sample, spread.sd)
+        whole(sample, images)
+
     slices = _slices(dataset, reconstructor, collect, config)
     with inference(reconstructor.device):
         for _ in progress(slices, reconstructor.name, len(dataset), "slices"):
@@ -201,7 +220,10 @@ def _work(
 
 
 def _slices(
-    dataset: SliceDataset, reconstructor: Reconstructor, collect: WholeVolumes, config: ReconstructConfig
+    dataset: SliceDataset,
+    reconstructor: Reconstructor,
+    collect: Watcher,
+    config: ReconstructConfig,
 ) -> Iterator[None]:
     """Reconstruct batch by batch; yields once for each slice."""
     units = cut_units(dataset.items, config.batch_size)

@@ -1,5 +1,6 @@
 """Data, a network and the evaluations that one and several processes do, for the tests of the shared evaluation."""
 
+import json
 import os
 import signal
 import threading
@@ -27,7 +28,9 @@ def write_data(root: Path, volume_writer) -> None:
     for i, (n, folder) in enumerate(zip(SLICES, ("train", "val", "val", "test"), strict=True)):
         name = "same.h5" if folder in ("train", "test") else f"file{i}.h5"
         matrix = (32, 32) if i % 2 else (40, 36)
-        volume_writer(root / folder / name, n_slices=n, n_coils=2 + i % 2, matrix=matrix, seed=i, patient_id=f"p{i}")
+        boxes = [{"slice": k, "x": 9 + k, "y": 8, "width": 11, "height": 7, "label": "ab"[k % 2]} for k in range(n)]
+        about = {"patient_id": f"p{i}", "attrs": {"annotations": json.dumps(boxes)}}
+        volume_writer(root / folder / name, n_slices=n, n_coils=2 + i % 2, matrix=matrix, seed=i, **about)
         if i % 2:  # of the others a rule finds the object
             with h5py.File(root / folder / name, "r+") as file:
                 file["object_mask"] = (
@@ -38,7 +41,8 @@ def write_data(root: Path, volume_writer) -> None:
 def write_run(path: Path, data: Path) -> None:
     """A run whose network was not trained: what it computes matters as little as where."""
     torch.manual_seed(3)
-    config = TrainConfig(data=DataConfig(path=str(data)), model=ModelConfig(channels=4, pools=2, norm="batch"))
+    model = ModelConfig(channels=4, pools=2, norm="batch", dropout=0.2)
+    config = TrainConfig(data=DataConfig(path=str(data)), model=model)
     module = ReconModule(build_model(config.model))
     for name, buffer in module.named_buffers():
         if "running" in name:
@@ -53,6 +57,7 @@ CASES = {
     "all": {"split": "all", "figure_volumes": ["all"]},
     "batch": {"split": "all", "batch_size": 3},
     "save": {"split": "all", "save": True, "mask_draws": 2},
+    "several": {"split": "all", "samples": 3, "regions": "attribute", "mask_draws": 2},
     "few": {"split": "val", "metrics": ["ssim", "ssim_object", "psnr", "nmse", "hfen"]},
     "one": {"split": "test"},
     "one-save": {"split": "test", "save": True},

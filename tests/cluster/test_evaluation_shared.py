@@ -35,6 +35,9 @@ def alone(root):
     return computed
 
 
+_OF_SOME = ("regions", "calibration")  # parts of a summary
+
+
 def table(folder: Path):
     """All columns but the time, as text: equality is bit for bit."""
     with (folder / "volumes.csv").open() as handle:
@@ -65,6 +68,10 @@ def test_tables_figures_and_files_are_those_of_one_process(root, alone, n):
                 assert np.array_equal(a["reconstruction"], b["reconstruction"])
         first, second = (json.loads((folder / "summary.json").read_text()) for folder in (one, many))
         assert first["overall"] == second["overall"]
+        assert [first.get(key) for key in _OF_SOME] == [second.get(key) for key in _OF_SOME]
+        if case == "several":
+            assert all(first[key] for key in _OF_SOME)
+            assert (one / "regions.csv").read_text() == (many / "regions.csv").read_text()
         once = Counter(map(tuple, alone[case]))
         shared = Counter(pair for own in computed for pair in map(tuple, own[case]))
         assert shared == once, case  # every slice on one process, once for each mask draw

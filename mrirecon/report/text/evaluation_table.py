@@ -1,7 +1,7 @@
 """The terminal table of an evaluation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -104,9 +104,28 @@ def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool, rec
         if 1 < len(summary[group]) < summary["overall"]["n_volumes"]:  # not each volume once more
             spell = _times if group == "by_acceleration" else str
             named |= {spell(name): values for name, values in summary[group].items()}
+    headed = {
+        f"{name}: {how_many(v['n_volumes'], 'volume')}, {how_many(v['n_patients'], 'patient')}": v
+        for name, v in named.items()
+    }
     percent = f"{100 * summary['level']:g} %"
+    note = f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)"
+    return "\n".join([*lines_by_group(headed, metrics, compared, reconstructor), note])
+
+
+def lines_by_group(
+    groups: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], compared: bool, reconstructor: str
+) -> list[str]:
+    """Return a header and, for each group, its heading and a line for each metric.
+
+    Args:
+        groups: By heading; each holds the statistics of the scores as `summarize` makes them.
+        metrics: Which.
+        compared: Beside those of the zero-filled image.
+        reconstructor: Its name.
+    """
     rows = [["mean ± SD", reconstructor, *(["zero-filled", "paired difference"] if compared else [])]]
-    for values in named.values():
+    for values in groups.values():
         for metric in metrics:
             row = [f"  {label_of(metric)}", _statistics(values[metric], metric)]
             if compared:
@@ -115,11 +134,9 @@ def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool, rec
             rows.append(row)
     header, *scores = align(rows, left=1).split("\n")
     lines = [header]
-    for i, (name, values) in enumerate(named.items()):
-        lines.append(f"{name}: {how_many(values['n_volumes'], 'volume')}, {how_many(values['n_patients'], 'patient')}")
-        lines += scores[i * len(metrics) : (i + 1) * len(metrics)]
-    lines.append(f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)")
-    return "\n".join(lines)
+    for i, heading in enumerate(groups):
+        lines += [heading, *scores[i * len(metrics) : (i + 1) * len(metrics)]]
+    return lines
 
 
 def _statistics(values: dict[str, float | None], metric: str, sign: str = "") -> str:

@@ -200,12 +200,16 @@ def group_by_seed(items: Sequence[Item], names: Sequence[str] = ()) -> list[Cell
     return _with_settings(_named(cells, names))
 
 
+def decisive_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the dotted keys of a training in which the runs of one cell do not differ."""
+    return {key: value for key, value in config.items() if key not in _APART}
+
+
 def _identity(i: int, item: Item) -> Any:
     """Equal for what is one cell."""
     if item.config is None:
         return i
-    decisive = {key: value for key, value in item.config.items() if key not in _APART}
-    return repr(sorted(decisive.items())), item.table.rows[0].checkpoint, item.summary.get("bn_stats")
+    return repr(sorted(decisive_keys(item.config).items())), item.table.rows[0].checkpoint, item.summary.get("bn_stats")
 
 
 def _cell(items: Sequence[Item], members: Sequence[int]) -> Cell:

@@ -28,16 +28,21 @@ from mrirecon.refusals import explained
 from mrirecon.workflows.outputs.source_files import samples_sha256
 
 
-def write_prediction(path: Path, images: np.ndarray, attrs: Mapping[str, Any] | None = None) -> None:
+def write_prediction(
+    path: Path, images: np.ndarray, attrs: Mapping[str, Any] | None = None, sd: np.ndarray | None = None
+) -> None:
     """Write images `(slices, height, width)` as the data set `reconstruction`, float32, whole or not at all.
 
-    Equals the layout of fastMRI's `save_reconstructions`, which its evaluation reads.
+    Equals the layout of fastMRI's `save_reconstructions`, which its evaluation reads. The per-pixel deviations `sd`
+    `(slices, height, width)` of several, where there are any, are beside it as `reconstruction_sd`.
 
     Raises:
         OSError: They cannot be written there.
     """
     with new_hdf5(path) as file:
         file.create_dataset("reconstruction", data=images.astype(np.float32, copy=False))
+        if sd is not None:
+            file.create_dataset("reconstruction_sd", data=sd.astype(np.float32, copy=False))
         file.attrs.update(attrs or {})
 
 
@@ -118,8 +123,10 @@ class OutputFiles:
             raise InputError(f"{path} is there already, {why}{more}; add --overwrite or choose another --output")
         return [volume for volume in volumes if self._missing(volume, there)]
 
-    def write(self, volume: Volume, images: np.ndarray) -> None:
+    def write(self, volume: Volume, images: np.ndarray, sd: np.ndarray | None = None) -> None:
         """Write what is missing of a volume of images `(slices, h, w)`, each file whole or not at all.
+
+        Of several reconstructions `sd` are their deviations, `(slices, h, w)`, which `.h5` files hold.
 
         Raises:
             WorkFailedError: The disk is full, or fails.
@@ -128,7 +135,7 @@ class OutputFiles:
         facts = self.facts(volume) | self.sampling(volume)
         for path in self._missing(volume, describe_files(self._paths(volume))):
             try:
-                _WRITERS[path.suffix[1:]](path, images, facts)
+                _WRITERS[path.suffix[1:]](path, images, facts, sd)
             except OSError as error:
                 if not isinstance(explained(error), WorkFailedError):
                     raise
@@ -229,11 +236,11 @@ def _short(value: str) -> str:
     return value[:12] if len(value) == 64 else value
 
 
-def _write_h5(path: Path, images: np.ndarray, facts: Facts) -> None:
-    write_prediction(path, images, facts)
+def _write_h5(path: Path, images: np.ndarray, facts: Facts, sd: np.ndarray | None) -> None:
+    write_prediction(path, images, facts, sd)
 
 
-def _write_png(path: Path, images: np.ndarray, facts: Facts) -> None:
+def _write_png(path: Path, images: np.ndarray, facts: Facts, _sd: np.ndarray | None) -> None:
     from mrirecon.report.figures.montage import draw_montage  # which needs matplotlib
 
     n, height, width = images.shape
@@ -241,4 +248,4 @@ def _write_png(path: Path, images: np.ndarray, facts: Facts) -> None:
     draw_montage(path, images, f"{facts['source']}   {facts['reconstructor']}   {slices}, {height} x {width}", facts)
 
 
-_WRITERS: dict[str, Callable[[Path, np.ndarray, Facts], None]] = {"h5": _write_h5, "png": _write_png}
+_WRITERS: dict[str, Callable[[Path, np.ndarray, Facts, np.ndarray | None], None]] = {"h5": _write_h5, "png": _write_png}

@@ -18,6 +18,7 @@ from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_s
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
+from mrirecon.evaluation.annotations import OF_FILES, Box, read_annotations
 from mrirecon.models.device import autocast, choose_device
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
@@ -29,7 +30,9 @@ from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.new_folder import require_free
 from mrirecon.workflows.outputs.source_files import other_sampling
 from mrirecon.workflows.scoring.choice import Choice, Elsewhere, choose, open_elsewhere
+from mrirecon.workflows.scoring.regions import find_boxes
 from mrirecon.workflows.scoring.watchers import figure_slices, named_volumes
+from mrirecon.workflows.setup.several import check_spread, spread_name, with_spread
 
 SUMMARY = "summary.json"
 
@@ -61,6 +64,7 @@ class Evaluation:
     jobs: list[Job]
     drawn: list[Volume]
     elsewhere: Elsewhere | None  # where it is chosen
+    boxes: list[Box]  # that are scored besides
 
     def dataset(self, job: Job, draw: int) -> SliceDataset:
         """The slices of a job under one of its mask draws."""
@@ -84,6 +88,11 @@ def check_call(config: EvaluateConfig, words: Sequence[str]) -> None:
     """Raise an InputError for names, options and numbers that no evaluation takes, without its data."""
     chosen_metrics(config.metrics)
     require_ranges(config)
+    check_spread(config)
+    if config.ensemble and len(words) > 1:
+        raise InputError("--ensemble joins further runs to one; evaluate that one alone")
+    if config.regions not in ("", OF_FILES):
+        read_annotations(config.regions)
     for word in words:
         if words.count(word) > 1:
             raise InputError(f"{word} is given twice; give each once")
@@ -126,6 +135,7 @@ def prepare(config: EvaluateConfig, words: Sequence[str]) -> list[Evaluation]:
         split, notes = _split(config, words)
         config = replace(config, split=split)
         volumes = _open(config)
+        boxes, said = find_boxes(config.regions, volumes, config.data.slices or None) if config.regions else ([], "")
         jobs = _jobs(config, volumes)
         drawn = named_volumes(config.figure_volumes, volumes)
         elsewhere = _elsewhere(config, words)
@@ -133,12 +143,15 @@ def prepare(config: EvaluateConfig, words: Sequence[str]) -> list[Evaluation]:
         for word, given in zip(words, own_configs(config, words), strict=True):
             tried = tried_values(word, given.method)
             reconstructor = find_reconstructor(word, given, device, config.data.path, tried[0] if tried else {})
+            reconstructor = with_spread(reconstructor, word, given, device, config.data.path)
             own = given if len(words) == 1 else _own_output(given, reconstructor, found)
             placed = _placed(jobs, own, reconstructor)
-            found.append(Evaluation(word, own, reconstructor, placed, drawn, elsewhere if tried else None))
+            found.append(Evaluation(word, own, reconstructor, placed, drawn, elsewhere if tried else None, boxes))
         for one in found:
             _check(one)
         _require_apart(found)
+    if said:
+        notes = [*notes, f"regions: {said}"]
     for note in [*notes, *(_seen(words, volumes) if len(words) > 1 else [])]:
         warn(f"note: {note}")
     scored = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
@@ -241,12 +254,13 @@ def _own_output(config: EvaluateConfig, reconstructor: Reconstructor, before: Se
 
 def evaluation_name(config: EvaluateConfig, job: Job) -> dict[str, str]:
     """Return what the folder of an evaluation is named by; see `RunFolder.evaluation`."""
+    protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
     return {
         "data": Path(config.data.path).resolve().name,
         "split": config.split,
         "mask": job.mask,
         "times": job.times,
-        "protocol": "" if config.protocol == FASTMRI_V1.name else config.protocol,
+        "protocol": "-".join(filter(None, [protocol, spread_name(config)])),
     }
 
 
@@ -306,5 +320,5 @@ def _dataset(config: EvaluateConfig, job: Job, reconstructor: Reconstructor, dra
         slices=config.data.slices or None,
         draw=draw,
         protocol=find_protocol(config.protocol),
-        object_masks=needed(chosen_metrics(config.metrics), OBJECT_MASK),
+        object_masks=needed(chosen_metrics(config.metrics), OBJECT_MASK) or bool(spread_name(config)),
     )

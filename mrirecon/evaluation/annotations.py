@@ -1,0 +1,219 @@
+"""Boxes that readers drew around what they saw: fastMRI+'s table, or the attribute `annotations` of a file.
+
+Two conventions. fastMRI+ (Zhao et al., Scientific Data 2022) annotates images that are flipped up-down against the
+reconstruction arrays of fastMRI: its `y` counts rows from the bottom of the array. The attribute counts them from the
+top, as the array is stored: no flip. In both, `slice` counts from 0, and a box begins at column `x` and row `y`.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mrirecon.errors import InputError, did_you_mean
+from mrirecon.files import read_table
+
+ATTRIBUTE = "annotations"  # of a file, JSON
+OF_FILES = "attribute"  # in place of a table's path: each file's own
+_NUMBERS = ("x", "y", "width", "height")
+COLUMNS = ("file", "slice", "study_level", *_NUMBERS, "label")
+_LEVELS = {"yes": True, "no": False, "": False}
+
+
+@dataclass(frozen=True)
+class Box:
+    """Pixels of a slice: rows `y` to `y + height - 1` and columns `x` to `x + width - 1` of the array as stored."""
+
+    file: str  # as written; the volume's name once it is placed
+    slice_idx: int  # from 0
+    label: str
+    x: int
+    y: int
+    width: int
+    height: int
+    annotation: int  # line of the table, or place in the attribute's list, counted from 1
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What one source says: its boxes, in its own convention, and how many lines are about a whole study."""
+
+    boxes: tuple[Box, ...]
+    n_study_level: int
+    flipped: bool  # its rows are counted from the bottom of the stored array
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What must be known of a volume to place boxes in it."""
+
+    height: int
+    width: int
+    slices: Collection[int]  # that are scored
+
+
+def read_annotations(path: str | Path) -> Annotations:
+    """Read a table as fastMRI+ has them, with the columns of `COLUMNS`.
+
+    Raises:
+        InputError: It cannot be read, a column is missing, or a value is no whole number.
+    """
+    try:
+        columns, rows = read_table(path)
+    except OSError as error:
+        raise InputError(
+            f"--regions {path} cannot be read ({error.strerror or error}); give a table of annotations as fastMRI+ "
+            f"has them, or {OF_FILES} for those of the files"
+        ) from None
+    missing = [name for name in COLUMNS if name not in columns]
+    if missing:
+        raise InputError(
+            f"{path} has no column {missing[0]}{did_you_mean(missing[0], columns)}; "
+            f"annotations have the columns {','.join(COLUMNS)}, as fastMRI+'s"
+        )
+    return _annotations(rows, str(path), "line", 2, flipped=True)
+
+
+def parse_annotations(text: Any, name: str) -> Annotations:
+    """Read the attribute `annotations` of the volume `name`: a JSON list of objects named as the columns.
+
+    `file` and `study_level` may be left out; a `file` is not looked at.
+
+    Raises:
+        InputError: It is no such list, a name is missing, or a value is no whole number.
+    """
+    where = f"{name}: its attribute '{ATTRIBUTE}'"
+    try:
+        values = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{where} is no JSON ({str(error)[:100]}); write a list of objects, or remove it") from None
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise InputError(f"{where} is no list of objects; write one object for each box, or remove it")
+    return _annotations([{"study_level": "", **value, "file": name} for value in values], where, "object", 1, False)
+
+
+def place(annotations: Sequence[Annotations], shapes: Mapping[str, Shape]) -> tuple[list[Box], str]:
+    """Boxes in the arrays of the volumes that are scored, and one line that says what became of the others.
+
+    Boxes partly outside of the image are cut. Left out are those wholly outside or without area, of files or slices
+    that are not scored, and doubles.
+
+    Args:
+        annotations: Of one or several sources.
+        shapes: By the volumes' names, paths relative to the data folder. A `file` is such a path or a bare file
+            name, with `.h5` or without.
+
+    Raises:
+        InputError: A bare file name that several volumes have.
+    """
+    names = _by_word(shapes)
+    counts: Counter[str] = Counter(study=sum(source.n_study_level for source in annotations))
+    unknown: set[str] = set()
+    placed: dict[tuple[Any, ...], Box] = {}
+    for source in annotations:
+        for box in source.boxes:
+            found = names.get(box.file, ())
+            if len(found) > 1:
+                raise InputError(
+                    f"the regions' file '{box.file}' may be {found[0]} or {found[1]}; write the path, as in volumes.csv"
+                )
+            if not found:
+                counts["file"] += 1
+                unknown.add(box.file)
+                continue
+            shape = shapes[found[0]]
+            top = shape.height - box.y - box.height if source.flipped else box.y
+            inside = _cut(replace(box, file=found[0], y=top), shape)
+            key = (found[0], box.slice_idx, box.label, box.x, box.y, box.width, box.height)
+            if box.slice_idx not in shape.slices:
+                counts["slice"] += 1
+            elif box.width == 0 or box.height == 0:
+                counts["empty"] += 1
+            elif inside is None:
+                counts["outside"] += 1
+            elif key in placed:
+                counts["double"] += 1
+            else:
+                counts["cut"] += inside.width * inside.height < box.width * box.height
+                placed[key] = inside
+    return list(placed.values()), _said(list(placed.values()), counts, unknown)
+
+
+def _annotations(rows: Sequence[Mapping[str, Any]], where: str, unit: str, first: int, flipped: bool) -> Annotations:
+    boxes, n_study_level = [], 0
+    for number, row in enumerate(rows, first):
+        place_of = f"{where}, {unit} {number}"
+        missing = [name for name in COLUMNS if row.get(name) is None]
+        if missing:
+            raise InputError(f"{place_of} has no {missing[0]}; each has {','.join(COLUMNS)}")
+        level = str(row["study_level"]).strip().lower().replace("true", "yes").replace("false", "no")
+        if level not in _LEVELS:
+            raise InputError(f"{place_of}: study_level is '{row['study_level']}', not Yes or No; correct it")
+        number_of = {name: row[name] for name in _NUMBERS}
+        if _LEVELS[level] and not any(str(value).strip() for value in number_of.values()):
+            n_study_level += 1
+            continue
+        x, y, width, height = (_whole(value, name, place_of) for name, value in number_of.items())
+        index = _whole(row["slice"], "slice", place_of)
+        for name, value in (("slice", index), ("width", width), ("height", height)):
+            if value < 0:
+                raise InputError(f"{place_of}: {name} is {value}; it must be at least 0: correct it")
+        label = " ".join(str(row["label"]).split())
+        boxes.append(Box(str(row["file"]).strip(), index, label, x, y, width, height, number))
+    return Annotations(tuple(boxes), n_study_level, flipped)
+
+
+def _whole(value: Any, name: str, where: str) -> int:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number.is_integer():
+        raise InputError(f"{where}: {name} is '{str(value)[:50]}', not a whole number; correct it")
+    return int(number)
+
+
+def _by_word(names: Collection[str]) -> dict[str, list[str]]:
+    """The volumes that each word may mean; a whole path means one alone."""
+    words: dict[str, list[str]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        for word in {path.name, path.stem}:
+            words.setdefault(word, []).append(name)
+    return words | {word: [name] for name in names for word in (name, name.removesuffix(".h5"))}
+
+
+def _cut(box: Box, shape: Shape) -> Box | None:
+    left, top = max(box.x, 0), max(box.y, 0)
+    right, bottom = min(box.x + box.width, shape.width), min(box.y + box.height, shape.height)
+    if right <= left or bottom <= top:
+        return None
+    return replace(box, x=left, y=top, width=right - left, height=bottom - top)
+
+
+_LEFT_OUT = {
+    "study": "about a whole study, without a box",
+    "file": "of files that are not scored ({files})",
+    "slice": "of slices that are not scored",
+    "outside": "wholly outside of the image",
+    "empty": "without area",
+    "double": "given twice",
+}
+
+
+def _said(placed: Sequence[Box], counts: Mapping[str, int], unknown: Collection[str]) -> str:
+    files = f"{len(unknown)} file{'s' * (len(unknown) != 1)}: {min(unknown, default='')}{', ...' * (len(unknown) > 1)}"
+    n_files = len({box.file for box in placed})
+    text = f"{len(placed)} box{'es' * (len(placed) != 1)} in {n_files} file{'s' * (n_files != 1)}"
+    if counts["cut"]:
+        text += f", {counts['cut']} of them cut at the edge of the image"
+    left = [f"{counts[key]} {what.format(files=files)}" for key, what in _LEFT_OUT.items() if counts[key]]
+    return text + (f"; left out: {', '.join(left)}" if left else "")

@@ -1,0 +1,110 @@
+"""Several reconstructions of one sample, their mean and how far they lie apart.
+
+By dropout at inference (Gal and Ghahramani, ICML 2016), or by networks that were trained alike from several seeds
+(Lakshminarayanan et al., NeurIPS 2017). The spread of networks is not that of the error: what all of them get wrong
+in the same way it does not show, so it has to be held against errors.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from pathlib import PurePosixPath
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from mrirecon.data.samples import Sample
+from mrirecon.errors import InputError
+from mrirecon.reconstruct.base import Reconstructor
+
+Members = Callable[[Sample], Iterable[Tensor]]  # several reconstructions (batch, h, w) of a batch
+
+
+class Spread:
+    """The mean of several reconstructions as a reconstruction; `sd` is their spread.
+
+    Args:
+        members: Gives them, two or more.
+        n: How many.
+    """
+
+    def __init__(self, members: Members, n: int) -> None:
+        self.members, self.n = members, n
+        self.sd = torch.empty(0)  # (batch, h, w) of the batch of the last call, unbiased, in the units of the target
+
+    def __call__(self, sample: Sample) -> Tensor:
+        """Return the means `(batch, height, width)`."""
+        mean = squares = torch.zeros(())
+        n = 0
+        for n, image in enumerate(self.members(sample), 1):  # Welford 1962: one pass, no cancellation
+            values = image.double()
+            step = values - mean.to(values)
+            mean = mean.to(values) + step / n
+            squares = squares.to(values) + step * (values - mean)
+        self.sd = (squares / (n - 1)).sqrt().float()
+        return mean.float()
+
+
+def of_dropout(reconstructor: Reconstructor, n: int, seed: int, batch_size: int) -> Reconstructor:
+    """Make a reconstructor of the mean over `n` passes with dropout, whose `reconstruct` is a `Spread`.
+
+    All other layers work as without. What is dropped follows from `seed`, the file's bare name, the slice with which
+    the batch begins and the number of the pass alone, on one kind of device.
+
+    Args:
+        reconstructor: A network that was trained with dropout.
+        n: Passes, two or more.
+        seed: Seed.
+        batch_size: Slices per pass, on which the draws depend.
+
+    Raises:
+        InputError: It has no dropout.
+    """
+    network = reconstructor.reconstruct
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    layers = [module for module in modules if isinstance(module, _DropoutNd) and module.p > 0]
+    if not isinstance(network, nn.Module) or not layers:
+        what = "has no dropout (model.dropout is 0)" if reconstructor.checkpoint else "is a method, no network"
+        raise InputError(
+            f"--samples {n} draws by dropout, but {reconstructor.name} {what}; give a network that was trained with "
+            "--dropout, or runs of several seeds (--ensemble)"
+        )
+    options = {**reconstructor.options, "samples": n, "samples_seed": seed, "samples_batch_size": batch_size}
+    members = partial(_passes, network, layers, n=n, seed=seed)
+    return replace(reconstructor, reconstruct=Spread(members, n), options=options)
+
+
+def of_networks(reconstructors: Sequence[Reconstructor]) -> Reconstructor:
+    """Make a reconstructor of the mean over several, which need the same; by the name of the first one."""
+    first = reconstructors[0]
+    options = {**first.options, "ensemble": [one.weights_sha256 for one in reconstructors]}
+    members = partial(_of_each, [one.reconstruct for one in reconstructors])
+    return replace(first, reconstruct=Spread(members, len(reconstructors)), options=options)
+
+
+def _of_each(networks: Sequence[Callable[[Sample], Tensor]], sample: Sample) -> Iterator[Tensor]:
+    return (network(sample) for network in networks)
+
+
+def _passes(network: nn.Module, layers: Sequence[nn.Module], sample: Sample, *, n: int, seed: int) -> Iterator[Tensor]:
+    name, first = PurePosixPath(sample.volume[0]).name, int(torch.as_tensor(sample.slice_idx)[0])
+    for k in range(n):
+        digest = sha256(f"{seed} {name} {first} {k}".encode()).digest()
+        with _dropping(layers), torch.random.fork_rng([sample.image.device] if sample.image.is_cuda else []):
+            torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+            image: Tensor = network(sample)
+        yield image
+
+
+@contextmanager
+def _dropping(layers: Sequence[nn.Module]) -> Iterator[None]:
+    for layer in layers:
+        layer.train()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.eval()

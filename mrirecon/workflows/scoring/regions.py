@@ -1,0 +1,104 @@
+"""Score the boxes of annotations while whole images are scored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrirecon import ranks
+from mrirecon.data.dataset import SliceDataset
+from mrirecon.data.folders.check import check_slices
+from mrirecon.data.samples import Sample
+from mrirecon.data.transforms import scored_target
+from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError
+from mrirecon.evaluation import FASTMRI_V1, Protocol
+from mrirecon.evaluation.annotations import (
+    ATTRIBUTE,
+    OF_FILES,
+    Box,
+    Shape,
+    parse_annotations,
+    place,
+    read_annotations,
+)
+from mrirecon.evaluation.metrics import SlicePair, Target, too_small
+from mrirecon.evaluation.regions import METRICS_INSIDE, RegionResult, score_box
+
+
+def find_boxes(source: str, volumes: Sequence[Volume], slices: Sequence[int] | None = None) -> tuple[list[Box], str]:
+    """The boxes that lie in scored slices, in the arrays as stored, and one line that says what became of the others.
+
+    Args:
+        source: A table as fastMRI+ has them, or `attribute`: the attribute `annotations` of each file.
+        volumes: All that are scored.
+        slices: First and last slice that is scored of each; None: all.
+
+    Raises:
+        InputError: Annotations that cannot be read, none at all, or images that are too small.
+    """
+    spans = check_slices(volumes, slices)
+    shapes = {v.name: Shape(*v.image_shape, span) for v, span in zip(volumes, spans, strict=True)}
+    for volume in volumes:
+        if reason := too_small(volume.image_shape, METRICS_INSIDE):
+            raise InputError(f"{volume.name}: {reason}; leave out --regions")
+    if source != OF_FILES:
+        return place([read_annotations(source)], shapes)
+    annotated = [volume for volume in volumes if ATTRIBUTE in volume.attrs]
+    if not annotated:
+        raise InputError(
+            f"--regions {OF_FILES}, but none of the {len(volumes)} files has an attribute '{ATTRIBUTE}'; "
+            "write it (a JSON list of boxes), or give a table of annotations"
+        )
+    boxes, said = place([parse_annotations(v.attrs[ATTRIBUTE], v.name) for v in annotated], shapes)
+    n_others = len(volumes) - len(annotated)
+    return boxes, said + (f"; {n_others} of {len(volumes)} files have no such attribute" if n_others else "")
+
+
+class RegionScores:
+    """Scores boxes in the images of one mask draw as they come by; a watcher of `score_dataset`.
+
+    Args:
+        boxes: Of any volumes; those that `dataset` has not are left out.
+        dataset: What is scored.
+        protocol: How scores are taken.
+    """
+
+    def __init__(self, boxes: Sequence[Box], dataset: SliceDataset, protocol: Protocol = FASTMRI_V1) -> None:
+        self.protocol, self.draw = protocol, dataset.draw
+        self._patients = {volume.name: volume.patient for volume in dataset.volumes}
+        self._boxes = [box for box in boxes if box.file in self._patients]
+        self._of_slice: dict[tuple[str, int], list[int]] = {}
+        for number, box in enumerate(self._boxes):
+            self._of_slice.setdefault((box.file, box.slice_idx), []).append(number)
+        self._rows: list[list[float]] = []
+
+    def __call__(self, sample: Sample, images: Tensor) -> None:
+        """Score the boxes in a batch of images `(batch, h, w)`."""
+        targets, ranges = scored_target(sample, self.protocol.clamps_target), torch.as_tensor(sample.data_range)
+        for k, key in enumerate(zip(sample.volume, torch.as_tensor(sample.slice_idx).tolist(), strict=True)):
+            numbers = self._of_slice.get(key, [])
+            if not numbers:
+                continue
+            target = Target(_array(targets[k]), float(ranges[k]))
+            own, zero_filled = (SlicePair(target, _array(image[k])) for image in (images, sample.image))
+            for number in numbers:
+                (scores, n_windows), (reference, _) = (score_box(p, self._boxes[number]) for p in (own, zero_filled))
+                self._rows.append([number, n_windows, *scores.values(), *reference.values()])
+
+    def results(self) -> list[RegionResult]:
+        """The results of all processes, in the order of the boxes; every process must call it."""
+        n = len(METRICS_INSIDE)
+        rows = torch.tensor(self._rows, dtype=torch.float64).reshape(-1, 2 + 2 * n)
+        found = []
+        for number, n_windows, *scores in sorted(ranks.gather_rows(rows).tolist()):
+            box = self._boxes[int(number)]
+            own, reference = (dict(zip(METRICS_INSIDE, part, strict=True)) for part in (scores[:n], scores[n:]))
+            found.append(RegionResult(box, self._patients[box.file], self.draw, int(n_windows), own, reference))
+        return found
+
+
+def _array(image: Tensor) -> np.ndarray:
+    values: np.ndarray = image.cpu().numpy().astype(np.float64)
+    return values

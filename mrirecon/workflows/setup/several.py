@@ -1,0 +1,105 @@
+"""Find what reconstructs, once or several times (`--samples`, `--ensemble`)."""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from mrirecon.config import TrainConfig
+from mrirecon.configfile import flatten, load
+from mrirecon.errors import InputError
+from mrirecon.reconstruct.base import Reconstructor
+from mrirecon.reconstruct.find import find_reconstructor
+from mrirecon.reconstruct.network import NetworkUse
+from mrirecon.reconstruct.spread import Spread, of_dropout, of_networks
+from mrirecon.runs import RunFolder, run_of
+
+
+class SpreadUse(NetworkUse, Protocol):
+    """The keys of a configuration that say whether there are several reconstructions."""
+
+    @property
+    def samples(self) -> int:
+        """Passes with dropout; 0: one without."""
+
+    @property
+    def ensemble(self) -> list[str]:
+        """Further runs."""
+
+    @property
+    def batch_size(self) -> int:
+        """Slices per pass."""
+
+    @property
+    def seed(self) -> int:
+        """Of the dropout."""
+
+
+def check_spread(config: SpreadUse) -> None:
+    """Raise an InputError for a number of samples, or a combination, that says nothing of a spread."""
+    if config.samples == 1:
+        raise InputError("--samples 1 has no spread; draw 2 or more, or leave it out")
+    if config.samples and config.ensemble:
+        raise InputError("--samples and --ensemble are two kinds of spread, which no number mixes; give one of them")
+
+
+def with_spread(
+    reconstructor: Reconstructor, name: str, config: SpreadUse, device: torch.device, data: str = ""
+) -> Reconstructor:
+    """Return a reconstructor, or where several reconstructions are asked for that of their mean.
+
+    Args:
+        reconstructor: What `find_reconstructor` found for the other arguments.
+        name, config, device, data: See there.
+
+    Raises:
+        InputError: A network without dropout, runs that differ in more than their seed, or in nothing.
+    """
+    if config.samples:
+        return of_dropout(reconstructor, config.samples, config.seed, config.batch_size)
+    if not config.ensemble:
+        return reconstructor
+    words = [name, *config.ensemble]
+    _require_seeds_alone([_run(word) for word in words])
+    others = [find_reconstructor(word, config, device, data) for word in config.ensemble]
+    return of_networks([reconstructor, *others])
+
+
+def spread_of(reconstructor: Reconstructor) -> Spread | None:
+    """Return where the SD of its images is, or None for one image alone."""
+    return reconstructor.reconstruct if isinstance(reconstructor.reconstruct, Spread) else None
+
+
+def spread_name(config: SpreadUse) -> str:
+    """Return a word for folders: `8samples`, `ensemble3`; empty for one image alone."""
+    if config.samples:
+        return f"{config.samples}samples"
+    return f"ensemble{1 + len(config.ensemble)}" if config.ensemble else ""
+
+
+def _run(word: str) -> RunFolder:
+    run = run_of(word)
+    if run is None or not run.config.is_file():
+        raise InputError(f"--ensemble is of runs, and {word} is none; give run folders that differ in their seed alone")
+    return run
+
+
+def _require_seeds_alone(runs: list[RunFolder]) -> None:
+    from mrirecon.workflows.compare.items import decisive_keys
+
+    first, *others = [flatten(load(TrainConfig, run.config)) for run in runs]
+    seen: dict[int, Path] = {first["seed"]: runs[0].path}
+    for run, config in zip(runs[1:], others, strict=True):
+        theirs, ours = decisive_keys(config), decisive_keys(first)
+        if differing := [key for key in ours if theirs[key] != ours[key]]:
+            key = differing[0]
+            raise InputError(
+                f"{run.path} differs from {runs[0].path} in {key} ({theirs[key]}, not {ours[key]}); an ensemble is of "
+                "runs that differ in their seed alone: leave it out"
+            )
+        if config["seed"] in seen:
+            raise InputError(
+                f"{run.path} and {seen[config['seed']]} have one seed ({config['seed']}), which says nothing about the "
+                "spread; give one of them"
+            )
+        seen[config["seed"]] = run.path

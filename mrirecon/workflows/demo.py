@@ -17,6 +17,7 @@ from mrirecon.config import (
 )
 from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
+from mrirecon.reconstruct import ZeroFilled
 from mrirecon.runs import RunFolder
 from mrirecon.workflows.evaluate_several import evaluate_several
 from mrirecon.workflows.simulate import simulate_dataset
@@ -24,6 +25,7 @@ from mrirecon.workflows.train import train
 
 _MARKER = "mrirecon-demo.txt"
 _SLICES = [3, 3]  # of 6, the middle one of each volume: total variation of all would be half of the demo
+_BESIDE = "tv"  # and the zero-filled image
 _LAMBDA = 1e-3  # what `mrirecon evaluate tv` chooses on val volumes of this simulation
 
 
@@ -61,7 +63,7 @@ def demo(config: DemoConfig) -> RunFolder:
         split="test",
         output=str(folder / "evaluation"),
     )
-    (tables,) = evaluate_several(scoring, ["zero-filled", "tv", str(run.path)])
+    (tables,) = evaluate_several(scoring, [ZeroFilled.name, _BESIDE, str(run.path)])
     picture = folder / "reconstruction.png"
     shutil.copyfile(sorted((tables / "figures").glob("*.png"))[0], picture)
     print(f"picture:    {picture}")

@@ -142,14 +142,23 @@ def _low_resolution(region: Tensor, size: tuple[int, int], shape: tuple[int, int
 
 def _leading(matrices: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Leading eigenvectors `(coils, h, w)`, conjugated, and their eigenvalues `(h, w)`, by power iteration."""
-    powers = matrices  # eigenvalues from 0 to about 1
+    # divided by their traces, so that neither powers nor vectors vanish where there is nothing but noise
+    traces = matrices.diagonal(dim1=-2, dim2=-1).real.sum(-1)[..., None, None]
+    powers = matrices / traces.clamp(min=1e-30)
     for _ in range(_SQUARINGS):
         powers = powers @ powers
-    vectors = start.permute(1, 2, 0)[..., None].conj()
+    vectors = start / start.abs().amax(0).clamp(min=1e-30)
+    vectors = vectors.permute(1, 2, 0)[..., None].conj().contiguous()
     for i in range(_ITERATIONS):
-        if i % 4 == 0:  # small ones vanish slowly enough for that
-            vectors = vectors / vectors.norm(dim=-2, keepdim=True).clamp(min=1e-30)
+        if i % 2 == 0:  # each product is at least the 4th power of 1 / coils as long
+            vectors = vectors / _lengths(vectors)
         vectors = powers @ vectors
-    vectors = vectors / vectors.norm(dim=-2, keepdim=True).clamp(min=1e-30)
+    vectors = vectors / _lengths(vectors)
     values = (matrices @ vectors).norm(dim=-2).squeeze(-1)
     return vectors.squeeze(-1).permute(2, 0, 1).conj(), values
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """Return the lengths `(..., 1, 1)` of vectors `(..., coils, 1)`; of zero a number that leaves it zero."""
+    squares = torch.view_as_real(vectors).square().sum((-3, -1), keepdim=True).squeeze(-1)
+    return squares.sqrt().clamp(min=1e-18)

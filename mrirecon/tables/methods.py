@@ -54,7 +54,7 @@ class TotalVariationOptions(CombinedOptions):
     """admm or pdhg (primal-dual); both have the same minimum."""
     isotropic: bool = True
     """Penalise the length of the gradient; off: both differences apart."""
-    iterations: int = 200
+    iterations: int = 500
     """At most."""
     tolerance: float = 1e-3
     """A slice stops when its objective changed by at most this share over 10 iterations."""

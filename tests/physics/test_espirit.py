@@ -94,6 +94,19 @@ def test_outside_of_the_object_maps_are_zero_unless_nothing_is_cropped():
     torch.testing.assert_close(kept, torch.ones_like(kept))
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-2])
+def test_maps_have_length_one_where_eigenvalues_are_tiny_too(noise):
+    """Around a small object in a large field of view; a length that is not 1 makes iterations diverge."""
+    maps = smooth_maps(8, 96, 96)
+    image = torch.zeros(96, 96, dtype=torch.complex64)
+    image[40:56, 40:56] = disc(16, 16) + 0.5
+    generator = torch.Generator().manual_seed(0)
+    kspace = fft2c(expand_coils(image, maps))
+    kspace = kspace + noise * torch.randn(kspace.shape, generator=generator, dtype=kspace.dtype)
+    length = torch.linalg.vector_norm(espirit_smaps(kspace, 8, crop=0), dim=0)
+    torch.testing.assert_close(length, torch.ones_like(length))
+
+
 def test_scale_and_phase_of_the_kspace_do_not_matter():
     kspace, _, _ = scan()
     maps = espirit_smaps(kspace, 24)

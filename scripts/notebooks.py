@@ -22,11 +22,14 @@ GROUPS = {"G": 16, "A": 11, "N": 11, "M": 8, "P": 5}  # gradient, adaptive, norm
 BEGIN, END = "<!-- table: scripts/notebooks.py -->\n", "<!-- end of the table -->\n"
 MRI = {  # what the ledger of studies does not decide: the lecture's words, where the answer is from
     "M2": ("Random columns are better than equispaced ones.", "`--mask random` and `--mask equispaced`, compared"),
-    "M3": ("The linear reconstruction is of no use.", "`mrirecon compare` of a run and `zero-filled`"),
-    "M4": ("Sparse images are recovered exactly from incoherent samples.", "no study yet: needs compressed sensing"),
-    "M5": ("Total variation's problem is solved by an iteration.", "no study yet: needs compressed sensing"),
-    "M6": ("A network is quicker than solving slice by slice.", "no study yet: needs compressed sensing"),
-    "M7": ("Solvers' images are worse targets than measured ones.", "no study yet: needs compressed sensing"),
+    "M3": ("The linear reconstruction is of no use.", "`mrirecon evaluate zero-filled sense tv RUN`"),
+    "M4": ("Sparse images are recovered exactly from incoherent samples.", ""),
+    "M5": ("Total variation's problem is solved by an iteration.", ""),
+    "M6": ("A network is quicker than solving slice by slice.", "seconds per slice of `mrirecon evaluate tv RUN`"),
+    "M7": (
+        "Solvers' images are worse targets than measured ones.",
+        "no study yet: needs files with a solver's targets",
+    ),
     "M8": ("The model shown: U-Net, group norm, Adam.", "`configs/ablation/lecture_vs_fastmri.yaml`"),
 }
 
@@ -94,7 +97,7 @@ def table() -> str:
     for item in items():
         test, words = tests.get(item, ("", ""))
         said = dict.fromkeys([*filter(None, [words]), *(text for text, _ in decided[item])])
-        studies = dict.fromkeys(study for _, study in decided[item])
+        studies = dict.fromkeys(study for _, study in decided[item] if study)
         row = [item, " ".join(said), "; ".join(cells.get(item, [])), f"`{test}`" if test else "", "; ".join(studies)]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"

@@ -8,6 +8,9 @@ from fastmri.data import subsample
 from torch.autograd import Function, gradcheck
 
 from mrirecon.physics import Sense, default_center_fraction, fft2c, ifft2c, make_mask
+from mrirecon.reconstruct.problem import Problem
+from mrirecon.reconstruct.tv import TotalVariation, differences, total_variation
+from mrirecon.reconstruct.wavelet import Wavelet
 
 SHAPES = [(8, 6), (7, 9), (16, 5)]
 MASKS = ["random", "equispaced", "equispaced_fraction", "magic", "magic_fraction"]
@@ -117,3 +120,46 @@ def test_m2_data_consistency_puts_the_measured_columns_back():
     gradient = random(6, 64, seed=2)
     (back,) = torch.autograd.grad(output, guess, gradient)
     torch.testing.assert_close(fft2c(back), torch.where(mask, 0, fft2c(gradient)), rtol=0, atol=1e-13)
+
+
+def test_m4_sparse_images_are_recovered_exactly_from_random_columns_and_not_from_equispaced_ones():
+    """An image with few bright pixels comes back exactly from incoherent samples (Candes, Romberg and Tao 2006)."""
+    width, generator = 64, torch.Generator().manual_seed(0)
+    image = torch.zeros(8, width, dtype=torch.complex128)
+    for row in image:
+        phase = torch.rand(2, generator=generator, dtype=torch.float64)
+        row[torch.randperm(width, generator=generator)[:2]] = torch.exp(2j * torch.pi * phase)
+    errors = {}
+    for name in ("random", "equispaced"):
+        columns = torch.zeros(width, dtype=torch.bool)
+        columns[torch.randperm(width, generator=generator)[: width // 4] if name == "random" else slice(0, None, 4)] = (
+            True
+        )
+        kspace = torch.where(columns, fft2c(image), 0)[None, None]
+        problem = Problem.of_kspace(kspace, columns[None], torch.ones_like(kspace), (8, width))
+        method = Wavelet("identity", lambda_=1e-5, iterations=6000, tolerance=1e-9, maps="espirit", crop=0.0)
+        found = method.solve(problem).image[0] * problem.scale[0]
+        errors[name] = float((found - image).abs().square().sum() / image.abs().square().sum())
+    assert errors["random"] < 1e-6
+    assert errors["equispaced"] > 0.1
+
+
+def test_m5_total_variation_has_one_minimum_which_two_methods_find():
+    """x minimises 1/2 |M F x - y|^2 + lambda TV(x); the objective falls to one value, however it is minimised."""
+    image = torch.zeros(24, 24, dtype=torch.complex128)
+    image[6:18, 5:15] = 1
+    columns = torch.zeros(24, dtype=torch.bool)
+    columns[::2] = columns[9:15] = True
+    kspace = torch.where(columns, fft2c(image), 0)[None, None]
+    problem = Problem.of_kspace(kspace, columns[None], torch.ones_like(kspace), (24, 24))
+    lowest = {}
+    for solver in ("admm", "pdhg"):
+        found = TotalVariation(
+            solver, True, lambda_=0.01, iterations=1500, tolerance=1e-10, maps="espirit", crop=0.0
+        ).solve(problem)
+        start = problem.misfit(problem.adjoint, problem.normal(problem.adjoint)) + 0.01 * total_variation(
+            differences(problem.adjoint), True
+        )
+        lowest[solver] = float(found.objective[-1])
+        assert lowest[solver] < 0.8 * float(start)
+    assert lowest["admm"] == pytest.approx(lowest["pdhg"], rel=1e-4)

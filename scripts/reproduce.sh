@@ -33,3 +33,5 @@ mrirecon train --data "$out/data" --coils both --mask random --channels 32 --lr 
 for kind in multicoil singlecoil; do
   mrirecon evaluate "$out/run" --data "$real/$kind" --split all --mask random --coils auto --mask-draws 20
 done
+mrirecon evaluate zero-filled sense tv wavelet --data "$real/multicoil" --split all --mask random --acceleration 2 4 \
+  --mask-draws 10 --method.lambda 0.002 --output "$out/classical"

@@ -14,7 +14,8 @@ from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, Protocol
-from mrirecon.evaluation.annotations import (
+from mrirecon.evaluation.metrics import SlicePair, Target, too_small
+from mrirecon.evaluation.regions.annotations import (
     ATTRIBUTE,
     OF_FILES,
     Box,
@@ -23,8 +24,7 @@ from mrirecon.evaluation.annotations import (
     place,
     read_annotations,
 )
-from mrirecon.evaluation.metrics import SlicePair, Target, too_small
-from mrirecon.evaluation.regions import METRICS_INSIDE, RegionResult, score_box
+from mrirecon.evaluation.regions.scores import METRICS_INSIDE, RegionResult, score_box
 
 
 def find_boxes(source: str, volumes: Sequence[Volume], slices: Sequence[int] | None = None) -> tuple[list[Box], str]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mrirecon.evaluation.annotations import Box
 from mrirecon.evaluation.metrics import SlicePair, Target, score_pair, similarity_inside, volume_score
+from mrirecon.evaluation.regions.annotations import Box
 from mrirecon.evaluation.results import ZERO_FILLED
 from mrirecon.evaluation.stats import bootstrap_ci
 from mrirecon.evaluation.summary import LEVEL

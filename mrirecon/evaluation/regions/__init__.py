@@ -1,0 +1,1 @@
+"""Scores inside boxes: annotations of readers, and what is scored in them."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-_FULL = 0.95  # of the positions; of nine measured files, one has zeros among its samples: one position of 65,536
+FULL = 0.95  # of the positions; of nine measured files, one has zeros among its samples: one position of 65,536
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Sampling:
         if not there:
             return cls.of(next(iter(slices.values())))
         together = cls.of(np.any(list(there.values()), axis=0))
-        few = [i for i, measured in there.items() if measured.sum() < _FULL * together.n_positions]
+        few = [i for i, measured in there.items() if measured.sum() < FULL * together.n_positions]
         if not few:
             return together
         mean = round(sum(int(measured.sum()) for measured in there.values()) / len(there))
@@ -53,7 +53,7 @@ class Sampling:
     @property
     def is_2d(self) -> bool:
         """No mask of columns says it all: measured rows and columns are not measured everywhere, or in all slices."""
-        return self.uneven_slice >= 0 or self.n_positions < _FULL * self.n_rows * int(self.columns.sum())
+        return self.uneven_slice >= 0 or self.n_positions < FULL * self.n_rows * int(self.columns.sum())
 
     @property
     def measured_run(self) -> slice:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.data.samples import Sample
+from mrirecon.data.sampling import FULL
 from mrirecon.models.normunet import standardise
 from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
 
@@ -24,6 +25,26 @@ def apply_mask(kspace: Tensor, columns: Tensor) -> Tensor:
     Not a product: 0 times a sample keeps its sign, which once gave away test data (fastMRI's PR 14).
     """
     return torch.where(columns, kspace, torch.zeros((), dtype=kspace.dtype, device=kspace.device))
+
+
+def measured_mask(masked_kspace: Tensor, columns: Tensor) -> Tensor:
+    """What a reconstruction may hold against its data: measured columns `(batch, width)`, or positions.
+
+    They are the columns of the mask that hold a sample (a mask goes on in zero padding, which nobody measured; fastMRI
+    cuts it there, too). But where, in any slice, less than 95 % of what its rows and columns with samples have in
+    common is not 0 in all coils, k-space was undersampled along both axes (see `mrirecon.data.sampling`), and they are
+    the positions that are not 0, `(batch, height, width)`.
+
+    Args:
+        masked_kspace: Complex `(batch, coils, height, width)`, +0 where not sampled.
+        columns: bool `(batch, width)`.
+    """
+    there = (masked_kspace != 0).any(1) & columns.unsqueeze(1)
+    rows, measured = there.any(-1), there.any(-2)
+    is_2d = there.sum((-2, -1)) < FULL * rows.sum(-1) * measured.sum(-1)
+    if not bool(is_2d.any()):
+        return measured
+    return torch.where(is_2d[:, None, None], there, measured.unsqueeze(1))
 
 
 def zero_filled(masked_kspace: Tensor, shape: tuple[int, int]) -> Tensor:

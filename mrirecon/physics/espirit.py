@@ -20,6 +20,7 @@ def espirit_smaps(
     kspace: Tensor,
     n_center: int,
     *,
+    n_rows: int | None = None,
     shape: tuple[int, int] | None = None,
     threshold: float = 1e-3,
     crop: float = 0.8,
@@ -34,6 +35,7 @@ def espirit_smaps(
     Args:
         kspace: Complex `(..., coils, height, width)` with `n_center` or more fully sampled central columns.
         n_center: How many.
+        n_rows: Fully sampled central rows of these; None: all.
         shape: Height and width of the images that the maps are for, centred on those of `kspace`; None: the same.
         threshold: Singular vectors count whose eigenvalue of `A^H A` is above this share of the largest.
         crop: Eigenvalue up to which a pixel is outside of the object.
@@ -42,25 +44,26 @@ def espirit_smaps(
         InputError: One coil, too few calibration lines, or k-space that is zero or not finite.
     """
     height, width = kspace.shape[-2:]
-    region = _calibration(kspace.flatten(0, -4) if kspace.ndim > 3 else kspace[None], n_center)
+    region = _calibration(kspace.flatten(0, -4) if kspace.ndim > 3 else kspace[None], n_center, n_rows)
     out_h, out_w = shape or (height, width)
     maps = torch.stack([_maps_of(one, (height, width), (out_h, out_w), threshold, crop) for one in region])
     return maps.reshape(*kspace.shape[:-2], out_h, out_w)
 
 
-def _calibration(kspace: Tensor, n_center: int) -> Tensor:
+def _calibration(kspace: Tensor, n_center: int, n_rows: int | None) -> Tensor:
     """Cut the window `(batch, coils, rows, columns)` of the central columns that holds the most energy."""
     n_coils, height, width = kspace.shape[-3:]
     if n_coils == 1:
         raise InputError("ESPIRiT needs several coils, and this k-space has one, whose map is 1 everywhere: use none")
-    if n_center < _LEAST or height < KERNEL:
+    n_center, n_rows = min(n_center, width), height if n_rows is None else min(n_rows, height)
+    if n_center < _LEAST or n_rows < KERNEL:
         raise InputError(
             f"ESPIRiT needs at least {_LEAST} fully sampled central columns of {KERNEL} samples, and there are "
-            f"{n_center} of {height}; use low-resolution maps, or a larger center fraction"
+            f"{n_center} of {n_rows}; use low-resolution maps, or a larger center fraction"
         )
-    first = max(0, width // 2 - n_center // 2)
-    lines = kspace[..., first : first + n_center]
-    rows, columns = min(REGION, height), min(REGION, lines.shape[-1])
+    first_row, first = height // 2 - n_rows // 2, width // 2 - n_center // 2
+    lines = kspace[..., first_row : first_row + n_rows, first : first + n_center]
+    rows, columns = min(REGION, n_rows), min(REGION, n_center)
     energy = lines.abs().square().sum(-3)
     energy = energy / energy.amax((-2, -1), keepdim=True)  # of any scale; zero becomes NaN
     if not bool(torch.isfinite(energy).all()):

@@ -1,88 +1,25 @@
-"""The least-squares problem that SENSE, total variation and wavelets share: data, maps, units.
+"""The least-squares problem that SENSE, total variation and wavelets share, and how it is solved.
 
 Every solver minimises `1/2 ||M F S x - y||^2` plus a penalty of its own, over complex images `x`. K-space is scaled
 first so that the zero-filled image `A^H y` has the maximum 1: a weight then means the same for every scanner.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from mrirecon.data.samples import Sample
-from mrirecon.data.transforms import estimated_smaps
-from mrirecon.errors import InputError, unknown_name
+from mrirecon.data.transforms import measured_mask
+from mrirecon.errors import InputError
 from mrirecon.physics import center_crop, center_fit
-from mrirecon.physics.espirit import espirit_smaps
+from mrirecon.reconstruct.maps import Maps
 
-KINDS = ("espirit", "low-resolution")  # of maps
-_KEPT: dict[tuple[object, ...], Tensor] = {}
-_KEPT_BYTES = 256 * 2**20
 _ROWS, _COLUMNS = -2, -1
 _STANDSTILL = 10  # iterations
-
-
-class Maps:
-    """Coil sensitivity maps of samples, made of their calibration lines; one coil's is 1 everywhere.
-
-    The maps of the last slices are kept, so that another method or weight finds them. They are found by the values of
-    the k-space that they come from, and so are never those of other data.
-
-    Args:
-        kind: `espirit` (see `espirit_smaps`) or `low-resolution` (see `low_resolution_smaps`).
-        crop: See `espirit_smaps`.
-
-    Raises:
-        InputError: Unknown maps, a crop outside of 0 to 1; when called: no calibration lines.
-    """
-
-    def __init__(self, kind: str, crop: float) -> None:
-        if kind not in KINDS:
-            raise unknown_name("maps", kind, KINDS)
-        if not 0 <= crop < 1:
-            raise InputError(f"crop is {crop:g}; it must be from 0 to below 1")
-        self.kind, self.crop = kind, crop
-
-    def __call__(self, sample: Sample) -> Tensor:
-        """Return maps `(batch, coils, height, width)` of a collated sample with k-space."""
-        found = []
-        counts = torch.as_tensor(sample.n_center).tolist()
-        for kspace, n_center, volume in zip(sample.masked_kspace, counts, sample.volume, strict=True):
-            try:
-                found.append(self._of(kspace, n_center))
-            except InputError as error:
-                raise InputError(f"{volume}: {error}") from None
-        return torch.stack(found)
-
-    def _of(self, kspace: Tensor, n_center: int) -> Tensor:
-        if len(kspace) == 1:
-            return torch.ones_like(kspace)
-        if self.kind == "low-resolution" and n_center < 2:
-            raise InputError(
-                f"low-resolution maps need at least 2 fully sampled central columns, and there are {n_center}: "
-                "use another mask"
-            )
-        if self.kind == "low-resolution":
-            return estimated_smaps(kspace, n_center)
-        digest = blake2b(torch.view_as_real(kspace).cpu().numpy().tobytes(), digest_size=16).hexdigest()
-        key = (digest, tuple(kspace.shape), n_center, self.crop, str(kspace.device))
-        if key not in _KEPT:
-            while _KEPT and sum(map(_n_bytes, _KEPT.values())) + _n_bytes(kspace) > _KEPT_BYTES:
-                _KEPT.pop(next(iter(_KEPT)))
-            _KEPT[key] = espirit_smaps(kspace, n_center, crop=self.crop)
-        return _KEPT[key]
-
-
-def forget_maps() -> None:
-    """Let go of the maps that were kept: what comes next makes its own, as it does where it comes alone."""
-    _KEPT.clear()
-
-
-def _n_bytes(values: Tensor) -> int:
-    return values.numel() * values.element_size()
 
 
 @dataclass(frozen=True)
@@ -140,14 +77,15 @@ class Problem:
         return cls(smaps, where, axes, adjoint / scale, energy, scale, shape)
 
     @classmethod
-    def of_sample(cls, sample: Sample, maps: "Maps") -> Self:
+    def of_sample(cls, sample: Sample, maps: Maps) -> Self:
         """Make the problem of a collated sample, as `needs=("kspace", "mask")` gives it.
 
         Raises:
             InputError: From `Maps`.
         """
         height, width = (int(torch.as_tensor(size).flatten()[0]) for size in sample.crop_shape)
-        return cls.of_kspace(sample.masked_kspace, sample.mask, maps(sample), (height, width))
+        mask = measured_mask(sample.masked_kspace, sample.mask)
+        return cls.of_kspace(sample.masked_kspace, mask, maps(sample), (height, width))
 
     def normal(self, image: Tensor) -> Tensor:
         """`A^H A x`, `(batch, h, width)` to the same."""
@@ -215,7 +153,7 @@ def _transformed(transform: Callable[..., Tensor], values: Tensor, axis: int) ->
     return torch.fft.fftshift(transform(torch.fft.ifftshift(values, dim=axis), dim=axis, norm="ortho"), dim=axis)
 
 
-class Penalised:
+class Penalised(ABC):
     """A method that minimises the misfit plus a penalty of weight `lambda`.
 
     Args:
@@ -252,6 +190,6 @@ class Penalised:
         """Return the minimiser and its way there."""
         return minimised(self.steps(problem), self.iterations, self.tolerance)
 
+    @abstractmethod
     def steps(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
         """Give image `(batch, h, w)` and objective `(batch,)` of one iteration after the other."""
-        raise NotImplementedError

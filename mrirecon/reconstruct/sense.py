@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mrirecon.data.samples import Sample
-from mrirecon.reconstruct.problem import Maps, Penalised, Problem, inner, ratio
+from mrirecon.reconstruct.maps import Maps
+from mrirecon.reconstruct.problem import Penalised, Problem, inner, ratio
 
 
 class Combined:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mrirecon.data.samples import Sample
-from mrirecon.models.data_consistency import measured_positions
+from mrirecon.data.transforms import measured_mask
 from mrirecon.physics import center_fit
 from mrirecon.training.deployable import Deployable, sample_of_image
 from mrirecon.training.prediction import Prediction, of_image
@@ -30,7 +30,7 @@ def of_unet_dc(model: nn.Module, sample: Sample) -> Prediction:
 def _of_kspace(model: nn.Module, sample: Sample, coils: Tensor) -> Prediction:
     unit = _unit(sample.std)
     kspace = sample.masked_kspace / unit[:, None, None, None]
-    image = model(kspace, measured_positions(kspace, sample.mask), coils)
+    image = model(kspace, measured_mask(kspace, sample.mask), coils)
     height, width = sample.image.shape[-2:]
     return of_image(center_fit(image, (height, width)) * unit[:, None, None], sample)
 

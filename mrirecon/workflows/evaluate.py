@@ -21,7 +21,7 @@ from mrirecon.files import write_json
 from mrirecon.models.device import inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.reconstruct.problem import forget_maps
+from mrirecon.reconstruct.maps import forget_maps
 from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.report.text.region_table import region_table
 from mrirecon.workflows.outputs.new_folder import shared_folder
@@ -33,7 +33,7 @@ from mrirecon.workflows.scoring.regions import RegionScores
 from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, slice_times
 from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Job, check_call, prepare
 from mrirecon.workflows.setup.provenance import provenance
-from mrirecon.workflows.setup.several import spread_of
+from mrirecon.workflows.setup.spread import spread_of
 
 _REGIONS = "regions.csv"
 

@@ -41,8 +41,8 @@ from mrirecon.workflows.outputs.reconstructions import (
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
 from mrirecon.workflows.scoring.dataset import Watcher
 from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume, WholeVolumes
-from mrirecon.workflows.setup.several import check_spread, spread_of, with_spread
 from mrirecon.workflows.setup.slurm_restart import coming_back
+from mrirecon.workflows.setup.spread import check_spread, spread_of, with_spread
 
 
 @dataclass(frozen=True)

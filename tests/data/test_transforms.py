@@ -9,7 +9,7 @@ from fastmri.data.transforms import UnetDataTransform, VarNetDataTransform
 from torch.utils.data import default_collate
 
 from mrirecon.data import SliceDataset, normalize, to_image, unnormalize
-from mrirecon.data.transforms import apply_mask, image_statistics, zero_filled
+from mrirecon.data.transforms import apply_mask, image_statistics, measured_mask, zero_filled
 
 
 def fastmri_samples(folder, kind, name="random"):
@@ -183,3 +183,21 @@ def test_a_file_without_target_gives_an_empty_one(volume_writer, tmp_path):
     assert sample.data_range == 0
     assert sample.image.shape == (48, 40)
     assert torch.isfinite(sample.image).all()
+
+
+def test_measured_are_columns_unless_rows_were_left_out_too():
+    kspace = torch.randn(3, 2, 32, 36, generator=torch.Generator().manual_seed(0), dtype=torch.complex64)
+    columns = torch.zeros(3, 36, dtype=torch.bool)
+    columns[:, 4:32:3] = columns[:, 14:22] = True
+    kspace = torch.where(columns[:, None, None], kspace, 0)
+    drawn = columns.clone()
+    drawn[:, 1] = drawn[:, 34] = True  # in the padding
+    kspace[2, :, :6] = 0  # rows that were not acquired, in all columns
+    kspace[0, :, 3, 16] = 0  # a sample that happens to be zero
+    assert torch.equal(measured_mask(kspace, drawn), columns)
+    kspace[1, :, torch.arange(32) % 2 == 0, 10:30] = 0
+    kspace[1, :, 0, 14] = 1  # so that no row is empty
+    found = measured_mask(kspace, drawn)
+    assert torch.equal(found[0], columns[0].expand(32, 36))
+    assert torch.equal(found[1], (kspace[1] != 0).any(0))
+    assert torch.equal(found[2], columns[2].expand(32, 36))

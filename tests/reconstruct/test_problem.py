@@ -6,7 +6,8 @@ from kspace_problems import SIZE, columns, dense, kspace_of, maps_and_image, sam
 
 from mrirecon.errors import InputError
 from mrirecon.physics import Sense, center_crop
-from mrirecon.reconstruct.problem import Maps, Problem, minimised
+from mrirecon.reconstruct.maps import Maps
+from mrirecon.reconstruct.problem import Problem, minimised
 from mrirecon.reconstruct.sense import Combined
 
 

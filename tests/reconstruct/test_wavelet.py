@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import pywt
 import torch
-from bart_program import coils_last, needs_bart, run
+from bart_program import needs_bart, pics
 
 from mrirecon.errors import InputError
 from mrirecon.physics import fft2c, make_mask
@@ -64,18 +64,11 @@ def test_it_equals_bart(shared_data, tmp_path):
     weight = 0.01
     with h5py.File(shared_data / "multicoil" / "brain_t1_7ch.h5") as file:
         full = torch.from_numpy(file["kspace"][0])
-    size = tuple(full.shape[-2:])
-    mask = make_mask("random", size[1], 0.08, 4, 1)
+    mask = make_mask("random", full.shape[-1], 0.08, 4, 1)
     kspace = torch.where(mask.columns, full, 0)
     smaps = espirit_smaps(kspace, mask.n_center)
-    problem = Problem.of_kspace(kspace[None], mask.columns[None], smaps[None], size)
-    theirs = run(
-        tmp_path,
-        f"pics -w1 -p {{pattern}} -i 100 -R W:3:0:{weight} -n {{kspace}} {{smaps}} {{out}}",
-        pattern=mask.columns.expand(size).numpy(),
-        kspace=coils_last(kspace / problem.scale[0]),
-        smaps=coils_last(smaps),
-    )
+    problem = Problem.of_kspace(kspace[None], mask.columns[None], smaps[None], tuple(full.shape[-2:]))
+    theirs = pics(tmp_path, problem, kspace, smaps, mask.columns, f"W:3:0:{weight} -n")
     inside = (smaps.abs().sum(0) > 0).numpy()  # elsewhere nothing was measured, and only the transform decides
     found, theirs = wavelet(weight, "db2-symmetric", 100).solve(problem).image[0].numpy() * inside, theirs * inside
     assert np.square(abs(found - theirs)).sum() / np.square(abs(theirs)).sum() < 1e-3

@@ -32,7 +32,7 @@ from mrirecon.workflows.outputs.source_files import other_sampling
 from mrirecon.workflows.scoring.choice import Choice, Elsewhere, choose, open_elsewhere
 from mrirecon.workflows.scoring.regions import find_boxes
 from mrirecon.workflows.scoring.watchers import figure_slices, named_volumes
-from mrirecon.workflows.setup.several import check_spread, spread_name, with_spread
+from mrirecon.workflows.setup.spread import check_spread, spread_name, with_spread
 
 SUMMARY = "summary.json"
 

@@ -168,10 +168,10 @@ def test_seconds_of_slices_one_at_a_time_after_the_first(data, monkeypatch, caps
 
 def test_maps_that_one_made_are_not_there_for_the_next(data, monkeypatch):
     """The time of each has its own maps in it."""
-    from mrirecon.reconstruct import problem
+    from mrirecon.reconstruct import maps
 
-    made, original = [], problem.espirit_smaps
-    monkeypatch.setattr(problem, "espirit_smaps", lambda *a, **k: made.append(0) or original(*a, **k))
+    made, original = [], maps.espirit_smaps
+    monkeypatch.setattr(maps, "espirit_smaps", lambda *a, **k: made.append(0) or original(*a, **k))
     wide = config(data, center_fraction=[0.15], output="out", slices=[0, 0])
     evaluate_several(wide, ["combined", "zero-filled"])
     alone = len(made)

@@ -148,7 +148,14 @@ class SliceDataset(Dataset[Any]):
             n_center=sampled_center(volume, mask),
             crop_shape=volume.image_shape,
             object_mask=self._object_mask(volume, slice_idx),
+            noise_covariance=self._noise_covariance(volume),
         )
+
+    def _noise_covariance(self, volume: Volume) -> torch.Tensor:
+        if "noise" not in self.needs:
+            return torch.empty(0)
+        stored = volume.noise_covariance()
+        return torch.zeros(volume.n_coils, volume.n_coils) if stored is None else torch.from_numpy(stored)
 
     def _object_mask(self, volume: Volume, slice_idx: int) -> torch.Tensor:
         if volume.name not in self.with_object_mask:

@@ -17,6 +17,7 @@ NEEDS = {
     "kspace": ("masked_kspace", "n_center", "crop_shape"),
     "mask": ("mask",),
     "smaps": ("smaps",),
+    "noise": ("noise_covariance",),
 }
 ON_THE_KSPACE_GRID = frozenset({"kspace", "mask", "smaps"})  # needs whose arrays are as wide as k-space
 
@@ -45,6 +46,7 @@ class Sample(NamedTuple):
     n_center: int = 0  # fully sampled central columns of `masked_kspace`
     crop_shape: tuple[int, ...] = ()  # (h, w) of the image within the grid of k-space
     object_mask: Tensor = torch.empty(0)  # bool (h, w), where the object is; empty where it is not known
+    noise_covariance: Tensor = torch.empty(0)  # complex64 (coils, coils) as stored; 0 where the file has none
 
 
 def check_needs(needs: Iterable[str]) -> tuple[str, ...]:

@@ -107,6 +107,8 @@ def reduced(sample: Sample, needs: Sequence[str]) -> Sample:
         made["smaps"] = estimated_smaps(kspace, sample.n_center)
     if "kspace" not in needs:
         made |= {"masked_kspace": torch.empty(0), "n_center": 0, "crop_shape": ()}
+    if "noise" not in needs:
+        made["noise_covariance"] = torch.empty(0)
     if "mask" not in needs:
         made["mask"] = torch.empty(0)
     return sample._replace(**made)

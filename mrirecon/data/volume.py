@@ -12,7 +12,7 @@ import numpy as np
 
 from mrirecon.data.folders.agreement import Disagreement
 from mrirecon.data.hdf5.description import Facts, Identity, complex_parts, read_facts
-from mrirecon.data.hdf5.opening import FileState, read_image, read_slice, reading, require_unchanged
+from mrirecon.data.hdf5.opening import FileState, read_image, read_slice, read_whole, reading, require_unchanged
 from mrirecon.data.hdf5.soundness import require_sound, samples_sha256, slice_hash
 from mrirecon.data.header import Header
 from mrirecon.data.sampling import Sampling, measured_positions
@@ -314,6 +314,32 @@ class Volume:
         """
         inside: np.ndarray = self._read(OBJECT_MASK, i) != 0
         return inside
+
+    def noise_covariance(self) -> np.ndarray | None:
+        """Read the noise covariance of the coils, complex64 `(coils, coils)`; None where the file has none.
+
+        It is the data set `noise_covariance`, in any units.
+
+        Raises:
+            InputError: It is of another shape or type, or cannot be read.
+        """
+        shape = (self.n_coils, self.n_coils)
+        stored = read_whole(self.path, self.name, "noise_covariance", shape, "biufcV", self.state)
+        if stored is None:
+            return None
+        real, imaginary = complex_parts(stored.dtype) or ("", "")
+        values = stored if not real else stored[real] + 1j * stored[imaginary]
+        return values.astype(np.complex64)
+
+    def region_masks(self) -> np.ndarray | None:
+        """Read which region each pixel is in, whole numbers `(slices, h, w)`, 0 for none; None where it is not stored.
+
+        It is the data set `regions`.
+
+        Raises:
+            InputError: It is of another shape or type, or cannot be read.
+        """
+        return read_whole(self.path, self.name, "regions", (self.n_slices, *self.image_shape), "biu", self.state)
 
     def _read(self, key: str, i: int) -> np.ndarray:
         """Read slice `i` of the data set `key` `(slices, ...)`, as stored."""

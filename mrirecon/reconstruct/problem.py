@@ -14,12 +14,14 @@ from torch import Tensor
 
 from mrirecon.data.samples import Sample
 from mrirecon.data.transforms import measured_mask
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, unknown_name
 from mrirecon.physics import center_crop, center_fit
+from mrirecon.physics.whitening import mix_coils, noise_covariance, whitening_matrix
 from mrirecon.reconstruct.maps import Maps
 
 _ROWS, _COLUMNS = -2, -1
 _STANDSTILL = 10  # iterations
+WHITENED = ("none", "stored", "readout")  # by the file's covariance, or by the noise beside the image
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Problem:
         energy: `||y||^2` in the same units, double `(batch,)`.
         scale: What a slice was divided by, `(batch, 1, 1)`.
         shape: Height and width of the images that are wanted.
+        intensity: What images are multiplied with at the end, `(batch, h, width)`; None: with 1.
     """
 
     smaps: Tensor
@@ -46,9 +49,12 @@ class Problem:
     energy: Tensor
     scale: Tensor
     shape: tuple[int, int]
+    intensity: Tensor | None = None
 
     @classmethod
-    def of_kspace(cls, kspace: Tensor, mask: Tensor, smaps: Tensor, shape: tuple[int, int]) -> Self:
+    def of_kspace(
+        cls, kspace: Tensor, mask: Tensor, smaps: Tensor, shape: tuple[int, int], intensity: Tensor | None = None
+    ) -> Self:
         """Make the problem of undersampled k-space `(batch, coils, height, width)`.
 
         Args:
@@ -56,6 +62,7 @@ class Problem:
             mask: bool, columns `(batch, width)` or positions `(batch, height, width)`.
             smaps: `(batch, coils, h, width)`, where h is that of `shape` or of k-space.
             shape: Height and width of the images that are wanted.
+            intensity: See `Problem`; as high and wide as `smaps`.
         """
         axes: tuple[int, ...] = (_COLUMNS,)
         if mask.ndim == 2:
@@ -63,6 +70,8 @@ class Problem:
             kspace = _transformed(torch.fft.ifft, kspace, _ROWS)
             kspace = center_crop(kspace, (rows, kspace.shape[_COLUMNS]))
             smaps = center_crop(smaps, (rows, smaps.shape[_COLUMNS]))
+            if intensity is not None:
+                intensity = center_crop(intensity, (rows, intensity.shape[_COLUMNS]))
             where = mask[:, None, None]
         else:
             axes = (_ROWS, _COLUMNS)
@@ -74,18 +83,35 @@ class Problem:
         scale = adjoint.abs().amax((-2, -1), keepdim=True)
         scale = torch.where(scale > 0, scale, 1)
         energy = (measured / scale[:, None]).abs().square().double().sum((1, 2, 3))
-        return cls(smaps, where, axes, adjoint / scale, energy, scale, shape)
+        return cls(smaps, where, axes, adjoint / scale, energy, scale, shape, intensity)
 
     @classmethod
-    def of_sample(cls, sample: Sample, maps: Maps) -> Self:
-        """Make the problem of a collated sample, as `needs=("kspace", "mask")` gives it.
+    def of_sample(cls, sample: Sample, maps: Maps, whiten: str = "none") -> Self:
+        """Make the problem of a collated sample, as `needs=("kspace", "mask", "noise")` gives it.
+
+        Where coils are whitened, so are their maps, of unit norm over the whitened coils; images are multiplied with
+        the norm of what the maps were before, so that they stay in the units of the target (RSS of the coils).
+
+        Args:
+            sample: Collated.
+            maps: Makes the maps.
+            whiten: One of `WHITENED`.
 
         Raises:
-            InputError: From `Maps`.
+            InputError: From `Maps`, or noise that is not known.
         """
         height, width = (int(torch.as_tensor(size).flatten()[0]) for size in sample.crop_shape)
         mask = measured_mask(sample.masked_kspace, sample.mask)
-        return cls.of_kspace(sample.masked_kspace, mask, maps(sample), (height, width))
+        if whiten == "none":
+            return cls.of_kspace(sample.masked_kspace, mask, maps(sample), (height, width))
+        covariance = torch.stack([_noise(sample, k, height, whiten) for k in range(len(sample.masked_kspace))])
+        mixing = whitening_matrix(covariance)
+        # of the scale of the coils, or maps and threshold would depend on the units of the noise
+        mixing = mixing / torch.linalg.matrix_norm(mixing, 2)[:, None, None]
+        sample = sample._replace(masked_kspace=mix_coils(mixing, sample.masked_kspace))
+        smaps = maps(sample)
+        intensity = mix_coils(torch.linalg.inv(mixing), smaps).abs().square().sum(1).sqrt()
+        return cls.of_kspace(sample.masked_kspace, mask, smaps, (height, width), intensity)
 
     def normal(self, image: Tensor) -> Tensor:
         """`A^H A x`, `(batch, h, width)` to the same."""
@@ -100,7 +126,36 @@ class Problem:
 
     def finished(self, image: Tensor) -> Tensor:
         """Return the magnitude `(batch, height, width)` of an image in the units of the target."""
-        return center_fit((image * self.scale).abs(), self.shape)
+        magnitude = (image * self.scale).abs()
+        return center_fit(magnitude if self.intensity is None else magnitude * self.intensity, self.shape)
+
+
+def _noise(sample: Sample, k: int, height: int, whiten: str) -> Tensor:
+    """Covariance of the noise of slice `k` of a batch, `(coils, coils)`."""
+    stored, kspace, volume = sample.noise_covariance[k], sample.masked_kspace[k], sample.volume[k]
+    if whiten == "stored":
+        if not bool(stored.any()):
+            raise InputError(
+                f"{volume} has no data set 'noise_covariance' (coils, coils): write it, or use --method.whiten readout "
+                "or none"
+            )
+        return stored.to(torch.complex128)
+    # Beyond the rows of the image an oversampled readout has no object. The half of them that is farther away is taken,
+    # and the centre left out, whose leakage of the object is the strongest.
+    beside = (kspace.shape[_ROWS] - height) // 4
+    columns = (kspace != 0).any(0).any(0)
+    center = int(torch.as_tensor(sample.n_center)[k])
+    first = kspace.shape[_COLUMNS] // 2 - center
+    columns[max(first, 0) : first + 2 * center] = False
+    rows = _transformed(torch.fft.ifft, kspace[..., columns], _ROWS)
+    noise = torch.cat([rows[:, :beside], rows[:, rows.shape[1] - beside :]], 1) if beside else rows[:, :0]
+    try:
+        return noise_covariance(noise.flatten(1))
+    except InputError as error:
+        raise InputError(
+            f"{volume}: the readout of {kspace.shape[_ROWS]} samples has too little beside the image "
+            f"of {height} rows to tell the noise ({error}); use --method.whiten none, or stored where a file holds it"
+        ) from None
 
 
 def inner(first: Tensor, second: Tensor) -> Tensor:
@@ -149,6 +204,13 @@ def minimised(steps: Iterable[tuple[Tensor, Tensor]], iterations: int, tolerance
     return Solution(kept, torch.stack(history), count)
 
 
+def require_whitened(whiten: str) -> str:
+    """Return `whiten`; raise an InputError where it is not one of `WHITENED`."""
+    if whiten not in WHITENED:
+        raise unknown_name("whitening", whiten, WHITENED)
+    return whiten
+
+
 def _transformed(transform: Callable[..., Tensor], values: Tensor, axis: int) -> Tensor:
     return torch.fft.fftshift(transform(torch.fft.ifftshift(values, dim=axis), dim=axis, norm="ortho"), dim=axis)
 
@@ -160,13 +222,16 @@ class Penalised(ABC):
         lambda_: Weight of the penalty, above 0.
         iterations: At most.
         tolerance: See `minimised`.
-        maps, crop: See `Problem.of_sample`.
+        maps, crop: See `Maps`.
+        whiten: See `Problem.of_sample`.
 
     Raises:
         InputError: A number out of its range, or a weight that was not chosen yet.
     """
 
-    def __init__(self, lambda_: float | None, iterations: int, tolerance: float, maps: str, crop: float) -> None:
+    def __init__(
+        self, lambda_: float | None, iterations: int, tolerance: float, maps: str, crop: float, whiten: str = "none"
+    ) -> None:
         if lambda_ is None:
             raise InputError(
                 "lambda is not set: give --method.lambda VALUE, such as one that `mrirecon evaluate` chose"
@@ -179,11 +244,11 @@ class Penalised(ABC):
             if not holds:
                 raise InputError(f"{name} is {value:g}; it must be {allowed}")
         self.weight, self.iterations, self.tolerance = lambda_, iterations, tolerance
-        self.maps = Maps(maps, crop)
+        self.maps, self.whiten = Maps(maps, crop), require_whitened(whiten)
 
     def __call__(self, sample: Sample) -> Tensor:
         """Return the images `(batch, height, width)` in the units of the target."""
-        problem = Problem.of_sample(sample, self.maps)
+        problem = Problem.of_sample(sample, self.maps, self.whiten)
         return problem.finished(self.solve(problem).image)
 
     def solve(self, problem: Problem) -> Solution:

@@ -7,18 +7,18 @@ from torch import Tensor
 
 from mrirecon.data.samples import Sample
 from mrirecon.reconstruct.maps import Maps
-from mrirecon.reconstruct.problem import Penalised, Problem, inner, ratio
+from mrirecon.reconstruct.problem import Penalised, Problem, inner, ratio, require_whitened
 
 
 class Combined:
     """The zero-filled image of all coils, combined with their maps: `A^H y` (Roemer et al. 1990)."""
 
-    def __init__(self, maps: str, crop: float) -> None:
-        self.maps = Maps(maps, crop)
+    def __init__(self, maps: str, crop: float, whiten: str = "none") -> None:
+        self.maps, self.whiten = Maps(maps, crop), require_whitened(whiten)
 
     def __call__(self, sample: Sample) -> Tensor:
         """Return the images `(batch, height, width)` in the units of the target."""
-        problem = Problem.of_sample(sample, self.maps)
+        problem = Problem.of_sample(sample, self.maps, self.whiten)
         return problem.finished(problem.adjoint)
 
 

@@ -30,6 +30,9 @@ class CombinedOptions:
     """Coil sensitivity maps: espirit (Uecker et al. 2014) or low-resolution; one coil has none."""
     crop: float = 0.0
     """ESPIRiT's eigenvalue up to which a pixel is outside of the object and becomes 0 (BART: 0.8); 0: none is."""
+    whiten: str = "none"
+    """Make the noise of the coils white first: stored (by the file's data set noise_covariance), readout (by the noise
+    beside the image in an oversampled readout) or none."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class WaveletOptions(CombinedOptions):
     """A slice stops when its objective changed by at most this share over 10 iterations."""
 
 
-_KSPACE = ("kspace", "mask")
+_KSPACE = ("kspace", "mask", "noise")
 _WEIGHTS = (3e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 METHODS = {
     "zero-filled": Method(

@@ -36,8 +36,8 @@ def dense(maps, mask):
     return Sense(maps, mask).forward(units).flatten(1).T
 
 
-def sample_of(kspace, mask, shape, n_center=6, volume="v.h5"):
-    """A collated sample of one slice, as `needs=("kspace", "mask")` gives it."""
+def sample_of(kspace, mask, shape, n_center=6, volume="v.h5", noise_covariance=None):
+    """A collated sample of one slice, as `needs=("kspace", "mask", "noise")` gives it."""
     nothing = torch.empty(0)
     return collate(
         [
@@ -57,6 +57,9 @@ def sample_of(kspace, mask, shape, n_center=6, volume="v.h5"):
                 n_center=n_center,
                 crop_shape=shape,
                 object_mask=nothing,
+                noise_covariance=torch.zeros(len(kspace), len(kspace))
+                if noise_covariance is None
+                else noise_covariance,
             )
         ]
     )

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from mrirecon.data.hdf5.limits import require_room
 from mrirecon.data.hdf5.soundness import check_heaps, find_dataset, require_sound
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.refusals import why_unread
@@ -179,6 +180,40 @@ def read_slice(path: Path, name: str, key: str, i: int, checked: FileState) -> n
             values: np.ndarray = dataset[i]
             return values
     finally:  # after it, so that no samples of a changed file come out; of an error that is the cause
+        require_unchanged(path, name, checked)
+
+
+def read_whole(
+    path: Path, name: str, key: str, shape: tuple[int, ...], kinds: str, checked: FileState
+) -> np.ndarray | None:
+    """Read the whole data set `key`, which few files have, as stored; None where there is none.
+
+    Args:
+        path: The file.
+        name: Starts every error.
+        key: Name of the data set.
+        shape: What it must have.
+        kinds: Letters of numpy's `dtype.kind` that it may be of.
+        checked: State of the file when it was checked.
+
+    Raises:
+        InputError: It is of another shape or type, or cannot be read.
+        DataChangedError: The file is not what was checked.
+    """
+    try:
+        with reading(name):
+            dataset = find_dataset(handle(path), key)
+            if dataset is None:
+                return None
+            if dataset.shape != shape or dataset.dtype.kind not in kinds:
+                raise InputError(
+                    f"'{key}' is {dataset.dtype} of shape {dataset.shape}; it must be of shape {shape} and of numbers "
+                    "that fit: write it anew, or remove it"
+                )
+            require_room(key, dataset.nbytes)
+            values: np.ndarray = dataset[()]
+            return values
+    finally:
         require_unchanged(path, name, checked)
 
 

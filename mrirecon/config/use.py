@@ -41,8 +41,8 @@ class EvaluateConfig:
     precision: str = "fp32"
     """fp32 or bf16-mixed."""
     regions: str = ""
-    """Also score inside boxes: a table as fastMRI+ has them (flipped up-down), or attribute: the JSON list annotations
-    of each file (not flipped)."""
+    """Also score inside regions: a table of boxes as fastMRI+ has them (flipped up-down); attribute: the JSON list
+    annotations of each file (not flipped); or masks: the data set regions of each file."""
     figures: list[int] = field(default_factory=list)
     """Slices to draw, counted from 0 (volumes: --figure-volumes); empty: the middle one of each drawn volume."""
     figure_volumes: list[str] = field(default_factory=list)

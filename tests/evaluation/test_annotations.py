@@ -38,7 +38,7 @@ def test_a_box_of_fastmri_plus_is_of_the_image_flipped_up_down(tmp_path, slice_w
     (y, *_), (x, *_) = (sorted(set(indices.tolist())) for indices in np.nonzero(shown))
     assert (x, y) == (5, 15)
     boxes, said = place([read_annotations(table(tmp_path / "a.csv", ONE))], shapes("val/file1.h5"))
-    assert astuple(boxes[0]) == ("val/file1.h5", 1, "Tear", 5, 2, 4, 3, 2)
+    assert astuple(boxes[0]) == ("val/file1.h5", 1, "Tear", 5, 2, 4, 3, 2, False)
     np.testing.assert_array_equal(slice_with_a_patch[boxes[0].pixels], shown[y : y + 3, x : x + 4][::-1])
     assert slice_with_a_patch[boxes[0].pixels].sum() == slice_with_a_patch.sum()
     assert said == "1 box in 1 file"
@@ -47,7 +47,7 @@ def test_a_box_of_fastmri_plus_is_of_the_image_flipped_up_down(tmp_path, slice_w
 def test_a_box_of_the_attribute_is_of_the_array_as_stored(slice_with_a_patch):
     text = json.dumps([{"slice": 1, "x": 5, "y": 2, "width": 4, "height": 3, "label": "Tear"}])
     boxes, said = place([parse_annotations(text, "val/file1.h5")], shapes("val/file1.h5"))
-    assert astuple(boxes[0]) == ("val/file1.h5", 1, "Tear", 5, 2, 4, 3, 1)
+    assert astuple(boxes[0]) == ("val/file1.h5", 1, "Tear", 5, 2, 4, 3, 1, False)
     np.testing.assert_array_equal(slice_with_a_patch[boxes[0].pixels], slice_with_a_patch[2:5, 5:9])
     assert said == "1 box in 1 file"
 

@@ -43,6 +43,20 @@ def test_scores_in_a_box_equal_scikit_images(pair, where):
     assert scores["nmse"] == pytest.approx(normalized_root_mse(*parts) ** 2, rel=1e-12)
 
 
+def test_scores_in_a_mask_equal_scikit_images_of_its_pixels(pair):
+    y, x = np.mgrid[:110, :70]
+    ring = np.abs(np.hypot(y - 50, x - 30) - 12) < 4
+    target, image = pair.target.values, pair.image
+    _, full = structural_similarity(target, image, data_range=1.7, full=True)
+    scores, n_windows = score_box(pair, box(10, 30, 50, 50), ring)
+    ring[:, :10] = ring[:30] = ring[80:] = ring[:, 60:] = False
+    assert n_windows == ring.sum()
+    assert scores["ssim"] == pytest.approx(full[ring].mean(), rel=1e-9)
+    parts = target[ring], image[ring]
+    assert scores["psnr"] == pytest.approx(peak_signal_noise_ratio(*parts, data_range=1.7), rel=1e-12)
+    assert scores["nmse"] == pytest.approx(normalized_root_mse(*parts) ** 2, rel=1e-12)
+
+
 def test_a_box_within_three_pixels_of_the_edge_has_no_ssim_but_the_others(pair):
     scores, n_windows = score_box(pair, box(0, 0, 70, 3))
     assert n_windows == 0

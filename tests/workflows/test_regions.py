@@ -162,3 +162,73 @@ def test_attributes_that_no_file_has_are_refused(tmp_path, volume_writer):
     with pytest.raises(InputError, match=r"none of the 1 files has an attribute 'annotations'; write it"):
         evaluate(config(tmp_path / "data", tmp_path / "out", regions="attribute"), "zero-filled")
     assert not (tmp_path / "out").exists()
+
+
+def add_masks(path, n_slices, shape, labels=None, values=(1, 7)):
+    """A disc and a ring in the first slice, the ring again in the last."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    away = np.hypot(y - 22, x - 20)
+    masks = np.zeros((n_slices, *shape), np.uint8)
+    masks[0][away < 6], masks[0][np.abs(away - 11) < 3], masks[-1][np.abs(away - 11) < 3] = (
+        values[0],
+        values[1],
+        values[1],
+    )
+    with h5py.File(path, "a") as file:
+        file["regions"] = masks
+        if labels:
+            file.attrs["region_labels"] = labels
+    return masks
+
+
+def test_masks_are_scored_by_their_pixels(tmp_path, volume_writer, capsys):
+    path = tmp_path / "data" / "val" / "a.h5"
+    volume_writer(path, n_slices=2, matrix=(44, 40))
+    volume_writer(tmp_path / "data" / "val" / "b.h5", n_slices=2, matrix=(44, 40), seed=1)
+    masks = add_masks(path, 2, (44, 40), '{"1": "lesion"}')
+    (folder,) = evaluate(config(tmp_path / "data", tmp_path / "out", regions="masks", save=True), "zero-filled")
+    rows = rows_of(folder)
+    assert [(row["slice"], row["label"], row["annotation"]) for row in rows] == [
+        ("0", "lesion", "1"),
+        ("0", "region 7", "7"),
+        ("1", "region 7", "7"),
+    ]
+    with h5py.File(folder / "reconstructions" / "val" / "a.h5") as made, h5py.File(path) as stored:
+        images, targets = made["reconstruction"][()].astype(float), stored["reconstruction_rss"][()].astype(float)
+    for row in rows:
+        index, inside = int(row["slice"]), masks[int(row["slice"])] == int(row["annotation"])
+        image, target = images[index], targets[index]
+        _, full = structural_similarity(target, image, data_range=targets.max(), full=True)
+        assert float(row["ssim"]) == pytest.approx(full[inside].mean(), rel=1e-6)
+        assert float(row["nmse"]) == pytest.approx(normalized_root_mse(target[inside], image[inside]) ** 2, rel=1e-6)
+        assert int(row["n_windows"]) == inside.sum()
+    assert "3 regions of slices in 1 files; 1 of 2 files have no data set 'regions'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: None, "none of the 1 files has a data set 'regions'"),
+        (lambda file: file.create_dataset("regions", data=np.zeros((1, 32, 32), int)), "has a data set 'regions' with"),
+        (lambda file: file.create_dataset("regions", data=np.ones((1, 4, 4), int)), "must be of shape (1, 32, 32)"),
+        (lambda file: file.create_dataset("regions", data=np.full((1, 32, 32), -2)), "'regions' hold -2"),
+        (lambda file: file.create_dataset("regions", data=np.ones((1, 32, 32))), "'regions' is float64"),
+        (
+            lambda file: [
+                file.create_dataset("regions", data=np.ones((1, 32, 32), int)),
+                file.attrs.update(region_labels="["),
+            ],
+            "'region_labels' is no JSON object of texts",
+        ),
+    ],
+)
+def test_masks_that_cannot_be_used_are_refused(tmp_path, volume_writer, change, words, capsys):
+    path = tmp_path / "data" / "val" / "a.h5"
+    volume_writer(path, n_slices=1, matrix=(32, 32))
+    with h5py.File(path, "a") as file:
+        change(file)
+    arguments = ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--regions", "masks"]
+    assert main(["evaluate", "zero-filled", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert words in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

@@ -1,8 +1,9 @@
-"""Boxes that readers drew around what they saw: fastMRI+'s table, or the attribute `annotations` of a file.
+"""Regions that readers drew: boxes of fastMRI+'s table or of a file's attribute `annotations`, or its masks `regions`.
 
-Two conventions. fastMRI+ (Zhao et al., Scientific Data 2022) annotates images that are flipped up-down against the
-reconstruction arrays of fastMRI: its `y` counts rows from the bottom of the array. The attribute counts them from the
-top, as the array is stored: no flip. In both, `slice` counts from 0, and a box begins at column `x` and row `y`.
+Boxes have two conventions. fastMRI+ (Zhao et al., Scientific Data 2022) annotates images that are flipped up-down
+against the reconstruction arrays of fastMRI: its `y` counts rows from the bottom of the array. The attribute counts
+them from the top, as the array is stored: no flip. In both, `slice` counts from 0, and a box begins at column `x` and
+row `y`. Masks are whole numbers in the array as stored, 0 where there is no region.
 """
 
 import json
@@ -13,11 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.files import read_table
 
 ATTRIBUTE = "annotations"  # of a file, JSON
 OF_FILES = "attribute"  # in place of a table's path: each file's own
+OF_MASKS = "masks"  # the data set `regions` of each file
+NAMES = "region_labels"  # attribute, JSON: what the numbers of the masks are called
 _NUMBERS = ("x", "y", "width", "height")
 COLUMNS = ("file", "slice", "study_level", *_NUMBERS, "label")
 _LEVELS = {"yes": True, "no": False, "": False}
@@ -34,7 +39,8 @@ class Box:
     y: int
     width: int
     height: int
-    annotation: int  # line of the table, or place in the attribute's list, counted from 1
+    annotation: int  # line of the table, place in the attribute's list, counted from 1, or number in the masks
+    of_mask: bool = False  # it bounds the pixels of that number in the masks, which alone count
 
     @property
     def pixels(self) -> tuple[slice, slice]:
@@ -98,6 +104,40 @@ def parse_annotations(text: Any, name: str) -> Annotations:
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise InputError(f"{where} is no list of objects; write one object for each box, or remove it")
     return _annotations([{"study_level": "", **value, "file": name} for value in values], where, "object", 1, False)
+
+
+def mask_regions(masks: np.ndarray, name: str, slices: Collection[int], text: Any = None) -> list[Box]:
+    """The boxes that bound each number of the masks of the volume `name`, in each slice that is scored.
+
+    Args:
+        masks: Whole numbers `(slices, h, w)`, 0 for no region.
+        name: Of the volume.
+        slices: That are scored.
+        text: JSON object of labels by number, the attribute `region_labels`; None: regions are called by their number.
+
+    Raises:
+        InputError: Numbers below 0, or labels that are no such object.
+    """
+    if masks.size and masks.min() < 0:
+        raise InputError(f"{name}: its 'regions' hold {masks.min()}; whole numbers from 0 (no region) on are needed")
+    try:
+        labels = json.loads(text) if text is not None else {}
+    except (TypeError, ValueError, RecursionError):
+        labels = None
+    if not isinstance(labels, dict) or not all(isinstance(label, str) for label in labels.values()):
+        raise InputError(
+            f"{name}: its attribute '{NAMES}' is no JSON object of texts, as "
+            '{"1": "tumour"}; write one, or remove it'
+        )
+    found = []
+    for i in slices:
+        for number in np.unique(masks[i][masks[i] > 0]).tolist():
+            rows, columns = np.nonzero(masks[i] == number)
+            y, x = int(rows.min()), int(columns.min())
+            height, width = int(rows.max()) - y + 1, int(columns.max()) - x + 1
+            label = " ".join(labels.get(str(int(number)), f"region {int(number)}").split())
+            found.append(Box(name, i, label, x, y, width, height, int(number), of_mask=True))
+    return found
 
 
 def place(annotations: Sequence[Annotations], shapes: Mapping[str, Shape]) -> tuple[list[Box], str]:

@@ -1,6 +1,6 @@
-"""Scores inside boxes, for what readers look at rather than the whole image: their table, and means by label.
+"""Scores inside boxes or masks, for what readers look at rather than the whole image: their table, and means by label.
 
-Of each box: the mean of the slice's SSIM map (Wang et al. 2004) over the windows whose centre lies inside, PSNR with
+Of each region: the mean of the slice's SSIM map (Wang et al. 2004) over the windows whose centre lies inside, PSNR with
 the data range of the volume, and NMSE, both over its pixels.
 """
 
@@ -40,18 +40,21 @@ class RegionResult:
     zero_filled: Mapping[str, float]
 
 
-def score_box(pair: SlicePair, box: Box) -> tuple[dict[str, float], int]:
-    """Score a box of a slice by `METRICS_INSIDE`; also the number of SSIM windows whose centre lies inside.
+def score_box(pair: SlicePair, box: Box, mask: np.ndarray | None = None) -> tuple[dict[str, float], int]:
+    """Score a region of a slice by `METRICS_INSIDE`; also the number of SSIM windows whose centre lies inside.
 
     Args:
         pair: The whole slice, as windows reach over the box.
         box: Inside of the image.
+        mask: Where the region is, bool `(h, w)` of the image; None: all of the box.
     """
-    target, pixels = pair.target, box.pixels
+    target = pair.target
     inside = np.zeros(target.values.shape, dtype=bool)
-    inside[pixels] = True
+    inside[box.pixels] = True
+    if mask is not None:
+        inside &= mask
     total, n_windows = similarity_inside(pair, inside)
-    cut = SlicePair(Target(target.values[pixels], target.data_range), pair.image[pixels])
+    cut = SlicePair(Target(target.values[inside][None], target.data_range), pair.image[inside][None])
     sums = score_pair(cut, _OF_PIXELS).columns
     scores = {"ssim": total / n_windows if n_windows else math.nan}
     scores |= volume_score(_OF_PIXELS, sums, 1, target.data_range).scores

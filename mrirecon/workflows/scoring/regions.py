@@ -1,4 +1,4 @@
-"""Score the boxes of annotations while whole images are scored."""
+"""Score the regions that readers drew while whole images are scored."""
 
 from collections.abc import Sequence
 
@@ -17,9 +17,12 @@ from mrirecon.evaluation import FASTMRI_V1, Protocol
 from mrirecon.evaluation.metrics import SlicePair, Target, too_small
 from mrirecon.evaluation.regions.annotations import (
     ATTRIBUTE,
+    NAMES,
     OF_FILES,
+    OF_MASKS,
     Box,
     Shape,
+    mask_regions,
     parse_annotations,
     place,
     read_annotations,
@@ -28,10 +31,11 @@ from mrirecon.evaluation.regions.scores import METRICS_INSIDE, RegionResult, sco
 
 
 def find_boxes(source: str, volumes: Sequence[Volume], slices: Sequence[int] | None = None) -> tuple[list[Box], str]:
-    """The boxes that lie in scored slices, in the arrays as stored, and one line that says what became of the others.
+    """The boxes, or those that bound masks, in scored slices and arrays as stored; and what became of the others.
 
     Args:
-        source: A table as fastMRI+ has them, or `attribute`: the attribute `annotations` of each file.
+        source: A table as fastMRI+ has them; `attribute`: the attribute `annotations` of each file; or `masks`: its
+            data set `regions`.
         volumes: All that are scored.
         slices: First and last slice that is scored of each; None: all.
 
@@ -43,6 +47,8 @@ def find_boxes(source: str, volumes: Sequence[Volume], slices: Sequence[int] | N
     for volume in volumes:
         if reason := too_small(volume.image_shape, METRICS_INSIDE):
             raise InputError(f"{volume.name}: {reason}; leave out --regions")
+    if source == OF_MASKS:
+        return _masks(volumes, spans)
     if source != OF_FILES:
         return place([read_annotations(source)], shapes)
     annotated = [volume for volume in volumes if ATTRIBUTE in volume.attrs]
@@ -54,6 +60,23 @@ def find_boxes(source: str, volumes: Sequence[Volume], slices: Sequence[int] | N
     boxes, said = place([parse_annotations(v.attrs[ATTRIBUTE], v.name) for v in annotated], shapes)
     n_others = len(volumes) - len(annotated)
     return boxes, said + (f"; {n_others} of {len(volumes)} files have no such attribute" if n_others else "")
+
+
+def _masks(volumes: Sequence[Volume], spans: Sequence[range]) -> tuple[list[Box], str]:
+    found, n_files = list[Box](), 0
+    for volume, span in zip(volumes, spans, strict=True):
+        masks = volume.region_masks()
+        if masks is not None:
+            found += mask_regions(masks, volume.name, span, volume.attrs.get(NAMES))
+            n_files += 1
+    if not found:
+        raise InputError(
+            f"--regions {OF_MASKS}, but none of the {len(volumes)} files has a data set 'regions' with a region in the "
+            "slices that are scored; write it (whole numbers (slices, h, w), 0 for none), or give a table"
+        )
+    said = f"{len(found)} regions of slices in {len({box.file for box in found})} files"
+    n_others = len(volumes) - n_files
+    return found, said + (f"; {n_others} of {len(volumes)} files have no data set 'regions'" if n_others else "")
 
 
 class RegionScores:
@@ -68,6 +91,8 @@ class RegionScores:
     def __init__(self, boxes: Sequence[Box], dataset: SliceDataset, protocol: Protocol = FASTMRI_V1) -> None:
         self.protocol, self.draw = protocol, dataset.draw
         self._patients = {volume.name: volume.patient for volume in dataset.volumes}
+        self._volumes = {volume.name: volume for volume in dataset.volumes}
+        self._masks: tuple[str, np.ndarray | None] = ("", None)  # of the volume that was last seen
         self._boxes = [box for box in boxes if box.file in self._patients]
         self._of_slice: dict[tuple[str, int], list[int]] = {}
         for number, box in enumerate(self._boxes):
@@ -84,8 +109,22 @@ class RegionScores:
             target = Target(_array(targets[k]), float(ranges[k]))
             own, zero_filled = (SlicePair(target, _array(image[k])) for image in (images, sample.image))
             for number in numbers:
-                (scores, n_windows), (reference, _) = (score_box(p, self._boxes[number]) for p in (own, zero_filled))
+                box = self._boxes[number]
+                inside = self._inside(box)
+                (scores, n_windows), (reference, _) = (score_box(p, box, inside) for p in (own, zero_filled))
                 self._rows.append([number, n_windows, *scores.values(), *reference.values()])
+
+    def _inside(self, box: Box) -> np.ndarray | None:
+        """The pixels of a box that count, bool `(h, w)`; None: all."""
+        if not box.of_mask:
+            return None
+        if self._masks[0] != box.file:
+            self._masks = (box.file, self._volumes[box.file].region_masks())
+        masks = self._masks[1]
+        if masks is None:
+            raise InputError(f"{box.file}: its data set 'regions' is gone; put it back")
+        inside: np.ndarray = masks[box.slice_idx] == box.annotation
+        return inside
 
     def results(self) -> list[RegionResult]:
         """The results of all processes, in the order of the boxes; every process must call it."""

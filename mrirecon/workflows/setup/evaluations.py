@@ -18,7 +18,7 @@ from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_s
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
-from mrirecon.evaluation.regions.annotations import OF_FILES, Box, read_annotations
+from mrirecon.evaluation.regions.annotations import OF_FILES, OF_MASKS, Box, read_annotations
 from mrirecon.models.device import autocast, choose_device
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
@@ -91,7 +91,7 @@ def check_call(config: EvaluateConfig, words: Sequence[str]) -> None:
     check_spread(config)
     if config.ensemble and len(words) > 1:
         raise InputError("--ensemble joins further runs to one; evaluate that one alone")
-    if config.regions not in ("", OF_FILES):
+    if config.regions not in ("", OF_FILES, OF_MASKS):
         read_annotations(config.regions)
     for word in words:
         if words.count(word) > 1:

@@ -160,7 +160,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
     # from the rates of AdamW (Liu et al. 2025) to far above; beta .95 (Jordan 2024)
     "muon": OptimizerEntry(
         "Muon on convolutions, AdamW on the output layer and vectors; rates as for AdamW.",
-        "timm.optim:Muon",
+        "mrirecon.training.recipe.muon:Muon",
         lr=2e-3,
         options={"momentum": 0.95, "betas": (0.9, 0.95)},
         groups="mrirecon.training.recipe.optimizers:muon_groups",

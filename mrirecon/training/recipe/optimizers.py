@@ -26,13 +26,11 @@ def muon_groups(groups: Groups) -> Groups:
 
     A convolution of 1 x 1 is the network's output layer, where the source advises AdamW.
     """
-    muon = {"use_muon": True, "nesterov": True}
-    adamw = {"use_muon": False, "nesterov": False, "eps": 1e-8}
     split: Groups = []
     for group in groups:
-        for wanted, options in ((True, muon), (False, adamw)):
+        for wanted in (True, False):
             chosen = [p for p in group["params"] if (p.ndim == 2 or (p.ndim > 2 and p[0, 0].numel() > 1)) == wanted]
-            split += [{**group, **options, "params": chosen}] if chosen else []
+            split += [{**group, "use_muon": wanted, "params": chosen}] if chosen else []
     return split
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 NETWORKS = {
     "unet": ["--model", "unet"],
-    "unet_dc": ["--model", "unet_dc"],
     "varnet_small": ["-c", "varnet_small", "--schedule", "onecycle"],
+    "unet_dc": ["--model", "unet_dc"],
 }
 METHODS = {  # tried in the short trainings; the last number is the learning rate
     "adam": ["--optimizer", "adam", "--lr", "1e-3"],

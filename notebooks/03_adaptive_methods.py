@@ -2,7 +2,8 @@
 # # Adaptive methods
 #
 # Gradient descent moves all weights with one learning rate. *Adaptive methods* give each weight its own, taken from the
-# gradients it has seen. We follow the lecture, mostly on quadratics, a small U-Net at both ends (`LONG=1`: longer).
+# gradients it has seen. We follow the lecture on quadratics, with a small U-Net at both ends (`LONG=1`: longer, other
+# numbers).
 
 # %%
 import os
@@ -168,7 +169,7 @@ for c in (1.0, 1e-3, 1e-6):
 # ## Which method is best?
 #
 # RMSprop bounces around the bottom as SGD does, Adam does not and is to be preferred, says the lecture. We run each at
-# 16 rates and score twice: the mean loss (*on the way*) and that of the last quarter (*at the end*). Besides: does
+# many rates and score twice: the mean loss (*on the way*) and that of the last quarter (*at the end*). Besides: does
 # *centring* $v$ matter? May the rate stay when $\beta$ changes, as Adam's momentum is an average, heavy ball's a sum?
 
 # %% tags=["A2", "A6", "A7"]
@@ -195,11 +196,11 @@ for name, (method, ends, options) in METHODS.items():
     axes[0].legend(loc="lower left")
 
 # %% [markdown]
-# Tuned for the way, RMSprop bounces as SGD does (.023, .024 at the end) and Adam *more* (.056): it needs a high rate
-# to get there. Tuned for the end, Adam and RMSprop share the first place (.005), SGD is last (.009). The ranking is one
-# of tunings as much as of methods; at the same high rate Adam does bounce less than RMSprop (right branches). Heavy
-# ball's best rate falls fivefold from $\beta = 0.5$ to $0.9$, as $1-\beta$ does; Adam's stays. Centring changes next to
-# nothing. On networks: `configs/ablation/bounce.yaml` (A7) and `configs/ablation/momentum.yaml` (A6).
+# Tuned for the way, RMSprop bounces as SGD does (.023, .024 at the end) and Adam *more* (.056): it needs a high rate to
+# get there. Tuned for the end, Adam and RMSprop share the first place (.005), SGD is last (.009). The ranking is one of
+# tunings as much as of methods; at the same high rate Adam does bounce less than RMSprop (right branches). Heavy ball's
+# best rate falls about fivefold from $\beta = 0.5$ to $0.9$, as $1-\beta$ does; Adam's hardly changes. Centring changes
+# next to nothing. On networks: `configs/ablation/bounce.yaml` (A7) and `configs/ablation/momentum.yaml` (A6).
 #
 # ## Where Adam fails
 #
@@ -243,6 +244,6 @@ for method, rate in (("momentum", 0.01), ("momentum", 0.1), ("rmsprop", 0.01), (
     print(f"{method:8} {rate:4}: {buffers:.0f} buffers; validation loss: mean {mean:.3f}, late {late:.3f}")
 
 # %% [markdown]
-# Again two rankings: in the mean RMSprop is lowest, late momentum and Adam at their lower rates. But the curves cross,
-# and it is one seed and one head; to *decide* takes tuned rates, seeds and intervals (`configs/ablation/mission.yaml`).
-# Whether SGD after Adam pays, and large networks end equal: A11, no study yet (several widths, a switch of methods).
+# Again two rankings after 40 steps: in the mean RMSprop is lowest, late momentum and Adam at their lower rates; after
+# 400, RMSprop in both. With one seed and one head that decides nothing: `configs/ablation/mission.yaml` does. Whether
+# SGD after Adam pays, and large networks end equal: A11, no study yet (several widths, a switch of methods).

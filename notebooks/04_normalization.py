@@ -50,8 +50,8 @@ for name in ("batch", "layer", "instance", "group"):
 
 # %% [markdown]
 # ## Which values share a mean
-# In nothing else do the four layers differ. Two values share statistics exactly when one's output has a gradient with
-# respect to the other, so we ask autograd: what does the value in the front top right corner depend on?
+# While they train, the four layers differ in nothing else. Two values share statistics exactly when one's output has a
+# gradient with respect to the other, so we ask autograd: what does the value in the front top right corner depend on?
 
 # %% tags=["N4"]
 values = torch.randn(3, 4, 1, 5, requires_grad=True)  # 3 images, 4 channels, 5 pixels
@@ -160,9 +160,9 @@ axes[0].legend(title="norm")
 plt.show()
 
 # %% [markdown]
-# Without a norm training fails (nan, not drawn) at a rate of 0.3; with one it still learns there, but not at 1. From
-# weights a tenth as large the plain network has learned nothing yet, from ten times as large ones it fails; with the
-# norm it learns from both. That is one seed and 25 steps: `configs/ablation/optimizer_x_norm.yaml` decides.
+# Without a norm training fails (nan, not drawn) at a rate of 0.3; with one it still learns there, but hardly at 1. From
+# weights a tenth as large the plain network learns next to nothing, from ten times as large ones it fails; with the
+# norm it learns from both. That is one seed and few steps: `configs/ablation/optimizer_x_norm.yaml` decides.
 # ## The gradient through the statistics
 # $\mu$ and $\sigma$ depend on the input, and the gradient has to pass through them, or training diverges, says the
 # lecture; moving averages in their place fail as well. Instance norm by hand, in three ways:
@@ -197,8 +197,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Moving averages do fail, within a few steps. Without the gradient training ends a little worse, but does not diverge
-# here, in 60 steps and one seed (no study yet: it needs norms without that gradient).
+# Moving averages do fail, within a few steps. Without the gradient training ends worse, but does not diverge here, with
+# one seed and not even in the long form (no study yet: it needs norms without that gradient).
 # ## Statistics after training
 # In training, batch norm makes an image depend on its batch: noise that regularises, says the lecture (N8; no study
 # yet: it needs the gap of training and validation loss by batch and group size). Afterwards it uses running averages.
@@ -234,12 +234,12 @@ plt.show()
 
 # %% [markdown]
 # One slice shows the eye little, the mean score more. By the image's own statistics batch norm is the network that
-# instance norm is, but for rounding. By fixed ones it is worse, and recalibrating does not help: the averages were not
-# stale, but no image was trained with them. Whether group norm is better in small batches is not for one run to say:
-# `configs/ablation/batch_size.yaml`.
+# instance norm is, but for rounding, which training magnifies. By fixed ones it is worse, and recalibrating hardly
+# helps: the averages were not stale, but no image was trained with them. Whether group norm is better in small batches
+# is not for one run to say: `configs/ablation/batch_size.yaml`.
 # ## Several processes
 # Processes that share a batch average their gradients: the gradient of the whole batch, except with batch norm whose
-# statistics are not summed over them (`sync_batchnorm: true` does that; usually it is let be). We play two of them.
+# statistics are not summed over them (`sync_batchnorm: true` does that; usually it is left off). We play two of them.
 
 # %% tags=["N11"]
 for norm in NORMS:

@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Del descenso de gradiente al momento
-# Las redes aprenden a pasos pequeños contra un gradiente: el de todos los datos, el de unas pocas muestras y, por
+# Las redes aprenden a pasos pequeños en contra de un gradiente: el de todos los datos, el de unas pocas muestras y, por
 # último, con memoria. Seguimos la clase en problemas cuya solución se conoce, con los optimizadores de
 # `mrirecon train`. `LONG=1` entrena la U-Net durante más tiempo.
 
@@ -87,8 +87,8 @@ for norm in NORMS:
 # de todas las demás sí lo son.
 # ## Por qué bastan unas pocas muestras
 # De aquí en adelante: una regresión, 512 muestras, 10 pesos, $L/\mu \approx 100$, 32 ejecuciones en paralelo. Los datos
-# son *redundantes*: lejos del mínimo, unas pocas muestras apuntan hacia donde apuntan todas. Un *minilote* de $B$ tiene
-# la $B$-ésima parte de la varianza.
+# son *redundantes*: lejos del mínimo, unas pocas muestras apuntan hacia donde apuntan todas. El gradiente de un
+# *minilote* de $B$ muestras tiene la $B$-ésima parte de la varianza.
 
 # %% tags=["G4", "G6"]
 N, origin, generator = 512, torch.zeros(32, 10, dtype=torch.float64), torch.Generator().manual_seed(0)
@@ -125,12 +125,13 @@ ax.set(xlabel="passes over the data", ylabel="excess loss")
 _ = ax.legend()
 
 # %% [markdown]
-# Ocho muestras apuntan hacia donde apuntan las 512 con un coseno de 0.61 al principio y de 0.35 cerca del mínimo. Por
-# pasada sobre los datos, los lotes pequeños van muy por delante; al final los frena su ruido ($B = 1$).
+# Ocho muestras apuntan hacia donde apuntan las 512 con un coseno de 0.61 al principio y de 0.35 cerca del mínimo. A
+# igual número de pasadas sobre los datos, los lotes pequeños van muy por delante; al final los frena su ruido
+# ($B = 1$).
 #
-# El ruido también puede ser útil: los gradientes completos caen en el mínimo más cercano, el ruido puede cruzar una
-# barrera y el *recocido*, una tasa que baja hasta cero, deja que se asiente. $w^4/4 - w^2/2 - 0.15 w$ es más baja a la
-# derecha; 500 ejecuciones empiezan a la izquierda.
+# El ruido también puede ser útil: los gradientes completos llevan al mínimo más cercano, el ruido puede cruzar una
+# barrera y el *recocido* (annealing), una tasa que baja hasta cero, deja que el peso se asiente.
+# $w^4/4 - w^2/2 - 0.15 w$ es más baja a la derecha; 500 ejecuciones empiezan a la izquierda.
 
 # %% tags=["G5"]
 slopes, left = torch.randn(64, generator=generator, dtype=torch.float64) * 3, torch.full((500,), -0.9).double()
@@ -141,12 +142,12 @@ for batch in (1, 4, 16, 64):
     print(f"B = {batch:2}: {float((ends > 0).double().mean()):.0%} of the runs end in the lower minimum")
 
 # %% [markdown]
-# Puede, en una función hecha para ello; que las redes ganen con eso no queda demostrado así.
+# Puede, en una función hecha para ello; con eso no queda demostrado que las redes salgan ganando.
 # ## El momento, en tres formas
-# $p' = \beta p + \nabla f_i(w)$, $w' = w - \gamma p'$ recuerda los gradientes pasados. Otras dos formas son la *bola
-# pesada*, $w' = w - \gamma\nabla f_i(w) + \beta (w - w_\mathrm{prev})$, y una media: $z' = z - \eta\nabla f_i(x)$ y
-# $x' = \beta x + (1-\beta) z'$ con $\eta = \gamma/(1-\beta)$. Las comparamos con el paquete, también con una tasa que
-# baja en línea recta. Debajo, trayectorias para $\beta$ creciente con $\gamma = 0.3/L$.
+# El momento (*momentum*), $p' = \beta p + \nabla f_i(w)$, $w' = w - \gamma p'$, recuerda los gradientes pasados. Otras
+# dos formas son la *bola pesada*, $w' = w - \gamma\nabla f_i(w) + \beta (w - w_\mathrm{prev})$, y una media:
+# $z' = z - \eta\nabla f_i(x)$ y $x' = \beta x + (1-\beta) z'$ con $\eta = \gamma/(1-\beta)$. Las comparamos con el
+# paquete, también con una tasa que baja linealmente. Debajo, trayectorias para $\beta$ creciente con $\gamma = 0.3/L$.
 
 # %% tags=["G8", "G9", "G10", "G11"]
 beta, rate = 0.9, 0.05
@@ -171,8 +172,8 @@ draw({f"$\\beta$ = {b}": descend("momentum", start, lambda w: A @ w, 0.3 / L, 10
 # entonces $\beta_k = \beta\gamma_k/\gamma_{k-1}$ (3.ª). Cuanto mayor es $\beta$, más tarde giran las trayectorias; por
 # encima de 1 se disparan.
 # ## ¿Qué tasa, y para qué sirve el momento?
-# Las tasas se prueban en una escala logarítmica, aquí con tres tamaños de lote: la pérdida tras 200 pasos, si está por
-# debajo de la inicial.
+# Las tasas se prueban en una escala logarítmica, aquí con tres tamaños de lote. Se dibuja la pérdida tras 200 pasos, si
+# está por debajo de la inicial.
 
 # %% tags=["G2", "G6", "G12", "G14"]
 grid, (_, axes) = np.logspace(-3, 1, 17), plt.subplots(1, 3, figsize=(10, 2.6), sharey=True)
@@ -191,13 +192,13 @@ _ = axes[0].legend()
 # %% [markdown]
 # *La mejor tasa está un poco por debajo de la que falla*: de 1.8 a 3.2 veces sin momento, hasta 32 veces con él. *Los
 # lotes más grandes admiten tasas mayores*: así es. *De $\beta$ 0.9 a 0.99 la tasa baja a una décima parte*: a 1/10 y
-# 1/18 con ruido, a un tercio sin él, y ahí 0.99 no falla antes. *El momento sobre todo suaviza el ruido y ayuda con
+# 1/18 con ruido; a un tercio sin él, donde 0.99 no falla antes. *El momento sobre todo suaviza el ruido y ayuda con
 # cualquier tamaño de lote*: gana 1.2 y 1.3 veces con ruido y más de 10 000 veces sin él; aquí es una aceleración, que
 # el ruido deshace.
 # ## Nesterov, y un método para gradientes completos
-# La forma de *Nesterov* es $w' = w - \gamma(\nabla f + \beta p')$. En un cuenco con $\kappa = L/\mu$ cada paso
-# multiplica su error por aproximadamente $1 - 1/\sqrt\kappa$, y el del descenso de gradiente por $1 - 1/\kappa$. Para
-# gradientes completos la clase no toma ninguno de los dos, sino L-BFGS, que aprende la curvatura.
+# La forma de *Nesterov* es $w' = w - \gamma(\nabla f + \beta p')$. En un cuenco con $\kappa = L/\mu$ cada paso suyo
+# multiplica el error aproximadamente por $1 - 1/\sqrt\kappa$, y el del descenso de gradiente por $1 - 1/\kappa$. Con
+# gradientes completos la clase no elige ninguno de los dos, sino L-BFGS, que aprende la curvatura.
 
 # %% tags=["G7", "G13"]
 (low, *_, top), full = torch.linalg.eigvalsh(H).tolist(), gradient_of(N)
@@ -211,7 +212,7 @@ found = minimize(value, np.zeros(10), jac=slope, method="L-BFGS-B")
 print(f"L-BFGS  : {found.njev} gradients to {found.fun:.0e}")
 
 # %% [markdown]
-# Así es aquí. El entrenamiento solo tiene minilotes, y la tabla del paquete no tiene L-BFGS.
+# Aquí se cumple. El entrenamiento de redes solo usa minilotes, y en la tabla del paquete no está L-BFGS.
 # ## En el fondo: rebotes, medias, recocido
 # El ruido hace que SGD rebote alrededor del mínimo, menos con tasas más bajas. El reposo llega con una tasa que baja o
 # con una media de los pesos, que la teoría de la clase le pide a SGD y no al momento. Empezamos en el mínimo; después
@@ -228,9 +229,10 @@ for name, lr in (("sgd", 0.56), ("momentum", 0.1)):
     print(f"{name:8} at {lr:4}:", ", ".join(f"{word} {float(excess(w).mean()):.4f}" for word, w in ends.items()))
 
 # %% [markdown]
-# Con el cuádruple de la tasa los rebotes son de 4.5 a 4.9 veces más altos, y con momento apenas menores que con SGD a
-# igual $\gamma/(1-\beta)$. Desde cero, la media de todos los pesos es mala; la de la segunda mitad es 3 veces mejor que
-# los últimos pesos con SGD y 27 veces con momento, que aquí sí gana con una media, y 9 veces con la tasa que baja.
+# Con una tasa cuatro veces mayor los rebotes son de 4.5 a 4.9 veces más altos, y con momento apenas menores que con SGD
+# a igual $\gamma/(1-\beta)$. Desde cero, la media de todos los pesos es mala; la de la segunda mitad es 3 veces mejor
+# que los últimos pesos con SGD y 27 veces con momento, que aquí sí gana con una media, y 9 veces con la tasa que baja.
+# A SGD esta no le ayuda: aún no ha llegado al fondo cuando la tasa se agota.
 # ## Lo mismo en una U-Net
 # Tres de los métodos entrenan una U-Net pequeña con cabezas simuladas, cada uno con la tasa que el paquete recomienda.
 
@@ -251,9 +253,10 @@ for name in ("sgd", "momentum", "nesterov"):
 _ = axes[0].legend()
 
 # %% [markdown]
-# Tras tan pocos pasos Nesterov va por delante y SGD está a la par del momento; una sola semilla, con tasas que nadie ha
-# ajustado, no decide nada. `mrirecon ablate run NAME` ajusta las tasas y empareja las semillas: `mission` para G2 (la
-# mejor tasa y la que falla) y G16 (con o sin momento), `bounce` (los rebotes de SGD), `momentum` para G12,
-# `optimizer_x_norm` para G13. Aún sin estudio: G4 necesita el ángulo entre los gradientes de `gd` y `sgd`; G5, lotes de
-# hasta todo el conjunto; G6, varianzas de los gradientes; G7, un optimizador L-BFGS; G14, `sgd` y `momentum` con varios
-# tamaños de lote; G15, ambos con `average: swa`.
+# Tras 80 pasos Nesterov va por delante y SGD está a la par del momento; tras 400 (`LONG=1`) la pérdida de SGD es la más
+# alta y las puntuaciones son parecidas. Una sola semilla, con tasas sin ajustar, no decide nada.
+# `mrirecon ablate run NAME` ajusta las tasas y empareja las semillas: `mission` para G2 (la mejor tasa y la que falla)
+# y G16 (con o sin momento), `bounce` (los rebotes de SGD), `momentum` para G12, `optimizer_x_norm` para G13. Aún sin
+# estudio: G4 necesita el ángulo entre los gradientes de `gd` y `sgd`; G5, lotes de hasta todo el conjunto; G6,
+# varianzas de los gradientes; G7, un optimizador L-BFGS; G14, `sgd` y `momentum` con varios tamaños de lote; G15, ambos
+# con `average: swa`.

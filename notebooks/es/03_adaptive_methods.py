@@ -3,7 +3,7 @@
 #
 # El descenso de gradiente mueve todos los pesos con una misma tasa de aprendizaje. Los *métodos adaptativos* dan a cada
 # peso la suya, tomada de los gradientes que ha visto. Seguimos la clase, casi siempre con funciones cuadráticas, y con
-# una pequeña U-Net al principio y al final (`LONG=1`: más largo).
+# una pequeña U-Net al principio y al final (`LONG=1`: más largo, con otros números).
 
 # %%
 import os
@@ -56,9 +56,9 @@ for norm in ("none", "instance"):
 #
 # ## RMSprop
 #
-# Dividimos cada gradiente $g_t = \nabla f(w_t)$ por su media cuadrática, llevada como media móvil exponencial: $v_{t+1}
-# = \alpha v_t + (1-\alpha)\,g_t^2$ y $w_{t+1} = w_t - \gamma\,g_t/(\sqrt{v_{t+1}}+\epsilon)$. A mano, en el valle $f(w)
-# = \frac12 (w_1^2 + 25\,w_2^2)$; `descend` ejecuta los métodos del paquete.
+# Dividimos cada gradiente $g_t = \nabla f(w_t)$ por su media cuadrática, llevada como media móvil exponencial:
+# $v_{t+1} = \alpha v_t + (1-\alpha)\,g_t^2$ y $w_{t+1} = w_t - \gamma\,g_t/(\sqrt{v_{t+1}}+\epsilon)$. A mano, en el
+# valle $f(w) = \frac12 (w_1^2 + 25\,w_2^2)$; `descend` ejecuta los métodos del paquete.
 
 
 # %% tags=["A2"]
@@ -109,8 +109,8 @@ for ax, H, words in zip(axes, (STEEP.diag(), TURNED), ("on the axes", "turned"),
 # ## Adam
 #
 # Adam es RMSprop con momento, en forma de media: $m_{t+1} = \beta m_t + (1-\beta)\,g_t$ ocupa el lugar del gradiente
-# que se divide. La clase imprime ahí $m_t$, un desliz, como vemos. Ambas medias empiezan en cero, y por eso se dividen
-# por $1-\beta^{t+1}$ y $1-\alpha^{t+1}$ (*corrección del sesgo*).
+# que se divide. La clase escribe ahí $m_t$, un desliz, como veremos. Ambas medias empiezan en cero, y por eso se
+# dividen por $1-\beta^{t+1}$ y $1-\alpha^{t+1}$ (*corrección del sesgo*).
 
 
 # %% tags=["A4"]
@@ -133,8 +133,8 @@ for stale in (False, True):
 
 # %% [markdown]
 # La corrección del sesgo «no es necesaria, pero ayuda un poco»; sin ella el primer paso es diez veces menor, dice la
-# clase. Eso vale solo para $m$. Pero dividimos por $\sqrt v$, que también empieza demasiado pequeña, en un factor
-# $\sqrt{1-\alpha} = 0.032$. Con un gradiente constante, el paso sin corregir es
+# clase. Eso vale solo para $m$. Pero dividimos por $\sqrt v$, que también empieza siendo demasiado pequeña, en un
+# factor $\sqrt{1-\alpha} = 0.032$. Con un gradiente constante, el paso sin corregir es
 # $\gamma\,(1-\beta^t)/\sqrt{1-\alpha^t}$.
 
 # %% tags=["A5"]
@@ -149,14 +149,14 @@ ax.legend()
 print(f"first step {length[0]:.2f} rates, longest {length.max():.2f} at step {length.argmax() + 1}")
 
 # %% [markdown]
-# Adam sin corrección empieza demasiado *rápido*, y lo sigue siendo después de mil pasos. No aparece ningún NaN, del que
-# advierte un cuaderno de la clase. Lo que les cuesta a las redes está abierto (A5, aún sin estudio: hace falta un Adam
-# sin corrección del sesgo).
+# Adam sin corrección empieza con pasos demasiado *largos*, y lo siguen siendo después de mil. No aparece el NaN del que
+# advierte un cuaderno de la clase. Cuánto perjudica eso a las redes es una cuestión abierta (A5, aún sin estudio: hace
+# falta un Adam sin corrección del sesgo).
 #
 # $\epsilon$, alrededor de $10^{-8}$, evita una división por cero y puede ser pequeño, dice la clase: donde $v$ es
-# diminuta, también lo es lo que divide. Añadimos ruido a los gradientes del valle, hacemos 30 ejecuciones a la vez (los
-# métodos tratan cada número por separado) y multiplicamos todos los gradientes por 1, $10^{-3}$ y $10^{-6}$, como si la
-# pérdida tuviera otra unidad.
+# diminuta, también lo es lo que se divide por ella. Añadimos ruido a los gradientes del valle, hacemos 30 ejecuciones a
+# la vez (los métodos tratan cada número por separado) y multiplicamos todos los gradientes por 1, $10^{-3}$ y
+# $10^{-6}$, como si la pérdida tuviera otra unidad.
 
 # %% tags=["A3"]
 starts = circle[::12]
@@ -169,15 +169,15 @@ for c in (1.0, 1e-3, 1e-6):
     ax.legend()
 
 # %% [markdown]
-# Pequeño es seguro; muy por encima de los gradientes, no (A3, aún sin estudio en redes: hacen falta métodos adaptativos
-# con varios eps).
+# Un $\epsilon$ pequeño es seguro; uno muy por encima de los gradientes, no (A3, aún sin estudio en redes: hacen falta
+# métodos adaptativos con varios eps).
 #
 # ## ¿Qué método es el mejor?
 #
-# RMSprop rebota alrededor del mínimo como SGD; Adam no, y es preferible, dice la clase. Ejecutamos cada uno con 16
+# RMSprop rebota alrededor del mínimo como SGD; Adam no, y es preferible, dice la clase. Ejecutamos cada uno con muchas
 # tasas y lo puntuamos dos veces: la pérdida media (*on the way*, por el camino) y la del último cuarto (*at the end*,
-# al final). Además: ¿importa *centrar* $v$? ¿Puede quedarse la tasa cuando cambia $\beta$, ya que el momento de Adam es
-# una media y el de la bola pesada una suma?
+# al final). Además: ¿importa *centrar* $v$? ¿Puede mantenerse la tasa cuando cambia $\beta$, ya que el momento de Adam
+# es una media y el de la bola pesada una suma?
 
 # %% tags=["A2", "A6", "A7"]
 METHODS = {
@@ -206,8 +206,8 @@ for name, (method, ends, options) in METHODS.items():
 # Ajustado para el camino, RMSprop rebota como SGD (.023 y .024 al final) y Adam *más* (.056): necesita una tasa alta
 # para llegar. Ajustados para el final, Adam y RMSprop comparten el primer puesto (.005) y SGD es el último (.009). La
 # clasificación lo es tanto de los ajustes como de los métodos; con una misma tasa alta, Adam sí rebota menos que
-# RMSprop (ramas derechas). La mejor tasa de la bola pesada cae a la quinta parte de $\beta = 0.5$ a $0.9$, como
-# $1-\beta$; la de Adam se queda. Centrar no cambia casi nada. En redes: `configs/ablation/bounce.yaml` (A7) y
+# RMSprop (ramas derechas). La mejor tasa de la bola pesada cae más o menos a la quinta parte de $\beta = 0.5$ a $0.9$,
+# como $1-\beta$; la de Adam apenas cambia. Centrar no cambia casi nada. En redes: `configs/ablation/bounce.yaml` (A7) y
 # `configs/ablation/momentum.yaml` (A6).
 #
 # ## Dónde falla Adam
@@ -233,7 +233,7 @@ for ax, (C, n, betas, steps) in zip(axes, CASES, strict=True):
 # peor que SGD en imágenes solo se ve tras entrenamientos largos (A9: `configs/ablation/mission.yaml`).
 #
 # SGD con momento o Adam: *probar ambos* es el consejo del final. Adam guarda tres búferes y SGD dos, dice la clase, que
-# cuenta los pesos, y SGD con momento. (*late*: las tres últimas validaciones)
+# cuenta también los pesos y habla de SGD con momento. (*late*: las tres últimas validaciones)
 
 # %% tags=["A10", "A11"]
 ax = plt.figure(figsize=(8, 2.8)).add_subplot(xlabel="step", ylabel="validation loss (L1)")
@@ -253,7 +253,7 @@ for method, rate in (("momentum", 0.01), ("momentum", 0.1), ("rmsprop", 0.01), (
     print(f"{method:8} {rate:4}: {buffers:.0f} buffers; validation loss: mean {mean:.3f}, late {late:.3f}")
 
 # %% [markdown]
-# Otra vez dos clasificaciones: en la media RMSprop es el más bajo; al final, momento y Adam con sus tasas menores. Pero
-# las curvas se cruzan, y es una sola semilla y una sola cabeza; para *decidir* hacen falta tasas ajustadas, semillas e
-# intervalos (`configs/ablation/mission.yaml`). Si compensa usar SGD después de Adam, y si las redes grandes acaban
-# igual: A11, aún sin estudio (varias anchuras, un cambio de método).
+# Tras 40 pasos hay otra vez dos clasificaciones: en la media, RMSprop tiene la pérdida más baja; al final, el momento y
+# Adam con sus tasas menores. Tras 400, RMSprop la tiene en ambas. Pero es una sola semilla y una sola cabeza; para
+# *decidir* hacen falta tasas ajustadas, semillas e intervalos (`configs/ablation/mission.yaml`). Si compensa usar SGD
+# después de Adam, y si las redes grandes acaban igual: A11, aún sin estudio (varias anchuras, un cambio de método).

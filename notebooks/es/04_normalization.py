@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Capas de normalización
-# Una capa de normalización resta una media y divide por una desviación estándar, entre dos convoluciones. Parte de lo
-# que la clase dice de ella son identidades, que se cumplen salvo redondeo; del resto decimos qué lo decide. Todo tarda
-# medio minuto; `LONG=1 jupyter lab` entrena diez veces más.
+# Una capa de normalización resta una media y divide por una desviación estándar, en algún lugar entre dos
+# convoluciones. Parte de lo que la clase dice de ella son identidades, que se cumplen salvo redondeo; del resto decimos
+# qué lo decide. Todo tarda cerca de medio minuto; `LONG=1 jupyter lab` entrena diez veces más.
 
 # %%
 import os
@@ -35,9 +35,10 @@ plt.rcParams |= {"figure.dpi": 90, "axes.titlesize": 9, "figure.constrained_layo
 
 # %% [markdown]
 # ## Qué hace una capa
-# De valores $x$ con media $\mu$ y desviación estándar $\sigma$ hace $y = \frac{a}{\sigma}(x - \mu) + b$. Con $a = 1$,
-# $b = 0$ el resultado tiene media 0 y desviación estándar 1, entre lo que entre. Donde $a$ y $b$ se aprenden, un par
-# por canal, ellos dicen qué media y desviación salen, y los pesos anteriores a la capa no tienen voz en ello.
+# A partir de valores $x$ con media $\mu$ y desviación estándar $\sigma$ calcula $y = \frac{a}{\sigma}(x - \mu) + b$.
+# Con $a = 1$, $b = 0$ el resultado tiene media 0 y desviación estándar 1, entre lo que entre. Cuando $a$ y $b$ se
+# aprenden, un par por canal, son ellos los que fijan la media y la desviación de lo que sale, y los pesos anteriores a
+# la capa no influyen en ello.
 
 # %% tags=["N3"]
 torch.manual_seed(0)
@@ -50,8 +51,9 @@ for name in ("batch", "layer", "instance", "group"):
 
 # %% [markdown]
 # ## Qué valores comparten una media
-# En nada más difieren las cuatro capas. Dos valores comparten estadísticas justo cuando la salida de uno tiene
-# gradiente respecto del otro. Preguntamos a autograd: ¿de qué depende el valor de la esquina frontal superior derecha?
+# Durante el entrenamiento, las cuatro capas no difieren en nada más. Dos valores comparten estadísticas exactamente
+# cuando la salida de uno tiene gradiente respecto del otro, así que preguntamos a autograd: ¿de qué depende el valor de
+# la esquina frontal superior derecha?
 
 # %% tags=["N4"]
 values = torch.randn(3, 4, 1, 5, requires_grad=True)  # 3 images, 4 channels, 5 pixels
@@ -67,9 +69,10 @@ for ax, name in zip(axes, ["batch", "layer", "instance", "group"], strict=True):
 plt.show()
 
 # %% [markdown]
-# La normalización *por lotes* (batch) toma un canal de todas las imágenes; *por capas* (layer), todos los canales de
-# una imagen; *por instancias* (instance), uno. *Por grupos* (group), aquí de dos canales, contiene ambas: con todos los
-# canales en un grupo es por capas; con uno, por instancias. Por lotes de una imagen **es** por instancias al entrenar.
+# La normalización *por lotes* (batch) toma un canal de todas las imágenes; la *de capa* (layer), todos los canales de
+# una imagen; la *de instancia* (instance), un canal de una imagen. La normalización *por grupos* (group), aquí de dos
+# canales, contiene a las dos últimas: con todos los canales en un grupo es la de capa; con un canal por grupo, la de
+# instancia. Y la normalización por lotes de una sola imagen **es** la de instancia mientras se entrena.
 
 # %% tags=["N4"]
 instance, layer, batch = (make_norm(name, 6) for name in ("instance", "layer", "batch"))
@@ -86,7 +89,8 @@ print(*(f"{name:38} {difference(*pair):.1e}" for name, pair in pairs.items()), s
 # ## ¿Cambia lo que una red puede expresar?
 # La clase dice que no. Para la normalización por lotes después del entrenamiento es así: media y desviación ya son
 # constantes, y la capa se integra en la convolución anterior, con pesos $W / \sigma$ y sesgo $-\mu / \sigma$. Las otras
-# miden cada imagen y olvidan su escala: del doble de la imagen hacen lo mismo, y eso no lo hace ninguna convolución.
+# miden cada imagen y así olvidan su escala: con la imagen multiplicada por dos dan el mismo resultado, lo que ninguna
+# convolución hace.
 
 # %% tags=["N2"]
 conv, norm = nn.Conv2d(6, 8, 3, bias=False), make_norm("batch", 8)
@@ -111,9 +115,10 @@ for position in ("before", "between", "after"):
 # Solo `after` entrega valores estandarizados. Si eso se nota en las imágenes es cuestión de milésimas de SSIM,
 # demasiado fino para medio minuto: lo decide `configs/ablation/norm_position.yaml`.
 # ## Los dos significados de «tamaño de grupo 32»
-# La clase recomienda grupos de 32, «casi siempre»: 32 *canales por grupo*. El primer argumento de `torch.nn.GroupNorm`
-# es el *número de grupos*. En una U-Net de 32 a 512 canales son redes distintas: en el primer nivel una es por capas,
-# la otra por instancias. El mejor tamaño: `configs/ablation/group_size.yaml`.
+# La clase recomienda grupos de tamaño 32, «casi siempre», y se refiere a 32 *canales por grupo*. El primer argumento de
+# `torch.nn.GroupNorm` es el *número de grupos*. En una U-Net de 32 a 512 canales son redes distintas: en el primer
+# nivel la primera es normalización de capa y la segunda, de instancia. Qué tamaño es mejor:
+# `configs/ablation/group_size.yaml`.
 
 # %% tags=["N5"]
 for width in level_widths(channels=32, pools=4):
@@ -123,7 +128,8 @@ for width in level_widths(channels=32, pools=4):
 # %% [markdown]
 # ## Pasos más grandes, menos cuidado
 # Una red con normalización, se afirma, soporta tasas de aprendizaje mayores y depende menos de sus pesos iniciales.
-# Simulamos cabezas y entrenamos una U-Net pequeña con imágenes rellenadas con ceros, con momento, de a 4 cortes.
+# Simulamos cabezas pequeñas y entrenamos una U-Net pequeña con imágenes rellenadas con ceros, con momento y cuatro
+# cortes por paso.
 
 # %% tags=["N7"]
 DATA = simulate_dataset(SimulateConfig(f"{WORK}/data", train=6, val=1, test=2, slices=4, matrix=[64, 64], coils=2))
@@ -161,11 +167,12 @@ plt.show()
 
 # %% [markdown]
 # Sin normalización el entrenamiento fracasa (nan, no dibujado) con una tasa de 0.3; con ella todavía aprende ahí, pero
-# no con 1. Con pesos iniciales diez veces menores la red sin ella aún no ha aprendido nada, con diez veces mayores
-# fracasa; con ella aprende desde ambos. Es una semilla y 25 pasos: decide `configs/ablation/optimizer_x_norm.yaml`.
+# apenas con 1. Con pesos iniciales diez veces menores, la red sin normalización no aprende casi nada; con pesos diez
+# veces mayores, fracasa. Con normalización aprende en ambos casos. Es una sola semilla y son pocos pasos: lo decide
+# `configs/ablation/optimizer_x_norm.yaml`.
 # ## El gradiente a través de las estadísticas
 # $\mu$ y $\sigma$ dependen de la entrada, y el gradiente tiene que pasar por ellas, o el entrenamiento diverge, dice la
-# clase; las medias móviles en su lugar también fracasan. La normalización por instancias a mano, de tres maneras:
+# clase; las medias móviles en su lugar también fracasan. La normalización de instancia a mano, de tres maneras:
 
 
 # %% tags=["N9"]
@@ -197,16 +204,18 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Las medias móviles, en efecto, fracasan a los pocos pasos. Sin el gradiente el entrenamiento termina algo peor, pero
-# aquí no diverge, en 60 pasos y con una semilla (aún no hay estudio: hacen falta normalizaciones sin ese gradiente).
+# Las medias móviles, en efecto, fracasan a los pocos pasos. Sin el gradiente el entrenamiento termina peor, pero aquí,
+# con una semilla, no diverge ni en la forma larga (aún no hay estudio: hacen falta normalizaciones sin ese gradiente).
 # ## Las estadísticas después del entrenamiento
 # Al entrenar, la normalización por lotes hace que una imagen dependa de su lote: ruido que regulariza, dice la clase
 # (N8; sin estudio aún: hace falta la diferencia de pérdida entre entrenamiento y validación por tamaño de lote y
-# grupo). Después usa medias móviles; la de instancias también, dice la clase, pero en torch y aquí mide siempre.
+# grupo). Después usa medias móviles. La de instancia también, dice la clase; en la práctica, en torch por defecto y
+# también aquí, mide siempre cada imagen.
 #
-# ¿Qué tan buenas son? En lotes de un corte la normalización por lotes *se entrena como la de instancias*: lo que salga
-# mal viene de la evaluación. Hay tres: con las medias móviles (running); *recalibrada*, con medias medidas de nuevo en
-# los cortes de entrenamiento, con los pesos quietos; y con las estadísticas del lote presente, aquí la imagen.
+# ¿Qué tan buenas son? En lotes de un solo corte la normalización por lotes *se entrena como la de instancia*, así que
+# lo que salga mal viene de la evaluación. Hay tres: con las medias móviles (running); *recalibrada* (recalibrated), con
+# medias medidas de nuevo en los cortes de entrenamiento mientras los pesos no se mueven; y con las estadísticas del
+# lote presente (batch), aquí la imagen.
 
 # %% tags=["N6", "N10"]
 for layer in (*(make_norm(name, 6) for name in ("batch", "layer", "instance", "group")), nn.InstanceNorm2d(6)):
@@ -233,13 +242,15 @@ for ax, (title, of) in zip(axes, images.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# A simple vista un corte muestra poco, la media más. Con las estadísticas de la propia imagen la normalización por
-# lotes es la misma red que la de instancias, salvo redondeo. Con las fijas es peor, y recalibrar no ayuda: las medias
-# no estaban anticuadas, pero ninguna imagen se entrenó con ellas. Si la normalización por grupos es mejor en lotes
-# pequeños no puede decirlo una sola ejecución: `configs/ablation/batch_size.yaml`.
+# A simple vista un corte muestra poco; la puntuación media, más. Con las estadísticas de la propia imagen la
+# normalización por lotes es la misma red que la de instancia, salvo un redondeo que el entrenamiento amplifica. Con las
+# fijas es peor, y recalibrar apenas ayuda: las medias no estaban anticuadas, pero ninguna imagen se entrenó con ellas.
+# Si la normalización por grupos es mejor en lotes pequeños no puede decirlo una sola ejecución:
+# `configs/ablation/batch_size.yaml`.
 # ## Varios procesos
-# Los procesos que comparten un lote promedian sus gradientes: es el del lote entero, salvo con la normalización por
-# lotes si sus estadísticas no se suman entre ellos (`sync_batchnorm: true`; rara vez). Hacemos de dos.
+# Los procesos que comparten un lote promedian sus gradientes y obtienen el del lote entero, salvo con la normalización
+# por lotes, cuyas estadísticas no se suman entre ellos (`sync_batchnorm: true` sí las suma; rara vez se activa). Aquí
+# hacemos el papel de dos procesos.
 
 # %% tags=["N11"]
 for norm in NORMS:

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Convoluciones y autograd
-# Una red se compone de aplicaciones lineales con funciones sencillas entre ellas, y aprende con la regla de la cadena.
-# Hacemos ambas cosas una vez a mano: la convolución como matriz, y lo que calcula `backward`. Luego escribimos
-# funciones con su propio `backward`, al final las de la RM: la transformada de Fourier y una capa que ata la red a lo
-# que midió el escáner. Todo tarda medio minuto; `LONG=1 jupyter lab` entrena diez veces más, con más cabezas.
+# Una red se compone de aplicaciones lineales con funciones sencillas entre ellas, y aprende mediante la regla de la
+# cadena. Hacemos ambas cosas una vez a mano: la convolución como matriz, y lo que calcula `backward`. Luego escribimos
+# funciones con su propio `backward`, al final las que necesita la resonancia magnética: la transformada de Fourier y
+# una capa que ata la red a lo que midió el escáner. Todo tarda cerca de medio minuto; `LONG=1 jupyter lab` entrena diez
+# veces más, con más cabezas.
 
 # %%
 import os
@@ -38,10 +39,10 @@ def show(images, vmin=None, vmax=None, width=2.4):
 # %% [markdown]
 # ## Productos con una matriz, y convoluciones
 # En $y = A x$ cada fila de $A$ es un patrón, e $y_i = \sum_j a_{ij} x_j$ dice cuánto hay del patrón $i$ en $x$. En
-# sonidos e imágenes lo cercano va junto, y un patrón puede aparecer en cualquier lugar. Así, los patrones pueden ser
-# cortos e iguales en todas partes: un núcleo de $k$ valores sobre $n$ muestras da $n - k + 1$ filas, cada una el núcleo
-# desplazado en uno y ceros en el resto (matriz de *Toeplitz*). Con $c$ canales de entrada, las filas de los canales van
-# una junto a otra; $m$ núcleos son $m$ bloques así, apilados: $m\,(n-k+1)$ filas y $c\,n$ columnas.
+# sonidos e imágenes lo cercano guarda relación, y un patrón puede aparecer en cualquier lugar. Así, los patrones pueden
+# ser cortos e iguales en todas partes: un núcleo de $k$ valores sobre $n$ muestras da $n - k + 1$ filas, en cada una el
+# núcleo, desplazado un lugar más, y ceros en el resto (matriz de *Toeplitz*). Con $c$ canales de entrada, las filas de
+# los canales van una junto a otra; $m$ núcleos son $m$ bloques así, apilados: $m\,(n-k+1)$ filas y $c\,n$ columnas.
 
 
 # %% tags=["P1"]
@@ -61,8 +62,9 @@ show({"1 kernel, 1 channel": toeplitz(kernels[:1, :1], 16), "3 kernels, 2 channe
 
 # %% [markdown]
 # El gris es cero. El panel derecho tiene tres bloques de filas (núcleos) y dos de columnas (canales), cada uno una
-# banda como la de la izquierda. Nada se ha reflejado: esta convolución es, en matemáticas, una *correlación cruzada*.
-# Paso, relleno y dilatación cambian la matriz. La leemos dando a `conv1d` la base canónica: salen las columnas.
+# banda como la de la izquierda. Nada se ha reflejado: la convolución de las redes es la *correlación cruzada* de las
+# matemáticas. Paso, relleno y dilatación cambian la matriz de manera sencilla. La leemos dando a `conv1d` la base
+# canónica: salen las columnas.
 
 # %% tags=["P1", "P2"]
 options = {"plain": {}, "stride 2": {"stride": 2}, "padding 1": {"padding": 1}, "dilation 3": {"dilation": 3}}
@@ -88,7 +90,7 @@ print(f"formula = torch in {sum(map(int.__eq__, formula, by_torch))} of {len(cas
 
 # %% [markdown]
 # ## Qué calcula `backward`
-# Autograd anota qué función hizo cada tensor (`grad_fn`) y recorre ese grafo del final al principio. Tomemos
+# Autograd anota qué función produjo cada tensor (`grad_fn`) y recorre ese grafo del final al principio. Tomemos
 # $a = \frac14 \sum_{ij} 3\,(x_{ij} - 2)^2$; a mano, $\partial a/\partial x_{ij} = \frac32 (x_{ij} - 2)$. Bajo `no_grad`
 # no se anota nada y no hay camino de vuelta: `backward` da entonces un RuntimeError.
 
@@ -102,12 +104,12 @@ with torch.no_grad():
     print("under no_grad: grad_fn =", x.sum().grad_fn)
 
 # %% [markdown]
-# El gradiente tiene la forma de $x$, de modo que se puede dar un paso con él; el jacobiano de un número es una fila, su
-# traspuesta. De una aplicación de $n$ a $m$ números, el jacobiano $J$ es $m \times n$; `backward(v)` calcula
-# $J^\top v$, un *producto vector-jacobiano*, sin construir $J$. Aquí duplicamos $y$ mientras su norma es menor que 1000
-# (las palabras de la clase dicen «hasta que sea menor»; su bucle sigue *mientras* lo es). Tras $i$ vueltas más, $J$ es
-# $2^{i+1}$ por la identidad, y el gradiente delata cuántas hubo. El jacobiano de una aplicación lineal es su matriz: el
-# `backward` de una convolución multiplica por $T^\top$, lo que torch llama *convolución traspuesta*.
+# El gradiente tiene la forma de $x$, de modo que se puede dar un paso con él; el jacobiano de una función escalar es
+# una fila, su traspuesta. En una aplicación de $n$ a $m$ números, el jacobiano $J$ es $m \times n$; `backward(v)`
+# calcula $J^\top v$, un *producto vector-jacobiano*, sin construir $J$. Aquí duplicamos $y$ mientras su norma es menor
+# que 1000 (las palabras de la clase dicen «hasta que sea menor»; su bucle sigue *mientras* lo es). Tras $i$ vueltas
+# más, $J$ es $2^{i+1}$ veces la identidad, y el gradiente delata cuántas hubo. El jacobiano de una aplicación lineal es
+# su matriz: el `backward` de una convolución multiplica por $T^\top$, lo que torch llama *convolución traspuesta*.
 
 # %% tags=["P4", "P1"]
 x, v, i = torch.randn(3, requires_grad=True), torch.tensor([0.1, 1.0, 1e-4]), 0
@@ -162,12 +164,13 @@ for values in ([1.0, 3.0, 2.0, 0.0], [1.0, 3.0, 3.0, 0.0], [1.0, 3.0, 3.0, 3.0])
 # %% [markdown]
 # Sumar $t$ a *todos* los elementos suma $t$ al máximo, haya empate o no: las entradas del gradiente deben sumar 1. La
 # versión de la clase envía 1 a *cada* empatado, y así promete $2t$ o $3t$. Tanto el primero como las partes iguales son
-# correctos (subgradientes). Repartimos, como `torch.amax`: el orden no importa. `gradcheck` no es juez en este pico:
-# sus diferencias dan ½ a cada empatado, que resulta ser nuestra respuesta con dos y no con tres.
+# correctos (subgradientes). Repartimos, como `torch.amax`: el orden no importa. `gradcheck` no es buen juez en este
+# punto anguloso: sus diferencias dan ½ a cada empatado, que resulta ser nuestra respuesta con dos y no con tres.
 #
 # ## La transformada de Fourier como función
 # Con números complejos, el `backward` de una aplicación lineal es su *adjunta*: traspuesta y conjugada. La FFT centrada
-# y ortonormal es unitaria: esa es su inversa. Sin el conjugado el gradiente es falso, y ningún error lo dice.
+# y ortonormal es unitaria, y su adjunta es su inversa. Sin el conjugado el gradiente es erróneo, y ningún mensaje de
+# error lo dice.
 
 
 # %% tags=["M1"]
@@ -244,5 +247,5 @@ show({f"{n}: error {(x - truth).norm() / truth.norm():.3f}": x.abs() for n, x in
 # %% [markdown]
 # Con la capa, las columnas medidas son exactas salvo redondeo. Puesta detrás de la red entrenada sola ayuda poco; casi
 # toda la ganancia viene de entrenar *a través* de ella: el gradiente solo pide entonces lo que falta. En la forma larga
-# se acercan (errores de 0.25 y 0.21, y 0.23 con la capa puesta detrás). Un corte no dice más; cuán segura es la
+# ambas se acercan (errores de 0.25 y 0.21, y 0.23 con la capa puesta detrás). Un corte no dice más; cuán segura es la
 # diferencia lo dice `mrirecon compare` con muchas cabezas.

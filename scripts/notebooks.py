@@ -95,10 +95,11 @@ def table() -> str:
         decided[item].append(entry)
     lines = ["| item | the lecture says | shown in | test | study |", "|---|---|---|---|---|"]
     for item in items():
-        test, words = tests.get(item, ("", ""))
-        said = dict.fromkeys([*filter(None, [words]), *(text for text, _ in decided[item])])
+        test, doc = tests.get(item, ("", ""))
+        said = dict.fromkeys([*filter(None, [doc]), *(text for text, _ in decided[item])])
         studies = dict.fromkeys(study for _, study in decided[item] if study)
-        row = [item, " ".join(said), "; ".join(cells.get(item, [])), f"`{test}`" if test else "", "; ".join(studies)]
+        words = " ".join(said).replace("|", "\\|")
+        row = [item, words, "; ".join(cells.get(item, [])), f"`{test}`" if test else "", "; ".join(studies)]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
@@ -118,18 +119,19 @@ def write() -> None:
 
 
 def run(output: Path, names: list[str]) -> None:
-    """Execute notebooks whose names begin so (none: all) and store them as HTML."""
+    """Execute notebooks whose names begin so (none: all; `es/04`: a Spanish one) and store them as HTML."""
     from nbclient import NotebookClient
     from nbconvert import HTMLExporter
 
     output.mkdir(parents=True, exist_ok=True)
-    for source in sorted(NOTEBOOKS.glob("*.py")):
-        if names and not source.stem.startswith(tuple(names)):
+    for source in sources():
+        name = source.relative_to(NOTEBOOKS).with_suffix("").as_posix()
+        if not name.startswith(tuple(names)) if names else "/" in name:
             continue
         start, made = time.monotonic(), notebook(source)
         NotebookClient(made, timeout=3600, kernel_name="python3").execute()
-        (output / f"{source.stem}.html").write_text(HTMLExporter().from_notebook_node(made)[0])
-        print(f"{source.stem}: {time.monotonic() - start:.0f} s", flush=True)
+        (output / f"{name.replace('/', '-')}.html").write_text(HTMLExporter().from_notebook_node(made)[0])
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_it_runs_without_a_complaint(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize("source", script.sources(), ids=str)
 def test_the_ipynb_is_its_source_without_outputs(source):
     written = source.with_suffix(".ipynb").read_text()
-    assert written == script.text_of(script.notebook(source)), "run scripts/script.py"
+    assert written == script.text_of(script.notebook(source)), "run scripts/notebooks.py"
     assert '"outputs": []' in written
     assert len(source.read_text().splitlines()) < (250 if source in ENGLISH else 280)  # Spanish prose is longer
 
@@ -70,7 +70,7 @@ def test_the_spanish_notebooks_have_the_same_code_and_other_prose():
 
 def test_the_table_of_the_lecture_is_that_of_now():
     readme = (script.NOTEBOOKS / "README.md").read_text()
-    assert readme == script.with_table(readme), "run scripts/script.py"
+    assert readme == script.with_table(readme), "run scripts/notebooks.py"
 
 
 def test_every_item_of_the_lecture_is_tested_or_has_what_decides_it():

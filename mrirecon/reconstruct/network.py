@@ -87,6 +87,7 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
         partial(check_image_size, trained.model),
         sample_needs(trained.model),
         digest,
+        config.bn_stats,
         options=_set_keys(trained.model),
     )
 
@@ -123,6 +124,7 @@ def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructo
         partial(check_image_size, model),
         sample_needs(model),
         weights_sha256(network),
+        config.bn_stats,
         match.facts(),
         options=_set_keys(model),
     )

@@ -12,7 +12,6 @@ from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.manifest import data_manifest, require_unchanged
 from mrirecon.data.folders.stage import staging
 from mrirecon.data.volume import Volume
-from mrirecon.evaluation import find_protocol
 from mrirecon.evaluation.calibration import calibration_line
 from mrirecon.evaluation.regions.scores import RegionResult, means_by_label, write_regions
 from mrirecon.evaluation.results import VolumeResult, write_results
@@ -28,10 +27,10 @@ from mrirecon.workflows.outputs.new_folder import shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.scoring.calibration import CalibrationCounts
 from mrirecon.workflows.scoring.choice import Choice
-from mrirecon.workflows.scoring.dataset import Watcher, score_dataset
+from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset
 from mrirecon.workflows.scoring.regions import RegionScores
-from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, figure_slices, slice_times
-from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Job, check_call, prepare
+from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, slice_times
+from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, check_call, prepare
 from mrirecon.workflows.setup.provenance import provenance
 from mrirecon.workflows.setup.spread import spread_of
 
@@ -57,15 +56,15 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
         DataChangedError: A file changed after it was checked; tables that are complete are kept.
     """
-    check_call(config, [method_or_run])
+    things = check_call(config, [method_or_run])
     with joined(config), staging(config.data.stage):
-        (one,) = prepare(config, [method_or_run])
-        for job in one.jobs:
-            results, summary = evaluate_job(one, job)
+        (one,) = prepare(config, things)
+        for scored in one.passes:
+            results, summary = evaluate_pass(one, scored)
             if ranks.is_first():
                 parts = [evaluation_table(results, summary), *further_tables(summary)]
-                print(*parts, f"tables: {job.folder}\n", sep="\n\n", flush=True)
-        return [job.folder for job in one.jobs]
+                print(*parts, f"tables: {scored.folder}\n", sep="\n\n", flush=True)
+        return [scored.folder for scored in one.passes]
 
 
 def further_tables(summary: Mapping[str, Any]) -> list[str]:
@@ -74,70 +73,73 @@ def further_tables(summary: Mapping[str, Any]) -> list[str]:
     return parts + ([calibration_line(summary["calibration"])] if "calibration" in summary else [])
 
 
-def evaluate_job(
-    one: Evaluation, job: Job, watchers: Sequence[Watcher] = ()
+def evaluate_pass(
+    one: Evaluation, scored: Pass, watchers: Sequence[Watcher] = ()
 ) -> tuple[list[VolumeResult], dict[str, Any]]:
-    """Do one job of an evaluation and write its folder.
+    """Do one pass of an evaluation and write its folder.
 
     Args:
         one: Of `prepare`.
-        job: One of its jobs.
+        scored: One of its passes.
         watchers: Further ones of the first mask draw; see `score_dataset`.
 
     Returns:
         The rows of its table, and what its summary.json says.
     """
-    config, protocol = one.config, find_protocol(one.config.protocol)
-    reconstructor, choice = one.chosen(job)
+    scoring, (reconstructor, choice) = one.scoring, one.chosen(scored)
     if choice and ranks.is_first():
-        print(choice.line(reconstructor.name, job.times), flush=True)
-    with shared_folder(job.folder) as folder:
+        print(choice.line(reconstructor.name, scored.times), flush=True)
+    with shared_folder(scored.folder) as folder:
         results: list[VolumeResult] = []
         regions: list[RegionResult] = []
         seconds: list[float] = []
         forget_maps()  # those that others made of the same slices: they belong to this one's time
         load = ProcessLoad()
         spread = spread_of(reconstructor)
-        counts = CalibrationCounts(spread, job.volumes, protocol) if spread else None
-        for draw in range(job.draws):
-            dataset = one.dataset(job, draw)
+        counts = CalibrationCounts(spread, scored.volumes, scoring.protocol) if spread else None
+        for draw in range(scored.draws):
+            dataset = one.dataset(scored, draw)
             watching: list[Watcher] = [load, *([counts] if counts else [])]
-            if config.regions:
-                watching.append(inside := RegionScores(one.boxes, dataset, protocol))
+            if one.boxes is not None:
+                watching.append(inside := RegionScores(one.boxes, dataset, scoring.protocol))
             if draw == 0:
-                wanted = figure_slices(dataset.volumes, dataset.items, config.figures, one.drawn)
-                figures = Figures(folder / "figures", wanted, reconstructor.name, job.mask, protocol, config.metrics)
-                watching += [figures, *watchers]
-            if config.save:
-                watching.append(_prediction_files(config, job, reconstructor, dataset, folder / "reconstructions"))
+                pictures = folder / "figures"
+                watching.append(
+                    Figures(
+                        pictures, scored.pictured, reconstructor.name, scored.mask, scoring.protocol, scoring.metrics
+                    )
+                )
+                watching += watchers
+            if one.save:
+                watching.append(_prediction_files(scoring, scored, reconstructor, dataset, folder / "reconstructions"))
             with inference(reconstructor.device):
                 results += score_dataset(
                     dataset,
                     reconstructor,
-                    job.mask,
-                    metrics=config.metrics,
-                    protocol=protocol,
-                    batch_size=config.batch_size,
-                    workers=config.data.workers,
+                    scored.mask,
+                    metrics=scoring.metrics,
+                    protocol=scoring.protocol,
+                    batch_size=scoring.batch_size,
+                    workers=scoring.workers,
                     watchers=watching,
-                    whole=config.save,
+                    whole=one.save,
                     seconds_of_units=seconds,
                 )
-            if config.regions:
+            if one.boxes is not None:
                 regions += inside.results()
         summary = {
-            **_summary(config, job, reconstructor, choice, results),
-            "seconds_per_slice": slice_times(seconds, config.batch_size),
+            **_summary(one, scored, reconstructor, choice, results),
+            "seconds_per_slice": slice_times(seconds, scoring.batch_size),
             "processes": load.of_all(),
         }
-        if config.regions:
-            summary["regions"] = means_by_label(regions, config.seed)
+        if one.boxes is not None:
+            summary["regions"] = means_by_label(regions, one.seed)
         if counts:
-            summary["calibration"] = counts.results(config.seed)
-        require_unchanged(job.volumes)
+            summary["calibration"] = counts.results(one.seed)
+        require_unchanged(scored.volumes)
         if ranks.is_first():
             write_results(folder / "volumes.csv", results)
-            if config.regions:
+            if one.boxes is not None:
                 write_regions(folder / _REGIONS, regions)
             write_json(folder / SUMMARY, summary)
     for note in notes_on_objects({result.volume: result.scores for result in results}):
@@ -146,50 +148,46 @@ def evaluate_job(
 
 
 def _prediction_files(
-    config: EvaluateConfig, job: Job, reconstructor: Reconstructor, dataset: SliceDataset, folder: Path
+    scoring: Scoring, scored: Pass, reconstructor: Reconstructor, dataset: SliceDataset, folder: Path
 ) -> PredictionFiles:
     """Make the writer of one mask draw's files; each of several draws has a folder, which `mrirecon score` takes."""
 
     def facts(volume: Volume) -> Facts:
         columns = dataset.scoring_mask(volume)
         return {
-            **facts_of(volume, reconstructor, config, config.batch_size),
-            **sampling_facts(job.mask, columns),
+            **facts_of(volume, reconstructor, scoring.batch_size),
+            **sampling_facts(scored.mask, columns),
             "acceleration": float(columns.acceleration),
             "mask_draw": dataset.draw,
-            "protocol": config.protocol,
-            **({"slices": config.data.slices} if config.data.slices else {}),
+            "protocol": scoring.protocol.name,
+            **({"slices": scoring.slices} if scoring.slices else {}),
         }
 
-    place = folder / f"draw-{dataset.draw}" if job.draws > 1 else folder
+    place = folder / f"draw-{dataset.draw}" if scored.draws > 1 else folder
     return PredictionFiles(place, dataset.volumes, dataset.items, facts)
 
 
 def _summary(
-    config: EvaluateConfig, job: Job, reconstructor: Reconstructor, choice: Choice | None, results: list[VolumeResult]
+    one: Evaluation, scored: Pass, reconstructor: Reconstructor, choice: Choice | None, results: list[VolumeResult]
 ) -> dict[str, Any]:
     return {
-        "protocol": asdict(find_protocol(config.protocol)),
+        "protocol": asdict(one.scoring.protocol),
         "reconstructor": reconstructor.name,
         "checkpoint": reconstructor.checkpoint or None,
-        "bn_stats": config.bn_stats if reconstructor.checkpoint else None,
+        "bn_stats": reconstructor.bn_stats if reconstructor.checkpoint else None,
         **({"weights": reconstructor.given} if reconstructor.given else {}),
         **({"options": dict(reconstructor.method_options)} if reconstructor.method_options else {}),
         **({"chosen": choice.facts()} if choice else {}),
-        **({"samples": config.samples} if config.samples else {}),
-        **({"ensemble": list(config.ensemble)} if config.ensemble else {}),
-        "data": str(config.data.path),
-        "split": config.split,
-        "slices": config.data.slices or None,
-        "mask": job.mask,
-        "acceleration": job.acceleration,
-        "center_fraction": None if job.mask == "file" else job.spec.center_fractions[0],
-        "mask_draws": job.draws,
-        "batch_size": config.batch_size,
-        "precision": config.precision,
+        **one.facts,
+        "mask": scored.mask,
+        "acceleration": scored.acceleration,
+        "center_fraction": None if scored.mask == "file" else scored.spec.center_fractions[0],
+        "mask_draws": scored.draws,
+        "batch_size": one.scoring.batch_size,
+        "precision": reconstructor.precision,
         **about_metrics(results),
-        **summarize(results, config.seed),
+        **summarize(results, one.seed),
         "provenance": provenance(
-            device=str(reconstructor.device), seed=config.seed, data_manifest=data_manifest(job.volumes)
+            device=str(reconstructor.device), seed=one.seed, data_manifest=data_manifest(scored.volumes)
         ),
     }

@@ -11,17 +11,16 @@ from mrirecon.cluster.join import joined
 from mrirecon.config import CompareConfig, EvaluateConfig
 from mrirecon.data.folders.stage import staging
 from mrirecon.errors import InputError
-from mrirecon.evaluation import find_protocol
 from mrirecon.files import write_json
 from mrirecon.progress import warn
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.several_table import several_rows, several_table
 from mrirecon.tables.metrics import chosen_metrics
 from mrirecon.workflows.compare.compare_tables import compared
-from mrirecon.workflows.evaluate import evaluate_job, further_tables
+from mrirecon.workflows.evaluate import evaluate_pass, further_tables
 from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
-from mrirecon.workflows.scoring.watchers import FiguresOfSeveral, figure_slices
-from mrirecon.workflows.setup.evaluations import Evaluation, below, check_call, evaluation_name, prepare
+from mrirecon.workflows.scoring.watchers import FiguresOfSeveral
+from mrirecon.workflows.setup.evaluations import Evaluation, below, check_call, prepare
 
 TABLE, _COMPARISON = "table.csv", "comparison.json"
 _TOGETHER = "together"  # its folder below --output
@@ -46,30 +45,30 @@ def evaluate_several(config: EvaluateConfig, words: Sequence[str]) -> list[Path]
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
         DataChangedError: A file changed after it was checked; tables that are complete are kept.
     """
-    check_call(config, words)
+    things = check_call(config, words)
     with joined(config), staging(config.data.stage):
-        found = prepare(config, words)
+        found = prepare(config, things)
         names = _names(found)
         places = _places(config, found, names)
         with ranks.agreeing():
             for place in places:
                 require_free(place, TABLE, config.overwrite)
         for i, place in enumerate(places):
-            _evaluate_job(found, names, i, place)
+            _evaluate_pass(config, found, names, i, place)
         return places
 
 
-def _evaluate_job(found: Sequence[Evaluation], names: Sequence[str], i: int, place: Path) -> None:
-    first, folders = found[0], [one.jobs[i].folder for one in found]
-    config, job, dataset = first.config, first.jobs[i], first.dataset(first.jobs[i], 0)
-    wanted = figure_slices(dataset.volumes, dataset.items, config.figures, first.drawn)
+def _evaluate_pass(
+    config: EvaluateConfig, found: Sequence[Evaluation], names: Sequence[str], i: int, place: Path
+) -> None:
+    folders, first, scoring = [one.passes[i].folder for one in found], found[0].passes[i], found[0].scoring
     with shared_folder(place) as folder:
         figures = FiguresOfSeveral(
-            folder / "figures", wanted, "", job.mask, find_protocol(config.protocol), config.metrics
+            folder / "figures", first.pictured, "", first.mask, scoring.protocol, scoring.metrics
         )
         summaries = []
         for one, name, own in zip(found, names, folders, strict=True):
-            _, summary = evaluate_job(one, one.jobs[i], [figures.of(name)])
+            _, summary = evaluate_pass(one, one.passes[i], [figures.of(name)])
             summaries.append(summary)
             if ranks.is_first():
                 print(*further_tables(summary), f"tables: {own}", sep="\n\n", flush=True)
@@ -104,15 +103,15 @@ def _names(found: Sequence[Evaluation]) -> list[str]:
 
 def _places(config: EvaluateConfig, found: Sequence[Evaluation], names: Sequence[str]) -> list[Path]:
     """The folders of what all share: below --output, else below runs/, named by all of them."""
-    jobs, own = found[0].jobs, found[0].config
+    passes = found[0].passes
     if config.output:
-        taken = {one.config.output for one in found}
+        taken = {one.output for one in found}
         output = path = Path(config.output) / _TOGETHER
         while str(output) in taken:
             output = path.with_name(f"{output.name}_")
-        return [below(str(output), job, len(jobs)) for job in jobs]
+        return [below(str(output), one, len(passes)) for one in passes]
     name = re.sub(r"[^\w.+-]+", "_", "+".join(names))[:_LONGEST_NAME]
-    return [Path("runs") / name / "-".join(filter(None, evaluation_name(own, job).values())) for job in jobs]
+    return [Path("runs") / name / "-".join(filter(None, one.called.values())) for one in passes]
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -147,12 +147,12 @@ def test_what_is_open_is_chosen_for_each(data, capsys):
 
 
 def test_seconds_of_slices_one_at_a_time_after_the_first(data, monkeypatch, capsys):
-    from mrirecon.workflows.scoring import dataset
+    from mrirecon.workflows.scoring import loop
 
-    original, taken = dataset._reconstruct, iter([100.0, *range(1, 12)] * 2)
+    original, taken = loop._reconstruct, iter([100.0, *range(1, 12)] * 2)
     method = {"maps": "low-resolution"}
     with monkeypatch.context() as patched:
-        patched.setattr(dataset, "_reconstruct", lambda *a: (original(*a)[0], float(next(taken))))
+        patched.setattr(loop, "_reconstruct", lambda *a: (original(*a)[0], float(next(taken))))
         evaluate_several(config(data, method=method, output="out"), ["zero-filled", "combined"])
     out = capsys.readouterr().out
     times = json.loads(Path("out/combined/summary.json").read_text())["seconds_per_slice"]

@@ -30,7 +30,7 @@ from mrirecon.tables.metrics import METRICS
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes
 from mrirecon.training.loop.curves import Journal
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.scoring.dataset import score_dataset
+from mrirecon.workflows.scoring.loop import score_dataset
 from mrirecon.workflows.setup.training_work import TrainingWork
 from mrirecon.workflows.train import describe, reopen
 

@@ -23,7 +23,7 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation import find_protocol
 from mrirecon.models.device import inference
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.workflows.scoring.dataset import score_dataset
+from mrirecon.workflows.scoring.loop import Scoring, score_dataset
 
 METRIC = "nmse"
 N_SLICES = 6  # of at most so many volumes, as few as this since each value of the grid reconstructs them all
@@ -39,11 +39,11 @@ class Elsewhere:
     needed_by: str  # in errors: who looks at them
     option: str  # in errors: what can be given instead
 
-    def of_job(self, spec: MaskSpec, own: bool, acceleration: float | None) -> list[Volume]:
-        """The volumes that are undersampled as those of a job.
+    def of_pass(self, spec: MaskSpec, own: bool, acceleration: float | None) -> list[Volume]:
+        """The volumes that are undersampled as those of a pass.
 
         Args:
-            spec: The masks of the job.
+            spec: The masks of the pass.
             own: They are those of the files.
             acceleration: Nominal; of files that differ None, which any will do for.
 
@@ -146,7 +146,7 @@ def open_elsewhere(config: EvaluateConfig, name: str, option: str) -> Elsewhere:
 def choose(
     candidates: Sequence[Mapping[str, Any]],
     make: Callable[[Mapping[str, Any]], Reconstructor],
-    config: EvaluateConfig,
+    scoring: Scoring,
     volumes: Sequence[Volume],
     spec: MaskSpec,
     split: str,
@@ -158,15 +158,14 @@ def choose(
     Args:
         candidates: Values by option.
         make: Makes the method with some of them.
-        config: Of the evaluation.
-        volumes: Of `Elsewhere.of_job`.
+        scoring: That of the evaluation.
+        volumes: Of `Elsewhere.of_pass`.
         spec: Their masks.
         split: Theirs.
 
     Raises:
         InputError: No candidate has a finite score.
     """
-    protocol = find_protocol(config.protocol)
     scored: list[tuple[Mapping[str, Any], float]] = []
     for values in candidates:
         words = " ".join(f"{option} {value:g}" for option, value in values.items())
@@ -176,8 +175,8 @@ def choose(
             volumes,
             mask=spec,
             needs=(*named.needs, "image"),
-            slices=config.data.slices or None,
-            protocol=protocol,
+            slices=scoring.slices,
+            protocol=scoring.protocol,
         )
         dataset.items = _middle(dataset.items, max(1, N_SLICES // len(volumes)))
         with inference(named.device):
@@ -186,9 +185,9 @@ def choose(
                 named,
                 spec.name,
                 metrics=[METRIC],
-                protocol=protocol,
-                batch_size=config.batch_size,
-                workers=config.data.workers,
+                protocol=scoring.protocol,
+                batch_size=scoring.batch_size,
+                workers=scoring.workers,
             )
         scored.append((values, fmean(result.scores[METRIC] for result in results)))
     require_unchanged(volumes)

@@ -27,14 +27,14 @@ def _run(config: EvaluateConfig, *reconstructors: str) -> None:
 
 def _submit(config: EvaluateConfig, reconstructor: str, *others: str) -> None:
     from mrirecon.cluster.submit import log_of, require_data, submit_use
-    from mrirecon.workflows.setup.evaluations import check_call
+    from mrirecon.workflows.setup.evaluations import read_call
 
     if others:
         raise InputError(
             f"--slurm.* submits one thing at a time, not {reconstructor} and {others[0]}: submit each, then mrirecon "
             "compare; or score all here"
         )
-    check_call(config, [reconstructor])
+    read_call(config, [reconstructor])
     require_data(config.data.path)
     run = place_of(reconstructor)
     # tables in a folder of their own appear whole, so the files of the job stand beside it

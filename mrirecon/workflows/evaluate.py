@@ -30,7 +30,7 @@ from mrirecon.workflows.scoring.choice import Choice
 from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset
 from mrirecon.workflows.scoring.regions import RegionScores
 from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, slice_times
-from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, check_call, prepare
+from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, prepare, read_call
 from mrirecon.workflows.setup.provenance import provenance
 from mrirecon.workflows.setup.spread import spread_of
 
@@ -56,9 +56,9 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
         DataChangedError: A file changed after it was checked; tables that are complete are kept.
     """
-    things = check_call(config, [method_or_run])
+    call = read_call(config, [method_or_run])
     with joined(config), staging(config.data.stage):
-        (one,) = prepare(config, things)
+        (one,) = prepare(call)
         for scored in one.passes:
             results, summary = evaluate_pass(one, scored)
             if ranks.is_first():

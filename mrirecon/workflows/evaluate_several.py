@@ -15,12 +15,13 @@ from mrirecon.files import write_json
 from mrirecon.progress import warn
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.several_table import several_rows, several_table
+from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import chosen_metrics
 from mrirecon.workflows.compare.compare_tables import compared
 from mrirecon.workflows.evaluate import evaluate_pass, further_tables
 from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.scoring.watchers import FiguresOfSeveral
-from mrirecon.workflows.setup.evaluations import Evaluation, below, check_call, prepare
+from mrirecon.workflows.setup.evaluations import Evaluation, below, prepare, read_call
 
 TABLE, _COMPARISON = "table.csv", "comparison.json"
 _TOGETHER = "together"  # its folder below --output
@@ -45,22 +46,20 @@ def evaluate_several(config: EvaluateConfig, words: Sequence[str]) -> list[Path]
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
         DataChangedError: A file changed after it was checked; tables that are complete are kept.
     """
-    things = check_call(config, words)
+    call = read_call(config, words)
     with joined(config), staging(config.data.stage):
-        found = prepare(config, things)
+        found = prepare(call)
         names = _names(found)
-        places = _places(config, found, names)
+        places = _places(call.output, found, names)
         with ranks.agreeing():
             for place in places:
-                require_free(place, TABLE, config.overwrite)
+                require_free(place, TABLE, call.overwrite)
         for i, place in enumerate(places):
-            _evaluate_pass(config, found, names, i, place)
+            _evaluate_pass(found, names, i, place)
         return places
 
 
-def _evaluate_pass(
-    config: EvaluateConfig, found: Sequence[Evaluation], names: Sequence[str], i: int, place: Path
-) -> None:
+def _evaluate_pass(found: Sequence[Evaluation], names: Sequence[str], i: int, place: Path) -> None:
     folders, first, scoring = [one.passes[i].folder for one in found], found[0].passes[i], found[0].scoring
     with shared_folder(place) as folder:
         figures = FiguresOfSeveral(
@@ -76,16 +75,16 @@ def _evaluate_pass(
         if ranks.is_first():
             named = list(zip(names, summaries, strict=True))
             _write_table(folder / TABLE, several_rows(named))
-            text = _compared(config, names, folders, folder, several_table(named))
+            text = _compared(found[0], names, folders, folder, several_table(named))
     if ranks.is_first():
         print(f"\n{text}\n\ntogether: {place}\n", flush=True)
 
 
-def _compared(config: EvaluateConfig, names: Sequence[str], folders: Sequence[Path], folder: Path, table: str) -> str:
+def _compared(one: Evaluation, names: Sequence[str], folders: Sequence[Path], folder: Path, table: str) -> str:
     """The table with the paired differences, which are written to `folder`; or with the reason why there are none."""
-    metrics = chosen_metrics(config.metrics)
+    metrics = chosen_metrics(one.scoring.metrics)
     metric = "ssim" if "ssim" in metrics else metrics[0]
-    asked = CompareConfig(metric=metric, seed=config.seed)
+    asked = CompareConfig(metric=metric, seed=one.seed)
     try:
         result = compared(asked, [str(path) for path in folders], names)
     except InputError as error:  # trainings that differ in their seed alone, for example
@@ -101,17 +100,17 @@ def _names(found: Sequence[Evaluation]) -> list[str]:
     return [one.word if names.count(name) > 1 else name for one, name in zip(found, names, strict=True)]
 
 
-def _places(config: EvaluateConfig, found: Sequence[Evaluation], names: Sequence[str]) -> list[Path]:
+def _places(output: str, found: Sequence[Evaluation], names: Sequence[str]) -> list[Path]:
     """The folders of what all share: below --output, else below runs/, named by all of them."""
     passes = found[0].passes
-    if config.output:
+    if output:
         taken = {one.output for one in found}
-        output = path = Path(config.output) / _TOGETHER
-        while str(output) in taken:
-            output = path.with_name(f"{output.name}_")
-        return [below(str(output), one, len(passes)) for one in passes]
+        place = Path(output) / _TOGETHER
+        while str(place) in taken:
+            place = place.with_name(f"{place.name}_")
+        return [below(str(place), one, len(passes)) for one in passes]
     name = re.sub(r"[^\w.+-]+", "_", "+".join(names))[:_LONGEST_NAME]
-    return [Path("runs") / name / "-".join(filter(None, one.called.values())) for one in passes]
+    return [Path("runs") / name / one.place(RunFolder(Path())).name for one in passes]
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
+from mrirecon.cluster.requeue import coming_back
 from mrirecon.config import ReconstructConfig
 from mrirecon.configfile import require_ranges
 from mrirecon.data.dataset import SliceDataset
@@ -41,7 +42,6 @@ from mrirecon.workflows.outputs.reconstructions import (
 )
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
 from mrirecon.workflows.scoring.loop import VolumeByVolume, Watcher, WholeVolumes
-from mrirecon.workflows.setup.slurm_restart import coming_back
 from mrirecon.workflows.setup.spread import read_spread, spread_of
 
 

@@ -16,8 +16,7 @@ from mrirecon.ablation.work.examples import Examples
 from mrirecon.config import EvaluateConfig, TrainConfig
 from mrirecon.configfile import unflatten
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folders.folder import open_split
-from mrirecon.data.folders.split import require_targets
+from mrirecon.data.folders.folder import open_split, require_targets
 from mrirecon.data.masking import mask_spec, scored_passes
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import find_protocol

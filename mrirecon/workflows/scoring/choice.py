@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from mrirecon.config import EvaluateConfig
+from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_folder, select
 from mrirecon.data.folders.manifest import require_unchanged
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
-from mrirecon.evaluation import find_protocol
+from mrirecon.evaluation import Protocol
 from mrirecon.models.device import inference
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.workflows.scoring.loop import Scoring, score_dataset
@@ -116,11 +116,14 @@ class Choice:
         return text
 
 
-def open_elsewhere(config: EvaluateConfig, name: str, option: str) -> Elsewhere:
+def open_elsewhere(data: DataConfig, reported: str, seed: int, protocol: Protocol, name: str, option: str) -> Elsewhere:
     """A few checked volumes of the split on which what `name` leaves open is chosen, drawn by the seed.
 
     Args:
-        config: Of the evaluation; its `split` is the one that is reported.
+        data: Folder and selection.
+        reported: The split that is scored.
+        seed: Seed.
+        protocol: That of the evaluation.
         name: Of the method.
         option: One that is open.
 
@@ -128,16 +131,16 @@ def open_elsewhere(config: EvaluateConfig, name: str, option: str) -> Elsewhere:
         InputError: There is no other split, or it cannot be used.
     """
     why = f"{option} of {name} is not set, and is chosen on another split than the one scored"
-    if config.split not in ("train", "val", "test"):
-        raise InputError(f"{why}, but --split {config.split} leaves none: {_advice(option)}")
-    folder = open_folder(config.data, config.seed, find_protocol(config.protocol).halves_val)
-    split = next((split for split in _SPLITS if split != config.split and split in folder.splits), "")
+    if reported not in ("train", "val", "test"):
+        raise InputError(f"{why}, but --split {reported} leaves none: {_advice(option)}")
+    folder = open_folder(data, seed, protocol.halves_val)
+    split = next((split for split in _SPLITS if split != reported and split in folder.splits), "")
     if not split:
         raise InputError(
-            f"{why}, but {folder.root} has no {' or '.join(s for s in _SPLITS if s != config.split)}: {_advice(option)}"
+            f"{why}, but {folder.root} has no {' or '.join(s for s in _SPLITS if s != reported)}: {_advice(option)}"
         )
     try:
-        volumes, _ = select(folder, config.data, split, config.seed, N_SLICES)
+        volumes, _ = select(folder, data, split, seed, N_SLICES)
     except InputError as error:
         raise InputError(f"{why}, '{split}', where {error}; or {_advice(option)}") from None
     return Elsewhere(split, volumes, why, option)

@@ -1,6 +1,6 @@
 """Make and check all that an evaluation needs before its first slice is read: volumes, masks, methods, places.
 
-`check_call` reads the call, `prepare` its data; the configuration ends here, for what they return says all.
+`read_call` turns the configuration into what is to be done, `prepare` opens its data; later stages see neither.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,11 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
-from mrirecon.config import EvaluateConfig, ModelConfig
+from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig
 from mrirecon.configfile import require_ranges
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.check import check_slices
-from mrirecon.data.folders.folder import open_split
-from mrirecon.data.folders.split import require_targets
+from mrirecon.data.folders.folder import open_split, require_targets
 from mrirecon.data.folders.volume_files import h5_files, split_folders
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
@@ -28,8 +27,9 @@ from mrirecon.models.device import autocast, choose_device
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import check_method, find_reconstructor
+from mrirecon.reconstruct.network import NetworkUse
 from mrirecon.reconstruct.options import MethodCall, read_methods
-from mrirecon.runs import checkpoint_in_run, run_of
+from mrirecon.runs import RunFolder, checkpoint_in_run, run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.new_folder import require_free
@@ -49,8 +49,29 @@ class Thing:
 
     word: str
     method: MethodCall | None  # None: a run or a file of weights
-    use: EvaluateConfig  # with those options and keys of the call that it has
+    use: NetworkUse  # with those options and keys of the call that it has
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is to be evaluated, on which data and how; checked as far as that goes without the data."""
+
+    things: list[Thing]
+    data: DataConfig  # folder, selection and masks
+    split: str  # or auto
+    seed: int
+    draws: int  # of masks
+    scoring: Scoring
     spread: SpreadCall
+    regions: str
+    figures: list[int]
+    figure_volumes: list[str]
+    save: bool
+    output: str
+    overwrite: bool
+    device: str
+    precision: str
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -63,13 +84,17 @@ class Pass:
     spec: MaskSpec
     draws: int
     pictured: list[tuple[str, int]]  # volume and number of the slices that are drawn
-    called: Mapping[str, str]  # what its folder is named by; see `RunFolder.evaluation`
+    named: Mapping[str, str]  # what names its folder besides: data, split, protocol; see `RunFolder.evaluation`
     folder: Path = Path()
 
     @property
     def times(self) -> str:
         """The acceleration in words."""
         return "mixed" if self.acceleration is None else f"{self.acceleration:g}x"
+
+    def place(self, run: RunFolder) -> Path:
+        """The folder of its tables in a run folder."""
+        return run.evaluation(**self.named, mask=self.mask, times=self.times)
 
 
 @dataclass(frozen=True)
@@ -111,8 +136,8 @@ class Evaluation:
         return self.make(choice.values), choice
 
 
-def check_call(config: EvaluateConfig, words: Sequence[str]) -> list[Thing]:
-    """Read what a call scores, without its data.
+def read_call(config: EvaluateConfig, words: Sequence[str]) -> Call:
+    """Read a configuration and the names of what is scored, without the data.
 
     Raises:
         InputError: A name, an option or a number that no evaluation takes.
@@ -142,66 +167,77 @@ def check_call(config: EvaluateConfig, words: Sequence[str]) -> list[Thing]:
             given = {key: value for key, value in config.method.items() if method and key in method.options}
             model = config.model if is_file or not any(are_files) else ModelConfig()  # which is said of files alone
             use = replace(config, method=given, model=model)
-        things.append(Thing(word, method, use, spread))
-    return things
+        things.append(Thing(word, method, use))
+    slices = config.data.slices or None
+    protocol = find_protocol(config.protocol)
+    return Call(
+        things,
+        config.data,
+        config.split,
+        config.seed,
+        config.mask_draws,
+        Scoring(protocol, config.metrics, slices, config.batch_size, config.data.workers),
+        spread,
+        config.regions,
+        config.figures,
+        config.figure_volumes,
+        config.save,
+        config.output,
+        config.overwrite,
+        config.device,
+        config.precision,
+        config.threads,
+    )
 
 
-def prepare(config: EvaluateConfig, things: Sequence[Thing]) -> list[Evaluation]:
-    """Open and check everything that things are scored on, and find what reconstructs; nothing is computed.
-
-    Args:
-        config: Data, masks, what to draw, where to write.
-        things: Of `check_call`.
+def prepare(call: Call) -> list[Evaluation]:
+    """Open and check everything that a call is about, and find what reconstructs; nothing is computed.
 
     Raises:
         InputError: The call or the data is wrong, or results are there already.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device, words = choose_device(config.device), [thing.word for thing in things]
+    if call.threads:
+        torch.set_num_threads(call.threads)
+    device, protocol, slices = choose_device(call.device), call.scoring.protocol, call.scoring.slices
     with ranks.agreeing():
-        split, notes = _split(config, words)
-        config = replace(config, split=split)
-        scoring = Scoring(
-            find_protocol(config.protocol),
-            config.metrics,
-            config.data.slices or None,
-            config.batch_size,
-            config.data.workers,
-        )
-        volumes = open_split(config.data, split, config.seed, halve_val=scoring.protocol.halves_val)
+        split, notes = _split(call)
+        volumes = open_split(call.data, split, call.seed, halve_val=protocol.halves_val)
         require_targets(volumes, "evaluation", "remove them or choose another --split")
-        boxes, said = find_boxes(config.regions, volumes, scoring.slices) if config.regions else (None, "")
-        passes = _passes(config, volumes, things[0].spread)
-        elsewhere = _elsewhere(config, things)
+        boxes, said = find_boxes(call.regions, volumes, slices) if call.regions else (None, "")
+        passes = _passes(call, split, volumes)
+        open_ones = [(thing.word, thing.method) for thing in call.things if thing.method and thing.method.tried]
+        elsewhere = None
+        if open_ones:
+            word, method = open_ones[0]
+            elsewhere = open_elsewhere(call.data, split, call.seed, protocol, word, next(iter(method.tried[0])))
         found: list[Evaluation] = []
-        for thing in things:
-            find = partial(_find, thing, device, config.data.path)
-            reconstructor = thing.spread.of(find(thing.word), thing.word, find)
-            output = config.output if len(things) == 1 else _own_output(config.output, reconstructor.name, found)
+        for thing in call.things:
+            find = partial(_find, thing, device, call.data.path)
+            reconstructor = call.spread.of(find(thing.word), thing.word, find)
+            output = call.output if len(call.things) == 1 else _own_output(call.output, reconstructor.name, found)
             found.append(
                 Evaluation(
                     thing.word,
                     output,
                     reconstructor,
                     _placed(passes, output, reconstructor),
-                    scoring,
-                    needed(chosen_metrics(config.metrics), OBJECT_MASK) or bool(thing.spread.name),
+                    call.scoring,
+                    needed(chosen_metrics(call.scoring.metrics), OBJECT_MASK) or bool(call.spread.name),
                     boxes,
-                    config.save,
-                    config.seed,
-                    _facts(config),
+                    call.save,
+                    call.seed,
+                    {**call.spread.facts(), "data": str(call.data.path), "split": split, "slices": slices},
                     thing.method,
                     elsewhere if thing.method and thing.method.tried else None,
                     partial(find, thing.word),
                 )
             )
         for one in found:
-            _check(one, config.overwrite, config.precision)
+            _check(one, call.overwrite, call.precision)
         _require_apart(found)
     if said:
         notes = [*notes, f"regions: {said}"]
-    for note in [*notes, *(_seen(words, volumes) if len(words) > 1 else [])]:
+    for note in [*notes, *(_seen(call.things, volumes) if len(call.things) > 1 else [])]:
         warn(f"note: {note}")
     own_masks = [volume for each in passes if each.mask == "file" for volume in each.volumes]
     for one in found:
@@ -218,18 +254,10 @@ def _find(
     return find_reconstructor(word, thing.use, device, data, values or dict(*tried))
 
 
-def _elsewhere(config: EvaluateConfig, things: Sequence[Thing]) -> Elsewhere | None:
-    """Where the things choose what is left open; None where nothing is."""
-    for thing in things:
-        if thing.method and thing.method.tried:
-            return open_elsewhere(config, thing.word, next(iter(thing.method.tried[0])))
-    return None
-
-
-def _seen(words: Sequence[str], volumes: Sequence[Volume]) -> list[str]:
+def _seen(things: Sequence[Thing], volumes: Sequence[Volume]) -> list[str]:
     """One line for each run that was trained on some of the volumes, as another run's split may have it."""
     notes = []
-    for word in words:
+    for word in (thing.word for thing in things):
         run = run_of(word)
         seen = {volume.name for volume in volumes}.intersection(run.volumes().get("train", ()) if run else ())
         if seen:
@@ -240,19 +268,19 @@ def _seen(words: Sequence[str], volumes: Sequence[Volume]) -> list[str]:
     return notes
 
 
-def _split(config: EvaluateConfig, words: Sequence[str]) -> tuple[str, list[str]]:
+def _split(call: Call) -> tuple[str, list[str]]:
     """The split that is scored, and what has to be said where `auto` became something else than one may think.
 
     Raises:
         InputError: Several things whose splits are not the same one.
     """
-    if config.split != "auto":
-        return config.split, []
-    root = Path(config.data.path)
-    if not config.data.path or not root.is_dir() or split_folders(root, config.data.coils):
+    if call.split != "auto":
+        return call.split, []
+    root = Path(call.data.path)
+    if not call.data.path or not root.is_dir() or split_folders(root, call.data.coils):
         return "val", []
     names = {path.name for path in h5_files(root)}
-    found = {word: _split_of_flat(root, names, word) for word in words}
+    found = {thing.word: _split_of_flat(root, names, thing.word) for thing in call.things}
     trained = {word: split for word, (split, _) in found.items() if word not in METHODS}
     if len(set(trained.values())) > 1:
         raise InputError(
@@ -276,38 +304,32 @@ def _split_of_flat(root: Path, names: set[str], word: str) -> tuple[str, list[st
     return "all", notes
 
 
-def _passes(config: EvaluateConfig, volumes: Sequence[Volume], spread: SpreadCall) -> list[Pass]:
+def _passes(call: Call, split: str, volumes: Sequence[Volume]) -> list[Pass]:
     """One per acceleration; files that keep a mask of their own are scored once, all together."""
-    spec = mask_spec(config.data, volumes, find_protocol(config.protocol).mask_rule)
+    protocol = call.scoring.protocol
+    spec = mask_spec(call.data, volumes, protocol.mask_rule)
     own = [volume for volume in volumes if uses_own(volume, spec)]
     drawn = [volume for volume in volumes if volume not in own]
-    nominal = {round(evaluation_mask(volume, spec).acceleration) for volume in own}
-    kinds: list[tuple[str, float | None, list[Volume], MaskSpec, int]] = []
-    if drawn:
-        for i, acceleration in enumerate(spec.accelerations):
-            kinds.append((spec.name, float(acceleration), drawn, spec.only(i), config.mask_draws))
-    if own:
-        kinds.append(("file", float(*nominal) if len(nominal) == 1 else None, own, spec.only(0), 1))
-    pictured = named_volumes(config.figure_volumes, volumes)
-    passes = []
-    for mask, times, scored, only, draws in kinds:
-        spans = check_slices(scored, config.data.slices or None)
-        wanted = figure_slices(scored, spans, config.figures, pictured)
-        one = Pass(mask, times, scored, only, draws, wanted, {})
-        passes.append(replace(one, called=_called(config, one, spread)))
-    return passes
+    pictured = named_volumes(call.figure_volumes, volumes)
 
+    def made(mask: str, acceleration: float | None, scored: list[Volume], only: MaskSpec, draws: int) -> Pass:
+        wanted = figure_slices(scored, check_slices(scored, call.scoring.slices), call.figures, pictured)
+        return Pass(mask, acceleration, scored, only, draws, wanted, named)
 
-def _called(config: EvaluateConfig, one: Pass, spread: SpreadCall) -> dict[str, str]:
-    """What the folder of a pass is named by."""
-    protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
-    return {
-        "data": Path(config.data.path).resolve().name,
-        "split": config.split,
-        "mask": one.mask,
-        "times": one.times,
-        "protocol": "-".join(filter(None, [protocol, spread.name])),
+    named = {
+        "data": Path(call.data.path).resolve().name,
+        "split": split,
+        "protocol": "-".join(
+            filter(None, ["" if protocol.name == FASTMRI_V1.name else protocol.name, call.spread.name])
+        ),
     }
+    passes = []
+    if drawn:
+        passes += [made(spec.name, float(r), drawn, spec.only(i), call.draws) for i, r in enumerate(spec.accelerations)]
+    if own:
+        nominal = {round(evaluation_mask(volume, spec).acceleration) for volume in own}
+        passes.append(made("file", float(*nominal) if len(nominal) == 1 else None, own, spec.only(0), 1))
+    return passes
 
 
 def _own_output(output: str, name: str, before: Sequence[Evaluation]) -> str:
@@ -333,21 +355,11 @@ def _placed(passes: Sequence[Pass], output: str, reconstructor: Reconstructor) -
         )
     folders = []
     for one in passes:
-        folder = reconstructor.run.evaluation(**one.called)
+        folder = one.place(reconstructor.run)
         if not output:
             reconstructor.run.require_inside(folder)
         folders.append(below(output, one, len(passes)) if output else folder)
     return [replace(one, folder=folder) for one, folder in zip(passes, folders, strict=True)]
-
-
-def _facts(config: EvaluateConfig) -> dict[str, Any]:
-    return {
-        **({"samples": config.samples} if config.samples else {}),
-        **({"ensemble": list(config.ensemble)} if config.ensemble else {}),
-        "data": str(config.data.path),
-        "split": config.split,
-        "slices": config.data.slices or None,
-    }
 
 
 def _check(one: Evaluation, overwrite: bool, precision: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
@@ -48,6 +48,12 @@ class SpreadCall:
         if self.samples:
             return f"{self.samples}samples"
         return f"ensemble{1 + len(self.ensemble)}" if self.ensemble else ""
+
+    def facts(self) -> dict[str, Any]:
+        """What summary.json says of it."""
+        if self.samples:
+            return {"samples": self.samples}
+        return {"ensemble": list(self.ensemble)} if self.ensemble else {}
 
     def of(self, reconstructor: Reconstructor, word: str, find: Callable[[str], Reconstructor]) -> Reconstructor:
         """Return the reconstructor, or where several reconstructions are asked for that of their mean.

@@ -21,18 +21,17 @@ from mrirecon.models.device import inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.maps import forget_maps
+from mrirecon.reconstruct.spread import CalibrationCounts, spread_of
 from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.report.text.region_table import region_table
 from mrirecon.workflows.outputs.new_folder import shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
-from mrirecon.workflows.scoring.calibration import CalibrationCounts
 from mrirecon.workflows.scoring.choice import Choice
 from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset
 from mrirecon.workflows.scoring.regions import RegionScores
 from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, slice_times
 from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, prepare, read_call
 from mrirecon.workflows.setup.provenance import provenance
-from mrirecon.workflows.setup.spread import spread_of
 
 _REGIONS = "regions.csv"
 

@@ -31,6 +31,7 @@ from mrirecon.progress import progress, say
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import check_method, find_reconstructor
 from mrirecon.reconstruct.options import read_method
+from mrirecon.reconstruct.spread import spread_of
 from mrirecon.training.loop.signals import StopRequest, listening
 from mrirecon.workflows.outputs.reconstructions import (
     FORMATS,
@@ -42,7 +43,7 @@ from mrirecon.workflows.outputs.reconstructions import (
 )
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
 from mrirecon.workflows.scoring.loop import VolumeByVolume, Watcher, WholeVolumes
-from mrirecon.workflows.setup.spread import read_spread, spread_of
+from mrirecon.workflows.setup.spread import read_spread
 
 
 @dataclass(frozen=True)

@@ -324,7 +324,7 @@ def test_what_does_not_fit_is_refused_before_the_network_is_made(quick, monkeypa
     def unexpected(_config):
         raise AssertionError("the network was made")
 
-    monkeypatch.setattr(training_work, "build_model", unexpected)
+    monkeypatch.setattr(build.Design, "build", unexpected)
     with pytest.raises(InputError, match="too small: 6 pools need 128 x 128"):
         train(quick(model=ModelConfig(channels=4, pools=6)))
     monkeypatch.setattr(build, "machine_memory", lambda _device: 50 * 2**20)

@@ -73,12 +73,12 @@ def score_dataset(
         seconds_of_units: Gets what each reconstruction of this process took, in order, without reading and scoring.
     """
     names = [volume.name for volume in dataset.volumes]
+    in_order, units = VolumeByVolume(dataset), own_units(dataset, batch_size, whole)
     slices = SliceRows(names, metrics)
     rows = [torch.empty(0, 2 * slices.width, dtype=torch.float64)]  # reconstruction, beside the zero-filled image
     seconds = dict.fromkeys(names, 0.0)
-    units = own_units(dataset, batch_size, whole)
     label = f"{reconstructor.name}, {mask}, draw {dataset.draw}"
-    with closing(load_units(VolumeByVolume(dataset), units, workers)) as batches:
+    with closing(load_units(in_order, units, workers)) as batches:
         for batch in progress(batches, label, len(units), "units"):
             sample = to_device(batch, reconstructor.device)
             images, took = _reconstruct(reconstructor, sample)
@@ -92,7 +92,9 @@ def score_dataset(
                 watch(sample, images)
     gathered = ranks.gather_rows(torch.cat(rows)).split(slices.width, dim=1)
     own, reference = (slices.volume_scores(part) for part in gathered)
-    source = _object_source(dataset) if needed(slices.metrics, OBJECT_MASK) else dict.fromkeys(names, "")
+    sources = dict.fromkeys(names, "")
+    if needed(slices.metrics, OBJECT_MASK):
+        sources = {name: STORED if name in dataset.with_object_mask else RULE for name in names}
     total = ranks.sum_of(list(seconds.values()))
     return [
         _result(
@@ -103,7 +105,7 @@ def score_dataset(
             protocol=protocol,
             seconds=total[i],
             scores=(own[name], reference[name]),
-            source=source[name],
+            source=sources[name],
         )
         for i, name in enumerate(names)
     ]
@@ -131,11 +133,6 @@ def _reconstruct(reconstructor: Reconstructor, sample: Sample) -> tuple[Tensor, 
     if images.is_cuda:
         torch.cuda.synchronize(images.device)
     return images, time.perf_counter() - start
-
-
-def _object_source(dataset: SliceDataset) -> dict[str, str]:
-    """Return the source of each volume's object mask: STORED or RULE."""
-    return {v.name: STORED if v.name in dataset.with_object_mask else RULE for v in dataset.volumes}
 
 
 def _result(

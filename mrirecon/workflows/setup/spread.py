@@ -9,7 +9,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.reconstruct.spread import Spread, of_dropout, of_networks
+from mrirecon.reconstruct.spread import of_dropout, of_networks
 from mrirecon.runs import RunFolder, run_of
 
 
@@ -85,11 +85,6 @@ def read_spread(config: SpreadUse) -> SpreadCall:
     if config.samples and config.ensemble:
         raise InputError("--samples and --ensemble are two kinds of spread, which no number mixes; give one of them")
     return SpreadCall(config.samples, tuple(config.ensemble), config.seed, config.batch_size)
-
-
-def spread_of(reconstructor: Reconstructor) -> Spread | None:
-    """Return where the SD of its images is, or None for one image alone."""
-    return reconstructor.reconstruct if isinstance(reconstructor.reconstruct, Spread) else None
 
 
 def _run(word: str) -> RunFolder:

@@ -15,10 +15,6 @@ from mrirecon.runs import run_of
 def _run(config: EvaluateConfig, *reconstructors: str) -> None:
     if is_job(config.slurm):
         _submit(config, *reconstructors)
-    elif len(reconstructors) > 1:
-        from mrirecon.workflows.evaluate_several import evaluate_several
-
-        evaluate_several(config, reconstructors)
     else:
         from mrirecon.workflows.evaluate import evaluate
 

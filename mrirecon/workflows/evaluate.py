@@ -1,5 +1,7 @@
-"""Score a method or a trained run on a data folder: tables, summary, figures."""
+"""Score methods, trained runs and files of weights on a data folder: tables, summary, figures."""
 
+import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,11 +9,12 @@ from typing import Any
 
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
-from mrirecon.config import EvaluateConfig
+from mrirecon.config import CompareConfig, EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.manifest import data_manifest, require_unchanged
 from mrirecon.data.folders.stage import staging
 from mrirecon.data.volume import Volume
+from mrirecon.errors import InputError
 from mrirecon.evaluation.calibration import calibration_line
 from mrirecon.evaluation.regions.scores import RegionResult, means_by_label, write_regions
 from mrirecon.evaluation.results import VolumeResult, write_results
@@ -22,21 +25,27 @@ from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.maps import forget_maps
 from mrirecon.reconstruct.spread import CalibrationCounts, spread_of
+from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.report.text.region_table import region_table
-from mrirecon.workflows.outputs.new_folder import shared_folder
+from mrirecon.report.text.several_table import several_rows, several_table
+from mrirecon.runs import RunFolder
+from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.scoring.choice import Choice
 from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset
 from mrirecon.workflows.scoring.regions import RegionScores
-from mrirecon.workflows.scoring.watchers import Figures, PredictionFiles, ProcessLoad, slice_times
-from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, prepare, read_call
+from mrirecon.workflows.scoring.watchers import Figures, FiguresOfSeveral, PredictionFiles, ProcessLoad, slice_times
+from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, below, prepare, read_call
 from mrirecon.workflows.setup.provenance import provenance
 
 _REGIONS = "regions.csv"
+TABLE, _COMPARISON = "table.csv", "comparison.json"
+_TOGETHER = "together"  # its folder below --output
+_LONGEST_NAME = 120  # of a folder, of at most 255 bytes
 
 
-def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
+def evaluate(config: EvaluateConfig, *words: str) -> list[Path]:
     """Reconstruct and score every volume of a split, print the tables, and write them.
 
     Each acceleration gets a folder with `volumes.csv` (a row per volume and mask draw), `summary.json` and
@@ -44,20 +53,27 @@ def evaluate(config: EvaluateConfig, method_or_run: str) -> list[Path]:
     What the call leaves open of a method, such as the weight of total variation, is chosen first, on another split and
     for each acceleration (`workflows.scoring.choice`).
 
+    Of several words each has the folders that it has alone; below `config.output` each has one of its name. For each
+    acceleration a further folder holds `table.csv` (a row each), `comparison.json` (the paired differences from the
+    first, as `mrirecon compare` writes them) and `figures/` with the images and errors of all.
+
     Args:
-        config: Data, masks, what to draw, where to write.
-        method_or_run: A name of `METHODS`, a run folder, or a file of weights.
+        config: Data, masks, what to draw, where to write; options of methods go to those that have them.
+        words: A name of `METHODS`, a run folder, or a file of weights; or several, of which the first is the reference.
 
     Returns:
-        The folders, in the order of the accelerations.
+        The folders, in the order of the accelerations; of several words those further ones.
 
     Raises:
         InputError: The call or the data is wrong, or results are there already; nothing was computed.
         DataChangedError: A file changed after it was checked; tables that are complete are kept.
     """
-    call = read_call(config, [method_or_run])
+    call = read_call(config, words)
     with joined(config), staging(config.data.stage):
-        (one,) = prepare(call)
+        found = prepare(call)
+        if len(found) > 1:
+            return _together(found, call.output, call.overwrite)
+        (one,) = found
         for scored in one.passes:
             results, summary = evaluate_pass(one, scored)
             if ranks.is_first():
@@ -190,3 +206,81 @@ def _summary(
             device=str(reconstructor.device), seed=one.seed, data_manifest=data_manifest(scored.volumes)
         ),
     }
+
+
+# ---- several on the same masks: one table, paired differences, one picture
+
+
+def _together(found: Sequence[Evaluation], output: str, overwrite: bool) -> list[Path]:
+    """Score several things and print them beside each other; returns the folders of what all share."""
+    names = _names(found)
+    places = _places(output, found, names)
+    with ranks.agreeing():
+        for place in places:
+            require_free(place, TABLE, overwrite)
+    for i, place in enumerate(places):
+        _pass_of_all(found, names, i, place)
+    return places
+
+
+def _pass_of_all(found: Sequence[Evaluation], names: Sequence[str], i: int, place: Path) -> None:
+    folders, first, scoring = [one.passes[i].folder for one in found], found[0].passes[i], found[0].scoring
+    with shared_folder(place) as folder:
+        figures = FiguresOfSeveral(
+            folder / "figures", first.pictured, "", first.mask, scoring.protocol, scoring.metrics
+        )
+        summaries = []
+        for one, name, own in zip(found, names, folders, strict=True):
+            _, summary = evaluate_pass(one, one.passes[i], [figures.of(name)])
+            summaries.append(summary)
+            if ranks.is_first():
+                print(*further_tables(summary), f"tables: {own}", sep="\n\n", flush=True)
+        figures.draw()
+        if ranks.is_first():
+            named = list(zip(names, summaries, strict=True))
+            _write_table(folder / TABLE, several_rows(named))
+            text = _compared(found[0], names, folders, folder, several_table(named))
+    if ranks.is_first():
+        print(f"\n{text}\n\ntogether: {place}\n", flush=True)
+
+
+def _compared(one: Evaluation, names: Sequence[str], folders: Sequence[Path], folder: Path, table: str) -> str:
+    """The table with the paired differences, which are written to `folder`; or with the reason why there are none."""
+    from mrirecon.workflows.compare.compare_tables import compared  # one thing alone does not need it
+
+    metrics = one.scoring.metrics
+    metric = "ssim" if "ssim" in metrics else metrics[0]
+    asked = CompareConfig(metric=metric, seed=one.seed)
+    try:
+        result = compared(asked, [str(path) for path in folders], names)
+    except InputError as error:  # trainings that differ in their seed alone, for example
+        warn(f"note: not compared: {error}")
+        return table
+    write_json(folder / _COMPARISON, result)
+    return comparison_text(result, table)
+
+
+def _names(found: Sequence[Evaluation]) -> list[str]:
+    """What the things are called in tables and pictures; of equal names none tells which: what was typed does."""
+    names = [one.reconstructor.name for one in found]
+    return [one.word if names.count(name) > 1 else name for one, name in zip(found, names, strict=True)]
+
+
+def _places(output: str, found: Sequence[Evaluation], names: Sequence[str]) -> list[Path]:
+    """The folders of what all share: below --output, else below runs/, named by all of them."""
+    passes = found[0].passes
+    if output:
+        taken = {one.output for one in found}
+        place = Path(output) / _TOGETHER
+        while str(place) in taken:
+            place = place.with_name(f"{place.name}_")
+        return [below(str(place), one, len(passes)) for one in passes]
+    name = re.sub(r"[^\w.+-]+", "_", "+".join(names))[:_LONGEST_NAME]
+    return [Path("runs") / name / one.place(RunFolder(Path())).name for one in passes]
+
+
+def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

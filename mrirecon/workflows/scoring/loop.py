@@ -35,7 +35,7 @@ class Scoring:
     """How the slices of an evaluation are read, reconstructed and scored."""
 
     protocol: Protocol
-    metrics: Sequence[str]  # names of `METRICS`; empty: the default ones
+    metrics: Sequence[str]  # names of `METRICS`
     slices: Sequence[int] | None  # first and last of each volume; None: all
     batch_size: int  # slices per unit
     workers: int  # processes that read

@@ -18,9 +18,9 @@ from mrirecon.data.samples import Sample, uncollated
 from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, did_you_mean
-from mrirecon.evaluation import FASTMRI_V1, Protocol, combine_slices, score_slice
+from mrirecon.evaluation import Protocol, combine_slices, score_slice
 from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
-from mrirecon.tables.metrics import chosen_metrics, sentence
+from mrirecon.tables.metrics import sentence
 from mrirecon.workflows.outputs.reconstructions import Facts, write_prediction
 from mrirecon.workflows.scoring.loop import WholeVolumes
 
@@ -84,7 +84,7 @@ class Figures:
         name: The reconstructor's.
         mask: The mask's.
         protocol: How the numbers under the pictures are taken.
-        metrics: Those numbers; empty: the default ones.
+        metrics: Those numbers.
     """
 
     def __init__(
@@ -93,11 +93,10 @@ class Figures:
         wanted: Sequence[tuple[str, int]],
         name: str,
         mask: str,
-        protocol: Protocol = FASTMRI_V1,
-        metrics: Sequence[str] = (),
+        protocol: Protocol,
+        metrics: Sequence[str],
     ) -> None:
-        self.folder, self.name, self.mask, self.protocol = folder, name, mask, protocol
-        self.metrics = chosen_metrics(metrics)
+        self.folder, self.name, self.mask, self.protocol, self.metrics = folder, name, mask, protocol, metrics
         self._numbers = {key: f"{number:0{max(2, len(str(len(wanted) - 1)))}d}" for number, key in enumerate(wanted)}
         folder.mkdir(parents=True, exist_ok=True)
 

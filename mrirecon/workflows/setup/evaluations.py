@@ -142,7 +142,7 @@ def read_call(config: EvaluateConfig, words: Sequence[str]) -> Call:
     Raises:
         InputError: A name, an option or a number that no evaluation takes.
     """
-    chosen_metrics(config.metrics)
+    metrics = chosen_metrics(config.metrics)
     require_ranges(config)
     spread = read_spread(config)
     if config.ensemble and len(words) > 1:
@@ -176,7 +176,7 @@ def read_call(config: EvaluateConfig, words: Sequence[str]) -> Call:
         config.split,
         config.seed,
         config.mask_draws,
-        Scoring(protocol, config.metrics, slices, config.batch_size, config.data.workers),
+        Scoring(protocol, metrics, slices, config.batch_size, config.data.workers),
         spread,
         config.regions,
         config.figures,
@@ -222,7 +222,7 @@ def prepare(call: Call) -> list[Evaluation]:
                     reconstructor,
                     _placed(passes, output, reconstructor),
                     call.scoring,
-                    needed(chosen_metrics(call.scoring.metrics), OBJECT_MASK) or bool(call.spread.name),
+                    needed(call.scoring.metrics, OBJECT_MASK) or bool(call.spread.name),
                     boxes,
                     call.save,
                     call.seed,

@@ -45,7 +45,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Thing:
-    """What is scored, as a call names it; checked as far as that goes without data."""
+    """A method, a run or a file of weights that a call names, to be scored."""
 
     word: str
     method: MethodCall | None  # None: a run or a file of weights
@@ -54,7 +54,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Call:
-    """What is to be evaluated, on which data and how; checked as far as that goes without the data."""
+    """An evaluation that is asked for, checked as far as that goes without its data."""
 
     things: list[Thing]
     data: DataConfig  # folder, selection and masks

@@ -35,7 +35,7 @@ class SpreadUse(Protocol):
 
 @dataclass(frozen=True)
 class SpreadCall:
-    """Whether a call asks for several reconstructions of each slice, and for which."""
+    """The several reconstructions of each slice that a call asks for; none of them where it asks for one."""
 
     samples: int  # passes with dropout; 0: none
     ensemble: tuple[str, ...]  # further runs
@@ -50,7 +50,7 @@ class SpreadCall:
         return f"ensemble{1 + len(self.ensemble)}" if self.ensemble else ""
 
     def facts(self) -> dict[str, Any]:
-        """What summary.json says of it."""
+        """Return what summary.json says of it."""
         if self.samples:
             return {"samples": self.samples}
         return {"ensemble": list(self.ensemble)} if self.ensemble else {}

@@ -26,7 +26,7 @@ from mrirecon.models import UNet, auto_precision
 from mrirecon.models.device import PRECISIONS, autocast, keep_freed_memory
 from mrirecon.physics import center_fit, ifft2c, rss
 from mrirecon.training import ReconModule
-from mrirecon.training.build import build_model, predictor
+from mrirecon.training.build import read_design
 from mrirecon.training.footprint import PeakMemory
 
 Table = list[tuple[str, ...]]
@@ -103,7 +103,8 @@ class Step:
         keep_freed_memory()  # as trainings do
         config = load(TrainConfig, f"preset/{self.preset}")
         model = replace(config.model, checkpointing=self.checkpointing)
-        module = ReconModule(build_model(model), config.optimizer.with_lr(), loss=config.loss, predict=predictor(model))
+        design = read_design(model)
+        module = ReconModule(design.build(), config.optimizer.with_lr(), loss=config.loss, predict=design.predict)
         optimizer = module.configure_optimizers()["optimizer"]
         sample = self._sample()
         with PeakMemory() as peak:

@@ -85,7 +85,7 @@ def _work(config: WorkerConfig, study: str) -> None:
             raise InputError(f"--cores {config.cores}; this machine has {sorted(os.sched_getaffinity(0))}") from None
     from mrirecon.ablation.study.folder import StudyFolder
     from mrirecon.ablation.work.worker import work
-    from mrirecon.workflows.setup.slurm_restart import coming_back
+    from mrirecon.cluster.requeue import coming_back
 
     with coming_back(StudyFolder(Path(study)).logs):
         n_done = work(Path(study))

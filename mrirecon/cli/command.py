@@ -19,8 +19,8 @@ from mrirecon.cli.spelling import (
     take_options,
     with_options,
 )
+from mrirecon.cluster.join import processes_to_start, started_rank
 from mrirecon.cluster.launch import launch, rank_command, report_error
-from mrirecon.cluster.place import processes_to_start, started_rank
 from mrirecon.data.hdf5.limits import NO_CACHE, limit_slices, switch_cache_off
 from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
 from mrirecon.progress import say

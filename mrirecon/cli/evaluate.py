@@ -15,10 +15,6 @@ from mrirecon.runs import run_of
 def _run(config: EvaluateConfig, *reconstructors: str) -> None:
     if is_job(config.slurm):
         _submit(config, *reconstructors)
-    elif len(reconstructors) > 1:
-        from mrirecon.workflows.evaluate_several import evaluate_several
-
-        evaluate_several(config, reconstructors)
     else:
         from mrirecon.workflows.evaluate import evaluate
 
@@ -27,14 +23,14 @@ def _run(config: EvaluateConfig, *reconstructors: str) -> None:
 
 def _submit(config: EvaluateConfig, reconstructor: str, *others: str) -> None:
     from mrirecon.cluster.submit import log_of, require_data, submit_use
-    from mrirecon.workflows.setup.evaluations import check_call
+    from mrirecon.workflows.setup.evaluations import read_call
 
     if others:
         raise InputError(
             f"--slurm.* submits one thing at a time, not {reconstructor} and {others[0]}: submit each, then mrirecon "
             "compare; or score all here"
         )
-    check_call(config, [reconstructor])
+    read_call(config, [reconstructor])
     require_data(config.data.path)
     run = place_of(reconstructor)
     # tables in a folder of their own appear whole, so the files of the job stand beside it

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from mrirecon.cluster.place import processes_to_start
+from mrirecon.cluster.join import processes_to_start
 from mrirecon.cluster.submit import JobKeys
 from mrirecon.config.slurm import OneJobConfig
 from mrirecon.errors import InputError, unknown_name

@@ -1,21 +1,29 @@
-"""Joins the processes of a job into one group of `torch.distributed`."""
+"""Join the processes of a job into one group of `torch.distributed`.
+
+The rank of each is found from what started it: our own launcher, torchrun or srun.
+"""
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from mrirecon import ranks
-from mrirecon.cluster.launch import PARENT
-from mrirecon.cluster.place import Place, find_place
 from mrirecon.errors import InputError
 
+MEETING = "MRIRECON_MEETING"  # the file over which the processes of our launcher find each other
+PARENT = "MRIRECON_PARENT"  # process id of the launcher
 _PATIENCE = timedelta(minutes=30)  # one process may read for long; one that died is noticed at once
 _LOOK_S, _GRACE_S = 1.0, 60.0
+_FIRST_PORT, _N_PORTS = 12000, 20000  # below the range that systems give away by themselves
 
 
 class Processes(Protocol):
@@ -32,6 +40,17 @@ class Processes(Protocol):
     @property
     def device(self) -> str:
         """auto, cpu or cuda."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One process of a job."""
+
+    rank: int
+    local_rank: int  # among those of its node
+    world_size: int
+    starter: str  # for messages
+    meeting: str  # where the processes find each other, as torch.distributed's init_method
 
 
 @contextmanager
@@ -103,3 +122,129 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)  # a training saves its state
     time.sleep(_GRACE_S)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def find_place(devices: int, num_nodes: int, env: Mapping[str, str] = os.environ) -> Place | None:
+    """This process's place in a job of `devices` x `num_nodes` processes; None where it is alone and shall be.
+
+    It is known from the variables of torchrun (https://docs.pytorch.org/docs/stable/elastic/run.html: RANK, LOCAL_RANK,
+    WORLD_SIZE) or of srun (https://slurm.schedmd.com/srun.html: SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NUM_TASKS).
+
+    Raises:
+        InputError: Other processes were started than asked for, or none at all.
+    """
+    _check(devices, num_nodes)
+    wanted, place = devices * num_nodes, _started(env, devices)
+    found = 1 if place is None else place.world_size
+    if found == wanted and place is not None and found > 1:
+        if place.local_rank >= devices:
+            raise InputError(
+                f"{place.starter} put more than --devices {devices} processes on one node; make them equal"
+            )
+        return place
+    if found == wanted:
+        return None
+    if place is None:
+        raise InputError(_nobody_started(devices, num_nodes))
+    asked = f"--devices {devices} --num-nodes {num_nodes} is {wanted}"
+    each = ": each would do all the work" if wanted == 1 else ""
+    raise InputError(f"{place.starter} started {found} processes, but {asked}{each}; make them equal")
+
+
+def processes_to_start(config: Any, env: Mapping[str, str] = os.environ) -> int:
+    """Return the number of processes that the command line must start on this machine for a configuration; 0: none.
+
+    Raises:
+        InputError: Numbers below 1, or several nodes that nobody started.
+    """
+    devices, num_nodes = getattr(config, "devices", 1), getattr(config, "num_nodes", 1)
+    _check(devices, num_nodes)
+    if devices * num_nodes == 1 or _started(env, devices) is not None:
+        return 0
+    if num_nodes > 1:
+        raise InputError(_nobody_started(devices, num_nodes))
+    return int(devices)
+
+
+def started_rank(env: Mapping[str, str] = os.environ) -> int:
+    """The number that whoever started this process gave it; 0 where it was started alone.
+
+    RANK of torchrun or SLURM_PROCID of srun (https://slurm.schedmd.com/srun.html).
+
+    Raises:
+        InputError: What should be a number is none.
+    """
+    numbers = _numbers(env, devices=1)
+    return numbers[0] if numbers else 0
+
+
+def _check(devices: int, num_nodes: int) -> None:
+    for name, value in (("devices", devices), ("num-nodes", num_nodes)):
+        if value < 1:
+            raise InputError(f"--{name} {value}; at least 1 is needed")
+
+
+def _nobody_started(devices: int, num_nodes: int) -> str:
+    if num_nodes == 1:
+        return (
+            f"devices {devices}, but this is one process; use the command line, which starts them, "
+            "or torchrun --nproc-per-node"
+        )
+    return (
+        f"--num-nodes {num_nodes}, but this is one process; start one for each device: srun --nodes={num_nodes} "
+        f"--ntasks-per-node={devices} --kill-on-bad-exit=1 mrirecon ... (or mrirecon train --slurm.nodes {num_nodes})"
+    )
+
+
+def _started(env: Mapping[str, str], devices: int) -> Place | None:
+    numbers = _numbers(env, devices)
+    if numbers is None:
+        return None
+    if numbers[-1] == "srun":
+        return Place(*numbers, f"tcp://{_main_address(env)}:{_port(env)}")
+    return Place(*numbers, f"file://{env[MEETING]}" if MEETING in env else "env://")
+
+
+def _numbers(env: Mapping[str, str], devices: int) -> tuple[int, int, int, str] | None:
+    """Rank, local rank, world size and starter of a process that was not started alone.
+
+    torchrun's variables, which our launcher sets too, win over SLURM's: torchrun may run inside a job.
+    """
+    if "RANK" in env and "WORLD_SIZE" in env:
+        rank = _number(env, "RANK")
+        local = _number(env, "LOCAL_RANK") if "LOCAL_RANK" in env else rank % devices
+        return rank, local, _number(env, "WORLD_SIZE"), "mrirecon" if MEETING in env else "torchrun"
+    n_tasks = _number(env, "SLURM_STEP_NUM_TASKS") if "SLURM_STEP_NUM_TASKS" in env else 1
+    return None if n_tasks < 2 else (_number(env, "SLURM_PROCID"), _number(env, "SLURM_LOCALID"), n_tasks, "srun")
+
+
+def _number(env: Mapping[str, str], name: str) -> int:
+    try:
+        return int(env.get(name, ""))
+    except ValueError:
+        raise InputError(f"the environment has {name}={env.get(name, '')!r}, which is no number; unset it") from None
+
+
+def _port(env: Mapping[str, str]) -> str:
+    """The same on every node, and another one for each step of each job."""
+    step = 131 * int(env.get("SLURM_JOB_ID", 0)) + int(env.get("SLURM_STEP_ID", 0))
+    return env.get("MASTER_PORT") or str(_FIRST_PORT + step % _N_PORTS)
+
+
+def _main_address(env: Mapping[str, str]) -> str:
+    """Address of the first node: by its name or, where no name service knows it, as SLURM does."""
+    if "MASTER_ADDR" in env:
+        return env["MASTER_ADDR"]
+    nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST", "")
+    name = (_scontrol("show", "hostnames", nodes).split() or [nodes])[0]
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        words = dict(word.partition("=")[::2] for word in _scontrol("show", "node", name, "--oneliner").split())
+        return words.get("NodeAddr", name)
+
+
+def _scontrol(*words: str) -> str:
+    if shutil.which("scontrol") is None:
+        return ""
+    return subprocess.run(["scontrol", *words], capture_output=True, text=True, check=False, timeout=60).stdout

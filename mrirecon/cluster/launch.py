@@ -19,11 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mrirecon.cluster.place import MEETING
+from mrirecon.cluster.join import MEETING, PARENT
 from mrirecon.termination import STOP_SIGNALS, heeded, leave_lost_terminal, signal_words
 
 REPORTS = "MRIRECON_REPORTS"  # folder for the error of each process, in place of stderr
-PARENT = "MRIRECON_PARENT"  # process id of the launcher
 _LOOK_S = 0.05
 _STOPPED, _INTERRUPTED = 75, 130
 # seconds between the first failure, SIGTERM and SIGKILL for the others; a stopped run has a state to save

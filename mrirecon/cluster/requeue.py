@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,25 @@ from mrirecon import ranks
 from mrirecon.cluster.jobs import find_job, this_job
 from mrirecon.cluster.request import REQUEUES
 from mrirecon.config.slurm import RequeueConfig
-from mrirecon.errors import WorkFailedError
+from mrirecon.errors import Stopped, WorkFailedError
 from mrirecon.files import read_json, write_text
-from mrirecon.progress import warn
+from mrirecon.progress import say, warn
 
 _TIMEOUT_S = 60
+
+
+@contextmanager
+def coming_back(folder: Path) -> Iterator[None]:
+    """Around work that can go on: where it saved and stopped, SLURM is asked to start its job again.
+
+    Starts that led no further are counted in `folder`, which is made for that.
+    """
+    try:
+        yield
+    except Stopped as stopped:
+        if requeue(folder, stopped.went_on) and ranks.is_first():
+            say("SLURM starts the job again; the run then goes on by itself")
+        raise
 
 
 def requeue(folder: Path, went_on: bool) -> bool:

@@ -26,6 +26,7 @@ class Reconstructor:
     check_image_size: Callable[[Sequence[int]], None] = lambda _shape: None  # raises for images that are too small
     needs: tuple[str, ...] = ("image",)  # what it is given of a slice; see mrirecon/data/samples.py
     weights_sha256: str = ""  # of the checkpoint; empty for methods
+    bn_stats: str = "running"  # the statistics that BatchNorm normalises with
     given: dict[str, Any] = field(default_factory=dict)  # where the weights of a file come from
     options: Mapping[str, Any] = field(default_factory=dict)  # what its images depend on besides, where not default
     method_options: Mapping[str, Any] = field(default_factory=dict)  # all that a method is set to; empty for networks

@@ -12,10 +12,10 @@ from mrirecon.config import ModelConfig
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.reconstruct.base import Reconstructor, require_size
 from mrirecon.reconstruct.network import NetworkUse, differing_keys, of_file, of_run
-from mrirecon.reconstruct.options import method_options, option_keys, require_method, set_options, tried_values
+from mrirecon.reconstruct.options import MethodCall, option_keys, read_method, set_options
 from mrirecon.runs import RunFolder, checkpoint_in_run, open_run
 from mrirecon.tables.entry import builder
-from mrirecon.tables.methods import METHODS, Method
+from mrirecon.tables.methods import METHODS
 from mrirecon.training.checkpoints.weights_files import ENDINGS
 
 
@@ -34,14 +34,13 @@ def find_reconstructor(
     Raises:
         InputError: None of them, options that it has not, or weights that cannot be loaded.
     """
-    own = checkpoint_in_run(name)
-    require_method(name, list(config.method))
-    if Path(name).is_file() and own is None and name not in METHODS:
+    method, own = read_method(name, config.method), checkpoint_in_run(name)
+    if Path(name).is_file() and own is None and method is None:
         return of_file(name, config, device)
     if differing := differing_keys(config.model, ModelConfig()):
         raise InputError(f"model.{differing[0]} describes a file of weights; {name} is none: leave it out")
-    if name in METHODS:
-        return _of_method(name, config, device, values or {})
+    if method:
+        return _of_method(method, device, config.precision, values or {})
     if not Path(name).exists():
         hint = f"Or give a run folder or a file of weights ({' '.join(ENDINGS)}); there is none at {Path(name)}."
         raise unknown_name("method", name, METHODS, hint)
@@ -49,39 +48,34 @@ def find_reconstructor(
     return of_run(run, checkpoint, config, device, data)
 
 
-def check_method(name: str, given: Mapping[str, Any], may_be_open: bool = True) -> None:
-    """Raise an InputError for options that the method `name` has not or cannot be set to.
-
-    What is no method is not looked at.
+def check_method(method: MethodCall, may_be_open: bool = True) -> None:
+    """Raise an InputError for options that a method cannot be set to.
 
     Args:
-        name: Of a method, or anything.
-        given: Values by the options' names.
+        method: With its options.
         may_be_open: What is to be chosen on data need not be given.
     """
-    if name in METHODS:
-        tried = tried_values(name, given) if may_be_open else []
-        _built(METHODS[name], method_options(name, given) | (tried[0] if tried else {}))
+    tried = method.tried if may_be_open else ()
+    _built(method.name, {**method.options, **(tried[0] if tried else {})})
 
 
-def _built(method: Method, options: Mapping[str, Any]) -> Any:
-    keys = option_keys(method)
-    return builder(method.build)(**{keys[option].name: value for option, value in options.items()})
+def _built(name: str, options: Mapping[str, Any]) -> Any:
+    keys = option_keys(METHODS[name])
+    return builder(METHODS[name].build)(**{keys[option].name: value for option, value in options.items()})
 
 
-def _of_method(name: str, config: NetworkUse, device: torch.device, values: Mapping[str, Any]) -> Reconstructor:
-    method, options = METHODS[name], method_options(name, config.method)
+def _of_method(method: MethodCall, device: torch.device, precision: str, values: Mapping[str, Any]) -> Reconstructor:
+    name, options = method.name, {**method.options, **values}
     # a folder for each set of options, so that tables of one folder are of one thing
-    words = "-".join([name, *(f"{option}-{value}" for option, value in set_options(name, options).items())])
-    options |= values
+    words = [f"{option}-{value}" for option, value in set_options(name, method.options).items()]
     return Reconstructor(
         name,
-        _built(method, options),
-        RunFolder(Path("runs") / re.sub(r"[^\w.+-]+", "_", words)),
+        _built(name, options),
+        RunFolder(Path("runs") / re.sub(r"[^\w.+-]+", "_", "-".join([name, *words]))),
         device,
-        config.precision,
-        check_image_size=partial(require_size, name, method.smallest),
-        needs=method.needs,
+        precision,
+        check_image_size=partial(require_size, name, METHODS[name].smallest),
+        needs=METHODS[name].needs,
         options=set_options(name, options),
         method_options=options,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from mrirecon.errors import InputError, unknown_name
 from mrirecon.progress import progress, say, warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.runs import RunFolder
-from mrirecon.training.build import build_model, check_image_size, load_reconstructor, predictor, sample_needs
+from mrirecon.training.build import load_reconstructor, read_design
 from mrirecon.training.checkpoints.weights_files import put_weights, read_weights
 from mrirecon.training.prediction import TrainedNetwork
 from mrirecon.training.recipe.batchnorm import batch_norms, recalibrate
@@ -66,6 +65,7 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
         InputError: Weights that cannot be loaded, or nothing to recalibrate with.
     """
     trained = load(TrainConfig, run.config)
+    design = read_design(trained.model)
     module = load_reconstructor(run, checkpoint, device)
     digest = weights_sha256(module.model)
     if config.bn_stats == "recalibrated" and batch_norms(module):
@@ -84,9 +84,10 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
         device,
         config.precision,
         checkpoint,
-        partial(check_image_size, trained.model),
-        sample_needs(trained.model),
+        design.check_image_size,
+        design.needs,
         digest,
+        config.bn_stats,
         options=_set_keys(trained.model),
     )
 
@@ -101,7 +102,8 @@ def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructo
         raise InputError(
             f"model.{wrong[0]} is {asked}, but {path} says that it is of a network with {known}; leave it out"
         )
-    network = build_model(model)
+    design = read_design(model)
+    network = design.build()
     match = put_weights(network, model, given)
     say(f"weights     {match}")
     if given.model is None:
@@ -109,7 +111,7 @@ def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructo
         say(f"network     {model.name} with {said}: as the call says, for the file does not tell")
     if config.bn_stats == "recalibrated":
         raise InputError(f"--bn-stats recalibrated needs the run that trained {path}; use running (or batch)")
-    module = TrainedNetwork(network, predictor(model)).to(device)
+    module = TrainedNetwork(network, design.predict).to(device)
     set_bn_stats(module, config.bn_stats, TrainConfig(model=model))
     module.eval()
     run = RunFolder(Path("runs") / Path(path).stem)
@@ -120,9 +122,10 @@ def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructo
         device,
         config.precision,
         "given",
-        partial(check_image_size, model),
-        sample_needs(model),
+        design.check_image_size,
+        design.needs,
         weights_sha256(network),
+        config.bn_stats,
         match.facts(),
         options=_set_keys(model),
     )
@@ -195,7 +198,6 @@ def _training_batches(trained: TrainConfig, data: str) -> Iterable[Sample]:
     if data and not Path(config.path).is_dir():
         config = replace(config, path=data)
     together = trained.batch_size * (trained.devices * trained.num_nodes if trained.sync_batchnorm else 1)
-    module = ReconDataModule(
-        config, trained.batch_size, seed=trained.seed, normalised_together=together, needs=sample_needs(trained.model)
-    )
+    needs = read_design(trained.model).needs
+    module = ReconDataModule(config, trained.batch_size, seed=trained.seed, normalised_together=together, needs=needs)
     return progress(module.recalibration_batches(N_BATCHES), "recalibrating BatchNorm", unit="batches")

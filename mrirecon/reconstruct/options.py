@@ -1,6 +1,7 @@
 """The options of methods: from what a call gives to checked values."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,47 @@ from typing import Any
 from mrirecon import configfile
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.tables.methods import METHODS, Method
+
+
+@dataclass(frozen=True)
+class MethodCall:
+    """A method as a call names it, with all of its options and what the call leaves open of them."""
+
+    name: str
+    options: Mapping[str, Any]  # all of them; those that are to be chosen on data are None
+    tried: Sequence[Mapping[str, Any]]  # values of those, each combination that is tried, in the order of the grid
+
+
+def read_method(name: str, given: Mapping[str, Any]) -> MethodCall | None:
+    """Read what a call gives for the options of `name`; None for what is no method, but a run or a file.
+
+    Args:
+        name: Of a method, or anything.
+        given: Values by the options' names.
+
+    Raises:
+        InputError: An option that it has not, or a value of the wrong type.
+    """
+    require_method(name, list(given))
+    if name not in METHODS:
+        return None
+    options, grids = method_options(name, given), METHODS[name].chosen
+    names = [option for option in grids if options[option] is None]
+    values = product(*(grids[option] for option in names)) if names else ()
+    return MethodCall(name, options, [dict(zip(names, one, strict=True)) for one in values])
+
+
+def read_methods(words: Sequence[str], given: Mapping[str, Any]) -> list[MethodCall | None]:
+    """Read the options of each of the things that a call names; of several each gets those that it has.
+
+    Raises:
+        InputError: See `read_method`; or an option that none of several has.
+    """
+    if len(words) == 1:
+        return [read_method(words[0], given)]
+    require_any(list(given), words)
+    known = {word: option_keys(METHODS[word]) if word in METHODS else {} for word in words}
+    return [read_method(word, {key: given[key] for key in given if key in known[word]}) for word in words]
 
 
 def option_keys(method: Method) -> dict[str, configfile.Key]:
@@ -75,21 +117,3 @@ def set_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are not at their default: they identify a method's images besides its name."""
     defaults = {option: key.default for option, key in option_keys(METHODS[name]).items()}
     return {option: value for option, value in options.items() if value != defaults[option]}
-
-
-def left_open(name: str, given: Mapping[str, Any]) -> list[str]:
-    """Return the options that are to be chosen on data, as the call gives them no value; none of what is no method."""
-    if name not in METHODS or not METHODS[name].chosen:
-        return []
-    options = method_options(name, given)
-    return [option for option in METHODS[name].chosen if options[option] is None]
-
-
-def tried_values(name: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the values of the options that are `left_open`, each combination that is tried, in the order of the grid.
-
-    Empty where none is.
-    """
-    names = left_open(name, given)
-    grids = [METHODS[name].chosen[option] for option in names]
-    return [dict(zip(names, values, strict=True)) for values in product(*grids)] if names else []

@@ -1,4 +1,4 @@
-"""Several reconstructions of one sample, their mean and how far they lie apart.
+"""Several reconstructions of one sample, their mean and how far they lie apart, held against their errors.
 
 By dropout at inference (Gal and Ghahramani, ICML 2016), or by networks that were trained alike from several seeds
 (Lakshminarayanan et al., NeurIPS 2017). The spread of networks is not that of the error: what all of them get wrong
@@ -11,13 +11,21 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import PurePosixPath
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from mrirecon import ranks
 from mrirecon.data.samples import Sample
+from mrirecon.data.transforms import scored_target
+from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
+from mrirecon.evaluation import FASTMRI_V1, Protocol
+from mrirecon.evaluation.calibration import N_SD, calibration
+from mrirecon.evaluation.metrics import Target
 from mrirecon.reconstruct.base import Reconstructor
 
 Members = Callable[[Sample], Iterable[Tensor]]  # several reconstructions (batch, h, w) of a batch
@@ -46,6 +54,11 @@ class Spread:
             squares = squares.to(values) + step * (values - mean)
         self.sd = (squares / (n - 1)).sqrt().float()
         return mean.float()
+
+
+def spread_of(reconstructor: Reconstructor) -> Spread | None:
+    """Return where the SD of its images is, or None for one image alone."""
+    return reconstructor.reconstruct if isinstance(reconstructor.reconstruct, Spread) else None
 
 
 def of_dropout(reconstructor: Reconstructor, n: int, seed: int, batch_size: int) -> Reconstructor:
@@ -108,3 +121,38 @@ def _dropping(layers: Sequence[nn.Module]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.eval()
+
+
+class CalibrationCounts:
+    """Counts the pixels of objects whose error is within two deviations; a watcher of `score_dataset`.
+
+    Args:
+        spread: What reconstructs.
+        volumes: All that are scored; their mask draws count together.
+        protocol: How scores are taken.
+    """
+
+    def __init__(self, spread: Spread, volumes: Sequence[Volume], protocol: Protocol = FASTMRI_V1) -> None:
+        self.spread, self.protocol = spread, protocol
+        self._patients = {volume.name: volume.patient for volume in volumes}
+        self._within = dict.fromkeys(self._patients, 0)
+        self._n = dict.fromkeys(self._patients, 0)
+
+    def __call__(self, sample: Sample, images: Tensor) -> None:
+        """Count in the mean images `(batch, h, w)` of the reconstructor's last call."""
+        targets = scored_target(sample, self.protocol.clamps_target)
+        masks = sample.object_mask if len(sample.object_mask[0]) else [None] * len(images)
+        ranges = torch.as_tensor(sample.data_range).tolist()
+        is_within = ((images - targets).abs() <= N_SD * self.spread.sd.to(images)).cpu().numpy()
+        for k, name in enumerate(sample.volume):
+            mask = masks[k]
+            stored = mask.cpu().numpy() if isinstance(mask, Tensor) else None
+            inside = Target(targets[k].cpu().numpy().astype(np.float64), ranges[k], stored).object_mask
+            self._within[name] += int(np.count_nonzero(is_within[k] & inside))
+            self._n[name] += int(np.count_nonzero(inside))
+
+    def results(self, seed: int) -> dict[str, Any]:
+        """Describe what all processes counted; every process must call it."""
+        within, n = (ranks.sum_of([float(c) for c in counts.values()]) for counts in (self._within, self._n))
+        pairs = [(int(a), int(b)) for a, b in zip(within, n, strict=True)]
+        return calibration(pairs, list(self._patients.values()), self.spread.n, seed)

@@ -16,7 +16,7 @@ from mrirecon.errors import InputError
 from mrirecon.models.normunet import NormUNet, standardise, statistics
 from mrirecon.models.unet import UNet
 from mrirecon.tables.entry import builder
-from mrirecon.training.build import seen, smallest_image
+from mrirecon.training.build import read_design
 
 INPUTS = {
     "image": "(batch, height, width), RSS magnitude of the zero-filled image",
@@ -119,11 +119,12 @@ def deployable(model: nn.Module, config: ModelConfig) -> Deployable:
     Raises:
         InputError: It sees more than images, or is not known in a form that can be exported.
     """
-    build = seen(config).deployable
+    design = read_design(config)
+    build = design.seen.deployable
     if not build:
         raise InputError(
             f"a network {config.name} cannot be exported: no form of it is known that works without this package; "
             "use its run"
         )
-    made: Deployable = builder(build)(model, smallest_image(config))
+    made: Deployable = builder(build)(model, design.smallest())
     return made

@@ -19,7 +19,7 @@ from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
 from mrirecon.reconstruct import ZeroFilled
 from mrirecon.runs import RunFolder
-from mrirecon.workflows.evaluate_several import evaluate_several
+from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.simulate import simulate_dataset
 from mrirecon.workflows.train import train
 
@@ -63,7 +63,7 @@ def demo(config: DemoConfig) -> RunFolder:
         split="test",
         output=str(folder / "evaluation"),
     )
-    (tables,) = evaluate_several(scoring, [ZeroFilled.name, _BESIDE, str(run.path)])
+    (tables,) = evaluate(scoring, ZeroFilled.name, _BESIDE, str(run.path))
     picture = folder / "reconstruction.png"
     shutil.copyfile(sorted((tables / "figures").glob("*.png"))[0], picture)
     print(f"picture:    {picture}")

@@ -2,24 +2,31 @@
 
 import dataclasses
 import logging
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.plugins.environments import LightningEnvironment
+import torch
+from pytorch_lightning.plugins.environments import ClusterEnvironment, LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from mrirecon import ranks
-from mrirecon.errors import Stopped
-from mrirecon.files import replacing
+from mrirecon.errors import InputError, Stopped, WorkFailedError
+from mrirecon.files import is_disk_full, replacing
 from mrirecon.models.device import keep_freed_memory
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder, RunLock
 from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.build import load_reconstructor
+from mrirecon.training.checkpoints.read import load_checkpoint
 from mrirecon.training.checkpoints.write import CheckpointFiles
 from mrirecon.training.loop.at_step import StepControl
 from mrirecon.training.loop.curves import Curves, Journal
-from mrirecon.training.loop.ddp import strategy
-from mrirecon.training.loop.fit_errors import FirstBatch, StillOurs, needing_room, resuming
 from mrirecon.training.loop.loggers import Loggers
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.recipe.batchnorm import synchronised
@@ -176,3 +183,154 @@ def _hush() -> None:
     )
     for text in texts:
         warnings.filterwarnings("ignore", f".*{text}.*")
+
+
+# ---- the group of processes as Lightning knows it
+
+
+class JoinedGroup(ClusterEnvironment):
+    """Tells Lightning the numbers of the group; it starts no process and joins nothing.
+
+    Args:
+        n_local: Processes on this node.
+    """
+
+    def __init__(self, n_local: int) -> None:
+        super().__init__()
+        self.n_local = n_local
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return os.environ.get("MASTER_ADDR", "127.0.0.1")
+
+    @property
+    def main_port(self) -> int:
+        return int(os.environ.get("MASTER_PORT", "0"))
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return ranks.world_size()
+
+    def set_world_size(self, size: int) -> None:
+        return  # the group has its size
+
+    def global_rank(self) -> int:
+        return ranks.rank()
+
+    def set_global_rank(self, rank: int) -> None:
+        rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # Lightning prints on the first one
+
+    def local_rank(self) -> int:
+        return int(os.environ.get("LOCAL_RANK", ranks.rank() % self.n_local))
+
+    def node_rank(self) -> int:
+        return ranks.rank() // self.n_local
+
+
+class JoinedDDP(DDPStrategy):
+    """Lightning's DDP without its launcher, which would start processes, end them on Ctrl-C and set threads."""
+
+    def _configure_launcher(self) -> None:
+        self._launcher: Any = None
+
+
+def strategy(n_local: int) -> JoinedDDP | str:
+    """Return a strategy for `Trainer(strategy=...)`: data-parallel in a group, else Lightning's for one process."""
+    return JoinedDDP(cluster_environment=JoinedGroup(n_local)) if ranks.world_size() > 1 else "auto"
+
+
+# ---- errors around a fit, told in one line: a full disk, a folder that is gone or taken, a state of no training
+
+
+@contextmanager
+def needing_room(run: RunFolder, trainer: pl.Trainer) -> Iterator[None]:
+    """Tell a full disk, or a run folder that is gone, in one line; around what writes into it.
+
+    Raises:
+        WorkFailedError: The disk is full; it says what is kept. Or the folder is gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not run.config.is_file():
+            raise WorkFailedError(
+                f"{run.path} was deleted or moved away while it was trained, at step {trainer.global_step}: nothing "
+                "more can be saved; if it was moved, go on with mrirecon train --resume and its new place, else train "
+                "again"
+            ) from error
+        file = error.filename  # where it is known
+        is_elsewhere = isinstance(file, str) and not Path(file).absolute().is_relative_to(run.path.absolute())
+        if is_elsewhere or not is_disk_full(error):
+            raise
+        raise _full_disk(run, trainer.global_step) from error
+
+
+class StillOurs(pl.Callback):
+    """Stops a training before it writes into a run that another command has taken over meanwhile."""
+
+    def __init__(self, run: RunFolder, lock: RunLock | None) -> None:
+        self.run, self.lock = run, lock
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Raise a WorkFailedError where the lock is another's."""
+        if self.lock and self.lock.is_lost:
+            raise WorkFailedError(
+                f"{self.run.path} was taken over by another command at step {trainer.global_step}, as this one had "
+                "given no sign of life for long; this one ends here"
+            )
+
+
+def _full_disk(run: RunFolder, step: int) -> WorkFailedError:
+    begin = f"no room in {run.path} at step {step}"
+    try:
+        kept = load_checkpoint(run.checkpoint("last"))["global_step"]
+    except (InputError, KeyError):
+        return WorkFailedError(
+            f"{begin}; there is no checkpoint yet; make room and start again: mrirecon train -c {run.config}"
+        )
+    return WorkFailedError(
+        f"{begin}; the checkpoint of step {kept} is kept; make room and go on with: mrirecon train --resume {run.path}"
+    )
+
+
+_OTHER = (InputError, WorkFailedError, Stopped, OSError, MemoryError, torch.OutOfMemoryError)  # not the checkpoint's
+
+
+class FirstBatch(pl.Callback):
+    """Notes at which step a training began, and that a batch was trained on: the resumed state was sound."""
+
+    def __init__(self) -> None:
+        self.is_done, self.step = False, 0
+
+    def on_train_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.step = trainer.global_step
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.is_done = True
+
+
+@contextmanager
+def resuming(checkpoint: str | None, first: FirstBatch) -> Iterator[None]:
+    """Report what goes wrong up to the first batch as the fault of the checkpoint that a training goes on from.
+
+    Raises:
+        InputError: In place of any error that says nothing to the user.
+    """
+    try:
+        yield
+    except _OTHER:
+        raise
+    except Exception as error:
+        if checkpoint is None or first.is_done:
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"{checkpoint} holds no state that this run can go on from ({reason}); restore it, or train anew"
+        ) from error

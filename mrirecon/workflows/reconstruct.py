@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mrirecon import ranks
 from mrirecon.cluster.join import joined
+from mrirecon.cluster.requeue import coming_back
 from mrirecon.config import ReconstructConfig
 from mrirecon.configfile import require_ranges
 from mrirecon.data.dataset import SliceDataset
@@ -29,6 +30,8 @@ from mrirecon.models.device import autocast, choose_device, inference
 from mrirecon.progress import progress, say
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import check_method, find_reconstructor
+from mrirecon.reconstruct.options import read_method
+from mrirecon.reconstruct.spread import spread_of
 from mrirecon.training.loop.signals import StopRequest, listening
 from mrirecon.workflows.outputs.reconstructions import (
     FORMATS,
@@ -39,10 +42,8 @@ from mrirecon.workflows.outputs.reconstructions import (
     sampling_facts,
 )
 from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
-from mrirecon.workflows.scoring.dataset import Watcher
-from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume, WholeVolumes
-from mrirecon.workflows.setup.slurm_restart import coming_back
-from mrirecon.workflows.setup.spread import check_spread, spread_of, with_spread
+from mrirecon.workflows.scoring.loop import VolumeByVolume, Watcher, WholeVolumes
+from mrirecon.workflows.setup.spread import read_spread
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,14 @@ def _reconstruct(
         volumes = list_sources(files)
         require_same_files({volume.name: volume.path for volume in volumes}, "the files given")
         check_layout(volumes)
-        reconstructor = find_reconstructor(method_or_run, config, device)
-        reconstructor = with_spread(reconstructor, method_or_run, config, device)
+
+        def find(word: str) -> Reconstructor:
+            return find_reconstructor(word, config, device)
+
+        reconstructor = read_spread(config).of(find(method_or_run), method_or_run, find)
         _check_sizes(volumes, reconstructor)
         outputs = OutputFiles(
-            folder, config.format, lambda volume: facts_of(volume, reconstructor, config, config.batch_size), _sampling
+            folder, config.format, lambda volume: facts_of(volume, reconstructor, config.batch_size), _sampling
         )
         names = ranks.from_first(lambda: [volume.name for volume in outputs.missing(volumes, config.overwrite)])
         missing = [volume for volume in volumes if volume.name in names]
@@ -151,8 +155,9 @@ def _check_keys(config: ReconstructConfig, method_or_run: str) -> None:
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
     require_ranges(config)
-    check_method(method_or_run, config.method, may_be_open=False)
-    check_spread(config)
+    if method := read_method(method_or_run, config.method):
+        check_method(method, may_be_open=False)
+    read_spread(config)
 
 
 def _check_sizes(volumes: Sequence[Volume], reconstructor: Reconstructor) -> None:

@@ -5,14 +5,16 @@ import csv
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mrirecon import configfile, ranks
+from mrirecon.cluster.jobs import batch_job, this_job
 from mrirecon.cluster.join import joined
-from mrirecon.cluster.requeue import slurm_facts
+from mrirecon.cluster.requeue import coming_back, restarts, slurm_facts, was_begun_here
 from mrirecon.config import TrainConfig
 from mrirecon.config.train import run_name, short_name
 from mrirecon.data.folders.manifest import write_record
@@ -34,13 +36,6 @@ from mrirecon.training.recipe.averages import OptimizerAverage
 from mrirecon.training.recipe.batchnorm import batch_norms
 from mrirecon.training.recipe.lr_finder import N_STEPS, RangeTest, range_test
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.setup.slurm_restart import (
-    coming_back,
-    left_by_this_job,
-    named_by_job,
-    repeatable,
-    say_started_again,
-)
 from mrirecon.workflows.setup.training_work import MAY_CHANGE, TrainingWork, build_module
 
 
@@ -97,7 +92,9 @@ def find_lr(work: TrainingWork) -> RangeTest:
     """
     config, accumulate = work.config, work.plan.accumulate
     device = torch.device(work.device)
-    module = build_module(config, work.module.optimizer, copy.deepcopy(work.model), work.plan.n_steps).to(device)
+    module = build_module(config, work.module.optimizer, work.design, copy.deepcopy(work.model), work.plan.n_steps).to(
+        device
+    )
     batches = progress(work.data.first_batches(N_STEPS * accumulate), "learning rate range test", unit="batches")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -312,3 +309,58 @@ def _flags(run: RunFolder, keys: Sequence[str]) -> str:
     words = [(key, "...") for key in keys if key != "weights"]
     words += [(other[key], "0") for key in keys if key in other and other[key] not in keys and flat[other[key]]]
     return "".join(f" --{key.replace('_', '-')} {value}" for key, value in words)
+
+
+# ---- a job that SLURM starts again goes on in the folder that it began
+
+
+def named_by_job(config: TrainConfig) -> TrainConfig:
+    """With an output folder that a job finds again, for one that is named by the time it would not.
+
+    One script may train several networks, one after the other: later ones have a number.
+    """
+    job = "" if config.output else batch_job()
+    if not job:
+        return config
+    first = Path("runs") / f"{run_name(config)}-{job}"
+    return dataclasses.replace(config, output=ranks.from_first(lambda: _free_or_begun(first, config)))
+
+
+def left_by_this_job(config: TrainConfig) -> str:
+    """Find what an earlier start of this SLURM job left in the output folder of this very training.
+
+    Returns:
+        checkpoint; nothing, where it had not come that far; or an empty string: it did not begin a run there.
+    """
+    run = RunFolder(Path(config.output))
+    if not config.output or not was_begun_here(run.provenance) or not _is_begun(run, repeatable(config)):
+        return ""
+    return "checkpoint" if any(run.checkpoint(name).is_file() for name in ("last", "previous")) else "nothing"
+
+
+def say_started_again(config: TrainConfig) -> None:
+    """Say in the job's log that the run goes on."""
+    if ranks.is_first():
+        say(f"job {this_job()}, start {restarts() + 1}: the run in {config.output} goes on")
+
+
+def repeatable(config: TrainConfig) -> TrainConfig:
+    """Return the configuration that repeats a run from any directory: full paths, no output folder of its own."""
+    data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
+    weights = config.weights and str(Path(config.weights).absolute())
+    return dataclasses.replace(config, data=data, weights=weights, output="", overwrite=False)
+
+
+def _free_or_begun(first: Path, config: TrainConfig) -> str:
+    paths = (str(first) if n == 1 else f"{first}-{n}" for n in count(1))
+    return next(
+        path for path in paths if not Path(path).exists() or left_by_this_job(dataclasses.replace(config, output=path))
+    )
+
+
+def _is_begun(run: RunFolder, config: TrainConfig) -> bool:
+    config = dataclasses.replace(config, optimizer=config.optimizer.with_lr())
+    found, wanted = configfile.flatten(configfile.load(TrainConfig, run.config)), configfile.flatten(config)
+    if wanted["optimizer.lr"] == "find":  # the folder has the one that was found
+        found["optimizer.lr"] = "find"
+    return bool(found == wanted)

@@ -4,7 +4,7 @@ import torch
 
 from mrirecon import ranks
 from mrirecon.config import DataConfig, EvaluateConfig
-from mrirecon.workflows.evaluate_several import evaluate_several
+from mrirecon.workflows.evaluate import evaluate
 
 
 def evaluate_both(root: str, out: str) -> list[str]:
@@ -19,4 +19,4 @@ def evaluate_both(root: str, out: str) -> list[str]:
         devices=ranks.world_size(),
         threads=1,
     )
-    return [str(path) for path in evaluate_several(config, ["zero-filled", "tv"])]
+    return [str(path) for path in evaluate(config, "zero-filled", "tv")]

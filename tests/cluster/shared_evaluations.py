@@ -19,7 +19,7 @@ from mrirecon.training.build import build_model
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
-from mrirecon.workflows.scoring import dataset as scoring
+from mrirecon.workflows.scoring import loop as scoring
 
 SLICES = (4, 1, 3, 2)  # of each volume; two volumes have the same file name
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrirecon.data.folders.split import draw_volumes, halve_by_patient, patients, split_by_patient
+from mrirecon.data.folders.folder import draw_volumes, halve_by_patient, patients, split_by_patient
 from mrirecon.errors import InputError
 
 

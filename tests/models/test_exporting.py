@@ -7,7 +7,7 @@ from mrirecon.config import ModelConfig
 from mrirecon.errors import InputError
 from mrirecon.models import NORMS, NormUNet, UNet
 from mrirecon.models.normunet import statistics
-from mrirecon.training.build import build_model, smallest_image
+from mrirecon.training.build import build_model, read_design
 from mrirecon.training.deployable import magnitude
 
 
@@ -66,7 +66,7 @@ def test_one_graph_takes_images_of_any_size(network, norm):
 @pytest.mark.parametrize("pools", [1, 4, 5])
 def test_the_smallest_size_is_the_networks_own(name, pools):
     config = ModelConfig(name, channels=2, pools=pools)
-    model, size = build_model(config).eval(), smallest_image(config)
+    model, size = build_model(config).eval(), read_design(config).smallest()
     with torch.no_grad():
         assert model(torch.rand(1, 1, size, size)).shape[-1] == size
         if size > 2:

@@ -14,7 +14,7 @@ from mrirecon.config import DataConfig, ModelConfig
 from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.errors import InputError
 from mrirecon.tables.models import MODELS
-from mrirecon.training.build import build_model, check_image_size, seen
+from mrirecon.training.build import build_model, read_design
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_what_it_does_not_take_is_refused(data, tmp_path, capsys):
     assert "unknown model input 'complex'. Known: kspace. That is what unrolled takes." in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="images of 32 x 7 pixels are too small: unrolled needs 8 x 8"):
-        check_image_size(ModelConfig("unrolled"), (32, 7))
-    assert seen(ModelConfig("unrolled", "kspace")) is seen(ModelConfig("unrolled"))
+        read_design(ModelConfig("unrolled")).check_image_size((32, 7))
+    assert read_design(ModelConfig("unrolled", "kspace")).seen is read_design(ModelConfig("unrolled")).seen
     torch.manual_seed(0)
     assert sum(p.numel() for p in build_model(ModelConfig("unrolled", channels=4)).parameters()) == 1 + 76 + 74

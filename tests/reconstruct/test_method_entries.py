@@ -10,7 +10,7 @@ from mrirecon.reconstruct.options import method_options, option_keys
 from mrirecon.tables.entry import builder
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.models import MODELS
-from mrirecon.training.build import build_model, check_image_size, predictor, smallest_image
+from mrirecon.training.build import build_model, read_design
 from mrirecon.training.deployable import deployable
 
 
@@ -34,7 +34,7 @@ def test_a_network_is_made_for_each_of_its_inputs(name, kind):
     network = build_model(config)
     assert set(entry.keys) < {key.name for key in fields(ModelConfig)}
     assert check_needs(entry.inputs[kind].needs)
-    assert callable(predictor(config))
+    assert callable(read_design(config).predict)
     if entry.inputs[kind].deployable:
-        assert deployable(network, config).smallest_size == smallest_image(config)
-    check_image_size(config, (smallest_image(config),) * 2)
+        assert deployable(network, config).smallest_size == read_design(config).smallest()
+    read_design(config).check_image_size((read_design(config).smallest(),) * 2)

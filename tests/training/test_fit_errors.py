@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mrirecon.errors import DivergedError, InputError
-from mrirecon.training.loop.fit_errors import FirstBatch, resuming
+from mrirecon.workflows.fit import FirstBatch, resuming
 
 
 def after(first):

@@ -15,14 +15,7 @@ from mrirecon.models import VarNet
 from mrirecon.physics import center_fit
 from mrirecon.tables.models import MODELS
 from mrirecon.training import ReconModule
-from mrirecon.training.build import (
-    build_model,
-    check_coils,
-    check_image_size,
-    predictor,
-    sample_needs,
-    smallest_image,
-)
+from mrirecon.training.build import build_model, read_design
 from mrirecon.training.checkpoints.weights_files import put_weights, read_weights
 from mrirecon.training.prediction import predict_by_class
 from mrirecon.training.recipe.losses import LOSSES
@@ -52,11 +45,11 @@ def batch_of(tmp_path_factory, volume_writer):
 @pytest.mark.parametrize("scale", [1e-6, 1e6, 2.0**60])
 def test_any_unit_of_kspace_is_reconstructed_alike(batch_of, config, scale):
     """Measured k-space times a number gives the image times that number, whatever the network."""
-    batch = batch_of(sample_needs(config))
+    batch = batch_of(read_design(config).needs)
     fields = ("image", "mean", "std", "target", "masked_kspace")
     scaled = batch._replace(**{name: getattr(batch, name) * scale for name in fields})
     torch.manual_seed(0)
-    model, predict = build_model(config).eval(), predictor(config)
+    model, predict = build_model(config).eval(), read_design(config).predict
     with torch.no_grad():
         got, want = predict(model, scaled), predict(model, batch)
     torch.testing.assert_close(got.image / scale, want.image, rtol=1e-4, atol=1e-5)
@@ -68,7 +61,7 @@ def test_any_unit_of_kspace_is_reconstructed_alike(batch_of, config, scale):
 
 def test_the_image_is_fastmris_cut_to_the_target(batch_of):
     """With the low frequencies that the sample counts."""
-    batch = batch_of(sample_needs(ModelConfig("varnet")), scale=1e-5)
+    batch = batch_of(read_design(ModelConfig("varnet")).needs, scale=1e-5)
     theirs = fastmri.models.VarNet(2, 3, 1, 4, 2).eval()
     config = ModelConfig("varnet", **SMALL)
     model = build_model(config).eval()
@@ -80,7 +73,7 @@ def test_the_image_is_fastmris_cut_to_the_target(batch_of):
     with torch.no_grad():
         image = theirs(torch.view_as_real(batch.masked_kspace), mask[:, None, None, :, None], int(batch.n_center[0]))
         want = center_fit(image, (40, 36))
-        got = predictor(config)(model, batch).image
+        got = read_design(config).predict(model, batch).image
     assert (got - want).norm() < 1e-5 * want.norm()
     assert image.shape == (2, 80, 36)
 
@@ -89,14 +82,14 @@ def test_the_image_is_fastmris_cut_to_the_target(batch_of):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_network_has_finite_gradients_for_every_loss(batch_of, config, loss):
     """Also where a slice is empty."""
-    batch = batch_of(sample_needs(config))
+    batch = batch_of(read_design(config).needs)
     nothing = torch.tensor([0.0, 1.0])
     empty = {name: getattr(batch, name) * nothing for name in ("mean", "std")}
     for name in ("image", "masked_kspace", "smaps"):
         value = getattr(batch, name)
         empty[name] = value * nothing.view(2, *[1] * (value.ndim - 1)) if value.numel() else value
     torch.manual_seed(0)
-    module = ReconModule(build_model(config), loss=loss, predict=predictor(config))
+    module = ReconModule(build_model(config), loss=loss, predict=read_design(config).predict)
     data_range = torch.as_tensor(batch.data_range)
     module.sample_loss(batch._replace(**empty, data_range=data_range)).backward()
     assert all(torch.isfinite(p.grad).all() for p in module.parameters())
@@ -105,17 +98,17 @@ def test_every_network_has_finite_gradients_for_every_loss(batch_of, config, los
 
 @pytest.mark.parametrize("config", KINDS, ids=IDS)
 def test_a_single_coil_is_reconstructed(batch_of, config):
-    batch = batch_of(sample_needs(config), n_coils=1)
+    batch = batch_of(read_design(config).needs, n_coils=1)
     with torch.no_grad():
-        image = predictor(config)(build_model(config).eval(), batch).image
+        image = read_design(config).predict(build_model(config).eval(), batch).image
     assert image.shape == (2, 40, 36)
     assert torch.isfinite(image).all()
-    assert predict_by_class(build_model(config)) is predictor(config)
+    assert predict_by_class(build_model(config)) is read_design(config).predict
 
 
 def test_kspace_undersampled_in_rows_too_is_not_pulled_to_zero_there(batch_of):
     """A consistency that took unmeasured rows for measured zeros would give the zero-filled image of a perfect one."""
-    batch = batch_of(sample_needs(ModelConfig("unet_dc")))
+    batch = batch_of(read_design(ModelConfig("unet_dc")).needs)
     kept = torch.arange(80) % 2 == 0
     batch = batch._replace(masked_kspace=torch.where(kept[:, None], batch.masked_kspace, 0))
     batch.masked_kspace[:, :, 39, 18] = 1.0  # a row with one sample: no whole rows are missing
@@ -126,26 +119,26 @@ def test_kspace_undersampled_in_rows_too_is_not_pulled_to_zero_there(batch_of):
         seen.append(mask)
         return torch.zeros(2, 80, 36)
 
-    predictor(ModelConfig("unet_dc"))(network, batch)
+    read_design(ModelConfig("unet_dc")).predict(network, batch)
     assert torch.equal(seen[0], (batch.masked_kspace != 0).any(1))
 
 
 def test_training_data_of_which_it_cannot_learn_are_refused():
-    check_coils(ModelConfig("varnet"), {1, 4})
-    check_coils(ModelConfig("varnet", sens_channels=0), {1})
-    check_coils(ModelConfig("unet_dc"), {1})
+    read_design(ModelConfig("varnet")).check_coils({1, 4})
+    read_design(ModelConfig("varnet", sens_channels=0)).check_coils({1})
+    read_design(ModelConfig("unet_dc")).check_coils({1})
     with pytest.raises(InputError, match=r"a single coil, .* learns nothing; leave it out \(--sens-channels 0\)"):
-        check_coils(ModelConfig("varnet"), {1})
+        read_design(ModelConfig("varnet")).check_coils({1})
     with pytest.raises(InputError, match="without sensitivity network .* these data have 2, 4"):
-        check_coils(ModelConfig("varnet", sens_channels=0), {1, 4, 2})
+        read_design(ModelConfig("varnet", sens_channels=0)).check_coils({1, 4, 2})
 
 
 def test_sizes_are_those_of_the_deeper_network():
     config = ModelConfig("varnet", channels=4, pools=2, sens_pools=4)
-    assert smallest_image(config) == smallest_image(replace(config, pools=4, sens_pools=0)) == 17
+    assert read_design(config).smallest() == read_design(replace(config, pools=4, sens_pools=0)).smallest() == 17
     with pytest.raises(InputError, match="8 x 40 pixels are too small: 4 pools need 17 x 17; use 3 pools"):
-        check_image_size(config, (8, 40))
-    assert smallest_image(replace(config, sens_channels=0)) == 2
+        read_design(config).check_image_size((8, 40))
+    assert read_design(replace(config, sens_channels=0)).smallest() == 2
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from mrirecon.models import NORMS
 from mrirecon.models.groups import level_widths
 from mrirecon.tables.models import MODELS
 from mrirecon.training import build, footprint
-from mrirecon.training.build import build_model, outline, require_weights
-from mrirecon.training.loop.plan import check_numbers
+from mrirecon.training.build import build_model, read_design
+from mrirecon.workflows.setup.training_work import check_numbers
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_widths():
 def test_an_outline_has_the_parameters_of_fastmris_network_and_takes_no_memory(channels, pools):
     theirs = sum(p.numel() for p in fastmri.models.Unet(1, 1, chans=channels, num_pool_layers=pools).parameters())
     state = torch.get_rng_state()
-    network = outline(ModelConfig(channels=channels, pools=pools))
+    network = read_design(ModelConfig(channels=channels, pools=pools)).outline()
     assert sum(p.numel() for p in network.parameters()) == theirs
     assert {p.device.type for p in network.parameters()} == {"meta"}
     assert torch.equal(torch.get_rng_state(), state)
@@ -67,11 +67,13 @@ def test_an_outline_has_the_parameters_of_fastmris_network_and_takes_no_memory(c
 @pytest.mark.parametrize("norm", NORMS)
 def test_an_outline_is_as_large_as_its_network(name, norm):
     config = ModelConfig(name, channels=8, pools=2, norm=norm)
-    sizes = [[p.shape for p in network.parameters()] for network in (outline(config), build_model(config))]
+    sizes = [
+        [p.shape for p in network.parameters()] for network in (read_design(config).outline(), build_model(config))
+    ]
     assert sizes[0] == sizes[1]
-    for network in (outline(config), build_model(config)):
+    for network in (read_design(config).outline(), build_model(config)):
         network.check_image_size((8, 8))
-    for network in (outline(replace(config, pools=5)), build_model(replace(config, pools=5))):
+    for network in (read_design(replace(config, pools=5)).outline(), build_model(replace(config, pools=5))):
         with pytest.raises(InputError, match="images of 20 x 20 pixels are too small: 5 pools need 64 x 64"):
             network.check_image_size((20, 20))
 
@@ -87,8 +89,8 @@ class Computing(torch.nn.GroupNorm):
 def test_a_norm_that_computes_while_it_is_made_is_left_out_of_the_outline(monkeypatch):
     monkeypatch.setattr(classpaths, "_allowed_here", [__name__])
     config = ModelConfig(channels=4, pools=1, norm=f"{__name__}.Computing")
-    plain = sum(p.numel() for p in outline(replace(config, norm="none")).parameters())
-    assert sum(p.numel() for p in outline(config).parameters()) == plain
+    plain = sum(p.numel() for p in read_design(replace(config, norm="none")).outline().parameters())
+    assert sum(p.numel() for p in read_design(config).outline().parameters()) == plain
     assert any(isinstance(layer, Computing) for layer in build_model(config).modules())
 
 
@@ -100,10 +102,10 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_made(monkeypatch, g
     monkeypatch.setattr(build, "machine_memory", lambda device="cpu": gib * 2**30)
     says = rf"7,963,564,353 parameters \(model.channels 32, pools 9\): .* has {gib}.0 GiB; use fewer channels or pools"
     if not refused:
-        require_weights(outline(config), config, copies)
+        read_design(config).require_memory(copies)
         return
     with pytest.raises(InputError, match=says):
-        require_weights(outline(config), config, copies)
+        read_design(config).require_memory(copies)
     if copies == 1:
         with pytest.raises(InputError, match=says):
             build_model(config)

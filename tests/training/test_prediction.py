@@ -19,7 +19,7 @@ from mrirecon.models import NormUNet, UNet
 from mrirecon.physics import combine_coils, expand_coils, fft2c, ifft2c, low_resolution_smaps, rss
 from mrirecon.tables.models import MODELS
 from mrirecon.training import ReconModule
-from mrirecon.training.build import build_model, predictor
+from mrirecon.training.build import build_model, read_design
 from mrirecon.training.prediction import of_complex, of_magnitude, of_raw_complex, of_raw_magnitude
 from mrirecon.training.recipe.losses import LOSSES
 from mrirecon.workflows.evaluate import evaluate
@@ -80,7 +80,7 @@ def test_the_complex_image_reaches_the_network_as_two_channels_with_its_phase(ba
 @pytest.mark.parametrize("scale", [2.0**-70, 2.0**40])
 def test_any_unit_of_kspace_is_reconstructed_alike(batch, config, scale):
     torch.manual_seed(0)
-    model, predict = build_model(config).eval(), predictor(config)
+    model, predict = build_model(config).eval(), read_design(config).predict
     scaled = batch._replace(**{k: getattr(batch, k) * scale for k in ("image", "combined", "mean", "std", "target")})
     with torch.no_grad():
         torch.testing.assert_close(
@@ -92,7 +92,7 @@ def test_any_unit_of_kspace_is_reconstructed_alike(batch, config, scale):
 @pytest.mark.parametrize("value", [0.0, 2.0**-17])
 def test_a_constant_slice_comes_back_as_it_is_and_leaves_its_neighbour_alone(batch, config, value):
     torch.manual_seed(0)
-    model, predict = build_model(config).eval(), predictor(config)
+    model, predict = build_model(config).eval(), read_design(config).predict
     image, combined = batch.image.clone(), batch.combined.clone()
     image[0], combined[0] = value, torch.polar(torch.tensor(value), torch.tensor(0.0))
     mean, std = (torch.stack(values) for values in zip(*map(image_statistics, image), strict=True))

@@ -15,7 +15,6 @@ from mrirecon.errors import InputError
 from mrirecon.files import write_json
 from mrirecon.workflows.compare import compare
 from mrirecon.workflows.evaluate import evaluate
-from mrirecon.workflows.evaluate_several import evaluate_several
 
 METHODS_SET = {"lambda": 0.01, "maps": "low-resolution", "iterations": 4}
 
@@ -68,7 +67,7 @@ def names(folder):
 def test_each_has_what_it_has_alone_and_all_are_compared(data, tmp_path, capsys):
     run = write_run(tmp_path / "net", data)
     words = ["zero-filled", "tv", run]
-    (together,) = evaluate_several(config(data, method=METHODS_SET, output="out"), words)
+    (together,) = evaluate(config(data, method=METHODS_SET, output="out"), *words)
     out = capsys.readouterr().out
     assert together == Path("out/together")
     assert names("out") == ["net", "together", "tv", "zero-filled"]
@@ -104,9 +103,11 @@ def test_each_has_what_it_has_alone_and_all_are_compared(data, tmp_path, capsys)
 
 
 def test_the_picture_has_all_of_them_beside_each_other(data):
-    (together,) = evaluate_several(
+    (together,) = evaluate(
         config(data, method=METHODS_SET, output="out", figures=[0], figure_volumes=["all"]),
-        ["zero-filled", "sense", "tv"],
+        "zero-filled",
+        "sense",
+        "tv",
     )
     pictures = sorted((together / "figures").iterdir())
     assert [path.name for path in pictures] == names("out/tv/figures")
@@ -125,7 +126,7 @@ def test_the_picture_has_all_of_them_beside_each_other(data):
 
 def test_without_output_each_goes_where_it_goes_alone(data, tmp_path):
     run = write_run(tmp_path / "net", data)
-    folders = evaluate_several(config(data, acceleration=[2, 4], method=METHODS_SET), ["zero-filled", "tv", run])
+    folders = evaluate(config(data, acceleration=[2, 4], method=METHODS_SET), "zero-filled", "tv", run)
     where = [f"data-val-random-{r}x" for r in (2, 4)]
     assert folders == [Path("runs/zero-filled+tv+net", name) for name in where]
     assert names("runs/zero-filled/evaluation") == names(tmp_path / "net" / "evaluation") == where
@@ -133,12 +134,12 @@ def test_without_output_each_goes_where_it_goes_alone(data, tmp_path):
     assert of_tv.startswith("tv-")
     assert others == ["zero-filled", "zero-filled+tv+net"]
     with pytest.raises(InputError, match="is there already; add --overwrite"):
-        evaluate_several(config(data, acceleration=[2, 4], method=METHODS_SET), ["zero-filled", "tv", run])
+        evaluate(config(data, acceleration=[2, 4], method=METHODS_SET), "zero-filled", "tv", run)
 
 
 def test_what_is_open_is_chosen_for_each(data, capsys):
     method = {"maps": "low-resolution", "iterations": 3}
-    evaluate_several(config(data, method=method, output="out"), ["zero-filled", "sense", "tv"])
+    evaluate(config(data, method=method, output="out"), "zero-filled", "sense", "tv")
     out = capsys.readouterr().out
     assert out.count("chosen by the NMSE of 2 slices of 1 volume of train") == 2
     for name in ("sense", "tv"):
@@ -147,13 +148,13 @@ def test_what_is_open_is_chosen_for_each(data, capsys):
 
 
 def test_seconds_of_slices_one_at_a_time_after_the_first(data, monkeypatch, capsys):
-    from mrirecon.workflows.scoring import dataset
+    from mrirecon.workflows.scoring import loop
 
-    original, taken = dataset._reconstruct, iter([100.0, *range(1, 12)] * 2)
+    original, taken = loop._reconstruct, iter([100.0, *range(1, 12)] * 2)
     method = {"maps": "low-resolution"}
     with monkeypatch.context() as patched:
-        patched.setattr(dataset, "_reconstruct", lambda *a: (original(*a)[0], float(next(taken))))
-        evaluate_several(config(data, method=method, output="out"), ["zero-filled", "combined"])
+        patched.setattr(loop, "_reconstruct", lambda *a: (original(*a)[0], float(next(taken))))
+        evaluate(config(data, method=method, output="out"), "zero-filled", "combined")
     out = capsys.readouterr().out
     times = json.loads(Path("out/combined/summary.json").read_text())["seconds_per_slice"]
     assert times == {"median": 6.0, "p90": 10.0, "n_slices": 11}
@@ -173,19 +174,20 @@ def test_maps_that_one_made_are_not_there_for_the_next(data, monkeypatch):
     made, original = [], maps.espirit_smaps
     monkeypatch.setattr(maps, "espirit_smaps", lambda *a, **k: made.append(0) or original(*a, **k))
     wide = config(data, center_fraction=[0.15], output="out", slices=[0, 0])
-    evaluate_several(wide, ["combined", "zero-filled"])
+    evaluate(wide, "combined", "zero-filled")
     alone = len(made)
     assert alone == 6
-    evaluate_several(
+    evaluate(
         config(data, center_fraction=[0.15], output="two", slices=[0, 0], method={"lambda": 0.1, "iterations": 1}),
-        ["combined", "sense"],
+        "combined",
+        "sense",
     )
     assert len(made) == alone + 12
 
 
 def test_trainings_that_differ_in_their_seed_alone_have_a_table_and_no_comparison(data, tmp_path, capsys):
     runs = [write_run(tmp_path / f"net-s{seed}", data, seed) for seed in (0, 1)]
-    (together,) = evaluate_several(config(data), runs)
+    (together,) = evaluate(config(data), *runs)
     spoken = capsys.readouterr()
     assert "not compared" in spoken.err
     assert "differ in their seed alone" in spoken.err
@@ -195,7 +197,7 @@ def test_trainings_that_differ_in_their_seed_alone_have_a_table_and_no_compariso
 
 def test_equal_names_are_told_apart(data, tmp_path):
     runs = [write_run(tmp_path / place / "net", data, seed) for seed, place in enumerate("ab")]
-    (together,) = evaluate_several(config(data, output="out"), runs)
+    (together,) = evaluate(config(data, output="out"), *runs)
     assert names("out") == ["net", "net-2", "together"]
     assert [row["name"] for row in rows(together / "table.csv")] == runs
 
@@ -252,18 +254,18 @@ def test_runs_that_are_to_be_scored_on_different_files_ask_for_the_split(tmp_pat
     write_json(Path(known) / "split.json", {"train": ["v0.h5", "v1.h5"], "val": ["v2.h5"], "test": ["v3.h5"]})
     write_json(Path(foreign) / "split.json", {"train": ["other.h5"], "val": [], "test": []})
     with pytest.raises(InputError, match="say which with --split"):
-        evaluate_several(config(flat, split="auto", figure_volumes=[]), ["zero-filled", known, foreign])
+        evaluate(config(flat, split="auto", figure_volumes=[]), "zero-filled", known, foreign)
     assert not Path("runs").exists()
-    evaluate_several(config(flat, split="auto", figure_volumes=[], output="one"), ["zero-filled", known])
+    evaluate(config(flat, split="auto", figure_volumes=[], output="one"), "zero-filled", known)
     assert len(rows("one/zero-filled/volumes.csv")) == 1
-    evaluate_several(config(flat, split="auto", figure_volumes=[], output="all"), ["zero-filled", foreign])
+    evaluate(config(flat, split="auto", figure_volumes=[], output="all"), "zero-filled", foreign)
     assert len(rows("all/zero-filled/volumes.csv")) == 4
 
 
 def test_a_run_that_was_trained_on_what_is_scored_is_named(data, tmp_path, capsys):
     run = write_run(tmp_path / "net", data)
     write_json(Path(run) / "split.json", {"train": ["val/val1.h5", "val/val0.h5"]})
-    evaluate_several(config(data, output="out", slices=[0, 0]), ["zero-filled", run])
+    evaluate(config(data, output="out", slices=[0, 0]), "zero-filled", run)
     assert (
         f"{run} was trained on 2 of the 6 volumes (val/val0.h5): its scores are optimistic" in capsys.readouterr().err
     )

@@ -19,7 +19,7 @@ from mrirecon.data import ReconDataModule, SliceDataset, to_image
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.models import NORMS
 from mrirecon.training import build
-from mrirecon.training.build import load_reconstructor
+from mrirecon.training.build import build_model, load_reconstructor
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.recipe.optimizers import OPTIMIZERS
 from mrirecon.workflows.setup import training_work
@@ -204,7 +204,6 @@ def test_training_masks_change_and_both_accelerations_are_drawn(quick):
 def test_gd_takes_the_whole_training_set_in_each_step(quick):
     """One step equals one hand-made step with the gradient of the mean loss over all slices."""
     from mrirecon.data.loading.datamodule import ReconDataModule
-    from mrirecon.training.build import build_model
     from mrirecon.training.module import ReconModule
 
     model = ModelConfig(channels=4, pools=2, norm="instance")
@@ -325,7 +324,7 @@ def test_what_does_not_fit_is_refused_before_the_network_is_made(quick, monkeypa
     def unexpected(_config):
         raise AssertionError("the network was made")
 
-    monkeypatch.setattr(training_work, "build_model", unexpected)
+    monkeypatch.setattr(build.Design, "build", unexpected)
     with pytest.raises(InputError, match="too small: 6 pools need 128 x 128"):
         train(quick(model=ModelConfig(channels=4, pools=6)))
     monkeypatch.setattr(build, "machine_memory", lambda _device: 50 * 2**20)

@@ -16,8 +16,7 @@ from mrirecon.ablation.work.examples import Examples
 from mrirecon.config import EvaluateConfig, TrainConfig
 from mrirecon.configfile import unflatten
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folders.folder import open_split
-from mrirecon.data.folders.split import require_targets
+from mrirecon.data.folders.folder import open_split, require_targets
 from mrirecon.data.masking import mask_spec, scored_passes
 from mrirecon.errors import DivergedError, InputError
 from mrirecon.evaluation import find_protocol
@@ -30,7 +29,7 @@ from mrirecon.tables.metrics import METRICS
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes
 from mrirecon.training.loop.curves import Journal
 from mrirecon.workflows.fit import fit
-from mrirecon.workflows.scoring.dataset import score_dataset
+from mrirecon.workflows.scoring.loop import score_dataset
 from mrirecon.workflows.setup.training_work import TrainingWork
 from mrirecon.workflows.train import describe, reopen
 

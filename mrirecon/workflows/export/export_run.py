@@ -13,9 +13,8 @@ from torch.utils.data import default_collate
 from mrirecon.config import ExportConfig, ModelConfig, TrainConfig
 from mrirecon.configfile import load
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folders.folder import open_folder
+from mrirecon.data.folders.folder import open_folder, select_volumes
 from mrirecon.data.folders.manifest import data_manifest
-from mrirecon.data.folders.split import select_volumes
 from mrirecon.data.masking import mask_spec
 from mrirecon.data.samples import Sample
 from mrirecon.data.transforms import apply_mask, image_statistics, reduced
@@ -27,7 +26,7 @@ from mrirecon.physics import expand_coils, fft2c
 from mrirecon.progress import say
 from mrirecon.report.text.card import Artefact, CardFacts, model_card
 from mrirecon.runs import RunFolder, open_run
-from mrirecon.training.build import load_reconstructor, sample_needs
+from mrirecon.training.build import load_reconstructor, read_design
 from mrirecon.training.deployable import INPUTS, Deployable, deployable
 from mrirecon.training.prediction import TrainedNetwork
 from mrirecon.workflows.export.artefacts import (
@@ -163,7 +162,7 @@ def _slices(trained: TrainConfig, volumes: Sequence[Volume]) -> list[Sample]:
     dataset = SliceDataset(
         volumes,
         spec,
-        needs=sample_needs(trained.model),
+        needs=read_design(trained.model).needs,
         slices=trained.data.slices or None,
     )
     by_shape: dict[tuple[int, ...], list[int]] = {}
@@ -182,7 +181,7 @@ def _made_up(size: int, model: ModelConfig) -> list[Sample]:
     generator = torch.Generator().manual_seed(0)
     sizes = [[(size + 8, size)] * 2, [(size + 3, size + 13)]]
     samples = [[_made_up_sample(shape, generator) for shape in shapes] for shapes in sizes]
-    needs = sample_needs(model)
+    needs = read_design(model).needs
     if "kspace" in needs:
         samples = [[reduced(_undersampled(one, model), needs) for one in group] for group in samples]
     return [default_collate(group) for group in samples]

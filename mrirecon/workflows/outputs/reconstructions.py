@@ -23,7 +23,6 @@ from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.physics import Mask
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.reconstruct.network import NetworkUse
 from mrirecon.refusals import explained
 from mrirecon.workflows.outputs.source_files import samples_sha256
 
@@ -158,13 +157,12 @@ class OutputFiles:
         return [(path, why) for path, why in reasons if why]
 
 
-def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batch_size: int) -> Facts:
+def facts_of(volume: Volume, reconstructor: Reconstructor, batch_size: int) -> Facts:
     """Return the attributes that say where reconstructions come from; of methods, those of weights are empty.
 
     Args:
         volume: Their source.
         reconstructor: What made them.
-        use: How its network was used.
         batch_size: Slices per forward pass.
     """
     return {
@@ -176,8 +174,8 @@ def facts_of(volume: Volume, reconstructor: Reconstructor, use: NetworkUse, batc
         "source_bytes": volume.state.n_bytes,
         "source_sha256": samples_sha256(volume),
         "mrirecon": mrirecon.__version__,
-        "bn_stats": use.bn_stats if reconstructor.checkpoint else "",
-        "precision": use.precision,
+        "bn_stats": reconstructor.bn_stats if reconstructor.checkpoint else "",
+        "precision": reconstructor.precision,
         "batch_size": batch_size,
     }
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from mrirecon.config import EvaluateConfig
+from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_folder, select
 from mrirecon.data.folders.manifest import require_unchanged
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
-from mrirecon.evaluation import find_protocol
+from mrirecon.evaluation import Protocol
 from mrirecon.models.device import inference
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.workflows.scoring.dataset import score_dataset
+from mrirecon.workflows.scoring.loop import Scoring, score_dataset
 
 METRIC = "nmse"
 N_SLICES = 6  # of at most so many volumes, as few as this since each value of the grid reconstructs them all
@@ -39,11 +39,11 @@ class Elsewhere:
     needed_by: str  # in errors: who looks at them
     option: str  # in errors: what can be given instead
 
-    def of_job(self, spec: MaskSpec, own: bool, acceleration: float | None) -> list[Volume]:
-        """The volumes that are undersampled as those of a job.
+    def of_pass(self, spec: MaskSpec, own: bool, acceleration: float | None) -> list[Volume]:
+        """The volumes that are undersampled as those of a pass.
 
         Args:
-            spec: The masks of the job.
+            spec: The masks of the pass.
             own: They are those of the files.
             acceleration: Nominal; of files that differ None, which any will do for.
 
@@ -116,11 +116,14 @@ class Choice:
         return text
 
 
-def open_elsewhere(config: EvaluateConfig, name: str, option: str) -> Elsewhere:
+def open_elsewhere(data: DataConfig, reported: str, seed: int, protocol: Protocol, name: str, option: str) -> Elsewhere:
     """A few checked volumes of the split on which what `name` leaves open is chosen, drawn by the seed.
 
     Args:
-        config: Of the evaluation; its `split` is the one that is reported.
+        data: Folder and selection.
+        reported: The split that is scored.
+        seed: Seed.
+        protocol: That of the evaluation.
         name: Of the method.
         option: One that is open.
 
@@ -128,16 +131,16 @@ def open_elsewhere(config: EvaluateConfig, name: str, option: str) -> Elsewhere:
         InputError: There is no other split, or it cannot be used.
     """
     why = f"{option} of {name} is not set, and is chosen on another split than the one scored"
-    if config.split not in ("train", "val", "test"):
-        raise InputError(f"{why}, but --split {config.split} leaves none: {_advice(option)}")
-    folder = open_folder(config.data, config.seed, find_protocol(config.protocol).halves_val)
-    split = next((split for split in _SPLITS if split != config.split and split in folder.splits), "")
+    if reported not in ("train", "val", "test"):
+        raise InputError(f"{why}, but --split {reported} leaves none: {_advice(option)}")
+    folder = open_folder(data, seed, protocol.halves_val)
+    split = next((split for split in _SPLITS if split != reported and split in folder.splits), "")
     if not split:
         raise InputError(
-            f"{why}, but {folder.root} has no {' or '.join(s for s in _SPLITS if s != config.split)}: {_advice(option)}"
+            f"{why}, but {folder.root} has no {' or '.join(s for s in _SPLITS if s != reported)}: {_advice(option)}"
         )
     try:
-        volumes, _ = select(folder, config.data, split, config.seed, N_SLICES)
+        volumes, _ = select(folder, data, split, seed, N_SLICES)
     except InputError as error:
         raise InputError(f"{why}, '{split}', where {error}; or {_advice(option)}") from None
     return Elsewhere(split, volumes, why, option)
@@ -146,7 +149,7 @@ def open_elsewhere(config: EvaluateConfig, name: str, option: str) -> Elsewhere:
 def choose(
     candidates: Sequence[Mapping[str, Any]],
     make: Callable[[Mapping[str, Any]], Reconstructor],
-    config: EvaluateConfig,
+    scoring: Scoring,
     volumes: Sequence[Volume],
     spec: MaskSpec,
     split: str,
@@ -158,15 +161,14 @@ def choose(
     Args:
         candidates: Values by option.
         make: Makes the method with some of them.
-        config: Of the evaluation.
-        volumes: Of `Elsewhere.of_job`.
+        scoring: That of the evaluation.
+        volumes: Of `Elsewhere.of_pass`.
         spec: Their masks.
         split: Theirs.
 
     Raises:
         InputError: No candidate has a finite score.
     """
-    protocol = find_protocol(config.protocol)
     scored: list[tuple[Mapping[str, Any], float]] = []
     for values in candidates:
         words = " ".join(f"{option} {value:g}" for option, value in values.items())
@@ -176,8 +178,8 @@ def choose(
             volumes,
             mask=spec,
             needs=(*named.needs, "image"),
-            slices=config.data.slices or None,
-            protocol=protocol,
+            slices=scoring.slices,
+            protocol=scoring.protocol,
         )
         dataset.items = _middle(dataset.items, max(1, N_SLICES // len(volumes)))
         with inference(named.device):
@@ -186,9 +188,9 @@ def choose(
                 named,
                 spec.name,
                 metrics=[METRIC],
-                protocol=protocol,
-                batch_size=config.batch_size,
-                workers=config.data.workers,
+                protocol=scoring.protocol,
+                batch_size=scoring.batch_size,
+                workers=scoring.workers,
             )
         scored.append((values, fmean(result.scores[METRIC] for result in results)))
     require_unchanged(volumes)

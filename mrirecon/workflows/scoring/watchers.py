@@ -18,11 +18,11 @@ from mrirecon.data.samples import Sample, uncollated
 from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, did_you_mean
-from mrirecon.evaluation import FASTMRI_V1, Protocol, combine_slices, score_slice
+from mrirecon.evaluation import Protocol, combine_slices, score_slice
 from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
-from mrirecon.tables.metrics import chosen_metrics, sentence
+from mrirecon.tables.metrics import sentence
 from mrirecon.workflows.outputs.reconstructions import Facts, write_prediction
-from mrirecon.workflows.scoring.volume_by_volume import WholeVolumes
+from mrirecon.workflows.scoring.loop import WholeVolumes
 
 ALL = "all"
 _PER_LINE = 2  # scores under a picture
@@ -49,13 +49,13 @@ def named_volumes(words: Sequence[str], volumes: Sequence[Volume]) -> list[Volum
 
 
 def figure_slices(
-    volumes: Sequence[Volume], items: Sequence[tuple[int, int]], slices: Sequence[int], drawn: Sequence[Volume]
+    volumes: Sequence[Volume], spans: Sequence[range], slices: Sequence[int], drawn: Sequence[Volume]
 ) -> list[tuple[str, int]]:
     """Choose the slices that are drawn: name of the volume, number.
 
     Args:
         volumes: All that are scored.
-        items: (volume, slice) of every scored slice.
+        spans: The slices of each that are scored.
         slices: Wanted slices, counted from 0; empty: the middle one of those scored.
         drawn: Wanted volumes, those that are not scored left out; empty: first, middle and last of the list.
 
@@ -67,7 +67,7 @@ def figure_slices(
     chosen = [v for v in range(n) if volumes[v].name in names] if names else sorted({0, (n - 1) // 2, n - 1})
     wanted = []
     for v in chosen:
-        scored = [i for volume, i in items if volume == v]
+        scored = spans[v]
         for i in slices or [scored[len(scored) // 2]]:
             if i not in scored:
                 raise InputError(f"no slice {i} to draw in {volumes[v].name}; scored are {scored[0]} to {scored[-1]}")
@@ -84,7 +84,7 @@ class Figures:
         name: The reconstructor's.
         mask: The mask's.
         protocol: How the numbers under the pictures are taken.
-        metrics: Those numbers; empty: the default ones.
+        metrics: Those numbers.
     """
 
     def __init__(
@@ -93,11 +93,10 @@ class Figures:
         wanted: Sequence[tuple[str, int]],
         name: str,
         mask: str,
-        protocol: Protocol = FASTMRI_V1,
-        metrics: Sequence[str] = (),
+        protocol: Protocol,
+        metrics: Sequence[str],
     ) -> None:
-        self.folder, self.name, self.mask, self.protocol = folder, name, mask, protocol
-        self.metrics = chosen_metrics(metrics)
+        self.folder, self.name, self.mask, self.protocol, self.metrics = folder, name, mask, protocol, metrics
         self._numbers = {key: f"{number:0{max(2, len(str(len(wanted) - 1)))}d}" for number, key in enumerate(wanted)}
         folder.mkdir(parents=True, exist_ok=True)
 

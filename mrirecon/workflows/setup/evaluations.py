@@ -1,18 +1,22 @@
-"""Make and check all that an evaluation needs before its first slice is read: volumes, masks, methods, places."""
+"""Make and check all that an evaluation needs before its first slice is read: volumes, masks, methods, places.
 
-from collections.abc import Mapping, Sequence
+`read_call` turns the configuration into what is to be done, `prepare` opens its data; later stages see neither.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mrirecon import ranks
-from mrirecon.config import EvaluateConfig, ModelConfig
+from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig
 from mrirecon.configfile import require_ranges
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.data.folders.folder import open_split
-from mrirecon.data.folders.split import require_targets
+from mrirecon.data.folders.check import check_slices
+from mrirecon.data.folders.folder import open_split, require_targets
 from mrirecon.data.folders.volume_files import h5_files, split_folders
 from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
@@ -23,29 +27,64 @@ from mrirecon.models.device import autocast, choose_device
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import check_method, find_reconstructor
-from mrirecon.reconstruct.options import left_open, option_keys, require_any, require_method, tried_values
-from mrirecon.runs import checkpoint_in_run, run_of
+from mrirecon.reconstruct.network import NetworkUse
+from mrirecon.reconstruct.options import MethodCall, read_methods
+from mrirecon.runs import RunFolder, checkpoint_in_run, run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.new_folder import require_free
 from mrirecon.workflows.outputs.source_files import other_sampling
 from mrirecon.workflows.scoring.choice import Choice, Elsewhere, choose, open_elsewhere
+from mrirecon.workflows.scoring.loop import Scoring
 from mrirecon.workflows.scoring.regions import find_boxes
 from mrirecon.workflows.scoring.watchers import figure_slices, named_volumes
-from mrirecon.workflows.setup.spread import check_spread, spread_name, with_spread
+from mrirecon.workflows.setup.spread import SpreadCall, read_spread
 
 SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
-class Job:
-    """Volumes that are scored together, and the folder for their tables."""
+class Thing:
+    """A method, a run or a file of weights that a call names, to be scored."""
+
+    word: str
+    method: MethodCall | None  # None: a run or a file of weights
+    use: NetworkUse  # with those options and keys of the call that it has
+
+
+@dataclass(frozen=True)
+class Call:
+    """An evaluation that is asked for, checked as far as that goes without its data."""
+
+    things: list[Thing]
+    data: DataConfig  # folder, selection and masks
+    split: str  # or auto
+    seed: int
+    draws: int  # of masks
+    scoring: Scoring
+    spread: SpreadCall
+    regions: str
+    figures: list[int]
+    figure_volumes: list[str]
+    save: bool
+    output: str
+    overwrite: bool
+    device: str
+    precision: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Volumes that are scored together under masks of one acceleration, and the folder for their tables."""
 
     mask: str
     acceleration: float | None  # nominal; None: that of each file, which are several
     volumes: list[Volume]
     spec: MaskSpec
     draws: int
+    pictured: list[tuple[str, int]]  # volume and number of the slices that are drawn
+    named: Mapping[str, str]  # what names its folder besides: data, split, protocol; see `RunFolder.evaluation`
     folder: Path = Path()
 
     @property
@@ -53,42 +92,59 @@ class Job:
         """The acceleration in words."""
         return "mixed" if self.acceleration is None else f"{self.acceleration:g}x"
 
+    def place(self, run: RunFolder) -> Path:
+        """The folder of its tables in a run folder."""
+        return run.evaluation(**self.named, mask=self.mask, times=self.times)
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One thing that is scored: what it is called, its own part of the configuration, its jobs."""
+    """One thing that is scored: what reconstructs, on what, and what is to be said and drawn."""
 
     word: str  # as it was called
-    config: EvaluateConfig  # its split is the one scored
+    output: str  # folder that the call gives it; empty: none
     reconstructor: Reconstructor  # what it leaves open is at the first value tried
-    jobs: list[Job]
-    drawn: list[Volume]
-    elsewhere: Elsewhere | None  # where it is chosen
-    boxes: list[Box]  # that are scored besides
+    passes: list[Pass]
+    scoring: Scoring
+    object_masks: bool  # slices come with those of their files
+    boxes: list[Box] | None  # that are scored besides; None: no regions are
+    save: bool  # prediction files
+    seed: int  # of intervals
+    facts: Mapping[str, Any]  # what summary.json says of the call
+    method: MethodCall | None
+    elsewhere: Elsewhere | None  # where what it leaves open is chosen
+    make: Callable[[Mapping[str, Any]], Reconstructor]  # of values of that
 
-    def dataset(self, job: Job, draw: int) -> SliceDataset:
-        """The slices of a job under one of its mask draws."""
-        return _dataset(self.config, job, self.reconstructor, draw)
+    def dataset(self, one: Pass, draw: int) -> SliceDataset:
+        """The slices of a pass under one of its mask draws."""
+        return SliceDataset(
+            one.volumes,
+            mask=one.spec,
+            needs=(*self.reconstructor.needs, "image"),
+            slices=self.scoring.slices,
+            draw=draw,
+            protocol=self.scoring.protocol,
+            object_masks=self.object_masks,
+        )
 
-    def chosen(self, job: Job) -> tuple[Reconstructor, Choice | None]:
-        """What a job is done with; where the call leaves something open it is chosen first."""
-        if self.elsewhere is None:
+    def chosen(self, one: Pass) -> tuple[Reconstructor, Choice | None]:
+        """What a pass is done with; where the call leaves something open it is chosen first."""
+        if self.elsewhere is None or self.method is None:
             return self.reconstructor, None
-
-        def make(values: Mapping[str, Any]) -> Reconstructor:
-            return find_reconstructor(self.word, self.config, self.reconstructor.device, self.config.data.path, values)
-
-        volumes = self.elsewhere.of_job(job.spec, job.mask == "file", job.acceleration)
-        candidates = tried_values(self.word, self.config.method)
-        choice = choose(candidates, make, self.config, volumes, job.spec, self.elsewhere.split)
-        return make(choice.values), choice
+        volumes = self.elsewhere.of_pass(one.spec, one.mask == "file", one.acceleration)
+        choice = choose(self.method.tried, self.make, self.scoring, volumes, one.spec, self.elsewhere.split)
+        return self.make(choice.values), choice
 
 
-def check_call(config: EvaluateConfig, words: Sequence[str]) -> None:
-    """Raise an InputError for names, options and numbers that no evaluation takes, without its data."""
-    chosen_metrics(config.metrics)
+def read_call(config: EvaluateConfig, words: Sequence[str]) -> Call:
+    """Read a configuration and the names of what is scored, without the data.
+
+    Raises:
+        InputError: A name, an option or a number that no evaluation takes.
+    """
+    metrics = chosen_metrics(config.metrics)
     require_ranges(config)
-    check_spread(config)
+    spread = read_spread(config)
     if config.ensemble and len(words) > 1:
         raise InputError("--ensemble joins further runs to one; evaluate that one alone")
     if config.regions not in ("", OF_FILES, OF_MASKS):
@@ -96,83 +152,112 @@ def check_call(config: EvaluateConfig, words: Sequence[str]) -> None:
     for word in words:
         if words.count(word) > 1:
             raise InputError(f"{word} is given twice; give each once")
-    for word, own in zip(words, own_configs(config, words), strict=True):
-        check_method(word, own.method)
-
-
-def own_configs(config: EvaluateConfig, words: Sequence[str]) -> list[EvaluateConfig]:
-    """The configuration of each of the things that are scored: of several, with the options and keys that it has.
-
-    Raises:
-        InputError: An option that none of several has.
-    """
-    if len(words) == 1:
-        require_method(words[0], list(config.method))
-        return [config]
-    require_any(list(config.method), words)
-    known = {word: option_keys(METHODS[word]) if word in METHODS else {} for word in words}
-    are_files = any(map(_is_file_of_weights, words))  # of which `model` says what the network is
-    return [
-        replace(
-            config,
-            method={option: value for option, value in config.method.items() if option in known[word]},
-            model=config.model if not are_files or _is_file_of_weights(word) else ModelConfig(),
-        )
-        for word in words
+    methods = read_methods(words, config.method)
+    for method in methods:
+        if method:
+            check_method(method)
+    are_files = [
+        Path(word).is_file() and method is None and checkpoint_in_run(word) is None
+        for word, method in zip(words, methods, strict=True)
     ]
+    things = []
+    for word, method, is_file in zip(words, methods, are_files, strict=True):
+        use = config
+        if len(words) > 1:
+            given = {key: value for key, value in config.method.items() if method and key in method.options}
+            model = config.model if is_file or not any(are_files) else ModelConfig()  # which is said of files alone
+            use = replace(config, method=given, model=model)
+        things.append(Thing(word, method, use))
+    slices = config.data.slices or None
+    protocol = find_protocol(config.protocol)
+    return Call(
+        things,
+        config.data,
+        config.split,
+        config.seed,
+        config.mask_draws,
+        Scoring(protocol, metrics, slices, config.batch_size, config.data.workers),
+        spread,
+        config.regions,
+        config.figures,
+        config.figure_volumes,
+        config.save,
+        config.output,
+        config.overwrite,
+        config.device,
+        config.precision,
+        config.threads,
+    )
 
 
-def prepare(config: EvaluateConfig, words: Sequence[str]) -> list[Evaluation]:
-    """Open and check everything that the things named by `words` are scored on, and find them; nothing is computed.
+def prepare(call: Call) -> list[Evaluation]:
+    """Open and check everything that a call is about, and find what reconstructs; nothing is computed.
 
     Raises:
         InputError: The call or the data is wrong, or results are there already.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
+    if call.threads:
+        torch.set_num_threads(call.threads)
+    device, protocol, slices = choose_device(call.device), call.scoring.protocol, call.scoring.slices
     with ranks.agreeing():
-        split, notes = _split(config, words)
-        config = replace(config, split=split)
-        volumes = _open(config)
-        boxes, said = find_boxes(config.regions, volumes, config.data.slices or None) if config.regions else ([], "")
-        jobs = _jobs(config, volumes)
-        drawn = named_volumes(config.figure_volumes, volumes)
-        elsewhere = _elsewhere(config, words)
+        split, notes = _split(call)
+        volumes = open_split(call.data, split, call.seed, halve_val=protocol.halves_val)
+        require_targets(volumes, "evaluation", "remove them or choose another --split")
+        boxes, said = find_boxes(call.regions, volumes, slices) if call.regions else (None, "")
+        passes = _passes(call, split, volumes)
+        open_ones = [(thing.word, thing.method) for thing in call.things if thing.method and thing.method.tried]
+        elsewhere = None
+        if open_ones:
+            word, method = open_ones[0]
+            elsewhere = open_elsewhere(call.data, split, call.seed, protocol, word, next(iter(method.tried[0])))
         found: list[Evaluation] = []
-        for word, given in zip(words, own_configs(config, words), strict=True):
-            tried = tried_values(word, given.method)
-            reconstructor = find_reconstructor(word, given, device, config.data.path, tried[0] if tried else {})
-            reconstructor = with_spread(reconstructor, word, given, device, config.data.path)
-            own = given if len(words) == 1 else _own_output(given, reconstructor, found)
-            placed = _placed(jobs, own, reconstructor)
-            found.append(Evaluation(word, own, reconstructor, placed, drawn, elsewhere if tried else None, boxes))
+        for thing in call.things:
+            find = partial(_find, thing, device, call.data.path)
+            reconstructor = call.spread.of(find(thing.word), thing.word, find)
+            output = call.output if len(call.things) == 1 else _own_output(call.output, reconstructor.name, found)
+            found.append(
+                Evaluation(
+                    thing.word,
+                    output,
+                    reconstructor,
+                    _placed(passes, output, reconstructor),
+                    call.scoring,
+                    needed(call.scoring.metrics, OBJECT_MASK) or bool(call.spread.name),
+                    boxes,
+                    call.save,
+                    call.seed,
+                    {**call.spread.facts(), "data": str(call.data.path), "split": split, "slices": slices},
+                    thing.method,
+                    elsewhere if thing.method and thing.method.tried else None,
+                    partial(find, thing.word),
+                )
+            )
         for one in found:
-            _check(one)
+            _check(one, call.overwrite, call.precision)
         _require_apart(found)
     if said:
         notes = [*notes, f"regions: {said}"]
-    for note in [*notes, *(_seen(words, volumes) if len(words) > 1 else [])]:
+    for note in [*notes, *(_seen(call.things, volumes) if len(call.things) > 1 else [])]:
         warn(f"note: {note}")
-    scored = [volume for job in jobs if job.mask == "file" for volume in job.volumes]
+    own_masks = [volume for each in passes if each.mask == "file" for volume in each.volumes]
     for one in found:
-        if note := other_sampling(scored, one.reconstructor):
+        if note := other_sampling(own_masks, one.reconstructor):
             warn(f"note: {note}")
     return found
 
 
-def _elsewhere(config: EvaluateConfig, words: Sequence[str]) -> Elsewhere | None:
-    """Where the things choose what is left open; None where nothing is."""
-    for word, own in zip(words, own_configs(config, words), strict=True):
-        if names := left_open(word, own.method):
-            return open_elsewhere(own, word, names[0])
-    return None
+def _find(
+    thing: Thing, device: torch.device, data: str, word: str, values: Mapping[str, Any] | None = None
+) -> Reconstructor:
+    """Find what a thing, or a further run of its ensemble, reconstructs with; what is left open at `values`."""
+    tried = thing.method.tried[:1] if thing.method else ()
+    return find_reconstructor(word, thing.use, device, data, values or dict(*tried))
 
 
-def _seen(words: Sequence[str], volumes: Sequence[Volume]) -> list[str]:
+def _seen(things: Sequence[Thing], volumes: Sequence[Volume]) -> list[str]:
     """One line for each run that was trained on some of the volumes, as another run's split may have it."""
     notes = []
-    for word in words:
+    for word in (thing.word for thing in things):
         run = run_of(word)
         seen = {volume.name for volume in volumes}.intersection(run.volumes().get("train", ()) if run else ())
         if seen:
@@ -183,19 +268,19 @@ def _seen(words: Sequence[str], volumes: Sequence[Volume]) -> list[str]:
     return notes
 
 
-def _split(config: EvaluateConfig, words: Sequence[str]) -> tuple[str, list[str]]:
+def _split(call: Call) -> tuple[str, list[str]]:
     """The split that is scored, and what has to be said where `auto` became something else than one may think.
 
     Raises:
         InputError: Several things whose splits are not the same one.
     """
-    if config.split != "auto":
-        return config.split, []
-    root = Path(config.data.path)
-    if not config.data.path or not root.is_dir() or split_folders(root, config.data.coils):
+    if call.split != "auto":
+        return call.split, []
+    root = Path(call.data.path)
+    if not call.data.path or not root.is_dir() or split_folders(root, call.data.coils):
         return "val", []
     names = {path.name for path in h5_files(root)}
-    found = {word: _split_of_flat(root, names, word) for word in words}
+    found = {thing.word: _split_of_flat(root, names, thing.word) for thing in call.things}
     trained = {word: split for word, (split, _) in found.items() if word not in METHODS}
     if len(set(trained.values())) > 1:
         raise InputError(
@@ -219,106 +304,82 @@ def _split_of_flat(root: Path, names: set[str], word: str) -> tuple[str, list[st
     return "all", notes
 
 
-def _open(config: EvaluateConfig) -> list[Volume]:
-    halve_val = find_protocol(config.protocol).halves_val
-    volumes = open_split(config.data, config.split, config.seed, halve_val=halve_val)
-    require_targets(volumes, "evaluation", "remove them or choose another --split")
-    return volumes
-
-
-def _jobs(config: EvaluateConfig, volumes: Sequence[Volume]) -> list[Job]:
+def _passes(call: Call, split: str, volumes: Sequence[Volume]) -> list[Pass]:
     """One per acceleration; files that keep a mask of their own are scored once, all together."""
-    spec = mask_spec(config.data, volumes, find_protocol(config.protocol).mask_rule)
+    protocol = call.scoring.protocol
+    spec = mask_spec(call.data, volumes, protocol.mask_rule)
     own = [volume for volume in volumes if uses_own(volume, spec)]
     drawn = [volume for volume in volumes if volume not in own]
-    jobs = []
+    pictured = named_volumes(call.figure_volumes, volumes)
+
+    def made(mask: str, acceleration: float | None, scored: list[Volume], only: MaskSpec, draws: int) -> Pass:
+        wanted = figure_slices(scored, check_slices(scored, call.scoring.slices), call.figures, pictured)
+        return Pass(mask, acceleration, scored, only, draws, wanted, named)
+
+    named = {
+        "data": Path(call.data.path).resolve().name,
+        "split": split,
+        "protocol": "-".join(
+            filter(None, ["" if protocol.name == FASTMRI_V1.name else protocol.name, call.spread.name])
+        ),
+    }
+    passes = []
     if drawn:
-        for i, acceleration in enumerate(spec.accelerations):
-            jobs.append(Job(spec.name, float(acceleration), drawn, spec.only(i), config.mask_draws))
+        passes += [made(spec.name, float(r), drawn, spec.only(i), call.draws) for i, r in enumerate(spec.accelerations)]
     if own:
         nominal = {round(evaluation_mask(volume, spec).acceleration) for volume in own}
-        jobs.append(Job("file", float(*nominal) if len(nominal) == 1 else None, own, spec.only(0), 1))
-    return jobs
+        passes.append(made("file", float(*nominal) if len(nominal) == 1 else None, own, spec.only(0), 1))
+    return passes
 
 
-def _own_output(config: EvaluateConfig, reconstructor: Reconstructor, before: Sequence[Evaluation]) -> EvaluateConfig:
-    """The configuration of one of several things: below --output each has a folder of its name."""
-    if not config.output:
-        return config
-    taken, n = {one.config.output for one in before}, 2
-    output = path = Path(config.output) / reconstructor.name
-    while str(output) in taken:
-        output, n = path.with_name(f"{path.name}-{n}"), n + 1
-    return replace(config, output=str(output))
+def _own_output(output: str, name: str, before: Sequence[Evaluation]) -> str:
+    """The folder of one of several things: below --output each has one of its name."""
+    if not output:
+        return ""
+    taken, n = {one.output for one in before}, 2
+    own = path = Path(output) / name
+    while str(own) in taken:
+        own, n = path.with_name(f"{path.name}-{n}"), n + 1
+    return str(own)
 
 
-def evaluation_name(config: EvaluateConfig, job: Job) -> dict[str, str]:
-    """Return what the folder of an evaluation is named by; see `RunFolder.evaluation`."""
-    protocol = "" if config.protocol == FASTMRI_V1.name else config.protocol
-    return {
-        "data": Path(config.data.path).resolve().name,
-        "split": config.split,
-        "mask": job.mask,
-        "times": job.times,
-        "protocol": "-".join(filter(None, [protocol, spread_name(config)])),
-    }
+def below(output: str, one: Pass, n_passes: int) -> Path:
+    """The folder of a pass below --output, which is that itself where there is one pass."""
+    return Path(output) if n_passes == 1 else Path(output) / f"{one.mask}-{one.times}"
 
 
-def below(output: str, job: Job, n_jobs: int) -> Path:
-    """The folder of a job below --output, which is that itself where there is one job."""
-    return Path(output) if n_jobs == 1 else Path(output) / f"{job.mask}-{job.times}"
-
-
-def _placed(jobs: list[Job], config: EvaluateConfig, reconstructor: Reconstructor) -> list[Job]:
-    if reconstructor.given and not config.output and reconstructor.run.config.is_file():
+def _placed(passes: Sequence[Pass], output: str, reconstructor: Reconstructor) -> list[Pass]:
+    if reconstructor.given and not output and reconstructor.run.config.is_file():
         raise InputError(
             f"{reconstructor.run.path} is a run; its folder is not for {reconstructor.given['source']}: give --output"
         )
     folders = []
-    for job in jobs:
-        folder = reconstructor.run.evaluation(**evaluation_name(config, job))
-        if not config.output:
+    for one in passes:
+        folder = one.place(reconstructor.run)
+        if not output:
             reconstructor.run.require_inside(folder)
-        folders.append(below(config.output, job, len(jobs)) if config.output else folder)
-    return [replace(job, folder=folder) for job, folder in zip(jobs, folders, strict=True)]
+        folders.append(below(output, one, len(passes)) if output else folder)
+    return [replace(one, folder=folder) for one, folder in zip(passes, folders, strict=True)]
 
 
-def _check(one: Evaluation) -> None:
+def _check(one: Evaluation, overwrite: bool, precision: str) -> None:
     """Everything that can be wrong is found before the first slice is read."""
-    config, reconstructor = one.config, one.reconstructor
-    for job in one.jobs:
-        require_free(job.folder, SUMMARY, config.overwrite)
-        dataset = one.dataset(job, 0)
-        figure_slices(dataset.volumes, dataset.items, config.figures, one.drawn)
-        check_masks(job.volumes, job.spec)
-        others = one.elsewhere.of_job(job.spec, job.mask == "file", job.acceleration) if one.elsewhere else []
-        for shape in {volume.image_shape for volume in [*job.volumes, *others]}:
-            reconstructor.check_image_size(shape)
-    autocast(reconstructor.device, config.precision)
+    for scored in one.passes:
+        require_free(scored.folder, SUMMARY, overwrite)
+        one.dataset(scored, 0)
+        check_masks(scored.volumes, scored.spec)
+        others = one.elsewhere.of_pass(scored.spec, scored.mask == "file", scored.acceleration) if one.elsewhere else []
+        for shape in {volume.image_shape for volume in [*scored.volumes, *others]}:
+            one.reconstructor.check_image_size(shape)
+    autocast(one.reconstructor.device, precision)
 
 
 def _require_apart(found: Sequence[Evaluation]) -> None:
     """Raise an InputError where two things would write to one folder."""
     places: dict[Path, str] = {}
     for one in found:
-        for job in one.jobs:
-            place = job.folder.resolve()
+        for scored in one.passes:
+            place = scored.folder.resolve()
             if place in places:
-                raise InputError(f"{places[place]} and {one.word} have one folder, {job.folder}: give --output DIR")
+                raise InputError(f"{places[place]} and {one.word} have one folder, {scored.folder}: give --output DIR")
             places[place] = one.word
-
-
-def _is_file_of_weights(word: str) -> bool:
-    return Path(word).is_file() and word not in METHODS and checkpoint_in_run(word) is None
-
-
-def _dataset(config: EvaluateConfig, job: Job, reconstructor: Reconstructor, draw: int) -> SliceDataset:
-    return SliceDataset(
-        job.volumes,
-        mask=job.spec,
-        needs=(*reconstructor.needs, "image"),
-        slices=config.data.slices or None,
-        draw=draw,
-        protocol=find_protocol(config.protocol),
-        object_masks=needed(chosen_metrics(config.metrics), OBJECT_MASK) or bool(spread_name(config)),
-    )

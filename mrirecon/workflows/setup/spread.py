@@ -1,21 +1,19 @@
-"""Find what reconstructs, once or several times (`--samples`, `--ensemble`)."""
+"""Reconstruct each slice several times where a call asks for it (`--samples`, `--ensemble`)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import torch
+from typing import Any, Protocol
 
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.reconstruct.find import find_reconstructor
-from mrirecon.reconstruct.network import NetworkUse
-from mrirecon.reconstruct.spread import Spread, of_dropout, of_networks
+from mrirecon.reconstruct.spread import of_dropout, of_networks
 from mrirecon.runs import RunFolder, run_of
 
 
-class SpreadUse(NetworkUse, Protocol):
+class SpreadUse(Protocol):
     """The keys of a configuration that say whether there are several reconstructions."""
 
     @property
@@ -35,46 +33,58 @@ class SpreadUse(NetworkUse, Protocol):
         """Of the dropout."""
 
 
-def check_spread(config: SpreadUse) -> None:
-    """Raise an InputError for a number of samples, or a combination, that says nothing of a spread."""
+@dataclass(frozen=True)
+class SpreadCall:
+    """The several reconstructions of each slice that a call asks for; none of them where it asks for one."""
+
+    samples: int  # passes with dropout; 0: none
+    ensemble: tuple[str, ...]  # further runs
+    seed: int  # of the dropout
+    batch_size: int  # slices per pass
+
+    @property
+    def name(self) -> str:
+        """A word for folders: `8samples`, `ensemble3`; empty for one image alone."""
+        if self.samples:
+            return f"{self.samples}samples"
+        return f"ensemble{1 + len(self.ensemble)}" if self.ensemble else ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what summary.json says of it."""
+        if self.samples:
+            return {"samples": self.samples}
+        return {"ensemble": list(self.ensemble)} if self.ensemble else {}
+
+    def of(self, reconstructor: Reconstructor, word: str, find: Callable[[str], Reconstructor]) -> Reconstructor:
+        """Return the reconstructor, or where several reconstructions are asked for that of their mean.
+
+        Args:
+            reconstructor: The one that `word` names.
+            word: A run folder.
+            find: Finds the further ones.
+
+        Raises:
+            InputError: A network without dropout, runs that differ in more than their seed, or in nothing.
+        """
+        if self.samples:
+            return of_dropout(reconstructor, self.samples, self.seed, self.batch_size)
+        if not self.ensemble:
+            return reconstructor
+        _require_seeds_alone([_run(one) for one in (word, *self.ensemble)])
+        return of_networks([reconstructor, *(find(one) for one in self.ensemble)])
+
+
+def read_spread(config: SpreadUse) -> SpreadCall:
+    """Read whether several reconstructions are asked for.
+
+    Raises:
+        InputError: A number of samples, or a combination, that says nothing of a spread.
+    """
     if config.samples == 1:
         raise InputError("--samples 1 has no spread; draw 2 or more, or leave it out")
     if config.samples and config.ensemble:
         raise InputError("--samples and --ensemble are two kinds of spread, which no number mixes; give one of them")
-
-
-def with_spread(
-    reconstructor: Reconstructor, name: str, config: SpreadUse, device: torch.device, data: str = ""
-) -> Reconstructor:
-    """Return a reconstructor, or where several reconstructions are asked for that of their mean.
-
-    Args:
-        reconstructor: What `find_reconstructor` found for the other arguments.
-        name, config, device, data: See there.
-
-    Raises:
-        InputError: A network without dropout, runs that differ in more than their seed, or in nothing.
-    """
-    if config.samples:
-        return of_dropout(reconstructor, config.samples, config.seed, config.batch_size)
-    if not config.ensemble:
-        return reconstructor
-    words = [name, *config.ensemble]
-    _require_seeds_alone([_run(word) for word in words])
-    others = [find_reconstructor(word, config, device, data) for word in config.ensemble]
-    return of_networks([reconstructor, *others])
-
-
-def spread_of(reconstructor: Reconstructor) -> Spread | None:
-    """Return where the SD of its images is, or None for one image alone."""
-    return reconstructor.reconstruct if isinstance(reconstructor.reconstruct, Spread) else None
-
-
-def spread_name(config: SpreadUse) -> str:
-    """Return a word for folders: `8samples`, `ensemble3`; empty for one image alone."""
-    if config.samples:
-        return f"{config.samples}samples"
-    return f"ensemble{1 + len(config.ensemble)}" if config.ensemble else ""
+    return SpreadCall(config.samples, tuple(config.ensemble), config.seed, config.batch_size)
 
 
 def _run(word: str) -> RunFolder:

@@ -14,7 +14,7 @@ import torch
 from mrirecon import ranks
 from mrirecon.config import OptimizerConfig, TrainConfig
 from mrirecon.config.train import DEVICES
-from mrirecon.configfile import flatten
+from mrirecon.configfile import flatten, require_ranges
 from mrirecon.data.folders.manifest import data_manifest, first_difference, half_known, read_record
 from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.data.loading.stream import BatchStream
@@ -22,28 +22,25 @@ from mrirecon.data.masking import mask_names, masks_used
 from mrirecon.data.samples import collate
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation import find_protocol
+from mrirecon.evaluation.stats import monitors
 from mrirecon.files import read_json
 from mrirecon.models.device import PRECISIONS, auto_precision, autocast, choose_device
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
-from mrirecon.training.build import (
-    build_model,
-    check_coils,
-    check_image_size,
-    outline,
-    predictor,
-    require_weights,
-    sample_needs,
-)
+from mrirecon.tables.optimizers import find_optimizer
+from mrirecon.training.build import Design, read_design
 from mrirecon.training.checkpoints.weights_files import Match, put_weights, read_weights
 from mrirecon.training.footprint import ModelSummary, as_gib, machine_memory, memory_of, summarize
 from mrirecon.training.loop.loggers import check_logger
-from mrirecon.training.loop.plan import Plan, check_numbers, make_plan
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.lr_finder import LOW
 from mrirecon.training.recipe.schedules import resolve_auto
 from mrirecon.workflows.setup.provenance import provenance
 
+CHECKPOINTS = ("all", "end")
+_DEFAULT_EPOCHS = 50
+_LARGEST_INT, _LARGEST_FLOAT = 2**53, 1e30  # beyond them single precision, or a table, cannot hold a setting
+_MOST_OF_A_MACHINE = 4096
 # What may differ when a run goes on: where things are, not what is computed.
 MAY_CHANGE = (
     *("data.path", "data.workers", "data.stage", "data.check_reference", "device", "threads", "logger"),
@@ -51,9 +48,20 @@ MAY_CHANGE = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The numbers of a run, all resolved."""
+
+    n_steps: int  # optimizer steps
+    accumulate: int  # batches per step
+    val_every: int  # steps
+    epochs: float
+
+
 def build_module(
     config: TrainConfig,
     optimizer: OptimizerConfig,
+    design: Design,
     network: torch.nn.Module,
     n_steps: int,
     stream: BatchStream | None = None,
@@ -63,7 +71,8 @@ def build_module(
     Args:
         config: The training's configuration.
         optimizer: With the rate that it begins with.
-        network: Made by `build_model`.
+        design: What describes the network.
+        network: Made by it.
         n_steps: Optimizer steps of the whole training.
         stream: Order of its batches; None: it cannot be trained, only checked.
     """
@@ -79,7 +88,7 @@ def build_module(
         l1_weight=config.l1_weight,
         monitor=config.monitor,
         freeze=config.freeze,
-        predict=predictor(config.model),
+        predict=design.predict,
     )
 
 
@@ -102,9 +111,9 @@ class TrainingWork:
         _use_threads(config, self.device)
         self.precision = _precision(config.precision, self.device)
         check_logger(config.logger)
-        network = outline(config.model)
+        self.design = read_design(config.model)
         self._n_local = config.devices if self.device == "cpu" else 1  # processes that share a memory
-        require_weights(network, config.model, 2 * self._n_local, self.device)
+        self.design.require_memory(2 * self._n_local, self.device)
         self.protocol = find_protocol(config.protocol)
         self.data = ReconDataModule(
             config.data,
@@ -113,20 +122,20 @@ class TrainingWork:
             config.seed,
             protocol=self.protocol,
             normalised_together=config.batch_size * (ranks.world_size() if config.sync_batchnorm else 1),
-            needs=sample_needs(config.model),
+            needs=self.design.needs,
         )
         for shape in set(self.data.train_set.image_shapes):
-            check_image_size(config.model, shape)
-        check_coils(config.model, {volume.n_coils for volume in self.data.train_volumes})
+            self.design.check_image_size(shape)
+        self.design.check_coils({volume.n_coils for volume in self.data.train_volumes})
         torch.manual_seed(config.seed)
-        self.model = build_model(config.model)
+        self.model = self.design.build()
         self.given: Match | None = None
         if config.weights and not goes_on:
             self.given = put_weights(self.model, config.model, read_weights(config.weights))
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
         self.data.plan(self.plan.n_steps * self.plan.accumulate)
         self.module = build_module(
-            config, _first_optimizer(config.optimizer), self.model, self.plan.n_steps, self.data.stream
+            config, _first_optimizer(config.optimizer), self.design, self.model, self.plan.n_steps, self.data.stream
         )
         self.module.recalibration_batches = self.data.recalibration_batches
         made = self.module.configure_optimizers()  # a wrong name fails here, not after the start
@@ -280,6 +289,61 @@ def _precision(name: str, device: str) -> str:
     return name
 
 
+def check_numbers(config: TrainConfig) -> None:
+    """Raise an InputError for a number out of range, two limits at once, an unknown kind of checkpoints or score."""
+    _require_possible(config)
+    require_ranges(config)
+    for name, value in (("threads", config.threads), ("data.workers", config.data.workers)):
+        if value > _MOST_OF_A_MACHINE:
+            raise InputError(f"{name} is {value}; at most {_MOST_OF_A_MACHINE}")
+    if not isinstance(config.optimizer.lr, str) and not config.optimizer.lr > 0:
+        raise InputError(f"--lr {config.optimizer.lr:g}; it must be above 0 (or auto, or find)")
+    if config.max_steps and config.max_epochs:
+        raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
+    if config.checkpoints not in CHECKPOINTS:
+        raise unknown_name("checkpoints", config.checkpoints, CHECKPOINTS)
+    if config.monitor not in monitors():
+        raise unknown_name("monitor", config.monitor, monitors())
+    method = config.optimizer.name
+    if _takes_whole_set(config) and config.optimizer.lr == "find":
+        raise InputError(
+            f"--lr find with {method} would pass 140 times over the training set; find the rate with sgd, or give it"
+        )
+    if _takes_whole_set(config) and config.accumulate != 1:
+        raise InputError(f"{method} uses all training slices in each step; leave accumulate at 1 (or use sgd)")
+
+
+def _takes_whole_set(config: TrainConfig) -> bool:
+    method = find_optimizer(config.optimizer.name)
+    return method is not None and method.whole_set
+
+
+def _require_possible(config: TrainConfig) -> None:
+    """Raise an InputError for numbers that are none, or that no setting has."""
+    for key, values in flatten(config).items():
+        for value in values if isinstance(values, list) else [values]:
+            limit = _LARGEST_INT if isinstance(value, int) else _LARGEST_FLOAT
+            if isinstance(value, int | float) and not abs(value) <= limit:
+                raise InputError(f"{key} is {value}; it must be a number between {-limit:.4g} and {limit:.4g}")
+
+
+def make_plan(config: TrainConfig, batches_per_epoch: int) -> Plan:
+    """Resolve `max_steps`, `max_epochs`, `accumulate` and `val_every` for a training set.
+
+    A method that takes the whole training set in each step (`gd`) accumulates over it.
+
+    Raises:
+        InputError: The training set is empty.
+    """
+    if batches_per_epoch < 1:
+        raise InputError("the training set has no batch; it needs at least one slice")
+    accumulate = batches_per_epoch if _takes_whole_set(config) else config.accumulate
+    steps_per_epoch = batches_per_epoch / accumulate
+    n_steps = config.max_steps or math.ceil((config.max_epochs or _DEFAULT_EPOCHS) * steps_per_epoch)
+    val_every = config.val_every or max(1, round(steps_per_epoch))
+    return Plan(n_steps, accumulate, min(val_every, n_steps), n_steps / steps_per_epoch)
+
+
 def check_setting(config: TrainConfig) -> None:
     """Raise an InputError for a name or a number that no training takes; what a foreign class raises comes as it is."""
     check_numbers(config)
@@ -293,8 +357,9 @@ def check_setting(config: TrainConfig) -> None:
             raise unknown_name(kind, name, known)
     check_logger(config.logger)
     optimizer = _first_optimizer(config.optimizer.with_lr())
-    network = build_model(config.model)
+    design = read_design(config.model)
+    network = design.build()
     if config.weights:
         put_weights(network, config.model, read_weights(config.weights))
     n_steps = config.max_steps or 10  # max_epochs of no one knows what
-    build_module(config, optimizer, network, n_steps).configure_optimizers()
+    build_module(config, optimizer, design, network, n_steps).configure_optimizers()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mrirecon.cluster.place import MEETING, Place, find_place, processes_to_start, started_rank
+from mrirecon.cluster.join import MEETING, Place, find_place, processes_to_start, started_rank
 from mrirecon.errors import InputError
 
 SRUN = {

@@ -1,12 +1,15 @@
-"""The loop behind every evaluation: reconstruct unit by unit and score against the reference."""
+"""The loop behind every evaluation: reconstruct unit by unit, volume after volume, and score against the reference."""
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
@@ -14,16 +17,28 @@ from mrirecon.data.loading.loaders import cut_units, load_units, share_neighbour
 from mrirecon.data.masking import mask_id
 from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.transforms import scored_target
+from mrirecon.data.volume import Volume
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeScore
 from mrirecon.evaluation.objects import RULE, STORED
 from mrirecon.evaluation.results import VolumeResult
 from mrirecon.evaluation.volume import SliceRows
+from mrirecon.models.device import give_back_freed_memory
 from mrirecon.progress import progress
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.tables.metrics import OBJECT_MASK, needed
-from mrirecon.workflows.scoring.volume_by_volume import VolumeByVolume
 
 Watcher = Callable[[Sample, Tensor], None]  # sees each batch and its reconstructions
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the slices of an evaluation are read, reconstructed and scored."""
+
+    protocol: Protocol
+    metrics: Sequence[str]  # names of `METRICS`
+    slices: Sequence[int] | None  # first and last of each volume; None: all
+    batch_size: int  # slices per unit
+    workers: int  # processes that read
 
 
 def score_dataset(
@@ -58,12 +73,12 @@ def score_dataset(
         seconds_of_units: Gets what each reconstruction of this process took, in order, without reading and scoring.
     """
     names = [volume.name for volume in dataset.volumes]
+    in_order, units = VolumeByVolume(dataset), own_units(dataset, batch_size, whole)
     slices = SliceRows(names, metrics)
     rows = [torch.empty(0, 2 * slices.width, dtype=torch.float64)]  # reconstruction, beside the zero-filled image
     seconds = dict.fromkeys(names, 0.0)
-    units = own_units(dataset, batch_size, whole)
     label = f"{reconstructor.name}, {mask}, draw {dataset.draw}"
-    with closing(load_units(VolumeByVolume(dataset), units, workers)) as batches:
+    with closing(load_units(in_order, units, workers)) as batches:
         for batch in progress(batches, label, len(units), "units"):
             sample = to_device(batch, reconstructor.device)
             images, took = _reconstruct(reconstructor, sample)
@@ -77,7 +92,9 @@ def score_dataset(
                 watch(sample, images)
     gathered = ranks.gather_rows(torch.cat(rows)).split(slices.width, dim=1)
     own, reference = (slices.volume_scores(part) for part in gathered)
-    source = _object_source(dataset) if needed(slices.metrics, OBJECT_MASK) else dict.fromkeys(names, "")
+    sources = dict.fromkeys(names, "")
+    if needed(slices.metrics, OBJECT_MASK):
+        sources = {name: STORED if name in dataset.with_object_mask else RULE for name in names}
     total = ranks.sum_of(list(seconds.values()))
     return [
         _result(
@@ -88,7 +105,7 @@ def score_dataset(
             protocol=protocol,
             seconds=total[i],
             scores=(own[name], reference[name]),
-            source=source[name],
+            source=sources[name],
         )
         for i, name in enumerate(names)
     ]
@@ -116,11 +133,6 @@ def _reconstruct(reconstructor: Reconstructor, sample: Sample) -> tuple[Tensor, 
     if images.is_cuda:
         torch.cuda.synchronize(images.device)
     return images, time.perf_counter() - start
-
-
-def _object_source(dataset: SliceDataset) -> dict[str, str]:
-    """Return the source of each volume's object mask: STORED or RULE."""
-    return {v.name: STORED if v.name in dataset.with_object_mask else RULE for v in dataset.volumes}
 
 
 def _result(
@@ -156,3 +168,53 @@ def _result(
         object=source,
         n_object_windows=own.n_object_windows,
     )
+
+
+class VolumeByVolume(Dataset[Any]):
+    """The items of a data set, to be read in order; memory of the last volume goes back before the next one.
+
+    It does so in the process that reads, each worker for itself.
+    """
+
+    def __init__(self, dataset: SliceDataset) -> None:
+        self.dataset = dataset
+        self._volume = -1
+
+    def __getitem__(self, index: int) -> Any:
+        volume, _ = self.dataset.items[index]
+        if volume != self._volume:
+            give_back_freed_memory()
+            self._volume = volume
+        return self.dataset[index]
+
+
+class WholeVolumes:
+    """Keeps the images of one volume and hands them over when the last one has come.
+
+    Args:
+        volumes: All that are reconstructed.
+        items: (volume, slice) of every reconstructed slice, volume by volume: the order in which batches come.
+        finish: Gets each volume with its images `(slices, height, width)`, float32.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        items: Sequence[tuple[int, int]],
+        finish: Callable[[Volume, np.ndarray], None],
+    ) -> None:
+        self.finish = finish
+        self._of_name = {volume.name: volume for volume in volumes}
+        self._slices: dict[str, list[int]] = {name: [] for name in self._of_name}
+        for v, i in items:
+            self._slices[volumes[v].name].append(i)
+        self._images: dict[int, np.ndarray] = {}
+
+    def __call__(self, sample: Sample, images: Tensor) -> None:
+        """Take the images `(batch, h, w)` of a batch, which are of one volume."""
+        name = sample.volume[0]
+        for i, image in zip(torch.as_tensor(sample.slice_idx).tolist(), images, strict=True):
+            self._images[i] = image.float().cpu().numpy().copy()
+        if len(self._images) == len(self._slices[name]):
+            stacked = np.stack([self._images.pop(i) for i in self._slices[name]])
+            self.finish(self._of_name[name], stacked)

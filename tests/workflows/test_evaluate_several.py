@@ -218,7 +218,7 @@ def test_options_go_to_those_that_have_them(data, capsys):
         for name in names("out")[:-1]
         if name != "together"
     }
-    assert options["combined"] == {"maps": "low-resolution", "crop": 0.0}
+    assert options["combined"] == {"maps": "low-resolution", "crop": 0.0, "whiten": "none"}
     assert options["sense"]["lambda"] == options["tv"]["lambda"] == 0.02
     assert options["sense"]["iterations"] == options["tv"]["iterations"] == 2
     assert options["tv"]["solver"] == "pdhg"

@@ -76,7 +76,7 @@ def seconds_per_step(out, network, data):
 
 def choose(out, data, minutes, paces):
     """The method with which each network scored best after `minutes`: {network: method}."""
-    tried = [(network, method) for network in NETWORKS for method in METHODS]
+    tried = [(network, method) for network in paces for method in METHODS]
 
     def one(trial):
         network, method = trial
@@ -87,7 +87,7 @@ def choose(out, data, minutes, paces):
         scores = {trial: curve[-1][1] for trial, (curve, _) in zip(tried, pool.map(one, tried), strict=True)}
     for (network, method), score in scores.items():
         print(f"{network:14} {method:12} after {minutes:g} minutes: validation SSIM {score:.4f}", flush=True)
-    return {n: max(METHODS, key=lambda method: scores[n, method]) for n in NETWORKS}
+    return {n: max(METHODS, key=lambda method: scores[n, method]) for n in paces}
 
 
 def draw(curves, path):
@@ -113,6 +113,7 @@ def main():
     parser.add_argument("out", type=Path, help="folder for data, runs, table and figure; its data are used again")
     parser.add_argument("--minutes", type=float, default=20, help="CPU minutes of each training (20)")
     parser.add_argument("--try-minutes", type=float, default=1.5, help="CPU minutes of each short training (1.5)")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="which (all)")
     parser.add_argument("--real", type=Path, help="folder of measured multi-coil files, scored as well")
     parser.add_argument("--figure", type=Path, help="where to draw the curves (OUT/curves.png)")
     args = parser.parse_args()
@@ -122,18 +123,18 @@ def main():
         mrirecon("data", "simulate", data, "--matrix", 160, 160, "--coils", 8, "--oversampling", 1, "--seed", 5,
                  "--train", 60, "--val", 10, "--test", 20, log=out / "data.log")  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
-        paces = dict(zip(NETWORKS, pool.map(lambda n: seconds_per_step(out, n, data), NETWORKS), strict=True))
+        paces = dict(zip(args.networks, pool.map(lambda n: seconds_per_step(out, n, data), args.networks), strict=True))
         print("CPU seconds a step:", ", ".join(f"{n} {pace:.2f}" for n, pace in paces.items()), flush=True)
         chosen = choose(out, data, args.try_minutes, paces)
         steps = {n: round(args.minutes * 60 / pace) for n, pace in paces.items()}
-        trained = pool.map(lambda n: train(out, n, n, chosen[n], steps[n], 12, data), NETWORKS)
-        curves = dict(zip(NETWORKS, trained, strict=True))
+        trained = pool.map(lambda n: train(out, n, n, chosen[n], steps[n], 12, data), args.networks)
+        curves = dict(zip(args.networks, trained, strict=True))
     for network, (curve, minutes) in curves.items():
         print(f"{network}: {chosen[network]}, {curve[-1][0]} steps, {minutes:.1f} CPU minutes")
         for step, ssim, of_object in curve:  # minutes: SSIM of the image, of the object
             print(f"  {step * minutes / curve[-1][0]:5.1f}: {ssim:.4f}, {of_object:.4f}")
     draw(curves, args.figure or out / "curves.png")
-    names, log = ["zero-filled", "sense", "tv", *(out / n for n in NETWORKS)], out / "table.txt"
+    names, log = ["zero-filled", "sense", "tv", *(out / n for n in args.networks)], out / "table.txt"
     log.unlink(missing_ok=True)
     common = ["--mask", "random", "--threads", 1, "--overwrite"]
     mrirecon(

@@ -68,26 +68,27 @@ def train(out, name, network, method, steps, validations, data):
     return [(int(r["step"]), float(r["val_ssim"]), float(r["val_ssim_object"])) for r in rows], float(took.read_text())
 
 
-def seconds_per_step(out, network, data):
+def seconds_per_step(out, network, method, data):
     """CPU seconds of a step: what 40 further steps took."""
-    short, long = (train(out, f"pace-{network}-{n}", network, "adam", n, 1, data)[1] for n in (5, 45))
+    name = f"pace-{network}-{method.replace(' ', '-')}"
+    short, long = (train(out, f"{name}-{n}", network, method, n, 1, data)[1] for n in (5, 45))
     return (long - short) * 60 / 40
 
 
 def choose(out, data, minutes, paces):
     """The method with which each network scored best after `minutes`: {network: method}."""
-    tried = [(network, method) for network in paces for method in METHODS]
 
     def one(trial):
         network, method = trial
         name = f"try-{network}-{method.replace(' ', '-')}"
-        return train(out, name, network, method, round(minutes * 60 / paces[network]), 1, data)
+        return train(out, name, network, method, round(minutes * 60 / paces[trial]), 1, data)
 
     with ThreadPoolExecutor(2) as pool:
-        scores = {trial: curve[-1][1] for trial, (curve, _) in zip(tried, pool.map(one, tried), strict=True)}
+        scores = {trial: curve[-1][1] for trial, (curve, _) in zip(paces, pool.map(one, paces), strict=True)}
     for (network, method), score in scores.items():
-        print(f"{network:14} {method:12} after {minutes:g} minutes: validation SSIM {score:.4f}", flush=True)
-    return {n: max(METHODS, key=lambda method: scores[n, method]) for n in paces}
+        pace = f"{paces[network, method]:.2f} s a step"
+        print(f"{network:14} {method:12} {pace}; after {minutes:g} minutes: validation SSIM {score:.4f}", flush=True)
+    return {n: max(METHODS, key=lambda method: scores[n, method]) for n, _ in paces}
 
 
 def draw(curves, path):
@@ -123,10 +124,10 @@ def main():
         mrirecon("data", "simulate", data, "--matrix", 160, 160, "--coils", 8, "--oversampling", 1, "--seed", 5,
                  "--train", 60, "--val", 10, "--test", 20, log=out / "data.log")  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
-        paces = dict(zip(args.networks, pool.map(lambda n: seconds_per_step(out, n, data), args.networks), strict=True))
-        print("CPU seconds a step:", ", ".join(f"{n} {pace:.2f}" for n, pace in paces.items()), flush=True)
+        trials = [(network, method) for network in args.networks for method in METHODS]
+        paces = dict(zip(trials, pool.map(lambda t: seconds_per_step(out, *t, data), trials), strict=True))
         chosen = choose(out, data, args.try_minutes, paces)
-        steps = {n: round(args.minutes * 60 / pace) for n, pace in paces.items()}
+        steps = {n: round(args.minutes * 60 / paces[n, chosen[n]]) for n in args.networks}
         trained = pool.map(lambda n: train(out, n, n, chosen[n], steps[n], 12, data), args.networks)
         curves = dict(zip(args.networks, trained, strict=True))
     for network, (curve, minutes) in curves.items():

@@ -69,10 +69,13 @@ def train(out, name, network, method, steps, validations, data):
 
 
 def seconds_per_step(out, network, method, data):
-    """CPU seconds of a step: what 40 further steps took."""
+    """CPU seconds of a step: what further steps took, so many that they took a while."""
     name = f"pace-{network}-{method.replace(' ', '-')}"
-    short, long = (train(out, f"{name}-{n}", network, method, n, 1, data)[1] for n in (5, 45))
-    return (long - short) * 60 / 40
+    short, further, took = train(out, f"{name}-5", network, method, 5, 1, data)[1], 10, 0.0
+    while took < 0.4:  # minutes
+        further *= 4
+        took = train(out, f"{name}-{5 + further}", network, method, 5 + further, 1, data)[1] - short
+    return took * 60 / further
 
 
 def choose(out, data, minutes, paces):

@@ -25,7 +25,7 @@ def fake_study(factors=None, *, n_seeds=10, n_volumes=12, seed=0):
     rng = np.random.default_rng(seed)
     cells = [_cell(levels, factors, n_seeds, n_volumes, rng) for levels in product(*factors.values())]
     reference = cells[-1]["cell"]
-    cells[0]["edge"] = "high"
+    cells[0]["edge"] = "optimizer.lr at its high end"
     return {
         "schema": 1,
         "name": "fake",

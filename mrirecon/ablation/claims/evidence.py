@@ -13,7 +13,7 @@ from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, rerun_
 from mrirecon.ablation.findings.tuning_summary import tried_rates
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.ablation.study.tune import tuned_key, winner
+from mrirecon.ablation.study.tune import tuned, tuned_key
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import crossed_effect
 
@@ -98,7 +98,7 @@ class Sources:
         of_draw = [run for run in self.runs(cell) if run.repeat == repeat and run.stage != "rerun"]
         trials = [run for run in of_draw if run.stage == "tune"]
         swept = [run for run in of_draw if run.stage == "sweep" and run.objective == self.objective]
-        best = winner(trials, self.objective)
+        best = tuned(trials, self.objective, tuning)
         if best is None or len(trials) < tuning.trials or len(swept) < tuning.sweep:
             return []
         return tried_rates(best, of_draw, self.objective, tuning)

@@ -25,7 +25,7 @@ from mrirecon.ablation.findings.rerun_scores import (
     reruns_of,
     zero_filled,
 )
-from mrirecon.ablation.findings.tuning_summary import summarize_tuning, worst_loss
+from mrirecon.ablation.findings.tuning_summary import DIVERGED_COUNTS_AS, summarize_tuning
 from mrirecon.ablation.findings.verdict import verdict
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import RunResult, without_nan
@@ -78,14 +78,13 @@ def _cells(
     objective: str,
     scores: Mapping[str, RerunScores],
 ) -> list[dict[str, Any]]:
-    runs, failures = by_cell(results), facts.get("failures") or {}
-    worst, zero_filled = worst_loss(results, objective), zero_filled_val(facts)
+    runs, failures, zero_filled = by_cell(results), facts.get("failures") or {}, zero_filled_val(facts)
     return [
         {
             "cell": cell.name,
             "levels": dict(cell.levels),
             "error": failures.get(cell.name, ""),
-            **summarize_tuning(cell, grid.tuning, runs.get(cell.name, []), objective, worst, zero_filled),
+            **summarize_tuning(cell, grid.tuning, runs.get(cell.name, []), objective, zero_filled),
             **_reran(cell.name, reruns_of(runs.get(cell.name, []), objective), scores),
             "times": times_to(targets, reruns_of(runs.get(cell.name, []), objective), grid.seeds),
             **_footprint(runs.get(cell.name, [])),
@@ -161,11 +160,8 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
 
 
 def _conditional(grid: Grid) -> str:
-    """Seeds that share a tuning draw are no independent studies, unless each has a draw of its own."""
-    n_draws = grid.tuning.repeats
-    if n_draws == 1:
-        return ONE_DRAW
-    return "" if n_draws >= len(grid.seeds) else f"conditional on {n_draws} tuning draws"
+    """What all comparisons depend on: one draw's winners, where no further draw shows what tuning leaves to chance."""
+    return ONE_DRAW if grid.tuning.repeats == 1 else ""
 
 
 def zero_filled_val(facts: Mapping[str, Any]) -> float:
@@ -209,12 +205,14 @@ def _tuning(grid: Grid, results: Sequence[RunResult]) -> dict[str, Any]:
     return {
         "trials": tuning.trials,
         "repeats": tuning.repeats,
+        "draws": dict(zip(map(str, grid.seeds), grid.draws, strict=True)),
+        "widening": tuning.widening,
         "dimensions": list(tuning.dimensions),
         "objectives": list(tuning.objectives),
         "spaces": {cell: {key: list(ends) for key, ends in keys.items()} for cell, keys in tuning.spaces.items()},
         "first_seed": tuning.first_seed,
         "n_runs": sum(run.stage == "tune" for run in results),
-        "diverged_counts_as": "the largest finite loss of all trials of the study",
+        "diverged_counts_as": DIVERGED_COUNTS_AS,
     }
 
 

@@ -29,7 +29,9 @@ class Tuning:
     objectives: tuple[str, ...] = ("final",)
     first_seed: int = 1000  # of the tuning runs, one per repeat; disjoint from the seeds of the reruns
     sweep: int = 7  # learning rates around the winner
+    widening: str = "add"  # what the trials of a widened range do, see `tune.WIDENINGS`; `add` in the first studies
     spaces: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)  # cell -> tuned key -> low, high
+    bounds: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)  # what no widened range leaves
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -51,6 +53,16 @@ class Grid:
     targets: tuple[float, ...] = (0.9, 0.97, 0.995)  # shares of that gap
     simulate: dict[str, Any] = field(default_factory=dict)  # what `data simulate` makes when no data are given
     notes: tuple[str, ...] = ()  # what a reader has to know, such as BatchNorm at batch 1
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The tuning draw whose winner each seed reruns: they are dealt in turn, so that seeds are nested in draws."""
+        return tuple(i % self.tuning.repeats for i in range(len(self.seeds)))
+
+    @property
+    def n_units(self) -> int:
+        """Number of independent repetitions of a cell: its tuning draws, or with a single one the seeds."""
+        return len(set(self.draws)) if self.tuning.repeats > 1 else len(self.seeds)
 
     def cell(self, name: str) -> Cell:
         """The cell of a name."""

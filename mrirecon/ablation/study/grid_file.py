@@ -8,7 +8,7 @@ from typing import Any
 
 from mrirecon.ablation.study.grid import Cell, Grid, Tuning, norm_notes, require_different
 from mrirecon.ablation.study.records import AREA, FINAL, objectives
-from mrirecon.ablation.study.tune import DIMENSIONS, apply, tuned_key, tuning_spaces
+from mrirecon.ablation.study.tune import DIMENSIONS, WIDENINGS, apply, tuned_key, tuning_bounds, tuning_spaces
 from mrirecon.config import ModelConfig, SimulateConfig, TrainConfig
 from mrirecon.config.slurm import JobConfig
 from mrirecon.config.train import short_name
@@ -19,7 +19,7 @@ from mrirecon.tables.optimizers import recommended_lr
 from mrirecon.yamlfile import parse_yaml
 
 _TOP = ("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate")
-_TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces")
+_TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces", "widening")
 _OF_THE_STUDY = (
     *("seed", "output", "overwrite", "device", "logger", "data.path", "threads", "checkpoints", "early_stop"),
     "data.stage",
@@ -238,11 +238,16 @@ def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tup
     _require_known("tuning.spaces", own, _searched(cells))
     spaces = {cell.name: tuning_spaces(cell, dimensions, own) for cell in cells}
     _require_untuned(cells, dimensions)
+    widening = content.get("widening", Tuning.widening)
+    if widening not in WIDENINGS:
+        raise unknown_name("tuning.widening", widening, WIDENINGS)
     tuning = Tuning(
         **numbers,
+        widening=widening,
         dimensions=tuple(tuned_key(name) for name in dimensions),
         objectives=_objectives(content.get("objectives", "final")),
         spaces=spaces,
+        bounds={cell.name: tuning_bounds(cell, dimensions) for cell in cells},
     )
     if shared := set(tuning.seeds) & set(seeds):
         raise InputError(f"seed {min(shared)} is of the tuning and of the reruns; move tuning.first_seed")

@@ -47,15 +47,20 @@ def describe(grid: Grid, n_workers: int, costs: dict[str, Any] | None = None) ->
         lines.append(f"cell        {cell.name}: {per_cell} runs, searched over {ranges}; {_fixed(cell)}")
     lines.append(
         f"runs        {per_cell * len(grid.cells)}: per cell {tuning.trials} trials x {tuning.repeats} "
-        f"draw{'s' * (tuning.repeats != 1)} (as many again where the best lies at an edge), "
-        f"{tuning.sweep} rates around the winner, {len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
+        f"draw{'s' * (tuning.repeats != 1)} (as many again where the best rate lies at an edge), "
+        f"{tuning.sweep} rates around each winner, {len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
     )
-    lines.append(
-        f"test        {len(grid.seeds)} paired seeds: the smallest p they can give is {smallest_p(len(grid.seeds)):.2g}"
-    )
+    lines.append(f"test        {_units(grid)}: the smallest p they can give is {smallest_p(grid.n_units):.2g}")
     if costs:
         lines += _cost_lines(grid, n_workers, costs, per_cell)
     return "\n".join(lines)
+
+
+def _units(grid: Grid) -> str:
+    if grid.tuning.repeats == 1:
+        return f"{len(grid.seeds)} paired seeds of one tuning draw (tuned configurations are compared, not methods)"
+    each = len(grid.seeds) / grid.n_units
+    return f"{grid.n_units} tuning draws of {each:.3g} seed{'s' * (each != 1)} each (methods are compared)"
 
 
 def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any], dict[str, str]]:
@@ -110,7 +115,7 @@ def _data(name: str, config: AblateConfig, grid: Grid) -> Iterator[tuple[Path, i
 
     With the latter comes the number of validation slices that the study itself will simulate, else 0.
     """
-    standing = StudyFolder(study_path(name, config, grid)).data
+    standing = StudyFolder(study_path(name, config, grid.name)).data
     if config.data or standing.is_dir():
         yield Path(config.data) if config.data else standing, 0
         return
@@ -152,12 +157,14 @@ def _cost_lines(grid: Grid, n_workers: int, costs: dict[str, Any], per_cell: int
     seconds = sum(per_cell * _run_seconds(cost) for cost in costs.values())
     weights = sum(4 * cost.n_parameters * len(grid.seeds) for cost in costs.values())
     disk = weights + _RECORD_BYTES * per_cell * len(costs)
+    further = sum(grid.tuning.trials * grid.tuning.repeats * _run_seconds(cost) for cost in costs.values())
     for cell, cost in costs.items():
         step, run = 1000 * cost.step_seconds, _run_seconds(cost)
         yield f"cost        {cell}: {step:.0f} ms per step, {run:.0f} s per run"
     yield (
         f"estimate    {seconds / 3600:.2f} hours of work, {seconds / 3600 / n_workers:.2f} hours with {n_workers} "
-        f"workers (from a timed probe), {disk / 1e6:.0f} MB of disk"
+        f"workers (from a timed probe), up to {further / 3600:.2f} hours of work more where ranges are widened; "
+        f"{disk / 1e6:.0f} MB of disk"
     )
 
 

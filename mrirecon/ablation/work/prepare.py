@@ -14,6 +14,7 @@ from mrirecon.ablation.study.folder import SCHEMA, SPLIT_SEED, Study, StudyFolde
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.study.identity import code_hash
+from mrirecon.ablation.study.tune import REPLACE
 from mrirecon.ablation.work.status import count
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.config.train import DEVICES, LOGGERS
@@ -50,14 +51,19 @@ def read_content(name: str, config: AblateConfig) -> dict[str, Any]:
         tuning["objectives"] = config.objectives
     if config.tuning_repeats:
         tuning["repeats"] = config.tuning_repeats
+    there = StudyFolder(study_path(name, config, str(content["name"])))
+    if not there.manifest_file.is_file():  # one that is there goes on as it began
+        tuning.setdefault("widening", REPLACE)
+    elif widening := (there.read_manifest()["grid"].get("tuning") or {}).get("widening"):
+        tuning.setdefault("widening", widening)
     return {**content, "tuning": tuning, **({"seeds": config.seeds} if config.seeds else {})}
 
 
-def study_path(name: str, config: AblateConfig, grid: Grid) -> Path:
-    """Return the folder where the study is or will be."""
+def study_path(name: str, config: AblateConfig, grid: str) -> Path:
+    """Return the folder where the study of a grid, given by its name, is or will be."""
     if config.output:
         return Path(config.output)
-    return Path(name) if Path(name).is_dir() else Path("ablations") / grid.name
+    return Path(name) if Path(name).is_dir() else Path("ablations") / grid
 
 
 def prepare(name: str, config: AblateConfig) -> Study:
@@ -69,7 +75,7 @@ def prepare(name: str, config: AblateConfig) -> Study:
     """
     content = read_content(name, config)
     grid = make_grid(content)
-    folder = StudyFolder(study_path(name, config, grid))
+    folder = StudyFolder(study_path(name, config, grid.name))
     if config.data:
         require_folder(Path(config.data))
     _require_ours(folder)
@@ -94,7 +100,7 @@ def standing(name: str, config: AblateConfig) -> Study | None:
     """
     content = read_content(name, config)
     grid = make_grid(content)
-    folder = StudyFolder(study_path(name, config, grid))
+    folder = StudyFolder(study_path(name, config, grid.name))
     if not folder.manifest_file.is_file():
         return None
     old = folder.read_manifest()

@@ -47,7 +47,7 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
     if config.dry_run or config.smoke:
         _try(name, config, grid, n_workers)
         return None
-    require_decidable(len(grid.seeds))
+    require_decidable(grid.n_units)
     if config.executor == "slurm":
         require_slurm(config.slurm)
     _introduce(name, config, grid, n_workers)
@@ -65,7 +65,7 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
 
 def _introduce(name: str, config: AblateConfig, grid: Grid, n_workers: int) -> None:
     """Before anything is written, refuse by name the cells that cannot be made, and say what a new grid will do."""
-    folder = StudyFolder(study_path(name, config, grid))
+    folder = StudyFolder(study_path(name, config, grid.name))
     if folder.manifest_file.is_file() and folder.read_manifest()["grid"] == read_content(name, config):
         announce(grid)
         return

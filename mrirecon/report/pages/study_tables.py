@@ -69,13 +69,15 @@ def _tuning_cost(tuning: Mapping[str, Any]) -> Entry:
     n, seconds = tuning.get("n_trials"), tuning.get("seconds")
     if not n:
         return Entry(NONE)
-    return Entry(f"{n} in {duration(seconds)}", seconds, _diverged(tuning.get("n_diverged")))
+    n_replaced = n - (tuning.get("n_chosen_from") or n)
+    notes = [f"{n_replaced} of them chose the range"] * (n_replaced > 0) + [_diverged(tuning.get("n_diverged"))]
+    return Entry(f"{n} in {duration(seconds)}", seconds, ", ".join(filter(None, notes)))
 
 
 def _range_note(cell: Mapping[str, Any]) -> str:
     """Return a note on the tuned range; an edge, at which the cell may be tuned badly, stands in every table."""
     if cell.get("edge"):
-        return f"edge: {cell['edge']} end"
+        return f"edge: {cell['edge']}"
     return "range widened" if cell.get("widened") else ""
 
 

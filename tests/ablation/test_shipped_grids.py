@@ -51,10 +51,8 @@ def test_each_is_a_grid_that_can_decide(name):
 @pytest.mark.parametrize("name", GRIDS)
 def test_a_grid_of_methods_has_draws_and_another_says_that_it_compares_configurations(name):
     """Which optimizer, which norm: what tuning leaves to chance is part of the answer."""
-    made, text = (
-        grid(name),
-        " ".join(line.removeprefix("#").strip() for line in read_text(name).split("name: ")[0].split("\n")),
-    )
+    made, comment = grid(name), read_text(name).split("name: ")[0]
+    text = " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
     if made.tuning.repeats == 1:
         assert text.startswith("This study compares tuned configurations, not methods")
         assert name in {"smoke", "group_size", "norm_position"}

@@ -170,6 +170,8 @@ class CompareConfig:
     """Use volumes of this origin only (measured, ...), where tables hold several; empty: there is but one."""
     allow_undeclared: bool = False
     """Compare images of which no mask or acceleration is declared; the verdict repeats it."""
+    group: list[str] = field(default_factory=list)
+    """NAME=GLOB, again for each method: tables or runs that are seeds of one method, such as adam='runs/adam-s*'."""
     names: list[str] = field(default_factory=list)
     """What the compared are called, in the order of the table (runs that differ in their seed alone are one)."""
     seed: NonNegativeInt = 0

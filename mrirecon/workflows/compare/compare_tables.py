@@ -39,7 +39,7 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: Tables that must not be mixed, or a wrong call; nothing was written.
     """
-    _check(config, words)
+    _check(config)
     cells, pairs = _paired(config, words)
     result = comparison_result(config, cells, pairs)
     if config.output:
@@ -63,7 +63,7 @@ def compared(config: CompareConfig, words: Sequence[str], names: Sequence[str]) 
     Raises:
         InputError: As `compare`.
     """
-    _check(config, words)
+    _check(config)
     cells, pairs = _paired(config, words)
     if len(cells) == len(names):
         cells = [replace(cell, name=name) for cell, name in zip(cells, names, strict=True)]
@@ -85,9 +85,7 @@ def _paired(config: CompareConfig, words: Sequence[str]) -> tuple[list[Cell], Pa
     return cells, pairs
 
 
-def _check(config: CompareConfig, words: Sequence[str]) -> None:
-    if len(words) < 2:
-        raise InputError(f"compare takes two or more runs or tables, got {len(words)}; see mrirecon compare --help")
+def _check(config: CompareConfig) -> None:
     named(METRICS, config.metric, "metric")
     require_ranges(config)
     check_margin(config.margin)

@@ -1,6 +1,7 @@
 """Say what does not stop a comparison, but a reader of its verdict has to know: warnings and caveats."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,53 @@ from mrirecon.evaluation.stats import MIN_PATIENTS, Comparison, in_words, smalle
 from mrirecon.report.run_files import read_json, slices_per_step
 from mrirecon.workflows.compare.items import FOREIGN, METHOD, TRAINING, Cell, Item
 
+_SHOWN = 3  # copies that are named one by one
 Fact = Callable[[Item], Any]  # None or empty where it is not known
 
 
-def warnings_of(cells: Sequence[Cell]) -> list[str]:
-    """One sentence for each thing besides the methods in which the compared differ, and for scores that flatter."""
+def warnings_of(cells: Sequence[Cell], pairs: Pairs) -> list[str]:
+    """One sentence for each thing besides the methods in which the compared differ, for what the tables lack or have
+    twice, and for scores that flatter.
+    """
     items = [item for cell in cells for item in cell.items]
     found = []
     for what, fact in _FACTS.items():
         found += _difference(what, fact, items)
-    return [*found, *_flattered(items)]
+    return [*found, *_of_tables(cells, pairs), *_flattered(items)]
+
+
+def _of_tables(cells: Sequence[Cell], pairs: Pairs) -> Iterator[str]:
+    """Rows that cannot be used, patients and seeds that nobody names, volumes that may be one."""
+    for volume, table, row, why in pairs.excluded:
+        yield f"{volume} is left out of all that are compared: row {row} of {table} cannot be used ({why})"
+    if pairs.no_patients:
+        n, named = len(pairs.no_patients), pairs.no_patients[0] + ", ..." * (len(pairs.no_patients) > 1)
+        yield f"no table has the patient of {n} volume{'s' * (n > 1)} ({named}): each volume counts as one of its own"
+    for cell in cells:
+        if numbered := [item for item in cell.items if item.is_numbered]:
+            yield (
+                f"the tables of {cell.name} name no seeds: they are numbered 0 to {len(numbered) - 1} in the order of "
+                "their names"
+            )
+    for volumes in _possible_copies(pairs):
+        shown = volumes[:_SHOWN] if len(volumes) > _SHOWN + 1 else volumes[:-1]
+        rest = f"{len(volumes) - _SHOWN} more" if len(volumes) > _SHOWN + 1 else volumes[-1]
+        named = f"{', '.join(shown)} and {rest}"
+        yield (
+            f"{named} have equal zero-filled scores: possibly one scan under several names, which would count as "
+            "several volumes"
+        )
+
+
+def _possible_copies(pairs: Pairs) -> list[list[str]]:
+    """Volumes of which the zero-filled images have the same scores, to the last digit; other scans differ in some."""
+    found: dict[Any, list[str]] = {}
+    for i, (volume, acceleration) in enumerate(zip(pairs.volumes, pairs.accelerations, strict=True)):
+        known = [(metric, float(values[i])) for metric, values in pairs.zero_filled.items()]
+        if scores := tuple((metric, score) for metric, score in known if not math.isnan(score)):
+            found.setdefault((acceleration, scores), []).append(volume)
+    copies = [volumes for volumes in found.values() if len(volumes) > 1]
+    return [list(volumes) for volumes in dict.fromkeys(map(tuple, copies))]
 
 
 def _difference(what: str, fact: Fact, items: Sequence[Item]) -> list[str]:

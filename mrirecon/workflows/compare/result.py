@@ -161,7 +161,8 @@ def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs
         "zero_filled": _zero_filled(cells, pairs),
         **_inference(config, cells, pairs, over),
         "caveats": caveats_of(cells, pairs, over),
-        "warnings": [*warnings_of(cells), *(f"not compared: {reason}" for reason in pairs.left_out.values())],
+        "excluded": [one._asdict() for one in pairs.excluded],
+        "warnings": [*warnings_of(cells, pairs), *(f"not compared: {reason}" for reason in pairs.left_out.values())],
     }
     return {**result, "paragraph": paragraph(result)}
 

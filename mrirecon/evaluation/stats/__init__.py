@@ -15,6 +15,7 @@ from mrirecon.evaluation.stats.comparison import (
     compare_family,
     in_words,
     paired_comparison,
+    require_seeds,
     sample,
 )
 from mrirecon.evaluation.stats.crossed import Effect, Parts, by_draw, by_patient, crossed_effect, half_width, p_value
@@ -24,6 +25,7 @@ from mrirecon.evaluation.stats.power import (
     Variances,
     deciding_designs,
     detectable_difference,
+    exact_share,
     probability_of_superiority,
 )
 from mrirecon.evaluation.stats.times import (
@@ -33,6 +35,7 @@ from mrirecon.evaluation.stats.times import (
     restricted_interval,
     restricted_mean,
 )
+from mrirecon.evaluation.stats.variances import variance_table
 from mrirecon.evaluation.stats.verdict import (
     BETTER,
     EQUIVALENT,
@@ -81,6 +84,7 @@ __all__ = [
     "crossed_effect",
     "deciding_designs",
     "detectable_difference",
+    "exact_share",
     "goodness",
     "half_width",
     "in_words",
@@ -90,10 +94,12 @@ __all__ = [
     "p_value",
     "paired_comparison",
     "probability_of_superiority",
+    "require_seeds",
     "restricted",
     "restricted_differences",
     "restricted_interval",
     "restricted_mean",
     "sample",
     "sign_flip_p",
+    "variance_table",
 ]

@@ -44,6 +44,19 @@ MIN_SEEDS = 5  # fewer say too little about other seeds for a verdict
 PAIRED, OWN_SEEDS, SINGLE, SEEDLESS = "paired seeds", "seeds of each", "one run of each", "methods without seeds"
 
 
+def require_seeds(n_seeds: int) -> None:
+    """Refuse a study that can have no verdict, whatever its differences.
+
+    Raises:
+        InputError: Too few seeds.
+    """
+    if n_seeds < MIN_SEEDS:
+        raise InputError(
+            f"{n_seeds} paired seed{'s' * (n_seeds != 1)} say too little about others for a verdict; give at least "
+            f"{MIN_SEEDS} seeds"
+        )
+
+
 class Side(NamedTuple):
     """The runs of one method in a comparison."""
 
@@ -104,7 +117,9 @@ class Comparison:
     sd_rest: float
 
 
-def sample(name: str, sides: Sequence[Side], patients: Sequence[str] | None, better: str = HIGHER) -> Sample:
+def sample(
+    name: str, sides: Sequence[Side], patients: Sequence[str] | None, better: str = HIGHER, seed: int = 0
+) -> Sample:
     """What the runs of some methods say of the weighted sum of their scores.
 
     The methods are compared on the seeds that they share where these are 5 or more; else each has its own, and their
@@ -116,6 +131,7 @@ def sample(name: str, sides: Sequence[Side], patients: Sequence[str] | None, bet
         sides: The methods, two or more, on the same volumes.
         patients: Of each volume; None: the columns are no sample, and the interval is over seeds alone.
         better: For the probability of superiority: HIGHER or LOWER.
+        seed: Of the sign flips that are drawn above 15 seeds.
 
     Raises:
         InputError: Scores that are not finite, or do not fit each other or the patients.
@@ -123,26 +139,21 @@ def sample(name: str, sides: Sequence[Side], patients: Sequence[str] | None, bet
     counts: tuple[int, ...]
     tables = [by_patient(_checked(name, side.scores), _columns(side, patients)) for side in sides]
     superiority = _superiority(sides, tables, better)
-    units = [_units(side) for side in sides]
-    tables = [
-        table if side.draws is None else by_draw(table, side.draws) for side, table in zip(sides, tables, strict=True)
-    ]
     weights = [side.weight for side in sides]
-    own = [unit for unit in units if unit is not None]
-    shared = [unit for unit in own[0] if all(unit in others for others in own)] if own else []
+    seeded = [list(side.seeds) for side in sides if side.seeds is not None]
+    shared = [seed for seed in seeded[0] if all(seed in others for others in seeded)] if seeded else []
+    on_shared = [_in_units(side, table, shared) for side, table in zip(sides, tables, strict=True)]
+    n_shared = max(map(len, on_shared))
     n_patients, n_volumes = tables[0].shape[1], sides[0].scores.shape[1]
     flips = None
-    if not own or len(shared) >= MIN_SEEDS:
-        rows = [
-            table if unit is None else table[[unit.index(key) for key in shared]]
-            for table, unit in zip(tables, units, strict=True)
-        ]
-        d = np.sum([w * t for w, t in zip(weights, np.broadcast_arrays(*rows) if own else rows, strict=True)], axis=0)
-        parts, pairing, counts = paired_parts(d), PAIRED if own else SEEDLESS, (len(shared),) if own else ()
-        flips = sign_flip_p(d.mean(axis=1)) if own else None
+    if not seeded or (shared and n_shared >= MIN_SEEDS):
+        d = np.sum([w * t for w, t in zip(weights, np.broadcast_arrays(*on_shared), strict=True)], axis=0)
+        parts, pairing, counts = paired_parts(d), PAIRED if seeded else SEEDLESS, (n_shared,) if seeded else ()
+        flips = sign_flip_p(d.mean(axis=1), seed) if seeded else None
     else:
-        parts, counts = nested_parts(tables, weights), tuple(len(unit) for unit in own)
-        pairing = SINGLE if min(counts) == 1 else OWN_SEEDS
+        own = [_in_units(side, table, side.seeds) for side, table in zip(sides, tables, strict=True)]
+        counts = tuple(len(t) for side, t in zip(sides, own, strict=True) if side.seeds is not None)
+        parts, pairing = nested_parts(own, weights), SINGLE if min(counts) == 1 else OWN_SEEDS
     over = SEEDS if patients is None or n_patients == 1 else PATIENTS if pairing in (SINGLE, SEEDLESS) else BOTH
     if n_patients == 1 and pairing in (SINGLE, SEEDLESS):
         raise InputError(
@@ -175,11 +186,12 @@ def _columns(side: Side, patients: Sequence[str] | None) -> Sequence[str]:
     return [""] * np.shape(side.scores)[1] if patients is None else patients
 
 
-def _units(side: Side) -> list[Hashable] | None:
-    """What a side has one row of after its draws were averaged; None: a method without seeds."""
-    if side.draws is not None:
-        return sorted(set(side.draws))  # type: ignore[type-var]
-    return None if side.seeds is None else list(side.seeds)
+def _in_units(side: Side, table: np.ndarray, seeds: Sequence[Hashable] | None) -> np.ndarray:
+    """The rows of some seeds of a side, in their order; the mean of each tuning draw where draws are the units."""
+    if side.seeds is None or seeds is None:
+        return table
+    rows = [list(side.seeds).index(seed) for seed in seeds]
+    return table[rows] if side.draws is None or not rows else by_draw(table[rows], [side.draws[i] for i in rows])
 
 
 def _superiority(sides: Sequence[Side], tables: Sequence[np.ndarray], better: str) -> float | None:

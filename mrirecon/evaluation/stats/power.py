@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation.stats.crossed import Parts, half_width
+from mrirecon.evaluation.stats.crossed import Parts, checked_level, half_width
 
 MOST = 1000  # seeds or patients; more are no plan
 _POINTS = 12  # of log2: draws of the mean squares
@@ -111,6 +111,22 @@ def _redesigned(parts: Parts, n_seeds: np.ndarray, n_patients: np.ndarray) -> Pa
         seeds,
         n_patients,
     )
+
+
+def exact_share(n: int, of: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share (Clopper and Pearson 1934, Biometrika 26:404), such as that of runs that diverge.
+
+    Raises:
+        InputError: Not 0 to all of one or more, or a level outside of 0 to 1.
+    """
+    from scipy.special import betaincinv
+
+    if not 0 <= n <= of or of < 1:
+        raise InputError(f"{n} of {of}; give a number from 0 to all of one or more")
+    tail = (1 - checked_level(level)) / 2
+    low = float(betaincinv(n, of - n + 1, tail)) if n else 0.0
+    high = float(betaincinv(n + 1, of - n, 1 - tail)) if n < of else 1.0
+    return low, high
 
 
 def probability_of_superiority(

@@ -18,8 +18,6 @@ from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.results import UNDECLARED, VolumeResult
 from mrirecon.tables.metrics import METRICS, OBJECT_MASK, label_of
 
-# what differences are over besides the patients: seeds that all have, each one's mean over its own, or one run of each
-PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS = "paired seeds", "seed means", "single runs"
 _SAME_ZERO_FILLED = 1e-4  # relative: threads and versions change less, other samples more
 Key = tuple[str, float, int]  # volume, nominal acceleration, mask draw
 Rows = Mapping[Key, VolumeResult]

@@ -14,8 +14,8 @@ from mrirecon.ablation.findings.tuning_summary import tried_rates
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import RunResult
 from mrirecon.ablation.study.tune import tuned, tuned_key
-from mrirecon.errors import InputError
-from mrirecon.evaluation.stats import crossed_effect
+from mrirecon.evaluation.stats import half_width
+from mrirecon.evaluation.stats.crossed import paired_parts
 
 LR = tuned_key("lr")
 
@@ -146,15 +146,20 @@ def exact(name: str, value: float) -> Estimate:
 
 
 def over_table(name: str, d: np.ndarray, what: str) -> Estimate | None:
-    """Mean of a table (n_seeds, n_units) with its crossed t interval; None where there is too little for one.
+    """Mean of a table (n_seeds, n_patients) with the interval of all verdicts; None where there is too little for one.
 
-    See `crossed_effect` (Satterthwaite 1946).
+    See `half_width`.
     """
-    try:
-        effect = crossed_effect(d)
-    except InputError:
+    if max(d.shape) < 2:
         return None
-    return Estimate(name, effect.mean, lambda level: Limits(*effect.interval(level)), what)
+    parts = paired_parts(d)
+    mean = float(parts.mean)
+
+    def at(level: float) -> Limits:
+        half = float(half_width(parts, 1 - level))
+        return Limits(mean - half, mean + half)
+
+    return Estimate(name, mean, at, what)
 
 
 def over_draws(name: str, found: Mapping[str, Sequence[Limits]], block: str) -> Estimate | None:

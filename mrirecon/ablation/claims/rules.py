@@ -161,7 +161,7 @@ def _scored(sources: Sources, named: Mapping[str, Weights], found: Sequence[Pair
     estimates = []
     for name, weights in named.items():
         d = np.sum([w * sources.scores.values[cell][rows] for cell, w in weights.items()], axis=0)
-        table = by_patient(d, sources.scores.patients)
+        table = by_patient(d, sources.scores.patients or ())
         estimates.append(over_table(name, table, f"{table.shape[0]} seeds and {table.shape[1]} patients"))
     return evidence_of(sources, cells, estimates, "one seed and fewer than 5 patients have no noise to be seen", note)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from statistics import median
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mrirecon.ablation.findings.contrasts import Family, families
-from mrirecon.ablation.findings.inference import decide
-from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, reruns_of
+from mrirecon.ablation.findings.inference import ALPHA, decide
+from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, draws_of, reruns_of
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import Point, RunResult, Trace
 from mrirecon.evaluation.stats import restricted, restricted_interval, restricted_mean
@@ -167,7 +168,14 @@ def _times(interval: dict[str, float], factor: float) -> dict[str, float]:
 
 
 def decide_steps(
-    grid: Grid, results: Sequence[RunResult], target: Target, objective: str, conditional: str
+    grid: Grid,
+    results: Sequence[RunResult],
+    target: Target,
+    objective: str,
+    conditional: str,
+    *,
+    alpha: float = ALPHA,
+    refused: str = "",
 ) -> dict[str, Any]:
     """Decide the family of every cell against the reference on the steps to a target, as `inference.decide` does.
 
@@ -181,7 +189,9 @@ def decide_steps(
     kept = tuple(contrast for contrast in everyone.contrasts if not set(contrast.weights) <= missing)
     horizon = min((run.n_steps for of_cell in runs.values() for run in of_cell), default=0)
     family = Family(f"steps to the {100 * target['share']:g} % target, {everyone.name}", kept)
-    decided = decide(family, _scores(grid, times, horizon), None, conditional)
+    draws = draws_of(grid, [run for of_cell in runs.values() for run in of_cell])
+    scores = replace(_scores(grid, times, horizon), draws=draws)
+    decided = decide(family, [scores], None, conditional, alpha=alpha, refused=refused)
     note = f"{decided['note']} Times are known to the {_spacing(results)} steps between two validations."
     return decided | {"note": note + (f" Never reached by {', '.join(sorted(missing))}." if missing else "")}
 
@@ -193,7 +203,7 @@ def _scores(grid: Grid, times: Mapping[str, Mapping[int, int | None]], horizon: 
         for i, seed in enumerate(grid.seeds):
             if seed in times[cell]:
                 rows[i] = restricted([times[cell][seed]], horizon)
-    return RerunScores(STEPS, "lower", grid.seeds, ("all",), ("all",), values, {})
+    return RerunScores(STEPS, "lower", grid.seeds, ("all",), None, values, {})
 
 
 def _spacing(results: Sequence[RunResult]) -> int:

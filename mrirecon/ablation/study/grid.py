@@ -9,6 +9,8 @@ from mrirecon.errors import InputError
 from mrirecon.models.groups import default_channels_per_group, level_widths
 from mrirecon.tables.norms import groups_of, norm_options
 
+ZERO_FILLED, EXCLUDE = "zero-filled", "exclude"  # what becomes of diverged reruns
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -49,7 +51,12 @@ class Grid:
     seeds: tuple[int, ...]
     tuning: Tuning
     reference: str  # name of the cell that the others are held against
-    margin: float = 0.01  # of equivalence: share of the gap from zero-filled to the reference
+    margin: float = 0.01  # of equivalence: share of the gap in validation SSIM from zero-filled to the reference
+    margin_ssim: float = 0.0  # the same in SSIM; above 0 it counts instead
+    has_margin: bool = False  # the file names a margin
+    diverged: str = ZERO_FILLED  # what a diverged rerun scores as: the zero-filled image, or it is excluded
+    looks: dict[int, float] = field(default_factory=dict)  # seeds at which verdicts are read -> share of alpha
+    all_pairs: bool = False  # compare every two cells as well
     targets: tuple[float, ...] = (0.9, 0.97, 0.995)  # shares of that gap
     simulate: dict[str, Any] = field(default_factory=dict)  # what `data simulate` makes when no data are given
     notes: tuple[str, ...] = ()  # what a reader has to know, such as BatchNorm at batch 1

@@ -84,7 +84,8 @@ def prepare(name: str, config: AblateConfig) -> Study:
     data = _data(folder, config.data, grid, before)
     if folder.records():
         require_same_samples(old.get("data", {}), data, folder.path)
-    study = Study(folder, _manifest(old, content, grid, data, config))
+    has_reruns = any(record.stage == "rerun" for record in folder.records().values())
+    study = Study(folder, _manifest(old, content, grid, data, config, has_reruns))
     study.manifest["code"] = _codes(study, config.accept_code_change)
     if study.manifest != old:
         write_json(folder.manifest_file, study.manifest)
@@ -112,9 +113,17 @@ def standing(name: str, config: AblateConfig) -> Study | None:
 
 
 def _manifest(
-    old: Mapping[str, Any], content: dict[str, Any], grid: Grid, data: dict[str, Any], config: AblateConfig
+    old: Mapping[str, Any],
+    content: dict[str, Any],
+    grid: Grid,
+    data: dict[str, Any],
+    config: AblateConfig,
+    has_reruns: bool = False,
 ) -> dict[str, Any]:
     options, common = old.get("options", {}), old.get("common", {})
+    changed = old.get("margin_changed")
+    if has_reruns and old and old["grid"].get("margin") != content.get("margin"):
+        changed = time.strftime("%Y-%m-%d")
     return {
         "schema": SCHEMA,
         "created": old.get("created", time.strftime("%Y-%m-%d %H:%M:%S")),
@@ -128,6 +137,7 @@ def _manifest(
         "options": {key: getattr(config, key) or options.get(key) or default for key, default in _OPTIONS.items()},
         "code": list(old.get("code", [])),
         "targets": old.get("targets"),
+        **({"margin_changed": changed} if changed else {}),
     }
 
 

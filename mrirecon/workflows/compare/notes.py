@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, Pairs
-from mrirecon.evaluation.stats import MIN_PATIENTS, Comparison, in_words, smallest_p
+from mrirecon.evaluation.pairing import Pairs
+from mrirecon.evaluation.stats import MIN_PATIENTS, Comparison, in_words
 from mrirecon.report.run_files import read_json, slices_per_step
-from mrirecon.workflows.compare.items import FOREIGN, METHOD, TRAINING, Cell, Item
+from mrirecon.workflows.compare.items import FOREIGN, TRAINING, Cell, Item
 
 _SHOWN = 3  # copies that are named one by one
 Fact = Callable[[Item], Any]  # None or empty where it is not known
@@ -137,25 +137,20 @@ _FACTS: dict[str, Fact] = {
 }
 
 
-def caveats_of(cells: Sequence[Cell], pairs: Pairs, over: str) -> list[str]:
+def caveats_of(cells: Sequence[Cell], pairs: Pairs) -> list[str]:
     """The sentences.
 
     Args:
         cells: What was compared.
         pairs: On what.
-        over: What `design` says.
     """
-    return [
-        *_on_seeds(cells, over),
-        *_on_power(pairs, over),
-        *_on_patients(pairs, over),
-        *_on_masks(cells, pairs),
-    ]
+    return [*_on_seeds(cells), *_on_patients(pairs), *_on_masks(cells, pairs)]
 
 
-def words_of(comparison: Comparison, cell: Cell, reference: Cell, pairs: Pairs, over: str) -> str:
+def words_of(comparison: Comparison, cell: Cell, reference: Cell, at: str, pairs: Pairs) -> str:
     """The comparison's sentence, which also says whose masks are not declared."""
-    words = in_words(comparison, cell.name, reference.name, over)
+    at = f" at {at}" if at else ""
+    words = in_words(comparison, f"{cell.name}{at}", f"{reference.name}{at}")
     names = undeclared_cells((cell, reference), pairs)
     return f"{words.removesuffix('.')}; the masks of {' and '.join(names)} are undeclared." if names else words
 
@@ -165,42 +160,23 @@ def undeclared_cells(cells: Iterable[Cell], pairs: Pairs) -> list[str]:
     return [cell.name for cell in cells if any(item.table.name in pairs.undeclared for item in cell.items)]
 
 
-def _on_seeds(cells: Sequence[Cell], over: str) -> list[str]:
-    kinds = [cell.items[0].kind for cell in cells]
-    if over == SINGLE_RUNS:
-        only_methods = all(kind == METHOD for kind in kinds)
-        return [] if only_methods else ["One run of each: nothing is known about the spread between trainings."]
-    if over == SEED_MEANS:
-        seeds = "; ".join(
-            f"{c.name} {', '.join(map(str, c.seeds)) or 'unknown'}"
-            for c in cells
-            if c.seeds or c.items[0].kind == TRAINING
+def _on_seeds(cells: Sequence[Cell]) -> list[str]:
+    said = []
+    if single := [c.name for c in cells if len(c.items) == 1 and c.items[0].kind == TRAINING]:
+        said.append(
+            f"Of {', '.join(single)} there is one run: nothing is known about the spread between its trainings."
         )
-        return [
-            f"The seeds do not pair ({seeds}), so each is its mean over its seeds, and intervals and tests are over "
-            "patients only: they say nothing about other trainings."
-        ]
-    return [
-        f"Of {cell.name} one set of images is known: its own spread between trainings is not in these numbers."
-        for cell, kind in zip(cells, kinds, strict=True)
-        if kind == FOREIGN
-    ]
+    if foreign := [c.name for c in cells if len(c.items) == 1 and c.items[0].kind == FOREIGN]:
+        said.append(f"Of {', '.join(foreign)} one set of images is known: its spread between trainings is not.")
+    return said
 
 
-def _on_power(pairs: Pairs, over: str) -> list[str]:
-    """Too few signs to flip for any verdict; of seeds the comparisons themselves say so."""
-    n = len(set(pairs.patients))
-    if over == PAIRED_SEEDS or n < MIN_PATIENTS or smallest_p(n) <= 0.05:
-        return []
-    return [f"{n} patients cannot reach p <= 0.05 (smallest p {smallest_p(n):.2g}), whatever the differences."]
-
-
-def _on_patients(pairs: Pairs, over: str) -> list[str]:
+def _on_patients(pairs: Pairs) -> list[str]:
     n_patients = len(set(pairs.patients))
     counts = np.unique(pairs.patients, return_counts=True)[1]
     found = []
-    if over == PAIRED_SEEDS and n_patients < MIN_PATIENTS:
-        found.append(f"With {n_patients} patients the result holds for these patients only.")
+    if n_patients < MIN_PATIENTS:
+        found.append(f"With {n_patients} patient{'s' * (n_patients != 1)} little is known about others.")
     if len(set(counts)) > 1 or len(set(pairs.weights)) > 1:
         found.append("Differences give each patient the same weight, so they need not equal those of the means.")
     return found

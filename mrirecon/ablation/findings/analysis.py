@@ -256,6 +256,8 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
         "factors": {factor: list(levels) for factor, levels in grid.factors.items()},
         "reference": grid.reference,
         "seeds": list(grid.seeds),
+        "diverged": grid.diverged,
+        "readings": list(facts.get("readings") or ()),
         "tuning": _tuning(grid, results),
         "zero_filled": zero_filled(results, grid.reference) or dict.fromkeys(metrics_of(results), math.nan),
         "zero_filled_val": {"ssim": zero_filled_val(facts)},

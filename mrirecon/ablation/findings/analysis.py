@@ -15,6 +15,7 @@ from mrirecon.ablation.findings.learning_curves import (
     decide_steps,
     learning_curves,
     make_targets,
+    reference_gap,
     step_seconds,
     times_to,
 )
@@ -67,7 +68,7 @@ def _of_objective(
     several = accelerations_of(results)
     at_each = [rerun_scores(grid, results, "ssim", objective, acceleration) for acceleration in several]
     conditional, targets = study["conditional"], study["targets"]
-    margin = study_margin(grid, study, facts)
+    margin = study_margin(grid, results, study, facts)
     options: dict[str, Any] = {"alpha": look.alpha, "refused": look.refused}
     of_scores = (
         [decide(family, at_each, margin, conditional, **options) for family in families(grid)] if at_each else []
@@ -136,7 +137,9 @@ def look_of(grid: Grid, results: Sequence[RunResult], objective: str) -> Look:
     return Look(reached[-1], ALPHA * grid.looks[reached[-1]], len(reached), len(grid.looks), "")
 
 
-def study_margin(grid: Grid, study: Mapping[str, Any], facts: Mapping[str, Any]) -> Margin | None:
+def study_margin(
+    grid: Grid, results: Sequence[RunResult], study: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Margin | None:
     """The study's margin in SSIM with its source; None where the reference gains nothing, or is not rerun yet.
 
     A share is one of the gap in validation SSIM, from the zero-filled images to the reference: no test score is in it.
@@ -145,8 +148,10 @@ def study_margin(grid: Grid, study: Mapping[str, Any], facts: Mapping[str, Any])
     when = f"changed in the grid file on {late}, when reruns were there" if late else "set in the grid file"
     if grid.margin_ssim > 0:
         return Margin(grid.margin_ssim, f"{when}{'' if late else ' before the runs'}", bool(late))
-    target = next(iter(study["targets"]), None)
-    gap = (target["ssim"] - zero_filled_val(facts)) / target["share"] if target else math.nan
+    target, zero_filled = next(iter(study["targets"]), None), zero_filled_val(facts)
+    gap = reference_gap(grid, results, zero_filled)
+    if target and not math.isnan(zero_filled):  # frozen: later seeds do not move it
+        gap = (target["ssim"] - zero_filled) / target["share"]
     if not gap > 0:
         return None
     share = f"{100 * grid.margin:g} % of the gap in validation SSIM from zero-filled to {grid.reference}"

@@ -78,6 +78,12 @@ def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim:
         `share` and `ssim` of each target; empty until all reruns of the reference are in, and where the reference is
         no better than zero-filled.
     """
+    gap = reference_gap(grid, results, zero_filled_val_ssim)
+    return [{"share": share, "ssim": zero_filled_val_ssim + share * gap} for share in grid.targets] if gap > 0 else []
+
+
+def reference_gap(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim: float) -> float:
+    """From zero-filled to the reference cell's median final SSIM, both of validation; NaN before all its reruns."""
     own = [r for r in results if r.cell == grid.reference]
     reruns = reruns_of(own, grid.tuning.objectives[0])
     ends = [
@@ -86,11 +92,8 @@ def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim:
         if math.isfinite(r.final_loss) and math.isfinite(r.points[-1].scores["ssim"])
     ]
     if {r.seed for r in reruns} < set(grid.seeds) or not ends:
-        return []
-    gap = median(ends) - zero_filled_val_ssim
-    if not gap > 0:
-        return []
-    return [{"share": share, "ssim": zero_filled_val_ssim + share * gap} for share in grid.targets]
+        return math.nan
+    return median(ends) - zero_filled_val_ssim
 
 
 def crossing(points: Sequence[Point], ssim: float) -> int | None:

@@ -29,7 +29,7 @@ __all__ = ["write_study_figures", "write_study_page"]
 
 SCHEMA = 1
 Study = Mapping[str, Any]
-_CLAIMS = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", NOT_TESTED)
+_CLAIMS = ("SUPPORTED", "REFUTED", "BELOW MARGIN", "INCONCLUSIVE", NOT_TESTED)
 # Of example slices:
 _WHITE_PERCENTILE = 99.5  # bright fat shall not darken the rest
 _SMALL = 256  # pixels; narrower images are shown enlarged, so their pixels as squares

@@ -89,7 +89,7 @@ def find_margin(text: str, gain: float, reference: str, is_chosen: bool) -> tupl
 
 def accelerations(pairs: Pairs) -> list[tuple[str, np.ndarray]]:
     """Each acceleration in words, empty where there is one, and which units are at it, bool (n_units,)."""
-    values = np.array(pairs.accelerations)
+    values = np.nan_to_num(np.array(pairs.accelerations))  # 0: undeclared, and then so are all
     several = sorted(set(values.tolist()))
     if len(several) < 2:
         return [("", np.ones(len(values), dtype=bool))]

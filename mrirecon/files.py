@@ -143,7 +143,8 @@ def _too_deep(path: str | os.PathLike[str]) -> InputError:
 def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
     """The columns and the rows of a CSV file of a folder that may be a stranger's.
 
-    Quotes and commas are those of RFC 4180 (2005); lines may also end in a newline alone.
+    Quotes and commas are those of RFC 4180 (2005); lines may also end in a newline alone. What spreadsheets write is
+    read too: a byte-order mark, and semicolons or tabs where the first line has no comma.
 
     Raises:
         InputError: It is no ordinary file, too large, or no table.
@@ -151,7 +152,10 @@ def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, 
     """
     content = read_plain(path, _MOST_TABLE)
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
+        text = content.decode("utf-8-sig")
+        first = text.split("\n", 1)[0]
+        between = "," if "," in first else next((mark for mark in ";\t" if mark in first), ",")
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=between)
         return list(reader.fieldnames or ()), list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no CSV table ({error}); make it anew, or remove it") from None

@@ -19,7 +19,14 @@ def scored(seed, n=8, mean=0.8, spread=0.02):
     rng = np.random.default_rng(seed)
     ssim = mean + spread * rng.standard_normal(n)
     return [
-        row(f"v{i}.h5", ssim=float(s), psnr=float(30 + 10 * s), nmse=float(1 - s), mask_id=f"id{i}")
+        row(
+            f"v{i}.h5",
+            ssim=float(s),
+            psnr=float(30 + 10 * s),
+            nmse=float(1 - s),
+            zf_nmse=0.05 + i / 1e6,
+            mask_id=f"id{i}",
+        )
         for i, s in enumerate(ssim)
     ]
 

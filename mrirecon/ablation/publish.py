@@ -40,6 +40,7 @@ def write_report(path: Path) -> Path:
     _freeze_targets(study, results)
     analysed = analyse(study.grid, results, facts(study, results))
     analysed["claims"] = decide_claims(study.grid, results, analysed)
+    _log_verdicts(study, analysed)
     report = study.folder.report
     report.mkdir(exist_ok=True)
     write_results_csv(report / "results.csv", study.grid, results)
@@ -69,6 +70,8 @@ def facts(study: Study, results: list[RunResult]) -> dict[str, Any]:
         "zero_filled_val": zero_filled or None,
         "targets": manifest["targets"],
         "failures": failed,
+        "margin_changed": manifest.get("margin_changed"),
+        "readings": study.folder.verdicts(),
         "precision": study.plan.common.precision,
         "threads": study.plan.common.threads,
         "code": sorted({result.code for result in results}),
@@ -86,6 +89,22 @@ def _freeze_targets(study: Study, results: list[RunResult]) -> None:
     study.manifest["targets"] = {"of": of, "targets": targets} if targets else None
     if study.manifest["targets"] != old:
         write_json(study.folder.manifest_file, study.manifest)
+
+
+def _log_verdicts(study: Study, analysed: Mapping[str, Any]) -> None:
+    """Note a reading of verdicts that is none of the earlier ones again: looking often finds something by chance."""
+    primary = next((family for family in analysed["families"] if family["is_primary"]), None)
+    if primary is None or primary["refused"]:
+        return
+    reading = {
+        "n_seeds": primary["n_seeds"],
+        "alpha": primary["alpha"],
+        "margin": analysed["margin"],
+        "verdicts": {c["name"]: f"{c['verdict']}{', ' * bool(c['size'])}{c['size']}" for c in primary["comparisons"]},
+    }
+    earlier = study.folder.verdicts()
+    if all({**old, "when": None} != {**reading, "when": None} for old in earlier):
+        write_json(study.folder.verdicts_file, [*earlier, {"when": analysed["created"], **reading}])
 
 
 def _draw(study: Study, analysed: Mapping[str, Any], page: Path) -> None:

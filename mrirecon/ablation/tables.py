@@ -96,7 +96,7 @@ def _cell(value: Any) -> Any:
 
 
 _LEADERBOARD = ("cell", "n_seeds", "n_diverged", "edge")
-_COMPARISON = ("name", "metric", "effect", "low_family", "high_family", "p_family", "verdict", "words")
+_COMPARISON = ("name", "metric", "effect", "low", "high", "p", "verdict", "size", "words")
 _CLAIM = ("claim", "text", "verdict", "effect", "low", "high", "margin", "unit", "words")
 
 

@@ -61,14 +61,16 @@ COMPARE = Command(
     config=CompareConfig,
     run=_compare,
     positionals=(
-        ("A", "the reference: a run folder, the folder of an evaluation, or its volumes.csv"),
-        ("B...", "what is compared with it; runs that differ in their seed alone are taken together"),
+        ("[A]", "the reference: a run folder, the folder of an evaluation, or a table (volumes.csv or any other .csv)"),
+        ("[B]...", "what is compared with it; runs that differ in their seed alone are taken together"),
     ),
     epilog=(
         "examples:\n"
         "  mrirecon compare runs/adam runs/sgd --split test\n"
         "  mrirecon compare adam-s* sgd-s* --output comparison     (seeds 0, 1, ... of each)\n"
-        "  mrirecon compare runs/mine runs/theirs                  (theirs: tables of mrirecon score)"
+        "  mrirecon compare runs/mine runs/theirs                  (theirs: tables of mrirecon score)\n"
+        "  mrirecon compare --group adam='a/*.csv' --group sgd='s/*.csv'   (tables of anybody, one per seed)\n"
+        "  mrirecon compare all.csv                                (columns: volume, ssim, method, seed, patient)"
     ),
 )
 

@@ -33,7 +33,8 @@ ELSEWHERE = {  # what other programs of the field call it, and what may be meant
     "patience": ("early_stop", "schedule.patience"),
 }
 _WHOLE = "slurm."  # keys that go by their whole name: `--gpus 1` or `--time 60` alone would not say that a job is meant
-_LINES = ("slurm.setup", "slurm.sbatch")  # each word is one value, whatever commas and brackets it holds
+_LINES = ("slurm.setup", "slurm.sbatch", "group")  # each word is one value, whatever commas and brackets it holds
+_REPEATED = ("group",)  # what may be given several times
 ONE_LETTER = {"-o": "--output"}
 _METHOD = "--method."  # what the options of a method begin with
 # `--slices 8` of the simulation is a key of its own: a key of that very name wins over a short name.
@@ -63,6 +64,7 @@ def spell(arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence
     """
     files: list[str] = []
     flags: list[str] = []
+    repeated: dict[str, list[str]] = {}
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
@@ -70,8 +72,12 @@ def spell(arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence
         values = [value] if has_value else _take_values(rest, name, known)
         if name in ("-c", "--config"):
             files += _need(values, name)
+        elif name.removeprefix("--") in _REPEATED:
+            repeated.setdefault(name, []).extend(_need(values, name))
         else:
             flags += _flag(name, values, known, switches)
+    for name, values in repeated.items():
+        flags += _flag(name, values, known, switches)
     return files, flags
 
 

@@ -157,9 +157,9 @@ class CompareConfig:
 
     metric: str = "ssim"
     """What the verdict is about, one of {METRICS}; all that the tables share are shown."""
-    margin: str = "1%"
-    """Differences this small are no difference: a share of the zero-filled-to-reference gap, such as 1%, or a number in
-    units of the metric, such as 0.001."""
+    margin: str = ""
+    """Differences this small are no difference: a number in units of the metric, such as 0.001, or a share of the
+    zero-filled-to-reference gap of these scores, such as 1%; empty: none is, and nothing is called equivalent."""
     evaluation: str = ""
     """Name of the folder below RUN/evaluation, where the runs share several."""
     split: str = ""
@@ -170,10 +170,12 @@ class CompareConfig:
     """Use volumes of this origin only (measured, ...), where tables hold several; empty: there is but one."""
     allow_undeclared: bool = False
     """Compare images of which no mask or acceleration is declared; the verdict repeats it."""
+    group: list[str] = field(default_factory=list)
+    """NAME=GLOB, again for each method: tables or runs that are seeds of one method, such as adam='runs/adam-s*'."""
     names: list[str] = field(default_factory=list)
     """What the compared are called, in the order of the table (runs that differ in their seed alone are one)."""
     seed: NonNegativeInt = 0
-    """Seed of the resampling."""
+    """Seed of the sign flips that are drawn above 15 seeds."""
     output: str = ""
     """Folder for comparison.json and differences.csv; empty: nothing is written."""
     overwrite: bool = False

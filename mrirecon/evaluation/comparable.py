@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation.results import UNDECLARED, VolumeResult
+from mrirecon.evaluation.results import UNDECLARED, Fault, VolumeResult
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Table:
     rows: Sequence[VolumeResult]
     split: str = ""
     slices: str = ""  # "all", or which
+    faults: Sequence[Fault] = ()  # rows that cannot be used
+    file: str = ""  # in messages about rows
 
     def values(self, field: str) -> list[Any]:
         """The different values of a column, sorted."""
@@ -25,7 +27,7 @@ class Table:
     @property
     def undeclared(self) -> str:
         """The undeclared properties of its masks: `mask`, `acceleration`, both joined by `or`, or an empty text."""
-        parts = ["mask"] * (UNDECLARED in self.values("mask"))
+        parts = ["mask"] * bool({UNDECLARED, ""} & set(self.values("mask")))
         parts += ["acceleration"] * any(math.isnan(row.acceleration) for row in self.rows)
         return " or ".join(parts)
 
@@ -53,16 +55,25 @@ def require_comparable(tables: Sequence[Table], allow_undeclared: bool = False) 
     for table in tables:
         _require_one_kind(table)
     for table in tables:
-        if table.undeclared and not allow_undeclared:
+        if table.undeclared and not allow_undeclared and not all(map(_is_bare, tables)):
+            how = (
+                "columns mask and acceleration"
+                if _is_bare(table)
+                else "mrirecon score ... --mask NAME --acceleration R"
+            )
             raise InputError(
-                f"{table.name} declares no {table.undeclared}; declare it (mrirecon score ... --mask NAME "
-                "--acceleration R), or add --allow-undeclared"
+                f"{table.name} declares no {table.undeclared}; declare it ({how}), or add --allow-undeclared"
             )
     for what, (fact, advice) in _FACTS.items():
         known = [(table.name, fact(table)) for table in tables if fact(table)]
         for name, value in known[1:]:
             if value != known[0][1]:
                 raise InputError(f"different {what}: {known[0][1]} in {known[0][0]}, {value} in {name}; {advice}")
+
+
+def _is_bare(table: Table) -> bool:
+    """Say whether a table has no column of masks; where none has, there is nothing that could be mixed."""
+    return table.values("mask") == [""]
 
 
 def _require_one_kind(table: Table) -> None:

@@ -8,17 +8,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation.comparable import Table, require_comparable
 from mrirecon.evaluation.protocol import PROTOCOLS
-from mrirecon.evaluation.results import VolumeResult
+from mrirecon.evaluation.results import UNDECLARED, VolumeResult
 from mrirecon.tables.metrics import METRICS, OBJECT_MASK, label_of
 
-# what differences are over besides the patients: seeds that all have, each one's mean over its own, or one run of each
-PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS = "paired seeds", "seed means", "single runs"
 _SAME_ZERO_FILLED = 1e-4  # relative: threads and versions change less, other samples more
 Key = tuple[str, float, int]  # volume, nominal acceleration, mask draw
 Rows = Mapping[Key, VolumeResult]
@@ -27,6 +26,15 @@ _FIELDS = {
     "n_slices": ("numbers of scored slices", "evaluate all with the same --slices"),
     "mask_id": ("masks", "evaluate all with one --mask, --center-fraction and --protocol"),
 }
+
+
+class Excluded(NamedTuple):
+    """A volume that is compared in no table, since a row of one cannot be used."""
+
+    volume: str
+    table: str  # file
+    row: int  # as a spreadsheet numbers it
+    why: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Pairs:
     scores: Mapping[str, np.ndarray]  # metric -> (n_tables, n_units)
     zero_filled: Mapping[str, np.ndarray]  # metric -> (n_units,); NaN where no table knows it
     left_out: Mapping[str, str]  # metric that some tables have -> why it cannot be compared
+    excluded: tuple[Excluded, ...] = ()
+    no_patients: tuple[str, ...] = ()  # volumes of which no table says whose they are: each a patient of its own
 
     @property
     def weights(self) -> np.ndarray:
@@ -71,7 +81,7 @@ def pair(tables: Sequence[Table], allow_undeclared: bool = False) -> Pairs:
         InputError: Tables that must not be mixed; the message names the first difference.
     """
     require_comparable(tables, allow_undeclared)
-    keyed = _keyed(tables)
+    keyed, excluded = _without_faults(tables, *_keyed(tables))
     for table, rows in zip(tables[1:], keyed[1:], strict=True):
         _require_same_keys(tables[0], keyed[0], table, rows)
         _require_same_fields(tables[0], keyed[0], table, rows)
@@ -81,40 +91,68 @@ def pair(tables: Sequence[Table], allow_undeclared: bool = False) -> Pairs:
         reasons = "; ".join(left_out.values())
         raise InputError(f"no metric that all tables have ({reasons}); evaluate all with the same --metrics")
     zero_filled = _zero_filled(tables, keyed, metrics)
-    of_unit = {key[:2]: keyed[0][key] for key in sorted(keyed[0], reverse=True)}  # its first draw
+    of_unit = {key[:2]: key for key in sorted(keyed[0], reverse=True)}  # its first draw
     units = sorted(of_unit)
     first = [of_unit[unit] for unit in units]
     known = [table for table in tables if not table.undeclared] or [tables[0]]
+    patients, n_slices = ([_known(keyed, key, field) for key in first] for field in ("patient", "n_slices"))
+    protocol = _known(keyed, first[0], "protocol")
+    if protocol in PROTOCOLS and PROTOCOLS[protocol].per_slice and not all(n_slices):
+        raise InputError(f"no table has n_slices, and the means of {protocol} are over slices; add the column")
     return Pairs(
         volumes=tuple(unit[0] for unit in units),
-        patients=tuple(row.patient for row in first),
+        patients=tuple(patient or unit[0] for patient, unit in zip(patients, units, strict=True)),
         accelerations=tuple(unit[1] or math.nan for unit in units),
-        n_slices=tuple(row.n_slices for row in first),
+        n_slices=tuple(n_slices),
         n_draws=len({key[2] for key in keyed[0]}),
-        protocol=first[0].protocol,
-        mask=known[0].rows[0].mask,
-        acceleration_true=_true_acceleration(tables),
-        origin=first[0].origin,
+        protocol=protocol or "unknown",
+        mask=known[0].rows[0].mask or UNDECLARED,
+        acceleration_true=_true_acceleration(keyed),
+        origin=_known(keyed, first[0], "origin") or "unknown origin",
         split=next((table.split for table in tables if table.split), ""),
         undeclared=tuple(table.name for table in tables if table.undeclared),
         unchecked=tuple(t.name for t in tables if not t.undeclared and not all(row.mask_id for row in t.rows)),
         scores={m: np.array([_over_draws(units, keyed_rows, _own(m)) for keyed_rows in keyed]) for m in metrics},
         zero_filled={m: _over_draws(units, zero_filled, _reference(m)) for m in metrics},
         left_out=left_out,
+        excluded=excluded,
+        no_patients=tuple(unit[0] for patient, unit in zip(patients, units, strict=True) if not patient),
     )
 
 
-def _keyed(tables: Sequence[Table]) -> list[Rows]:
-    """The rows of each table by what pairs them.
+def _known(keyed: Sequence[Rows], key: Key, field: str) -> Any:
+    """A fact of a row as the first table tells it that knows it; empty or 0: none does."""
+    return next((value for rows in keyed if (value := getattr(rows[key], field))), getattr(keyed[0][key], field))
+
+
+def _without_faults(
+    tables: Sequence[Table], keyed: Sequence[Rows], use_bare: bool
+) -> tuple[list[Rows], tuple[Excluded, ...]]:
+    """The rows without the volumes of which some table has a row that cannot be used, and these.
+
+    Raises:
+        InputError: No volume is left.
+    """
+    excluded = [Excluded(f.volume, table.file or table.name, f.row, f.why) for table in tables for f in table.faults]
+    lost = {_bare(one.volume) if use_bare else one.volume for one in excluded}
+    kept: list[Rows] = [{key: row for key, row in rows.items() if key[0] not in lost} for rows in keyed]
+    if excluded and not all(kept):
+        volume, table, row, why = excluded[0]
+        raise InputError(f"no volume is left: each has a row that cannot be used ({table}, {volume}, row {row}: {why})")
+    return kept, tuple(excluded)
+
+
+def _keyed(tables: Sequence[Table]) -> tuple[list[Rows], bool]:
+    """The rows of each table by what pairs them, and whether volumes go by their bare names.
 
     Paths are relative to the folder that was given, DIR or DIR/val, so bare names pair where paths do not.
     """
-    paths = [set(table.values("volume")) for table in tables]
+    paths = [set(table.values("volume")) | {fault.volume for fault in table.faults} for table in tables]
     bare = [{_bare(path) for path in volumes} for volumes in paths]
     are_unique = all(len(names) == len(volumes) for names, volumes in zip(bare, paths, strict=True))
     use_bare = are_unique and any(volumes != paths[0] for volumes in paths)
     declared = sorted({r.acceleration for table in tables for r in table.rows if not math.isnan(r.acceleration)})
-    return [_by_key(table, use_bare, declared) for table in tables]
+    return [_by_key(table, use_bare, declared) for table in tables], use_bare
 
 
 def _by_key(table: Table, use_bare: bool, declared: Sequence[float]) -> Rows:
@@ -228,9 +266,9 @@ def _has_zero_filled(row: VolumeResult) -> bool:
     return not all(map(math.isnan, row.zero_filled.values()))  # a volume without an object has no score of one
 
 
-def _true_acceleration(tables: Sequence[Table]) -> float:
-    for table in tables:
-        values = [row.acceleration_true for row in table.rows]
+def _true_acceleration(keyed: Sequence[Rows]) -> float:
+    for rows in keyed:
+        values = [row.acceleration_true for row in rows.values()]
         if not any(map(math.isnan, values)):
             return fmean(values)
     return math.nan

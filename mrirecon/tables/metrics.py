@@ -30,7 +30,8 @@ class Metric:
     of_volume: str | Callable[..., Any]  # of the sums by column, the number of slices and the data range; the score
     digits: str  # format of a score in tables
     higher_is_better: bool
-    perfect: float  # score of images that equal their targets
+    perfect: float  # score of images that equal their targets; none is better
+    worst: float | None = None  # what no score is beyond; None: it has no end
     unit: str = ""
     needs: tuple[str, ...] = ()  # OBJECT_MASK: the file's mask of the object is read, where there is one
     smallest: int = 1  # pixels on a side of the smallest image it can score
@@ -49,6 +50,7 @@ METRICS: dict[str, Metric] = {
         digits=".4f",
         higher_is_better=True,
         perfect=1.0,
+        worst=-1.0,
         smallest=7,
         in_boxes=True,
         appended=False,
@@ -62,6 +64,7 @@ METRICS: dict[str, Metric] = {
         digits=".4f",
         higher_is_better=True,
         perfect=1.0,
+        worst=-1.0,
         needs=(OBJECT_MASK,),
         smallest=7,
     ),

@@ -9,16 +9,24 @@ lr: three decades for every method, so that K trials search each with the same f
   channels with instance norm in 100 steps of 4 simulated slices, which lies 3 to 15 times above the recommended ones:
   short runs of small networks want faster rates than long ones. A best trial in the outer eighth widens the range once.
 one_minus_beta1: 1 - momentum, or 1 - the decay of the first moment. Absent: the method has none.
+  What no range goes beyond stands in `BOUNDS`, and in the entry where the method itself refuses a beta of 0.
 weight_decay: decoupled where the method has it so (.005 to 1, as AlgoPerf's AdamW), else a part of the gradient (1e-7
   to 5e-5, as AlgoPerf's heavy ball; to 1e-3 for methods that divide the gradient by its size, Loshchilov & Hutter
   2019). Norm and bias parameters are never decayed.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 Range = tuple[float, float]
+BOUNDS: Mapping[str, Range] = {  # by dimension: no search leaves them, whoever declared or widened its range
+    "lr": (0.0, math.inf),
+    "one_minus_beta1": (0.0, 1.0),
+    "weight_decay": (0.0, math.inf),
+}
+_SOME_BETA: Mapping[str, Range] = {"one_minus_beta1": (0.0, 0.999)}  # of methods that refuse a beta of 0
 FALLBACK_LR = 1e-3  # of classes, for which there is no recommendation
 
 
@@ -37,6 +45,7 @@ class OptimizerEntry:
     space: Mapping[str, Range]  # where studies search, by dimension
     options: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    bounds: Mapping[str, Range] = field(default_factory=dict)  # those that are tighter than `BOUNDS`
     groups: str | Callable[..., Any] = ""
     whole_set: bool = False  # each step takes the gradient of the whole training set
     overlay: Mapping[str, Any] = field(default_factory=dict)  # what `-c optimizer/NAME` sets besides, by dotted key
@@ -83,6 +92,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         options={"momentum": 0.9},
         fixed={"nesterov": True},
         space=_MOMENTUM_SPACE,
+        bounds=_SOME_BETA,
     ),
     # fastMRI's U-Net takes 1e-3 without momentum (beta 0 is the upper end of the search)
     "rmsprop": OptimizerEntry(
@@ -173,6 +183,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         lr=0.5,
         options={"momentum": 0.9},
         space={"lr": (5e-2, 50.0), "one_minus_beta1": (2e-2, 0.2), "weight_decay": _COUPLED},
+        bounds=_SOME_BETA,
         overlay=_CONSTANT,
     ),
     "schedulefree_adamw": OptimizerEntry(
@@ -181,6 +192,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         lr=2.5e-3,
         options=_ADAM,
         space={"lr": (1e-4, 1e-1), "one_minus_beta1": (2e-2, 0.2), "weight_decay": _DECOUPLED},
+        bounds=_SOME_BETA,
         overlay=_CONSTANT,
     ),
 }

@@ -47,14 +47,15 @@ def rates(first, second):
 
 
 FAST, SLOW = World(lr=4e-3, lr_diverged=6e-2), World(lr=4e-3, lr_diverged=1.2e-2)
-DRAWS = {**QUIET, "repeats": 4, "trials": 16}
+DRAWS = {**QUIET, "repeats": 5, "trials": 16}
 CASES = {
     "G2": Case(
         {"optimizer": OPTIMIZERS, "norm": NORMS},
-        true={"": World(lr=2e-3, lr_diverged=5e-3, curvature=0.005)},
+        true={"": World(lr=2e-3, lr_diverged=3e-3, curvature=0.005)},
         false={"": World(lr=2e-3, lr_diverged=3e-2, curvature=0.005)},
         noisy={"": World(lr=2e-3, lr_diverged=8e-3, curvature=0.005)},
         noise=QUIET,  # the sweep itself knows the failing rate to a factor of 2 only
+        options=DRAWS,
     ),
     "G12": Case(
         {"method": BETAS, "norm": TWO_NORMS},
@@ -72,6 +73,7 @@ CASES = {
         false={"sgd": World(tail=-1.0)},
         noisy={"sgd": World(tail=0.0)},
         noise=QUIET,
+        options=DRAWS,
         bounce=True,
     ),
     "A6": Case(
@@ -117,6 +119,7 @@ CASES = {
         false={"": SLOW, "none": FAST},
         noisy={"": FAST, "none": FAST},
         noise=QUIET,
+        options=DRAWS,
     ),
     "N7b": Case(
         {"optimizer": OPTIMIZERS, "norm": NONE | NORMS},

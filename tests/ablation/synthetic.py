@@ -77,8 +77,10 @@ def make_study(
     n_steps: int = 300,
     val_every: int = 20,
     diverged: Sequence[tuple[str, int]] = (),
+    diverged_as: str = "zero-filled",
     margin: float = 0.01,
     rng: int = 0,
+    **of_grid: Any,
 ) -> tuple[Grid, list[RunResult], dict[str, Any]]:
     """A finished study.
 
@@ -105,11 +107,14 @@ def make_study(
         n_steps: Length of each run.
         val_every: Steps between validations.
         diverged: (cell, seed) of reruns that diverge half way.
+        diverged_as: What they score as, as in the grid.
         margin: Of equivalence, as in the grid.
         rng: Seed of all noise.
+        of_grid: Other fields of the grid, such as `looks`.
     """
     tuning = Tuning(trials=trials, repeats=repeats, dimensions=(LR,), objectives=objectives, sweep=sweep)
-    grid = _grid(factors, dict(base or {}), tuple(seeds), reference, margin, tuning, low_high)
+    grid = replace(_grid(factors, dict(base or {}), tuple(seeds), reference, margin, tuning, low_high), **of_grid)
+    grid = replace(grid, diverged=diverged_as)
     maker = _Maker(
         grid=grid,
         truths={cell.name: _truth(cell.name, worlds or {}, effects or {}, default) for cell in grid.cells},

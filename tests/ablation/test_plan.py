@@ -1,15 +1,22 @@
+import itertools
+import math
 import time
 from dataclasses import replace
 
 import pytest
+import torch
 from result_rows import three
 
 from mrirecon.ablation.study.grid_file import make_grid
 from mrirecon.ablation.study.identity import FIRST, LEFT_OUT, YOUNG, run_id, scale_id
 from mrirecon.ablation.study.plan import Common, Plan
 from mrirecon.ablation.study.records import Point, RunResult
+from mrirecon.ablation.study.tune import REPLACE, WIDENINGS, apply, trial_values, wider_space
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import keys
+from mrirecon.errors import InputError
+from mrirecon.tables.optimizers import OPTIMIZERS
+from mrirecon.training import make_optimizer
 
 COMMON = Common("data")
 LR = "optimizer.lr"
@@ -72,6 +79,88 @@ def test_a_winner_at_the_edge_widens_the_range_once():
     assert len(further) == 2 * 16
     highest = max(spec.values[LR] for spec in order if spec.cell.name == "adam" and spec.stage == "rerun")
     assert highest > 1e-1
+
+
+@pytest.mark.parametrize("wide", WIDENINGS)
+def test_every_winner_is_the_best_of_as_many_trials(wide):
+    """Where a range is widened its trials choose the winner, those before it only the range; in old studies all do."""
+    grid = grid_of(tuning={"trials": 16, "sweep": 0, "widening": wide})
+    edge_of_adam = [spec for spec in Plan(grid, COMMON).runs({}) if spec.cell.name == "adam"]
+    top = max(edge_of_adam, key=lambda spec: spec.values[LR])
+
+    def result(spec):  # the highest of the declared rates is the best of all by far; the other cell has no edge
+        if spec.cell.name == "momentum":
+            return outcome(spec, abs(math.log(spec.values[LR] / 0.16)))
+        return outcome(spec, 0.0 if spec.id == top.id else 1 + abs(spec.values[LR] - 0.2))
+
+    done, order = play(Plan(grid, COMMON), result)
+    tuned = {cell: [s for s in order if s.cell.name == cell and s.stage == "tune"] for cell in ("momentum", "adam")}
+    assert [len(tuned[cell]) for cell in tuned] == [16, 32]
+    wider = [spec for spec in tuned["adam"] if spec.widened]
+    best = min(wider, key=lambda spec: done[spec.id].final_loss)
+    (rate,) = {spec.values[LR] for spec in order if spec.cell.name == "adam" and spec.stage == "rerun"}
+    assert rate == (best if wide == REPLACE else top).values[LR]
+    assert best.values[LR] != top.values[LR]
+
+
+def test_a_widened_range_in_which_all_diverges_leaves_the_winner_that_is_known():
+    plan = Plan(grid_of(tuning={"trials": 16, "sweep": 0, "widening": REPLACE}), COMMON)
+    _, order = play(plan, lambda spec: outcome(spec, -spec.values[LR], diverged=spec.widened))
+    assert any(spec.widened for spec in order)
+    declared = max(spec.values[LR] for spec in order if spec.cell.name == "adam" and not spec.widened)
+    assert {s.values[LR] for s in order if s.cell.name == "adam" and s.stage == "rerun"} == {declared}
+
+
+@pytest.mark.parametrize("wide", WIDENINGS)
+@pytest.mark.parametrize("name", [name for name, entry in OPTIMIZERS.items() if not entry.whole_set])
+def test_no_search_leaves_the_bounds_wherever_the_best_trial_lies(name, wide):
+    """Every corner of every space, each widened; of all of its trials the optimizer can be made and takes a step."""
+    dimensions = list(OPTIMIZERS[name].space)
+    grid = make_grid(
+        {
+            "name": "corners",
+            "factors": {"norm": ["instance", "group"]},
+            "base": {"optimizer": {"name": name}, "max_steps": 10},
+            "reference": {"norm": "group"},
+            "tuning": {"trials": 8, "dimensions": dimensions, "widening": wide},
+        }
+    )
+    spec = Plan(grid, COMMON).runs({})[0]
+    ranges, grown = grid.tuning.spaces[spec.cell.name], set()
+    for corner in itertools.product((0.01, 0.5, 0.99), repeat=len(ranges)):
+        values = {key: low * (high / low) ** u for (key, (low, high)), u in zip(ranges.items(), corner, strict=True)}
+        wider = wider_space(grid.tuning, spec.cell.name, replace(outcome(spec, 0.1), values=values)) or {}
+        grown |= {key for key in wider if wider[key] != ranges[key]}
+        for trial in trial_values(wider, 8, 1000, 0) if wider else ():
+            assert trial["optimizer.lr"] > 0
+            assert trial["optimizer.weight_decay"] >= 0
+            settings = apply(trial, spec.cell.settings)
+            assert 0 <= (settings["optimizer.betas"] or [0])[0] < 1
+            assert 0 <= (settings["optimizer.momentum"] or 0) < 1
+            options = {key: settings[f"optimizer.{key}"] for key in OPTIMIZERS[name].options}
+            given = {key: value for key, value in options.items() if value not in (None, [])}
+            make_optimizer(name, torch.nn.Conv2d(1, 1, 3), trial["optimizer.lr"], **given)
+    assert LR in grown
+    assert (grown == {LR}) == (wide == REPLACE)
+
+
+def test_an_old_study_whose_wider_range_left_no_bound_keeps_its_trials():
+    """They were drawn from a range that reaches beyond: a study that could go on is named as it was."""
+    space = {"adam": {"lr": [1e-4, 1e-1], "one_minus_beta1": [0.1, 0.5]}}
+    for trials, beyond in ((1, False), (16, True)):
+        grid = grid_of(tuning={"trials": trials, "dimensions": ["lr", "one_minus_beta1"], "spaces": space})
+        spec = next(spec for spec in Plan(grid, COMMON).runs({}) if spec.cell.name == "adam")
+        best = replace(outcome(spec, 0.1), values={LR: 3e-3, "optimizer.one_minus_beta1": 0.49})
+        high = wider_space(grid.tuning, "adam", best)["optimizer.one_minus_beta1"][1]
+        assert high == pytest.approx(1.0 if beyond else 0.5 * 5**0.5)
+
+
+def test_a_declared_range_stays_within_the_bounds_too():
+    spaces = {"adam": {"lr": [1e-3, 1e-1], "one_minus_beta1": [0.1, 2.0]}}
+    with pytest.raises(InputError, match=r"adam: the range of one_minus_beta1 is \[0\.1, 2\.0\]; it must end at 1 or"):
+        grid_of(tuning={"dimensions": ["lr", "one_minus_beta1"], "spaces": spaces})
+    with pytest.raises(InputError, match=r"unknown tuning.widening 'both'.* Known: add, replace"):
+        grid_of(tuning={"widening": "both"})
 
 
 def test_a_cell_whose_trials_all_diverge_ends_there():

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from mrirecon.ablation.claims.claim import NOT_TESTED
 from mrirecon.ablation.claims.ledger import CLAIMS, decide_claims
 from mrirecon.ablation.study.grid import groups_per_level
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
+from mrirecon.ablation.study.plan import Common, Plan
 from mrirecon.ablation.study.tune import edge
 from mrirecon.cli.ablate import RUN
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import configs_folder, load, shipped_configs
-from mrirecon.evaluation.stats import smallest_p
+from mrirecon.evaluation.stats import MIN_SEEDS
+from mrirecon.tables.optimizers import BOUNDS
 from mrirecon.training.recipe.optimizers import OPTIMIZERS
 
 GRIDS = [key.removeprefix("ablation/") for key in shipped_configs() if key.startswith("ablation/")]
@@ -41,8 +44,34 @@ def test_each_is_a_grid_that_can_decide(name):
     made = grid(name)
     assert made.name == name
     assert len(made.cells) > 1
-    assert smallest_p(len(made.seeds)) < 0.05
+    assert made.n_units >= MIN_SEEDS
     assert made.simulate["test"] >= 5  # with fewer there is no interval over patients
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_of_methods_has_draws_and_another_says_that_it_compares_configurations(name):
+    """Which optimizer, which norm: what tuning leaves to chance is part of the answer."""
+    made, comment = grid(name), read_text(name).split("name: ")[0]
+    text = " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
+    if made.tuning.repeats == 1:
+        assert text.startswith("This study compares tuned configurations, not methods")
+        assert name in {"smoke", "group_size", "norm_position"}
+        return
+    assert "Methods are compared" in text
+    assert (made.tuning.repeats, made.tuning.trials) >= (5, 8)
+    of_draw = Counter(made.draws)
+    assert len(of_draw) == made.n_units == made.tuning.repeats
+    assert len(set(of_draw.values())) == 1  # as many seeds in each draw
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_says_what_it_costs(name):
+    """The line of its comment, against the plan."""
+    made, comment = grid(name), read_text(name).split("name: ")[0].replace("\n#", "")
+    n_cells = len(made.cells)
+    assert f"# Costs: {n_cells} cells" in read_text(name)
+    assert f"= {Plan(made, Common('')).least():,} runs".replace(",", "") in comment.replace(",", "")
+    assert f"up to {n_cells * made.tuning.trials * made.tuning.repeats} more" in comment
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -121,7 +150,8 @@ def test_spaces_are_declared_alike(name):
     assert set(space) == {"lr", "weight_decay"} | ({"one_minus_beta1"} if method.beta1_key else set())
     assert all(0 < low < high for low, high in space.values())
     assert math.log10(space["lr"][1] / space["lr"][0]) == pytest.approx(3)  # the same fineness for all
-    assert space.get("one_minus_beta1", [0, 1])[1] <= 1
+    bounds = {**BOUNDS, **method.bounds}
+    assert all(bounds[key][0] < low < high <= bounds[key][1] for key, (low, high) in space.items())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

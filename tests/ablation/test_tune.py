@@ -64,11 +64,11 @@ def test_the_outer_eighth_of_a_log_range_is_its_edge(lr, side):
 
 
 def test_a_range_grows_on_the_side_of_the_best_by_half_its_width():
-    ((low, high),) = widened({LR: (1e-4, 1e-2)}, {LR: 9e-3}).values()
+    ((low, high),) = widened({LR: (1e-4, 1e-2)}, {LR: 9e-3}, {}).values()
     assert (low, high) == pytest.approx((1e-4, 1e-1))
-    ((low, high),) = widened({LR: (1e-4, 1e-2)}, {LR: 1.1e-4}).values()
+    ((low, high),) = widened({LR: (1e-4, 1e-2)}, {LR: 1.1e-4}, {}).values()
     assert (low, high) == pytest.approx((1e-5, 1e-2))
-    assert widened({LR: (1e-4, 1e-2)}, {LR: 1e-3}) is None
+    assert widened({LR: (1e-4, 1e-2)}, {LR: 1e-3}, {}) is None
 
 
 def test_a_sweep_doubles_and_leaves_out_the_winner():

@@ -9,8 +9,9 @@ import pytest
 
 from mrirecon import progress
 from mrirecon.ablation.study.folder import StudyFolder
+from mrirecon.ablation.study.grid_file import make_grid
 from mrirecon.ablation.tables import write_results_csv
-from mrirecon.ablation.work.prepare import prepare
+from mrirecon.ablation.work.prepare import prepare, read_content
 from mrirecon.ablation.work.status import count
 from mrirecon.ablation.work.worker import work
 from mrirecon.cli import main
@@ -79,6 +80,21 @@ def test_a_half_finished_study_does_the_rest(study, capsys, monkeypatch):
     assert ids(folder) == {row["run"] for row in rows(EXPECTED)}
     assert len(StudyFolder(folder).read_manifest()["code"]) == 2
     assert_same_results(folder, 1e-5)
+
+
+def test_how_ranges_are_widened_stays_as_it_was_when_a_study_began(study, tmp_path):
+    """In earlier studies twice as many trials chose the winner: by today's rule they would have other winners."""
+    grid, folder, other = str(Path(__file__).parent / "grid.yaml"), study("finished"), str(tmp_path / "new")
+
+    def widening(name, **config):
+        return make_grid(read_content(name, AblateConfig(**config))).tuning.widening
+
+    assert widening(str(folder)) == widening(grid, output=str(folder)) == "add"
+    assert widening(grid, output=other) == widening(str(folder), output=other) == "replace"
+    assert prepare(grid, AblateConfig(output=str(folder))).manifest["grid"]["tuning"] == {"trials": 2, "sweep": 1}
+    new = prepare(grid, AblateConfig(output=other, device="cpu"))
+    assert new.manifest["grid"]["tuning"]["widening"] == "replace"
+    assert widening(grid, output=other) == StudyFolder(Path(other)).open().grid.tuning.widening == "replace"
 
 
 def assert_same_results(folder, tolerance=0.0):

@@ -1,152 +1,216 @@
-"""Simulated studies whose truth is known, and exact powers by enumeration: what the statistics are held against."""
+"""Simulated studies whose truth is known: what the statistics are held against, by the verdicts that reports print."""
 
 import itertools
 import math
-from collections import Counter
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from mrirecon.evaluation.stats import BETTER, WORSE, Effect, compare_family, crossed_effect, sign_flip_max_t
+from mrirecon.evaluation.stats import (
+    BETTER,
+    EQUIVALENT,
+    WORSE,
+    Judged,
+    Side,
+    Variances,
+    by_draw,
+    compare_family,
+    half_width,
+    judge,
+    sample,
+)
+from mrirecon.evaluation.stats.crossed import nested_parts, paired_parts
+from mrirecon.evaluation.stats.verdict import BETTER_BY_LESS, WORSE_BY_LESS
+
+# standard deviations of cell x seed, cell x patient, cell x seed x patient, and of a volume's residual
+REGIMES = {"balanced": (0.5, 0.5, 0.5, 0.5), "patients": (0.15, 1.0, 0.3, 0.3), "seeds": (1.0, 0.15, 0.3, 0.3)}
+NORMAL, T3, SKEW, VOLUMES = "normal", "t3", "skewed", "1-12 volumes"
+DRAWN: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {  # of variance 1
+    NORMAL: lambda rng, shape: rng.standard_normal(shape),
+    T3: lambda rng, shape: rng.standard_t(3, shape) / math.sqrt(3),
+    SKEW: lambda rng, shape: rng.standard_exponential(shape) - 1,
+    VOLUMES: lambda rng, shape: rng.standard_normal(shape),
+}
+SEEDS, PATIENTS = (5, 6, 10, 20), (3, 5, 10, 50)
+AGAINST_ONE = tuple((i, 0) for i in range(1, 9))  # eight methods and their reference
+ALL_PAIRS = tuple(itertools.combinations(range(9), 2))
+_NUMBERS = 4_000_000  # drawn at once
 
 
 class Setting(NamedTuple):
-    """A design and the shares of the variance of a difference that seeds, volumes and the rest have."""
+    """A design and where its variance comes from."""
 
-    dominated: str
+    regime: str
+    drawn: str
     n_seeds: int
-    n_volumes: int
-    shares: tuple[float, float, float]
+    n_patients: int
 
     def __str__(self) -> str:
-        seeds, volumes, rest = self.shares
-        design = f"{self.n_seeds:2} seeds x {self.n_volumes:2} volumes"
-        return f"{design}, {self.dominated:8} (variance {seeds:.2f} seeds, {volumes:.2f} volumes, {rest:.2f} rest)"
+        return f"{self.regime:8} {self.drawn:12} {self.n_seeds:2} seeds x {self.n_patients:2} patients"
+
+    @property
+    def sds(self) -> Variances:
+        """True standard deviations of a paired difference of two methods, one volume a patient."""
+        seeds, patients, three_way, residual = (math.sqrt(2) * sd for sd in REGIMES[self.regime])
+        return Variances(seeds, patients, math.hypot(three_way, residual))
+
+    @property
+    def se(self) -> float:
+        """True standard error of a mean paired difference."""
+        s, p, r = np.square(self.sds)
+        return math.sqrt(s / self.n_seeds + p / self.n_patients + r / (self.n_seeds * self.n_patients))
 
 
-DESIGNS = tuple(itertools.product((6, 10), (10, 40)))
-SHARES = {"seeds": (0.8, 0.1, 0.1), "volumes": (0.1, 0.8, 0.1), "mixed": (0.45, 0.45, 0.1)}
-SETTINGS = tuple(Setting(name, *design, shares) for design in DESIGNS for name, shares in SHARES.items())
-RESIDUAL_ONLY = tuple(Setting("residual", *design, (0.0, 0.0, 1.0)) for design in DESIGNS)
-SAME_METHOD = tuple(Setting("seeds", *design, (0.5, 0.0, 0.5)) for design in ((6, 10), (10, 40)))
-ZERO_ON_AVERAGE = tuple(Setting("mixed", *design, SHARES["mixed"]) for design in ((6, 40), (10, 10)))
-N_COMPARISONS = 8
-TRUTH = 0.3  # of the simulated differences, in units of their total standard deviation
+def settings(drawn: Sequence[str] = tuple(DRAWN)) -> Iterator[Setting]:
+    """All combinations."""
+    yield from itertools.starmap(Setting, itertools.product(REGIMES, drawn, SEEDS, PATIENTS))
 
 
-def scores(rng: np.random.Generator, setting: Setting, n: int) -> np.ndarray:
-    """Crossed random effects of variance 1 in all, (n, n_seeds, n_volumes)."""
-    seeds, volumes, rest = np.sqrt(setting.shares)
-    shape = (n, setting.n_seeds, setting.n_volumes)
+def methods(rng: np.random.Generator, setting: Setting, n: int, n_methods: int = 9) -> np.ndarray:
+    """Scores of equal methods, (n, n_methods, n_seeds, n_patients): crossed random effects, means over volumes.
+
+    What is the same in all methods, such as an easy patient, cancels in differences and is left out.
+    """
+    draw, (of_seed, of_patient, three_way, residual) = DRAWN[setting.drawn], REGIMES[setting.regime]
+    shape = (n, n_methods, setting.n_seeds, setting.n_patients)
+    volumes = rng.integers(1, 13, (n, 1, 1, setting.n_patients)) if setting.drawn == VOLUMES else np.ones(1)
     return (
-        seeds * rng.standard_normal((n, setting.n_seeds, 1))
-        + volumes * rng.standard_normal((n, 1, setting.n_volumes))
-        + rest * rng.standard_normal(shape)
+        of_seed * draw(rng, (*shape[:3], 1))
+        + of_patient * draw(rng, (n, n_methods, 1, setting.n_patients))
+        + three_way * draw(rng, shape)
+        + residual * draw(rng, shape) / np.sqrt(volumes)
     )
 
 
-def coverage(setting: Setting, n_studies: int, seed: int = 0, level: float = 0.95) -> float:
-    """How often the interval holds the true mean difference."""
-    studies = TRUTH + scores(np.random.default_rng(seed), setting, n_studies)
-    effects = (crossed_effect(d, level) for d in studies)
-    return sum(e.low <= TRUTH <= e.high for e in effects) / n_studies
+def in_parts(n: int, numbers: int) -> Iterator[int]:
+    """Cut `n` families of so many numbers each into parts that fit into memory."""
+    size = max(1, _NUMBERS // numbers)
+    yield from (min(size, n - start) for start in range(0, n, size))
 
 
-def null_family(rng: np.random.Generator, setting: Setting, n_comparisons: int = N_COMPARISONS) -> np.ndarray:
-    """Methods of equal mean, each against the same reference: (n_comparisons, n_seeds, n_volumes)."""
-    methods = scores(rng, setting, n_comparisons + 1)
-    return methods[1:] - methods[0]
+def differences(scores: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(n, n_methods, n_seeds, n_patients) to (n, n_pairs, n_seeds, n_patients)."""
+    first, second = np.array(pairs).T
+    return scores[:, first] - scores[:, second]
 
 
-def false_wins(setting: Setting, n_families: int, seed: int = 0) -> float:
-    """Share of whole families of equal methods in which any comparison is called BETTER or WORSE."""
+def claims_a_sign(judged: Judged) -> np.ndarray:
+    """Where a verdict says that one is better, by however little."""
+    return np.isin(judged.verdict, (BETTER, WORSE)) | np.isin(judged.size, (BETTER_BY_LESS, WORSE_BY_LESS))
+
+
+class Null(NamedTuple):
+    """What families of equal methods got, as shares."""
+
+    false_findings: float  # of families with any verdict that one is better
+    coverage: float  # of single comparisons
+
+
+def equal_methods(
+    setting: Setting, pairs: Sequence[tuple[int, int]], n_families: int, seed: int, margin: float | None = None
+) -> Null:
+    """Verdicts on families of equal methods, and the coverage of the interval of one comparison alone."""
     rng = np.random.default_rng(seed)
-    patients = [str(i) for i in range(setting.n_volumes)]
-    wins = 0
-    for _ in range(n_families):
-        named = {str(i): d for i, d in enumerate(null_family(rng, setting))}
-        compared = compare_family(named, patients, metric="ssim", better="higher", margin=0.1)
-        wins += any(c.verdict in (BETTER, WORSE) for c in compared)
-    return wins / n_families
+    false = covered = 0
+    for n in in_parts(n_families, len(pairs) * setting.n_seeds * setting.n_patients):
+        parts = paired_parts(differences(methods(rng, setting, n), pairs))
+        false += int(claims_a_sign(judge(parts, "higher", margin, len(pairs))).any(axis=1).sum())
+        covered += int((np.abs(parts.mean) <= half_width(parts, 0.05)).sum())
+    return Null(false / n_families, covered / (n_families * len(pairs)))
 
 
-def false_flips(setting: Setting, n_families: int, seed: int = 0, alpha: float = 0.05) -> float:
-    """Share of families of equal methods in which any adjusted p of the sign flips alone is at most alpha."""
+def unmatched(
+    setting: Setting, n_reference: int, n_families: int, seed: int, pairs: Sequence[tuple[int, int]] = AGAINST_ONE
+) -> Null:
+    """The same where seeds do not match: the reference (method 0) has `n_reference` runs, the others their own."""
     rng = np.random.default_rng(seed)
-    families = (null_family(rng, setting).mean(axis=2) for _ in range(n_families))
-    return sum(min(sign_flip_max_t(d).p_family) <= alpha for d in families) / n_families
+    false = covered = 0
+    for n in in_parts(n_families, 9 * 20 * setting.n_patients):
+        reference = methods(rng, setting._replace(n_seeds=n_reference), n, 1)
+        others = methods(rng, setting, n, 8)
+        runs = [reference[:, 0], *(others[:, i] for i in range(8))]
+        found = [nested_parts((runs[a], runs[b]), (1, -1)) for a, b in pairs]
+        judged = [judge(parts, "higher", None, len(pairs)) for parts in found]
+        false += int(np.any([claims_a_sign(one) for one in judged], axis=0).sum())
+        covered += int(sum((np.abs(parts.mean) <= half_width(parts, 0.05)).sum() for parts in found))
+    return Null(false / n_families, covered / (n_families * len(pairs)))
 
 
-class Outcomes(NamedTuple):
-    """A discrete distribution of one seed's differences: a tuple of whole numbers, one for each comparison."""
-
-    values: tuple[tuple[int, ...], ...]
-    weights: tuple[int, ...]  # probabilities, times their sum
-
-
-ONE = Outcomes(((-2,), (1,), (3,), (4,)), (2, 3, 4, 1))  # asymmetric, mean 1.3
-TWO = Outcomes(((-1, -2), (3, 1), (2, -1), (1, 2)), (1, 4, 3, 2))  # two comparisons that share a reference
-POWERS = ((ONE, 6), (ONE, 8), (ONE, 10), (TWO, 6), (TWO, 8))
-
-
-def exact_power(outcomes: Outcomes, n_seeds: int, alpha: Fraction = Fraction(1, 20)) -> float:
-    """Chance that the first comparison is found: all possible studies, all flips, in whole numbers.
-
-    The order of the seeds does not matter, so that studies are counted as multisets with their multinomial weight.
-    """
-    total = sum(outcomes.weights)
-    power = Fraction(0)
-    for chosen in itertools.combinations_with_replacement(range(len(outcomes.values)), n_seeds):
-        counts = Counter(chosen)
-        ways = math.factorial(n_seeds) // math.prod(math.factorial(k) for k in counts.values())
-        weight = math.prod(outcomes.weights[i] ** k for i, k in counts.items())
-        if step_down([outcomes.values[i] for i in chosen])[0] <= alpha:
-            power += Fraction(ways * weight, total**n_seeds)
-    return float(power)
-
-
-def step_down(study: list[tuple[int, ...]]) -> list[Fraction]:
-    """Westfall and Young's adjusted p values, by the book: (n_seeds) tuples of (n_comparisons) whole numbers."""
-    columns = list(zip(*study, strict=True))
-    flipped = [[_squared(c, signs) for c in columns] for signs in itertools.product((1, -1), repeat=len(study))]
-    observed = flipped[0]
-    order = sorted(range(len(columns)), key=lambda j: -observed[j])
-    adjusted, floor = [Fraction(0)] * len(columns), Fraction(0)
-    for k, j in enumerate(order):
-        reached = sum(max(row[i] for i in order[k:]) >= observed[j] for row in flipped)
-        floor = max(floor, Fraction(reached, len(flipped)))
-        adjusted[j] = floor
-    return adjusted
-
-
-def _squared(column: tuple[int, ...], signs: tuple[int, ...]) -> Fraction:
-    """(sum d)^2 / sum d^2: orders columns and flips as the squared t statistic does."""
-    norm = sum(x * x for x in column)
-    return Fraction(sum(s * x for s, x in zip(signs, column, strict=True)) ** 2, norm) if norm else Fraction(0)
-
-
-def simulated_power(outcomes: Outcomes, n_seeds: int, n_studies: int, seed: int = 0) -> float:
-    """How often our own test finds the first comparison, in studies drawn at random."""
+def tuned_in_draws(setting: Setting, per_draw: int, sd_draw: float, n_families: int, seed: int) -> Null:
+    """Families of eight where `per_draw` seeds share a tuning draw; the setting's seeds are the draws."""
     rng = np.random.default_rng(seed)
-    chances = np.array(outcomes.weights) / sum(outcomes.weights)
-    drawn = np.array(outcomes.values, dtype=float)[rng.choice(len(chances), size=(n_studies, n_seeds), p=chances)]
-    return sum(sign_flip_max_t(study.T).p_family[0] <= 0.05 for study in drawn) / n_studies
+    false = covered = 0
+    labels = np.repeat(np.arange(setting.n_seeds), per_draw)
+    for n in in_parts(n_families, 9 * per_draw * setting.n_seeds * setting.n_patients):
+        scores = methods(rng, setting._replace(n_seeds=len(labels)), n)
+        luck = sd_draw * DRAWN[setting.drawn](rng, (n, 9, setting.n_seeds, 1))
+        scores = scores + luck[:, :, labels]
+        averaged = np.moveaxis(by_draw(np.moveaxis(scores, 2, 0).reshape(len(labels), -1), labels), 0, -1)
+        tables = np.moveaxis(averaged.reshape(n, 9, setting.n_patients, setting.n_seeds), -1, 2)
+        parts = paired_parts(differences(tables, AGAINST_ONE))
+        false += int(claims_a_sign(judge(parts, "higher", None, 8)).any(axis=1).sum())
+        covered += int((np.abs(parts.mean) <= half_width(parts, 0.05)).sum())
+    return Null(false / n_families, covered / (n_families * 8))
 
 
-def true_effect(setting: Setting, n_seeds: int | None = None) -> Effect:
-    """What a study that knew its variances would say of the uncertainty of its mean, with Satterthwaite's formula."""
-    n, m = n_seeds or setting.n_seeds, setting.n_volumes
-    seeds, volumes, rest = setting.shares
-    squares = (rest + m * seeds, rest + n * volumes, rest)  # expected mean squares
-    variance = seeds / n + volumes / m + rest / (n * m)
-    dof = (n - 1, m - 1, (n - 1) * (m - 1))
-    df = (n * m * variance) ** 2 / sum(square**2 / k for square, k in zip(squares, dof, strict=True))
-    sds = map(math.sqrt, setting.shares)
-    return Effect(0.0, math.nan, math.nan, math.sqrt(variance), df, n, m, *sds, "seeds and volumes")
+def looks(setting: Setting, at: Sequence[int], alphas: Sequence[float], n_families: int, seed: int) -> float:
+    """Share of families of eight equal methods with a false finding at any look, each at its own share of alpha."""
+    rng = np.random.default_rng(seed)
+    false = 0
+    for n in in_parts(n_families, 8 * max(at) * setting.n_patients):
+        d = differences(methods(rng, setting._replace(n_seeds=max(at)), n), AGAINST_ONE)
+        judged = [
+            judge(paired_parts(d[:, :, :seeds]), "higher", None, 8, alpha)
+            for seeds, alpha in zip(at, alphas, strict=True)
+        ]
+        false += int(np.any([claims_a_sign(one).any(axis=1) for one in judged], axis=0).sum())
+    return false / n_families
 
 
-def found(setting: Setting, difference: float, n_studies: int, seed: int = 0, level: float = 0.95) -> float:
-    """How often the interval lies above 0 when the true difference is `difference` above it."""
-    studies = difference + scores(np.random.default_rng(seed), setting, n_studies)
-    return sum(crossed_effect(d, level).low > 0 for d in studies) / n_studies
+def at_a_difference(
+    setting: Setting, difference: float, margin: float | None, n_comparisons: int, n_families: int, seed: int
+) -> Iterator[Judged]:
+    """Verdicts on families of which every comparison has the same true difference."""
+    rng = np.random.default_rng(seed)
+    for n in in_parts(n_families, n_comparisons * setting.n_seeds * setting.n_patients):
+        d = difference + differences(methods(rng, setting, n), AGAINST_ONE[:n_comparisons])
+        yield judge(paired_parts(d), "higher", margin, n_comparisons)
+
+
+def found(setting: Setting, difference: float, n_comparisons: int, n_families: int, seed: int) -> float:
+    """How often a comparison of this true difference is called BETTER."""
+    judged = at_a_difference(setting, difference, None, n_comparisons, n_families, seed)
+    return sum(int((one.verdict == BETTER).sum()) for one in judged) / (n_families * n_comparisons)
+
+
+def false_equivalence(setting: Setting, margin: float, n_families: int, seed: int) -> float:
+    """Share of families of eight, all truly one margin apart, with a verdict EQUIVALENT."""
+    judged = at_a_difference(setting, margin, margin, 8, n_families, seed)
+    return sum(int((one.verdict == EQUIVALENT).any(axis=1).sum()) for one in judged) / n_families
+
+
+def said(scores: np.ndarray, margin, better: str = "higher") -> list:
+    """What the reports' own functions say of one family, scores (9, n_seeds, n_patients)."""
+    patients = [f"p{j:03d}" for j in range(scores.shape[2])]
+    seeds = range(scores.shape[1])
+    samples = [
+        sample(f"{a} - {b}", [Side(scores[a], seeds), Side(scores[b], seeds, -1)], patients, better)
+        for a, b in AGAINST_ONE
+    ]
+    return compare_family(samples, metric="ssim", better=better, margin=margin)
+
+
+def widths_without_a_run(setting: Setting, n_studies: int, seed: int) -> tuple[float, float]:
+    """Mean width of a comparison's interval with all runs, and after the second method lost its last one."""
+    rng = np.random.default_rng(seed)
+    patients, seeds = [str(j) for j in range(setting.n_patients)], list(range(setting.n_seeds))
+    widths = []
+    for a, b in methods(rng, setting, n_studies, 2):
+        both = [
+            sample("", [Side(a, seeds), Side(b[:kept], seeds[:kept], -1)], patients)
+            for kept in (setting.n_seeds, setting.n_seeds - 1)
+        ]
+        widths.append([2 * float(half_width(one.parts, 0.05)) for one in both])
+    full, lost = np.mean(widths, axis=0)
+    return float(full), float(lost)

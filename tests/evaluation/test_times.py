@@ -8,12 +8,14 @@ from scipy import stats
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import (
+    Side,
     compare_family,
     kaplan_meier,
     restricted,
     restricted_differences,
     restricted_interval,
     restricted_mean,
+    sample,
 )
 
 TIMES = [120, None, 80, math.nan, 300, 120, 500]
@@ -77,11 +79,12 @@ def test_paired_times_go_into_a_family():
     d = restricted_differences(first, second, HORIZON)
     assert d.shape == (8, 1)
     assert d[:4, 0].tolist() == [-200, -210, -280, 0]
-    compared = compare_family({"steps": d}, ["all"], metric="steps", better="lower")[0]
+    sides = [Side(d, range(8)), Side(0 * d, range(8), -1)]
+    compared = compare_family([sample("steps", sides, None)], metric="steps", better="lower")[0]
     expected = stats.ttest_1samp(d[:, 0], 0).confidence_interval()
     assert (compared.low, compared.high) == pytest.approx((expected.low, expected.high))
     assert compared.effect == pytest.approx(restricted_mean(first, HORIZON) - restricted_mean(second, HORIZON))
-    assert (compared.verdict, compared.generalizes) == ("BETTER", "seeds")
+    assert (compared.verdict, compared.over) == ("BETTER", "seeds")
 
 
 @pytest.mark.parametrize(

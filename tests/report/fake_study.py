@@ -25,7 +25,7 @@ def fake_study(factors=None, *, n_seeds=10, n_volumes=12, seed=0):
     rng = np.random.default_rng(seed)
     cells = [_cell(levels, factors, n_seeds, n_volumes, rng) for levels in product(*factors.values())]
     reference = cells[-1]["cell"]
-    cells[0]["edge"] = "high"
+    cells[0]["edge"] = "optimizer.lr at its high end"
     return {
         "schema": 1,
         "name": "fake",
@@ -70,6 +70,22 @@ def fake_study(factors=None, *, n_seeds=10, n_volumes=12, seed=0):
         "targets": [{"share": s, "ssim": 0.842 + s * GAP} for s in (0.9, 0.97, 0.995)],
         "cells": cells,
         "families": [_family(cells, reference, n_seeds, n_volumes, rng)],
+        "variances": [
+            {
+                "at": "",
+                "cells": [c["cell"] for c in cells],
+                "n_seeds": n_seeds,
+                "n_patients": n_volumes,
+                "sd": {
+                    "seeds": 0.001,
+                    "patients": 0.03,
+                    "method x seed": 0.002,
+                    "method x patient": 0.004,
+                    "rest": 0.003,
+                },
+                "correlation": {"seeds": 0.2, "patients": 0.98},
+            }
+        ],
         "claims": fake_claims(cells),
         "second": None,
     }
@@ -230,18 +246,18 @@ def _family(cells, reference, n_seeds, n_volumes, rng):
     ]
     return {
         "name": f"every cell against {reference}",
+        "is_primary": True,
+        "alpha": 0.05,
         "n_seeds": n_seeds,
-        "smallest_p": 2 / 2**n_seeds,
-        "note": "Sign flips over seeds, Westfall-Young step-down.",
+        "note": f"The primary family: {len(comparisons)} comparisons of SSIM.",
         "comparisons": comparisons,
     }
 
 
 def _comparison(name, effect, n_seeds, n_volumes, rng):
-    verdict = "EQUIVALENT" if abs(effect) < 0.0004 else "INCONCLUSIVE" if abs(effect) < 0.0035 else "WORSE"
+    verdict = "EQUIVALENT" if abs(effect) < 0.0004 else "UNDECIDED" if abs(effect) < 0.0035 else "WORSE"
     verdict = "BETTER" if verdict == "WORSE" and effect > 0 else verdict
-    half = 0.0018
-    p = 0.002 if verdict in ("BETTER", "WORSE") else 0.31
+    half = 0.0027
     return {
         "name": name,
         "first": name.split(" - ")[0],
@@ -251,23 +267,20 @@ def _comparison(name, effect, n_seeds, n_volumes, rng):
         "effect": effect,
         "low": effect - half,
         "high": effect + half,
-        "low_family": effect - 1.5 * half,
-        "high_family": effect + 1.5 * half,
-        "bootstrap_low": effect - 0.9 * half,
-        "bootstrap_high": effect + 0.95 * half,
-        "df": 11.3,
+        "p": 0.006 if verdict in ("BETTER", "WORSE") else 0.62,
+        "p_these_patients": 2 / 2**n_seeds,
         "n_seeds": n_seeds,
+        "runs": f"{n_seeds} paired seeds",
         "n_volumes": n_volumes,
         "n_patients": n_volumes,
-        "p": p,
-        "p_family": min(1.0, 3 * p),
         "superiority": float(np.clip(0.5 + 60 * effect, 0, 1)),
         "margin": 0.0009,
-        "tost_p": 0.03 if verdict == "EQUIVALENT" else 0.7,
-        "mde": 0.0034,
-        "seeds_needed": 24 if verdict == "INCONCLUSIVE" else None,
+        "margin_source": "1 % of the gap in validation SSIM, the default",
+        "size": "size open" if verdict in ("BETTER", "WORSE") else "",
+        "designs": [[24, n_volumes], [n_seeds, 60]] if verdict == "UNDECIDED" else [],
+        "refused": "",
         "verdict": verdict,
-        "generalizes": "seeds and volumes",
+        "over": "seeds and patients",
         "words": f"{name}: {effect:+.4f} SSIM over {n_seeds} seeds and {n_volumes} volumes: {verdict}.",
     }
 

@@ -14,7 +14,7 @@ from mrirecon.errors import InputError
 from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.figures.study import StudyFigure
 from mrirecon.report.pages.study_page import write_study_page
-from mrirecon.report.pages.study_tables import claims_table, family_table
+from mrirecon.report.pages.study_tables import claims_table, family_table, leaderboard
 
 
 class Page(HTMLParser):
@@ -132,7 +132,10 @@ def test_the_leaderboard_is_in_order_and_has_the_numbers(page, study):
     assert rows[-1][1] == "0.8420"
 
 
-@pytest.mark.parametrize(("table", "words"), [("leaderboard", "edge: high end"), ("costs", "edge: high end")])
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [("leaderboard", "edge: optimizer.lr at its high end"), ("costs", "edge: optimizer.lr at its high end")],
+)
 def test_an_edge_is_marked(page, study, table, words):
     marked = [row[0] for row in page.tables[table] if any(words in text for text in row)]
     assert [name.split()[0] for name in marked] == [cell["cell"] for cell in study["cells"] if cell["edge"]]
@@ -140,7 +143,12 @@ def test_an_edge_is_marked(page, study, table, words):
 
 def test_comparisons_and_claims_have_their_verdicts(page, study):
     comparisons = study["families"][0]["comparisons"]
-    assert [row[:2] for row in page.tables["family-1"][1:]] == [[c["first"], c["verdict"]] for c in comparisons]
+    shown = [[c["first"], f"{c['verdict']} {c['size']}".strip()] for c in comparisons]
+    assert [row[:2] for row in page.tables["family-1"][1:]] == shown
+    assert {c["verdict"] for c in comparisons} == {"UNDECIDED", "WORSE"}
+    for row, c in zip(page.tables["family-1"][1:], comparisons, strict=True):
+        assert row[2] == f"{c['effect']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]".replace("-", "\u2212")
+        assert (row[6] == "\u2013") == (c["verdict"] != "UNDECIDED")
     *tested, last = study["claims"]
     assert [row[1] for row in page.tables["claims"][1:]] == [claim["verdict"] for claim in tested]
     assert [row[0].split(":")[0] for row in page.tables["claims-not-tested"][1:]] == [last["claim"]]
@@ -250,9 +258,10 @@ def test_numbers_that_are_null(tmp_path, study):
         cell["final"]["ssim"] |= {"low": None, "high": None, "sd_seeds": None}
         cell["best_ssim"] = {"mean": None, "low": None, "high": None}
     for item in one_seed["families"][0]["comparisons"]:
-        item.update(dict.fromkeys(("margin", "tost_p", "low_family", "high_family", "mde")), verdict="")
+        item.update(dict.fromkeys(("margin", "superiority", "low", "high", "p_these_patients")), verdict="NO VERDICT")
+        item.update(size="", refused="one run says nothing")
     found = page_of(tmp_path, one_seed)
-    assert {row[1] for row in found.tables["family-1"][1:]} == {"NO VERDICT"}
+    assert {row[1] for row in found.tables["family-1"][1:]} == {"NO VERDICT one run says nothing"}
     assert all("None" not in text and "nan" not in text for table in found.tables.values() for r in table for text in r)
 
 
@@ -291,11 +300,40 @@ def test_figures_that_are_files_are_not_drawn_again(tmp_path, study, undrawn):
 def test_speed_stands_on_seeds_alone_and_one_volume_is_one(study):
     family = deepcopy(study["families"][0])
     for comparison in family["comparisons"]:
-        comparison |= {"n_seeds": 1, "n_volumes": 1, "n_patients": 1, "generalizes": ""}
-    assert family_table(family, "t").caption == "SSIM; 1 seed, 1 volume, 1 patient."
+        comparison |= {"runs": "one run of each", "n_volumes": 1, "n_patients": 1, "over": ""}
+    assert family_table(family, "t").caption == "SSIM; one run of each, 1 volume, 1 patient."
     for comparison in family["comparisons"]:
-        comparison |= {"metric": "steps", "n_seeds": 6, "generalizes": "seeds"}
-    assert family_table(family, "t").caption == "steps; 6 seeds; speaks about seeds."
+        comparison |= {"metric": "steps", "runs": "6 paired seeds", "over": "seeds"}
+    assert family_table(family, "t").caption == "steps; 6 paired seeds; speaks about seeds."
+
+
+def test_survivors_do_not_head_the_leaderboard(study):
+    best = deepcopy(study)
+    best["cells"][3]["n_diverged"] = 9
+    best["cells"][3]["divergence"] = {"n": 9, "of": 10, "low": 0.555, "high": 0.9975}
+    best["cells"][3]["final"]["ssim"]["mean"] = 0.99
+    assert leaderboard(best, best["cells"]).rows[0][0].text == best["cells"][3]["cell"]  # scored as zero-filled: ranked
+    excluded = leaderboard(best | {"diverged": "exclude"}, best["cells"])
+    assert excluded.rows[0][0].text != best["cells"][3]["cell"]
+    last = next(row for row in excluded.rows if row[0].text == best["cells"][3]["cell"])
+    assert "not ranked" in last[0].note
+    assert last[-1].note == "9 diverged (95 % interval 56 to 100 %)"
+
+
+def test_accelerations_have_their_columns(study):
+    two = deepcopy(study)
+    for cell in two["cells"]:
+        ssim = cell["final"]["ssim"]
+        cell["by_acceleration"] = {"4x": {"ssim": ssim}, "8x": {"ssim": {**ssim, "mean": ssim["mean"] - 0.1}}}
+    table = leaderboard(two, two["cells"])
+    titles = [column.title for column in table.columns]
+    assert titles[1:5] == ["test SSIM, mean of 4x and 8x", "interval", "SSIM at 4x", "SSIM at 8x"]
+    assert all(len(row) == len(titles) for row in table.rows)
+
+
+def test_variances_are_shown_with_what_pairing_takes_away(page):
+    assert [row[0] for row in page.tables["variances-1"][1:]][:2] == ["seeds", "patients"]
+    assert page.says("Correlation of two methods' scores: 0.20 over seeds, 0.98 over patients.")
 
 
 def test_a_margin_is_rounded_as_the_sentence_beside_it(study):

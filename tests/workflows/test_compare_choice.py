@@ -164,7 +164,7 @@ def test_a_wrong_call_is_one_line_and_writes_nothing(tmp_path, fault, capsys):
     (tmp_path / "bare").mkdir()
     configfile.save(TrainConfig(), tmp_path / "bare" / "config.yaml")
     (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "volumes.csv").write_text("volume,ssim\nv0.h5,0.5\n")
+    (tmp_path / "damaged" / "volumes.csv").write_text("volume,colour\nv0.h5,0.5\n")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match=says) as caught:
         run(words, **{"output": "out", **keys})

@@ -1,7 +1,7 @@
 """A claim: where its effect has to lie, what an interval says of it, and the line that the ledger gets."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,8 @@ from mrirecon.ablation.study.records import without_nan
 from mrirecon.report.numbers import setting
 
 SUPPORTED, REFUTED, INCONCLUSIVE, NOT_TESTED = "SUPPORTED", "REFUTED", "INCONCLUSIVE", "NOT TESTED"
+BELOW_MARGIN = "BELOW MARGIN"  # the sign is as claimed, and the effect smaller than what counts
+ALL, MAJORITY = "all", "majority"  # which of its effects have to be where a claim says
 RATIO = "x"  # the unit of effects that are natural logarithms of ratios
 
 
@@ -36,14 +38,10 @@ class Where:
             return Limits(centre - margin, centre + margin)
         return Limits(margin, math.inf) if self.side == "above" else Limits(-math.inf, margin)
 
-    def level(self, alpha: float) -> float:
-        """Return the confidence level of intervals: 1 - alpha, for equivalence 1 - 2 alpha (TOST, Schuirmann 1987)."""
-        return 1 - 2 * alpha if self.side == "within" else 1 - alpha
-
     def verdict(self, interval: Limits) -> str:
         """Return what an interval says: SUPPORTED inside the region, REFUTED outside of it, else INCONCLUSIVE.
 
-        With an interval at `level` this is, for equivalence, the test of Schuirmann (1987).
+        Outside of it, but on the claimed side of no effect: BELOW_MARGIN.
         """
         region = self.limits
         if any(math.isnan(end) for end in (*region, *interval)):
@@ -52,7 +50,13 @@ class Where:
         below_high = interval.high < region.high or region.high == math.inf
         if above_low and below_high:
             return SUPPORTED
-        return REFUTED if interval.low > region.high or interval.high < region.low else INCONCLUSIVE
+        if not (interval.low > region.high or interval.high < region.low):
+            return INCONCLUSIVE
+        has_sign = (interval.low > 0 and region.low > 0) if self.side == "above" else self._is_below(interval, region)
+        return BELOW_MARGIN if has_sign else REFUTED
+
+    def _is_below(self, interval: Limits, region: Limits) -> bool:
+        return self.side == "below" and interval.high < 0 and region.high < 0
 
     def distance(self, effect: float) -> float:
         """Return how far an effect is from where the claim wants it; of several, the farthest decides."""
@@ -85,6 +89,7 @@ class Claim:
     measure: str = ""
     rule: Rule | None = None  # None: no grid that is shipped could decide it
     where: Where | None = None
+    quorum: str = ALL  # or MAJORITY: more than half of its effects decide
     needs: str = ""  # cells, in words
     grid: str = ""  # shipped one that has them
 
@@ -116,10 +121,12 @@ def entry(
     if not evidence.estimates:
         words = f"The cells are there, but {evidence.unclear}: {INCONCLUSIVE}. {_setting(study)}"
         return dict(without_nan(made | _numbers(INCONCLUSIVE, math.nan, Limits(math.nan, math.nan), words)))
-    decided = [(where.verdict(estimate.at(where.level(alpha))), estimate) for estimate in evidence.estimates]
-    verdict, estimate = _deciding(decided, where)
-    interval = estimate.at(where.level(alpha))
-    words = f"{_sentence(verdict, estimate, interval, where, evidence)} {_setting(study)}"
+    decided = [(where.verdict(estimate.at(1 - alpha)), estimate) for estimate in evidence.estimates]
+    verdict, estimate = _deciding(decided, where, claim.quorum)
+    interval = estimate.at(1 - alpha)
+    words = (
+        f"{_sentence(verdict, estimate, interval, where, evidence)}{_count(decided, claim.quorum)} {_setting(study)}"
+    )
     effect, *ends = (_natural(value, where) for value in (estimate.effect, *interval))
     return dict(without_nan(made | _numbers(verdict, effect, Limits(*ends), words)))
 
@@ -151,12 +158,37 @@ def _numbers(verdict: str, effect: float, interval: Limits, words: str) -> dict[
     return {"verdict": verdict, "effect": effect, "low": interval.low, "high": interval.high, "words": words}
 
 
-def _deciding(decided: list[tuple[str, Estimate]], where: Where) -> tuple[str, Estimate]:
-    """Return the verdict of all effects (one elsewhere refutes, all inside support) and the effect that decides it."""
-    verdicts = {verdict for verdict, _ in decided}
-    verdict = REFUTED if REFUTED in verdicts else SUPPORTED if verdicts == {SUPPORTED} else INCONCLUSIVE
-    worst = max((pair for pair in decided if pair[0] == verdict), key=lambda pair: where.distance(pair[1].effect))
-    return verdict, worst[1]
+def _deciding(decided: list[tuple[str, Estimate]], where: Where, quorum: str) -> tuple[str, Estimate]:
+    """Return the verdict of all effects and the effect that decides it.
+
+    Of ALL, one elsewhere refutes, one that is too small makes the claim so, and all inside support. Of a MAJORITY,
+    more than half of the effects have to say the same.
+    """
+    verdicts = [verdict for verdict, _ in decided]
+    known = (REFUTED, BELOW_MARGIN, SUPPORTED)
+    if quorum == MAJORITY:
+        verdict = next((v for v in known if 2 * verdicts.count(v) > len(verdicts)), INCONCLUSIVE)
+    elif REFUTED in verdicts:
+        verdict = REFUTED
+    else:
+        sure = INCONCLUSIVE not in verdicts
+        verdict = next((v for v in known if v in verdicts), INCONCLUSIVE) if sure else INCONCLUSIVE
+    worst = max((pair for pair in decided if pair[0] == verdict), key=_distance(where), default=None)
+    return verdict, (worst or max(decided, key=_distance(where)))[1]
+
+
+def _distance(where: Where) -> Callable[[tuple[str, Estimate]], float]:
+    return lambda pair: where.distance(pair[1].effect)
+
+
+def _count(decided: list[tuple[str, Estimate]], quorum: str) -> str:
+    """How the effects stand, where there are several; the sentence before shows the farthest."""
+    if len(decided) < 2:
+        return ""
+    verdicts = [verdict for verdict, _ in decided]
+    counts = ", ".join(f"{verdicts.count(v)} {v.lower()}" for v in dict.fromkeys(sorted(verdicts)))
+    asked = "more than half decide" if quorum == MAJORITY else "all have to hold"
+    return f" Of {len(decided)} effects {counts}; {asked}."
 
 
 def _sentence(verdict: str, estimate: Estimate, interval: Limits, where: Where, evidence: Evidence) -> str:

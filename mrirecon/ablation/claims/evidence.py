@@ -13,9 +13,9 @@ from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, rerun_
 from mrirecon.ablation.findings.tuning_summary import tried_rates
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.ablation.study.tune import tuned_key, winner
-from mrirecon.errors import InputError
-from mrirecon.evaluation.stats import crossed_effect
+from mrirecon.ablation.study.tune import tuned, tuned_key
+from mrirecon.evaluation.stats import MIN_SEEDS, Sample, Side, half_width, sample
+from mrirecon.evaluation.stats.crossed import BOTH
 
 LR = tuned_key("lr")
 
@@ -98,7 +98,7 @@ class Sources:
         of_draw = [run for run in self.runs(cell) if run.repeat == repeat and run.stage != "rerun"]
         trials = [run for run in of_draw if run.stage == "tune"]
         swept = [run for run in of_draw if run.stage == "sweep" and run.objective == self.objective]
-        best = winner(trials, self.objective)
+        best = tuned(trials, self.objective, tuning)
         if best is None or len(trials) < tuning.trials or len(swept) < tuning.sweep:
             return []
         return tried_rates(best, of_draw, self.objective, tuning)
@@ -107,12 +107,6 @@ class Sources:
         """Say whether a run diverged, or ended below the zero-filled images: a rate of no use."""
         end = run.points[-1].scores["ssim"] if run.points else math.nan
         return not math.isfinite(run.final_loss) or not math.isfinite(end) or end < self.zero_filled
-
-    def rows(self, cells: Sequence[str]) -> np.ndarray:
-        """Mark the seeds that have test scores of all the cells, bool (n_seeds,)."""
-        if any(cell not in self.scores.values for cell in cells):
-            return np.zeros(len(self.grid.seeds), dtype=bool)
-        return np.asarray(np.all([self.scores.present(cell) for cell in cells], axis=0))
 
 
 @dataclass(frozen=True)
@@ -145,50 +139,50 @@ def exact(name: str, value: float) -> Estimate:
     return Estimate(name, value, lambda _level: Limits(value, value), "")
 
 
-def over_table(name: str, d: np.ndarray, what: str) -> Estimate | None:
-    """Mean of a table (n_seeds, n_units) with its crossed t interval; None where there is too little for one.
+def of_sample(found: Sample) -> Estimate:
+    """The mean of a sample with the interval of all verdicts (see `half_width`)."""
+    mean = float(found.parts.mean)
 
-    See `crossed_effect` (Satterthwaite 1946).
-    """
-    try:
-        effect = crossed_effect(d)
-    except InputError:
-        return None
-    return Estimate(name, effect.mean, lambda level: Limits(*effect.interval(level)), what)
+    def at(level: float) -> Limits:
+        half = float(half_width(found.parts, 1 - level))
+        return Limits(mean - half, mean + half)
+
+    patients = f" and {found.n_patients} patients" if found.over == BOTH else ""
+    n_seeds = min(found.n_seeds, default=0)
+    return Estimate(found.name, mean, at, f"{n_seeds} {found.unit}s{patients}")
 
 
-def over_draws(name: str, found: Mapping[str, Sequence[Limits]], block: str) -> Estimate | None:
-    """Mean of a number that the tuning found, known between limits, with a t interval over its replicates.
+def over_draws(name: str, found: Mapping[str, Sequence[Limits]]) -> Estimate | None:
+    """Mean of a number that the tuning found, known between limits, with a t interval over the tuning draws.
 
-    Interval: Student 1908. The replicates are the tuning draws, each the mean over blocks; or the blocks (cells that
-    differ in other factors), each the mean over draws: whichever are more, since a single draw has no noise to be seen.
-    The interval reaches from the lower limits' lower end to the upper limits' upper end.
+    Interval: Student 1908. A draw counts with its mean over the blocks: cells that differ in other factors are no
+    draws of anything. The interval reaches from the lower limits' lower end to the upper limits' upper end.
 
     Args:
         name: Of the effect.
         found: By block, its value at each draw; not finite limits mean that it is unbounded.
-        block: What blocks are called.
 
     Returns:
-        None with a single replicate.
+        None with fewer than 5 draws, which say too little about others.
     """
     values = np.array([list(of_block) for of_block in found.values()], dtype=float)  # (blocks, draws, 2)
-    n_blocks, n_draws, _ = values.shape
-    by_draw = n_draws >= n_blocks
-    low, high = values.mean(axis=0 if by_draw else 1).T
-    if len(low) < 2:
+    low, high = values.mean(axis=0).T
+    if len(low) < MIN_SEEDS:
         return None
-    ends = [over_table(name, end[:, None], "") for end in (low, high) if np.isfinite(end).all()]
+    ends = [
+        of_sample(sample(name, [Side(end[:, None], range(len(end)))], None))
+        for end in (low, high)
+        if np.isfinite(end).all()
+    ]
     known = {"low": np.isfinite(low).all(), "high": np.isfinite(high).all()}
 
     def at(level: float) -> Limits:
-        lower = ends[0].at(level).low if known["low"] and ends[0] else -math.inf
-        upper = ends[-1].at(level).high if known["high"] and ends[-1] else math.inf
+        lower = ends[0].at(level).low if known["low"] else -math.inf
+        upper = ends[-1].at(level).high if known["high"] else math.inf
         return Limits(lower, upper)
 
-    effects = [end.effect for end in ends if end]
-    what = f"{n_draws} tuning draws" if by_draw else f"{n_blocks} {block}"
-    return Estimate(name, float(np.mean(effects)) if effects else math.nan, at, what)
+    effects = [end.effect for end in ends]
+    return Estimate(name, float(np.mean(effects)) if effects else math.nan, at, f"{len(low)} tuning draws")
 
 
 def evidence_of(
@@ -203,9 +197,16 @@ def evidence_of(
     return Evidence(tuple(cells), made, "; ".join(text for text in said if text))
 
 
-def not_reran(sources: Sources, cells: Sequence[str]) -> str:
-    """Return the reason why reruns of these cells cannot be compared; empty: they can."""
-    if diverged := sources.diverged(cells):
+def not_reran(sources: Sources, cells: Sequence[str], by_score: bool = False) -> str:
+    """Return the reason why reruns of these cells cannot be compared; empty: they can.
+
+    Args:
+        sources: The study.
+        cells: Those of a claim.
+        by_score: By test scores, in which a rerun that diverged is the zero-filled image unless the grid excludes it.
+    """
+    counts = by_score and not sources.scores.are_excluded
+    if (diverged := sources.diverged(cells)) and not counts:
         return f"reruns diverged in {', '.join(diverged)}, and what is left of a cell are its better runs"
     missing = [cell for cell in cells if len(sources.reruns(cell)) < len(sources.grid.seeds)]
     return f"reruns are missing in {', '.join(missing)}" if missing else ""

@@ -19,12 +19,12 @@ from mrirecon.ablation.claims.evidence import (
     evidence_of,
     exact,
     not_reran,
+    of_sample,
     over_draws,
-    over_table,
 )
 from mrirecon.ablation.claims.measures import best_rate, bounce_slope, failing_rate, state_copies, trials_needed
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.evaluation.stats import by_patient
+from mrirecon.evaluation.stats import MIN_SEEDS, Side, sample
 
 Weights = Mapping[str, float]  # cell -> weight in a sum
 RunRatio = Callable[[RunResult, RunResult, Sources], float]
@@ -38,6 +38,17 @@ def score_difference(first: Needs, second: Needs, may_differ: Sequence[str]) -> 
     def rule(sources: Sources) -> Evidence:
         found = pairs(sources.grid, first, second, may_differ)
         return _scored(sources, {"mean": _mean_difference(found)}, found, _spread(sources, found))
+
+    return rule
+
+
+def each_difference(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule:
+    """Test SSIM of the first cell minus the second, of every matched pair: a mean would hide the exceptions."""
+
+    def rule(sources: Sources) -> Evidence:
+        found = pairs(sources.grid, first, second, may_differ)
+        named = {f"{pair.first} - {pair.second}": _mean_difference([pair]) for pair in found}
+        return _scored(sources, named, found)
 
     return rule
 
@@ -107,8 +118,10 @@ def run_ratio(first: Needs, second: Needs, may_differ: Sequence[str], measure: R
         d = np.array([[measure(ran[a][seed], ran[b][seed], sources) for a, b in found] for seed in seeds])
         if not np.isfinite(d).all():
             return Evidence(cells, unclear="the curves of the reruns are too short, or reach too little, for it")
-        estimate = over_table("mean", d.mean(axis=1, keepdims=True), f"{len(seeds)} seeds")
-        return evidence_of(sources, cells, [estimate], "one seed has no noise to be seen")
+        draws = sources.scores.draws
+        side = Side(d.mean(axis=1, keepdims=True), seeds, 1.0, [draws[seed] for seed in seeds] if draws else None)
+        made = sample("mean", [side], None)
+        return evidence_of(sources, cells, [None if made.refused else of_sample(made)], made.refused)
 
     return rule
 
@@ -142,28 +155,31 @@ def _tuning_cost(sources: Sources, cells: Sequence[str]) -> str:
 def _spread(sources: Sources, found: Sequence[Pair]) -> str:
     """Return the range of the differences of single pairs of cells, which their mean hides; empty with one pair."""
     values = sources.scores.values
-    if len(found) < 2 or not sources.rows(cells_of(found)).any():
+    if len(found) < 2 or any(cell not in values for cell in cells_of(found)):
         return ""
-    means = [float(np.nanmean(values[a] - values[b])) for a, b in found]
+    apart = [values[a] - values[b] for a, b in found]
+    if not all(np.isfinite(d).any() for d in apart):
+        return ""
+    means = [float(np.nanmean(d)) for d in apart]
     return f"{len(found)} pairs of cells, from {min(means):+.4f} to {max(means):+.4f}"
 
 
 def _scored(sources: Sources, named: Mapping[str, Weights], found: Sequence[Pair], note: str = "") -> Evidence:
-    """Estimate weighted sums of test scores (n_seeds, n_volumes) with intervals crossed over seeds and patients."""
+    """Estimate weighted sums of test scores, as the comparisons of the study do."""
     cells = cells_of(found)
     if not found:
         return ABSENT
-    if reason := not_reran(sources, cells):
+    if reason := not_reran(sources, cells, by_score=True):
         return Evidence(cells, unclear=reason)
-    rows = sources.rows(cells)
-    if not rows.any() or not sources.scores.volumes:
+    scores = sources.scores
+    if not scores.volumes or any(cell not in scores.values for cell in cells):
         return Evidence(cells, unclear="the reruns have no test scores in common")
-    estimates = []
-    for name, weights in named.items():
-        d = np.sum([w * sources.scores.values[cell][rows] for cell, w in weights.items()], axis=0)
-        table = by_patient(d, sources.scores.patients)
-        estimates.append(over_table(name, table, f"{table.shape[0]} seeds and {table.shape[1]} patients"))
-    return evidence_of(sources, cells, estimates, "one seed and fewer than 5 patients have no noise to be seen", note)
+    made = [
+        sample(name, [scores.side(cell, weight) for cell, weight in weights.items()], scores.patients)
+        for name, weights in named.items()
+    ]
+    reason = next((one.refused for one in made if one.refused), "")
+    return evidence_of(sources, cells, [None if one.refused else of_sample(one) for one in made], reason, note)
 
 
 def _line(sources: Sources, found: Sequence[Pair]) -> Weights | None:
@@ -208,7 +224,7 @@ def rate_ratio(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule:
         values = {
             f"{a} / {b}": [Limits(x - y, x - y) for x, y in zip(rates[a], rates[b], strict=True)] for a, b in found
         }
-        return _tuned(sources, cells, values, "pairs of cells")
+        return _tuned(sources, cells, values)
 
     return rule
 
@@ -226,7 +242,7 @@ def failing_ratio(sources: Sources) -> Evidence:
     values = {
         cell: [Limits(f.low - b, f.high - b) for f, b in zip(fails[cell], best[cell], strict=True)] for cell in cells
     }
-    return _tuned(sources, tuple(cells), values, "cells", _not_known(sources, fails))
+    return _tuned(sources, tuple(cells), values, _not_known(sources, fails))
 
 
 def failing_gain(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule:
@@ -245,7 +261,7 @@ def failing_gain(first: Needs, second: Needs, may_differ: Sequence[str]) -> Rule
             ratios = [(x.low - y.high, x.high - y.low) for x, y in zip(fails[a], fails[b], strict=True)]
             of_second[b].append(np.array(ratios))
         values = {b: [Limits(*row) for row in np.mean(rows, axis=0)] for b, rows in of_second.items()}
-        return _tuned(sources, cells_of(found), values, "cells without norm", _not_known(sources, fails))
+        return _tuned(sources, cells_of(found), values, _not_known(sources, fails))
 
     return rule
 
@@ -262,18 +278,19 @@ def bounce_over_rate(needs: Needs) -> Rule:
             return ABSENT
         slopes = _by_cell(sources, cells, lambda tried: bounce_slope(tried, sources))
         values = {cell: [Limits(slope, slope) for slope in slopes[cell]] for cell in cells}
-        return _tuned(sources, tuple(cells), values, "cells")
+        return _tuned(sources, tuple(cells), values)
 
     return rule
 
 
-def _tuned(
-    sources: Sources, cells: Sequence[str], values: Mapping[str, Sequence[Limits]], block: str, note: str = ""
-) -> Evidence:
+def _tuned(sources: Sources, cells: Sequence[str], values: Mapping[str, Sequence[Limits]], note: str = "") -> Evidence:
     if any(math.isnan(end) for of_block in values.values() for limits in of_block for end in limits):
         return Evidence(tuple(cells), unclear="the tuning of its cells is not finished, or has too few rates that work")
-    reason = "one tuning draw of one cell has no noise to be seen; raise tuning.repeats"
-    return evidence_of(sources, cells, [over_draws("mean", values, block)], reason, note)
+    reason = (
+        f"{sources.grid.tuning.repeats} tuning draws say too little about others, and cells are no draws; "
+        f"set tuning.repeats to {MIN_SEEDS} or more"
+    )
+    return evidence_of(sources, cells, [over_draws("mean", values)], reason, note)
 
 
 def _by_cell(sources: Sources, cells: Iterable[str], measure: Callable[[list[RunResult]], T]) -> dict[str, list[T]]:

@@ -2,22 +2,27 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mrirecon.ablation.findings.contrasts import families
-from mrirecon.ablation.findings.inference import decide
-from mrirecon.ablation.findings.leaderboard import final_scores, validation_scores, volumes_of
+from mrirecon.ablation.findings.inference import ALPHA, decide
+from mrirecon.ablation.findings.leaderboard import divergence, final_scores, validation_scores, volumes_of
 from mrirecon.ablation.findings.learning_curves import (
     Target,
     decide_steps,
     learning_curves,
     make_targets,
+    reference_gap,
     step_seconds,
     times_to,
 )
 from mrirecon.ablation.findings.rerun_scores import (
     RerunScores,
+    accelerations_of,
+    between,
     by_cell,
     left_out,
     metrics_of,
@@ -25,10 +30,11 @@ from mrirecon.ablation.findings.rerun_scores import (
     reruns_of,
     zero_filled,
 )
-from mrirecon.ablation.findings.tuning_summary import summarize_tuning, worst_loss
+from mrirecon.ablation.findings.tuning_summary import DIVERGED_COUNTS_AS, summarize_tuning
 from mrirecon.ablation.findings.verdict import verdict
-from mrirecon.ablation.study.grid import Grid
+from mrirecon.ablation.study.grid import EXCLUDE, Grid
 from mrirecon.ablation.study.records import RunResult, without_nan
+from mrirecon.evaluation.stats import Margin, by_patient, variance_table
 
 
 def analyse(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,19 +61,119 @@ def analyse(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) 
 def _of_objective(
     grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any], study: Mapping[str, Any], objective: str
 ) -> dict[str, Any]:
-    """Cells, families, margin and verdict of the winners for one objective."""
+    """Cells, families, margin, variances and verdict of the winners for one objective."""
+    look = look_of(grid, results, objective)
+    grid = replace(grid, seeds=grid.seeds[: look.n_seeds])
     scores = {metric: rerun_scores(grid, results, metric, objective) for metric in metrics_of(results)}
+    several = accelerations_of(results)
+    at_each = [rerun_scores(grid, results, "ssim", objective, acceleration) for acceleration in several]
     conditional, targets = study["conditional"], study["targets"]
-    margin = _margin(grid, scores["ssim"], study["zero_filled"]["ssim"])
-    of_scores = [decide(family, scores["ssim"], margin, conditional) for family in families(grid)]
-    of_steps = [decide_steps(grid, results, target, objective, conditional) for target in targets]
+    margin = study_margin(grid, results, study, facts)
+    options: dict[str, Any] = {"alpha": look.alpha, "refused": look.refused}
+    of_scores = (
+        [decide(family, at_each, margin, conditional, **options) for family in families(grid)] if at_each else []
+    )
+    if len(several) > 1:
+        losses = [between(of_one, at_each[0]) for of_one in at_each[1:]]
+        of_scores += [
+            decide(
+                replace(family, name=f"{family.name}, by acceleration", is_primary=False),
+                losses,
+                margin,
+                conditional,
+                **options,
+            )
+            for family in families(grid)[:1]
+        ]
+    of_steps = [decide_steps(grid, results, target, objective, conditional, **options) for target in targets]
     made: dict[str, Any] = {
         "objective": objective,
-        "margin": {"ssim": margin, "share": grid.margin},
-        "cells": _cells(grid, results, facts, targets, objective, scores),
+        "margin": {
+            "ssim": math.nan if margin is None else margin.value,
+            "share": grid.margin,
+            "source": "" if margin is None else margin.source,
+        },
+        "look": look._asdict(),
+        "cells": _cells(grid, results, facts, targets, objective, scores, at_each),
         "families": [*of_scores, *of_steps] if of_scores else [],
+        "variances": [found for of_one in at_each if (found := _variances(of_one))],
     }
-    return made | {"verdict": verdict({**study, **made}, scores["ssim"])}
+    return made | {"verdict": [*look.words(), *verdict({**study, **made}, at_each, margin, look.alpha)]}
+
+
+class Look(NamedTuple):
+    """At which seeds the verdicts are read, and with which share of alpha."""
+
+    n_seeds: int
+    alpha: float
+    number: int  # from 1; 0: the study has no looks, or the first is yet to come
+    of: int
+    refused: str  # why there are no verdicts yet
+
+    def words(self) -> list[str]:
+        """The sentence that stands before the verdicts."""
+        if not self.of:
+            return []
+        if self.refused:
+            return [f"No verdicts yet: {self.refused}."]
+        share = f"{100 * self.alpha:.3g} % of the 5 % of each family"
+        return [f"Look {self.number} of {self.of}, at {self.n_seeds} seeds: intervals and verdicts at {share}."]
+
+
+def look_of(grid: Grid, results: Sequence[RunResult], objective: str) -> Look:
+    """The last look of the grid whose seeds are all in; a study without looks is read whenever asked, at all of alpha.
+
+    Each look has its share of alpha, so that a false finding at any of them stays within it (Bonferroni; Dunn 1961).
+    """
+    if not grid.looks:
+        return Look(len(grid.seeds), ALPHA, 0, 0, "")
+    runs = by_cell(results)
+    done = [{run.seed for run in reruns_of(runs.get(cell.name, []), objective)} for cell in grid.cells]
+    n_in = next((i for i, seed in enumerate(grid.seeds) if not all(seed in of_cell for of_cell in done)), None)
+    reached = [n for n in grid.looks if n <= (len(grid.seeds) if n_in is None else n_in)]
+    if not reached:
+        first = next(iter(grid.looks))
+        return Look(first, ALPHA * grid.looks[first], 0, len(grid.looks), f"the first look is at {first} seeds")
+    return Look(reached[-1], ALPHA * grid.looks[reached[-1]], len(reached), len(grid.looks), "")
+
+
+def study_margin(
+    grid: Grid, results: Sequence[RunResult], study: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Margin | None:
+    """The study's margin in SSIM with its source; None where the reference gains nothing, or is not rerun yet.
+
+    A share is one of the gap in validation SSIM, from the zero-filled images to the reference: no test score is in it.
+    """
+    late = str(facts.get("margin_changed") or "")
+    when = f"changed in the grid file on {late}, when reruns were there" if late else "set in the grid file"
+    if grid.margin_ssim > 0:
+        return Margin(grid.margin_ssim, f"{when}{'' if late else ' before the runs'}", bool(late))
+    target, zero_filled = next(iter(study["targets"]), None), zero_filled_val(facts)
+    gap = reference_gap(grid, results, zero_filled)
+    if target and not math.isnan(zero_filled):  # frozen: later seeds do not move it
+        gap = (target["ssim"] - zero_filled) / target["share"]
+    if not gap > 0:
+        return None
+    share = f"{100 * grid.margin:g} % of the gap in validation SSIM from zero-filled to {grid.reference}"
+    if not grid.has_margin:
+        return Margin(grid.margin * gap, f"{share}, the default")
+    return Margin(grid.margin * gap, f"{share}, {when}{'' if late else ' before the runs'}", bool(late))
+
+
+def _variances(scores: RerunScores) -> dict[str, Any] | None:
+    """The table of variances over the cells that have all reruns; None where there are too few."""
+    cells = [cell for cell in scores.values if scores.present(cell).all() and not scores.diverged.get(cell)]
+    if not scores.volumes or scores.patients is None:
+        return None
+    tables = np.array([by_patient(scores.values[cell], scores.patients) for cell in cells])
+    if tables.ndim != 3 or min(tables.shape) < 2:
+        return None
+    return {
+        "at": scores.at,
+        "cells": cells,
+        "n_seeds": tables.shape[1],
+        "n_patients": tables.shape[2],
+    } | variance_table(tables)
 
 
 def _cells(
@@ -77,27 +183,39 @@ def _cells(
     targets: Sequence[Target],
     objective: str,
     scores: Mapping[str, RerunScores],
+    at_each: Sequence[RerunScores],
 ) -> list[dict[str, Any]]:
-    runs, failures = by_cell(results), facts.get("failures") or {}
-    worst, zero_filled = worst_loss(results, objective), zero_filled_val(facts)
+    runs, failures, zero_filled = by_cell(results), facts.get("failures") or {}, zero_filled_val(facts)
     return [
         {
             "cell": cell.name,
             "levels": dict(cell.levels),
             "error": failures.get(cell.name, ""),
-            **summarize_tuning(cell, grid.tuning, runs.get(cell.name, []), objective, worst, zero_filled),
-            **_reran(cell.name, reruns_of(runs.get(cell.name, []), objective), scores),
-            "times": times_to(targets, reruns_of(runs.get(cell.name, []), objective), grid.seeds),
+            **summarize_tuning(cell, grid.tuning, runs.get(cell.name, []), objective, zero_filled),
+            **_reran(cell.name, _within(grid, runs.get(cell.name, []), objective), scores),
+            "by_acceleration": _by_acceleration(cell.name, at_each),
+            "times": times_to(targets, _within(grid, runs.get(cell.name, []), objective), grid.seeds),
             **_footprint(runs.get(cell.name, [])),
         }
         for cell in grid.cells
     ]
 
 
+def _within(grid: Grid, runs: Sequence[RunResult], objective: str) -> list[RunResult]:
+    """The reruns of the seeds that are looked at."""
+    return [run for run in reruns_of(runs, objective) if run.seed in grid.seeds]
+
+
+def _by_acceleration(cell: str, at_each: Sequence[RerunScores]) -> dict[str, Any]:
+    """Mean test SSIM at each of several accelerations; empty where there is one."""
+    return {of_one.at: final_scores({"ssim": of_one}, cell) for of_one in at_each} if len(at_each) > 1 else {}
+
+
 def _reran(cell: str, reruns: Sequence[RunResult], scores: Mapping[str, RerunScores]) -> dict[str, Any]:
     return {
         "n_seeds": len(reruns),
         "n_diverged": sum(run.diverged_at is not None for run in reruns),
+        "divergence": divergence(reruns) if reruns else None,
         "final": final_scores(scores, cell),
         **validation_scores(reruns),
         "curve": learning_curves(reruns),
@@ -112,15 +230,6 @@ def _footprint(runs: Sequence[RunResult]) -> dict[str, Any]:
         "optimizer_bytes": max((run.optimizer_bytes for run in runs), default=0),
         "n_parameters": max((run.n_parameters for run in runs), default=0),
     }
-
-
-def _margin(grid: Grid, scores: RerunScores, zero_filled_ssim: float) -> float:
-    """Share of the way up from zero-filled to the reference's mean test SSIM; NaN where there is none, or not yet."""
-    if grid.reference not in scores.values:
-        return math.nan
-    rows = scores.values[grid.reference][scores.present(grid.reference)]
-    gap = fmean(rows.mean(axis=1).tolist()) - zero_filled_ssim
-    return grid.margin * gap if gap > 0 else math.nan
 
 
 SCHEMA = 1
@@ -152,6 +261,8 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
         "factors": {factor: list(levels) for factor, levels in grid.factors.items()},
         "reference": grid.reference,
         "seeds": list(grid.seeds),
+        "diverged": grid.diverged,
+        "readings": list(facts.get("readings") or ()),
         "tuning": _tuning(grid, results),
         "zero_filled": zero_filled(results, grid.reference) or dict.fromkeys(metrics_of(results), math.nan),
         "zero_filled_val": {"ssim": zero_filled_val(facts)},
@@ -161,11 +272,8 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
 
 
 def _conditional(grid: Grid) -> str:
-    """Seeds that share a tuning draw are no independent studies, unless each has a draw of its own."""
-    n_draws = grid.tuning.repeats
-    if n_draws == 1:
-        return ONE_DRAW
-    return "" if n_draws >= len(grid.seeds) else f"conditional on {n_draws} tuning draws"
+    """With one tuning draw all is about its winners; of several the draws are the units of inference."""
+    return ONE_DRAW if grid.tuning.repeats == 1 else ""
 
 
 def zero_filled_val(facts: Mapping[str, Any]) -> float:
@@ -209,12 +317,14 @@ def _tuning(grid: Grid, results: Sequence[RunResult]) -> dict[str, Any]:
     return {
         "trials": tuning.trials,
         "repeats": tuning.repeats,
+        "draws": dict(zip(map(str, grid.seeds), grid.draws, strict=True)),
+        "widening": tuning.widening,
         "dimensions": list(tuning.dimensions),
         "objectives": list(tuning.objectives),
         "spaces": {cell: {key: list(ends) for key, ends in keys.items()} for cell, keys in tuning.spaces.items()},
         "first_seed": tuning.first_seed,
         "n_runs": sum(run.stage == "tune" for run in results),
-        "diverged_counts_as": "the largest finite loss of all trials of the study",
+        "diverged_counts_as": DIVERGED_COUNTS_AS,
     }
 
 
@@ -246,7 +356,26 @@ def study_warnings(grid: Grid, results: Sequence[RunResult], facts: Mapping[str,
         said += _no_better(grid, results)
     for objective in grid.tuning.objectives:
         said += _rerun_warnings(grid, results, objective)
+    said += _looks_before(grid, results, facts)
     return list(dict.fromkeys(said))
+
+
+def _looks_before(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) -> list[str]:
+    """Say that verdicts were read at fewer seeds before, unless the grid planned that."""
+    now = max((len(reruns_of(runs, grid.tuning.objectives[0])) for runs in by_cell(results).values()), default=0)
+    planned = {n: ALPHA * share for n, share in grid.looks.items()}
+    unplanned = [
+        reading
+        for reading in facts.get("readings") or ()
+        if reading["n_seeds"] < now and not math.isclose(planned.get(reading["n_seeds"], 0), reading["alpha"])
+    ]
+    if not unplanned:
+        return []
+    listed = ", ".join(f"at {reading['n_seeds']} seeds on {reading['when'][:10]}" for reading in unplanned)
+    return [
+        f"Verdicts were read before, {listed}, and seeds were added since: the {100 * ALPHA:g} % of each family hold "
+        "for one reading, not for all of them together (looks: in the grid plans several)."
+    ]
 
 
 def _no_better(grid: Grid, results: Sequence[RunResult]) -> list[str]:
@@ -257,14 +386,16 @@ def _no_better(grid: Grid, results: Sequence[RunResult]) -> list[str]:
     return [f"The reference, {grid.reference}, is no better than zero-filled: no targets, and no test of equivalence."]
 
 
+_AS_ZERO_FILLED = "scored as the zero-filled image (diverged: exclude in the grid leaves them out)"
+
+
 def _rerun_warnings(grid: Grid, results: Sequence[RunResult], objective: str) -> list[str]:
     said, runs = [], by_cell(results)
     for cell in grid.cells:
         reruns = reruns_of(runs.get(cell.name, []), objective)
         if failed := [str(run.seed) for run in reruns if run.diverged_at is not None]:
-            rest = "compared on the other seeds, without a verdict in its favour"
-            treated = rest if len(failed) < len(reruns) else "not compared"
-            said.append(f"{cell.name}: reruns diverged (seed {', '.join(failed)}); the cell is {treated}.")
+            treated = "left out, and no verdict is in its favour" if grid.diverged == EXCLUDE else _AS_ZERO_FILLED
+            said.append(f"{cell.name}: reruns diverged (seed {', '.join(failed)}); they are {treated}.")
         if 0 < len(reruns) < len(grid.seeds):
             said.append(f"{cell.name}: {len(reruns)} of {len(grid.seeds)} reruns are in.")
     if missing := left_out(rerun_scores(grid, results, "ssim", objective), results):

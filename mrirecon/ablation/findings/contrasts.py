@@ -30,21 +30,25 @@ class Family:
 
     name: str
     contrasts: tuple[Contrast, ...]
+    is_primary: bool = False  # the one that the study is about
 
 
 def families(grid: Grid) -> list[Family]:
-    """Every cell against the reference; the main effects of all factors; the interactions of every two factors.
+    """Every cell against the reference, the primary family; the main effects of all factors; the interactions of every
+    two factors; every two cells, where the grid asks for it.
 
     Main effects and interactions hold a level against the level of the reference and average over the levels of the
     other factors (factorial design; Fisher 1935, The Design of Experiments, chapter VI). A family that would repeat
     another is left out: a study of one factor has main effects that are its cells, and no interactions.
     """
-    made = [Family(f"cells against {grid.reference}", tuple(_against_reference(grid)))]
+    made = [Family(f"cells against {grid.reference}", tuple(_against_reference(grid)), is_primary=True)]
     factors = [factor for factor, levels in grid.factors.items() if len(levels) > 1]
     if len(factors) > 1:
         main = [contrast for factor in factors for contrast in _main_effects(grid, factor)]
         crossed = [c for first, second in combinations(factors, 2) for c in _interactions(grid, first, second)]
         made += [Family("main effects", tuple(main)), Family("interactions", tuple(crossed))]
+    if grid.all_pairs:
+        made.append(Family("all pairs of cells", tuple(_all_pairs(grid))))
     return [family for family in made if family.contrasts]
 
 
@@ -53,6 +57,11 @@ def _against_reference(grid: Grid) -> Iterator[Contrast]:
         if cell.name != grid.reference:
             weights = {cell.name: 1.0, grid.reference: -1.0}
             yield Contrast(f"{cell.name} - {grid.reference}", cell.name, grid.reference, weights)
+
+
+def _all_pairs(grid: Grid) -> Iterator[Contrast]:
+    for first, second in combinations([cell.name for cell in grid.cells], 2):
+        yield Contrast(f"{first} - {second}", first, second, {first: 1.0, second: -1.0})
 
 
 def _main_effects(grid: Grid, factor: str) -> Iterator[Contrast]:

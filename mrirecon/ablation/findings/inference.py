@@ -1,10 +1,8 @@
 """Decide the contrasts of a family together, and tell the result in words."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
-
-import numpy as np
 
 from mrirecon.ablation.findings.contrasts import Contrast, Family
 from mrirecon.ablation.findings.rerun_scores import RerunScores
@@ -12,215 +10,133 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import (
     BETTER,
     EQUIVALENT,
-    INCONCLUSIVE,
     MIN_PATIENTS,
+    NO_VERDICT,
     WORSE,
     Comparison,
-    by_patient,
+    Margin,
+    Sample,
     compare_family,
-    crossed_bootstrap,
-    crossed_effect,
     in_words,
-    require_decidable,
-    smallest_p,
+    sample,
 )
-from mrirecon.tables.metrics import METRICS, label_of
+from mrirecon.tables.metrics import label_of
 
 ALPHA = 0.05
-UNDECIDED = ""  # the verdict of comparisons that cannot reach ALPHA
+_Pair = tuple[Contrast, RerunScores]
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The contrasts of a family whose cells share the same seeds: only these can be flipped together."""
+def decide(
+    family: Family,
+    scores: Sequence[RerunScores],
+    margin: Margin | None,
+    conditional: str,
+    *,
+    alpha: float = ALPHA,
+    refused: str = "",
+) -> dict[str, Any]:
+    """Decide a family: each of its contrasts at each acceleration, one simultaneous interval for all.
 
-    seeds: tuple[int, ...]  # rows of the scores
-    contrasts: tuple[Contrast, ...]
-    n_family: int  # contrasts of all groups
-    n_patients: int
-
-    @property
-    def alpha(self) -> float:
-        """Share of the family's `ALPHA` that the group tests at, by its number of contrasts (Bonferroni; Dunn 1961)."""
-        return ALPHA * len(self.contrasts) / self.n_family
-
-    @property
-    def n_flipped(self) -> int:
-        """Number of units whose signs the test flips: seeds, or the patients of a single seed."""
-        return len(self.seeds) if len(self.seeds) > 1 else self.n_patients
-
-    @property
-    def smallest_p(self) -> float:
-        """Smallest p that a comparison can have, adjusted for the family (Bonferroni; Dunn 1961)."""
-        return smallest_p(self.n_flipped) * self.n_family / len(self.contrasts)
-
-    @property
-    def refusal(self) -> str:
-        """Reason why it cannot be decided; empty if it can."""
-        try:
-            require_decidable(self.n_flipped, self.alpha)
-        except InputError as error:
-            return str(error)
-        return ""
-
-
-def decide(family: Family, scores: RerunScores, margin: float | None, conditional: str) -> dict[str, Any]:
-    """Decide a family on the seeds that its cells share.
-
-    A seed whose rerun is missing or diverged in one of a contrast's cells is left out of that contrast only. Contrasts
-    with different seeds cannot be flipped together: each such group gets its part of `ALPHA`, so that the chance of a
-    false finding in the whole family stays below it (Bonferroni's inequality; Dunn 1961). What is left of a cell that
-    diverged are its better runs, so no verdict is given in its favour.
+    The cells of a contrast are compared on the seeds that they share, or where these are fewer than 5 each on its own
+    (see `sample`), so that a missing rerun changes no other comparison. The number of comparisons is that of the plan.
 
     Args:
         family: The contrasts.
-        scores: Of the reruns.
-        margin: Of equivalence, in units of the scores; None or NaN: equivalence is not tested.
+        scores: Of the reruns, one for each acceleration.
+        margin: Of equivalence; None: equivalence is not tested.
         conditional: What every verdict depends on, in words; may be empty.
+        alpha: Of the family.
+        refused: Why there are no verdicts at all; empty: there are.
 
     Returns:
-        `name`; `n_seeds` and `smallest_p` of the comparison that is worst off; `note`; `refused`: why there are no
-        verdicts at all, else empty; `comparisons`: each a `Comparison` as a dict with `words`, `first`, `second` and
-        `cells`, its verdict empty where it cannot reach `ALPHA`.
+        `name`; `is_primary`; `alpha`; `n_seeds` of the comparison that has fewest; `note`; `refused`: why there are no
+        verdicts at all, else empty; `comparisons`: each a `Comparison` as a dict with `words`, `first`, `second`,
+        `cells` and `at`, the acceleration.
     """
-    groups = list(_groups(family, scores))
-    decided = {
-        contrast.name: _plain(made, contrast, scores.diverged, group.refusal, conditional)
-        for group in groups
-        for contrast, made in _compare(group, scores, margin)
-    }
-    refusals = {group.refusal for group in groups}
+    wanted = [(contrast, of_one) for of_one in scores for contrast in family.contrasts]
+    found: list[tuple[_Pair, Sample]] = []
+    for contrast, of_one in wanted:
+        if (one := _sampled(contrast, of_one)) is not None:
+            found.append(((contrast, of_one), one))
+    made = _compared([one for _, one in found], scores, margin, alpha, len(wanted)) if found else []
+    made = [_withheld(one, *pair, refused) for one, (pair, _) in zip(made, found, strict=True)]
+    reasons = {one.refused for one in made}
+    names = {one.name for _, one in found}
+    missing = [_name(*pair) for pair in wanted if _name(*pair) not in names]
     return {
         "name": family.name,
-        "n_seeds": min((len(group.seeds) for group in groups), default=0),
-        "smallest_p": max((group.smallest_p for group in groups), default=None),
-        "note": _about(family, scores.metric, [(g.contrasts, len(g.seeds), g.smallest_p, g.refusal) for g in groups]),
-        "refused": "" if "" in refusals else " ".join(sorted(refusals)),
-        "comparisons": [decided[contrast.name] for contrast in family.contrasts if contrast.name in decided],
+        "is_primary": family.is_primary,
+        "alpha": alpha,
+        "n_seeds": min((one.n_seeds for one in made), default=0),
+        "note": _about(family, made, missing, alpha),
+        "refused": "" if "" in reasons else "; ".join(sorted(reasons)),
+        "comparisons": [_plain(one, *pair, conditional) for one, (pair, _) in zip(made, found, strict=True)],
     }
 
 
-def _groups(family: Family, scores: RerunScores) -> Iterator[_Group]:
-    """Contrasts of which all cells are scored, by the seeds that these share."""
-    found: dict[tuple[int, ...], list[Contrast]] = {}
-    for contrast in family.contrasts:
-        if all(cell in scores.values for cell in contrast.weights):
-            shared = np.all([scores.present(cell) for cell in contrast.weights], axis=0)
-            found.setdefault(tuple(np.flatnonzero(shared).tolist()), []).append(contrast)
-    n_patients = len(set(scores.patients))
-    enough = {s: c for s, c in found.items() if len(s) > 1 or (len(s) == 1 and n_patients >= MIN_PATIENTS)}
-    n_family = sum(map(len, enough.values()))
-    for seeds, contrasts in enough.items():
-        yield _Group(seeds, tuple(contrasts), n_family, n_patients)
+def _sampled(contrast: Contrast, scores: RerunScores) -> Sample | None:
+    """What the reruns say of a contrast; None where a cell has none, or there is too little for an interval."""
+    if any(cell not in scores.values or not scores.present(cell).any() for cell in contrast.weights):
+        return None
+    sides = [scores.side(cell, weight) for cell, weight in contrast.weights.items()]
+    try:
+        return sample(_name(contrast, scores), sides, scores.patients, scores.better)
+    except InputError:  # one run of each and one patient
+        return None
 
 
-def _compare(group: _Group, scores: RerunScores, margin: float | None) -> Iterator[tuple[Contrast, Comparison]]:
-    rows = {cell: values[list(group.seeds)] for cell, values in scores.values.items()}
-    differences = {contrast.name: contrast.of(rows) for contrast in group.contrasts}
-    made = compare_family(
-        differences,
-        scores.patients,
-        metric=scores.metric,
-        better=scores.better,
-        margin=margin if margin and margin > 0 else None,
-        alpha=group.alpha,
-    )
-    for contrast, comparison in zip(group.contrasts, made, strict=True):
-        shown = _in_family(comparison, differences[contrast.name], scores.patients, group.n_family)
-        verdict = UNDECIDED if group.refusal else _without_survivors(shown.verdict, contrast, scores)
-        yield contrast, replace(shown, verdict=verdict)
+def _name(contrast: Contrast, scores: RerunScores) -> str:
+    return f"{contrast.name} at {scores.at}" if scores.at else contrast.name
 
 
-def _in_family(made: Comparison, d: np.ndarray, patients: Sequence[str], n_family: int) -> Comparison:
-    """A comparison decided at a part of `ALPHA`, with what it shows at `ALPHA`; the verdict stays."""
-    if made.n_comparisons == n_family:
-        return made
-    table = by_patient(d, patients)
-    alone, drawn = crossed_effect(table, 1 - ALPHA), crossed_bootstrap(table, 1 - ALPHA)
-    return replace(
-        made,
-        low=alone.low,
-        high=alone.high,
-        bootstrap_low=drawn.low,
-        bootstrap_high=drawn.high,
-        p_family=min(1.0, made.p_family * n_family / made.n_comparisons),
-        n_comparisons=n_family,
-        alpha=ALPHA,
+def _compared(
+    samples: Sequence[Sample], scores: Sequence[RerunScores], margin: Margin | None, alpha: float, n: int
+) -> list[Comparison]:
+    first = scores[0]
+    return compare_family(
+        samples, metric=first.metric, better=first.better, margin=margin, alpha=alpha, n_comparisons=n
     )
 
 
-def _without_survivors(verdict: str, contrast: Contrast, scores: RerunScores) -> str:
+def _withheld(made: Comparison, contrast: Contrast, scores: RerunScores, refused: str) -> Comparison:
     """Withhold a verdict in favour of a cell of which only the runs that did not diverge are scored."""
-    weights = [weight for cell, weight in contrast.weights.items() if scores.diverged.get(cell)]
-    withheld = {EQUIVALENT} if weights else set()
-    withheld |= {BETTER} if any(weight > 0 for weight in weights) else set()
-    withheld |= {WORSE} if any(weight < 0 for weight in weights) else set()
-    return INCONCLUSIVE if verdict in withheld else verdict
+    survivors = [contrast.weights[cell] for cell in scores.survivors(contrast.weights)]
+    flattering = {EQUIVALENT} if survivors else set()
+    flattering |= {BETTER} if any(weight > 0 for weight in survivors) else set()
+    flattering |= {WORSE} if any(weight < 0 for weight in survivors) else set()
+    if made.verdict in flattering:
+        refused = "what is left of a cell that diverged are its better runs"
+    return replace(made, verdict=NO_VERDICT, size="", designs=(), refused=refused) if refused else made
 
 
-_Part = tuple[Sequence[Contrast], int, float, str]  # contrasts, number of seeds, smallest p, refusal
-
-
-def _plain(
-    made: Comparison, contrast: Contrast, diverged: Mapping[str, Collection[int]], refusal: str, conditional: str
-) -> dict[str, Any]:
-    """A comparison as plain data, with its `words`.
-
-    Args:
-        made: The comparison; its verdict may be empty.
-        contrast: What was compared.
-        diverged: Seeds of the reruns that diverged, by cell.
-        refusal: Why there is no verdict; empty if there is one.
-        conditional: What the verdict depends on; may be empty.
-    """
-    words = [_in_words(made, contrast, refusal)]
-    failed = [cell for cell in contrast.weights if diverged.get(cell)]
-    if failed:
-        words.append(f"compared without the seeds that diverged in {', '.join(failed)}, so not in favour of it")
+def _plain(made: Comparison, contrast: Contrast, scores: RerunScores, conditional: str) -> dict[str, Any]:
+    at = f" at {scores.at}" if scores.at else ""
+    words = [in_words(made, f"{contrast.first}{at}", f"{contrast.second}{at}").removesuffix(".")]
+    if failed := [f"{cell} {len(seeds)}" for cell in contrast.weights if (seeds := scores.diverged.get(cell))]:
+        treated = "left out" if scores.are_excluded else "scored as the zero-filled image"
+        words.append(f"diverged reruns ({', '.join(failed)}) are {treated}")
     words += [conditional] if conditional else []
     return {
         **asdict(made),
-        "words": "; ".join(word.rstrip(".") for word in words) + ".",
+        "words": "; ".join(words) + ".",
         "first": contrast.first,
         "second": contrast.second,
         "cells": list(contrast.weights),
+        "at": scores.at,
     }
 
 
-def _about(family: Family, metric: str, parts: Sequence[_Part]) -> str:
-    """The note of a family: how it was tested, the smallest p that it can reach, what was refused or is missing.
-
-    Args:
-        family: All of its contrasts.
-        metric: What was compared.
-        parts: Of the contrasts that share their seeds: contrasts, number of seeds, smallest p and refusal.
-    """
-    compared = [contrast for contrasts, *_ in parts for contrast in contrasts]
-    missing = [contrast for contrast in family.contrasts if contrast not in compared]
-    notes = (
-        [f"{len(compared)} comparison{'s' * (len(compared) != 1)} of {label_of(metric)}"]
-        if compared
-        else ["Nothing to compare"]
-    )
-    for contrasts, n_seeds, smallest, refusal in parts:
-        which = "" if len(parts) == 1 else f"{', '.join(contrast.name for contrast in contrasts)}: "
-        flipped = f"{n_seeds} seeds" if n_seeds > 1 else "patients of a single seed"
-        notes.append(
-            f"{which}sign flips over {flipped}, smallest attainable p {smallest:.2g} (adjusted for the family)"
-        )
-        notes += [f"{which}no verdicts, since {refusal}"] if refusal else []
+def _about(family: Family, made: Sequence[Comparison], missing: Sequence[str], alpha: float) -> str:
+    """The note of a family: its place, what its intervals hold for, what is missing."""
+    if not made:
+        notes = ["Nothing to compare"]
+    else:
+        n, level = made[0].n_comparisons, f"{100 * (1 - alpha):.3g} %"
+        role = "The primary family" if family.is_primary else f"A secondary family, at its own {100 * alpha:.3g} %"
+        several = f", one {level} level for all of its {n} intervals" if n > 1 else ""
+        notes = [f"{role}: {n} comparison{'s' * (n != 1)} of {label_of(made[0].metric)}{several}"]
+        if made[0].over != "seeds" and made[0].n_patients < MIN_PATIENTS:
+            notes.append(f"few patients ({made[0].n_patients}), so wide intervals")
     if missing:
-        notes.append(f"too few reruns to compare {', '.join(contrast.name for contrast in missing)}")
+        notes.append(f"too few reruns to compare {', '.join(missing)}")
     return "; ".join(notes) + "."
-
-
-def _in_words(made: Comparison, contrast: Contrast, refusal: str) -> str:
-    if made.metric in METRICS and not refusal:
-        return in_words(made, contrast.first, contrast.second)
-    settled = f", about {made.seeds_needed} seeds would settle it" if made.seeds_needed else ""
-    return (
-        f"{made.metric}: {made.effect:+.3g} from {contrast.second} to {contrast.first} (95 % interval {made.low:+.3g} "
-        f"to {made.high:+.3g} over {made.generalizes}; sign-flip p = {made.p:.2g}, in {made.n_comparisons} comparisons "
-        f"{made.p_family:.2g}; {made.n_seeds} paired seeds): "
-        + (f"no verdict, since {refusal}" if refusal else made.verdict + settled)
-    )

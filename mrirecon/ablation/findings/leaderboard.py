@@ -2,21 +2,29 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mrirecon.ablation.findings.rerun_scores import RerunScores
 from mrirecon.ablation.study.records import RunResult
 from mrirecon.errors import InputError
-from mrirecon.evaluation.stats import by_patient, crossed_effect, minimum_detectable_effect, sign_flip_max_t
+from mrirecon.evaluation.stats import (
+    Comparison,
+    Margin,
+    by_draw,
+    by_patient,
+    compare_family,
+    crossed_effect,
+    exact_share,
+    sample,
+)
 
 
 def final_scores(scores: Mapping[str, RerunScores], cell: str) -> dict[str, dict[str, float]] | None:
     """Mean test scores of a cell by metric, with 95 % intervals over seeds and patients; None before a rerun.
 
-    `sd_seeds` is the standard deviation over seeds of the mean over volumes. The interval (Satterthwaite 1946, see
+    `sd_seeds` is the standard deviation over seeds of the mean over volumes. The interval (see
     `crossed_effect`) is of the score itself and as wide as volumes differ; whether two cells differ is for their
     paired differences to say.
 
@@ -67,62 +75,58 @@ def volumes_of(scores: RerunScores, cell: str) -> dict[str, Any] | None:
     return {"names": list(scores.volumes), "ssim": rows.mean(axis=0).tolist()}
 
 
-class Gap(NamedTuple):
-    """Lead of the cell with the highest mean over another, with its interval."""
-
-    cell: str
-    mean: float
-    low: float  # of the interval that holds for all pairs of cells at once
-    high: float
-    is_distinct: bool
+def divergence(reruns: Sequence[RunResult], level: float = 0.95) -> dict[str, float]:
+    """How many reruns of a cell diverged, and the interval of their share (Clopper and Pearson 1934)."""
+    n_diverged = sum(run.diverged_at is not None for run in reruns)
+    low, high = exact_share(n_diverged, len(reruns), level)
+    return {"n": n_diverged, "of": len(reruns), "low": low, "high": high}
 
 
-def leader(scores: RerunScores, alpha: float = 0.05) -> tuple[str, list[Gap]] | None:
-    """The cell with the highest mean, and its distance to the others, nearest first.
+def leader(
+    scores: RerunScores, margin: Margin | None = None, alpha: float = 0.05
+) -> tuple[str, list[Comparison]] | None:
+    """The cell with the highest mean, and how far it is ahead of the others, nearest first.
 
-    The leader is chosen by the same data, so the distances are tested among all pairs of cells: sign flips over seeds
-    with step-down max-T adjustment (Westfall and Young 1993), and intervals at 1 - alpha / number of pairs. A pair
-    is distinct when both say so and its distance is not below what the study can detect, as in every verdict. Only
-    cells with all of their reruns take part.
+    The leader is chosen by the same data, so its comparisons stand in the family of all pairs of cells, a secondary
+    one. Only cells with all of their reruns take part; a rerun that diverged counts as the zero-filled image, and where
+    the grid excludes it its cell takes no part.
 
     Args:
         scores: A metric of which more is better.
+        margin: Of equivalence.
         alpha: Of all pairs together.
 
     Returns:
         None with fewer than two such cells, or too few seeds and patients for an interval.
     """
-    cells = [cell for cell in scores.values if scores.present(cell).all()]
-    if len(cells) < 2 or not scores.volumes:
+    survivors = scores.survivors(scores.values)
+    cells = [cell for cell in scores.values if scores.present(cell).all() and cell not in survivors]
+    if len(cells) < 2 or not scores.volumes or scores.patients is None:
         return None
-    tables = {cell: by_patient(scores.values[cell], scores.patients) for cell in cells}
-    pairs = list(combinations(sorted(cells, key=lambda cell: (-tables[cell].mean(), cell)), 2))
-    differences = np.stack([tables[a] - tables[b] for a, b in pairs])
-    per_seed = differences.mean(axis=2) if len(scores.seeds) > 1 else differences[:, 0]
-    p = sign_flip_max_t(per_seed).p_family
+    means = {cell: by_patient(scores.values[cell], scores.patients).mean() for cell in cells}
+    first, *others = sorted(cells, key=lambda cell: (-means[cell], cell))
     try:
-        gaps = [
-            _gap(pairs[i][1], differences[i], alpha / len(pairs), p[i] <= alpha) for i in range(len(cells) - 1)
-        ]  # the leader's pairs come first
+        samples = [
+            sample(other, [scores.side(first, 1.0), scores.side(other, -1.0)], scores.patients) for other in others
+        ]
     except InputError:
         return None
-    return pairs[0][0], gaps
+    n_pairs = len(cells) * (len(cells) - 1) // 2
+    ahead = compare_family(
+        samples, metric=scores.metric, better=scores.better, margin=margin, alpha=alpha, n_comparisons=n_pairs
+    )
+    return first, ahead
 
 
 def _final(scores: RerunScores, cell: str) -> dict[str, float]:
     rows = scores.values[cell][scores.present(cell)]
     means = rows.mean(axis=1)
     sd = float(means.std(ddof=1)) if len(means) > 1 else math.nan
+    side = scores.side(cell, 1.0)
     try:
-        effect = crossed_effect(by_patient(rows, scores.patients))
-    except InputError:  # one seed and few patients, or no volume that all have
+        table = by_patient(rows, scores.patients or [""] * rows.shape[1])
+        effect = crossed_effect(table if side.draws is None else by_draw(table, side.draws))
+    except InputError:  # one seed and one patient, or no volume that all have
         mean = float(means.mean()) if rows.size else math.nan
         return {"mean": mean, "low": math.nan, "high": math.nan, "sd_seeds": sd}
     return {"mean": effect.mean, "low": effect.low, "high": effect.high, "sd_seeds": sd}
-
-
-def _gap(cell: str, difference: np.ndarray, alpha: float, is_significant: bool) -> Gap:
-    effect = crossed_effect(difference)
-    low, high = effect.interval(1 - alpha)
-    is_detectable = effect.mean >= minimum_detectable_effect(effect, 1 - alpha)
-    return Gap(cell, effect.mean, low, high, bool(is_significant and low > 0 and is_detectable))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from statistics import median
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mrirecon.ablation.findings.contrasts import Family, families
-from mrirecon.ablation.findings.inference import decide
-from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, reruns_of
+from mrirecon.ablation.findings.inference import ALPHA, decide
+from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, draws_of, reruns_of
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import Point, RunResult, Trace
 from mrirecon.evaluation.stats import restricted, restricted_interval, restricted_mean
@@ -77,6 +78,12 @@ def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim:
         `share` and `ssim` of each target; empty until all reruns of the reference are in, and where the reference is
         no better than zero-filled.
     """
+    gap = reference_gap(grid, results, zero_filled_val_ssim)
+    return [{"share": share, "ssim": zero_filled_val_ssim + share * gap} for share in grid.targets] if gap > 0 else []
+
+
+def reference_gap(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim: float) -> float:
+    """From zero-filled to the reference cell's median final SSIM, both of validation; NaN before all its reruns."""
     own = [r for r in results if r.cell == grid.reference]
     reruns = reruns_of(own, grid.tuning.objectives[0])
     ends = [
@@ -85,11 +92,8 @@ def make_targets(grid: Grid, results: Sequence[RunResult], zero_filled_val_ssim:
         if math.isfinite(r.final_loss) and math.isfinite(r.points[-1].scores["ssim"])
     ]
     if {r.seed for r in reruns} < set(grid.seeds) or not ends:
-        return []
-    gap = median(ends) - zero_filled_val_ssim
-    if not gap > 0:
-        return []
-    return [{"share": share, "ssim": zero_filled_val_ssim + share * gap} for share in grid.targets]
+        return math.nan
+    return median(ends) - zero_filled_val_ssim
 
 
 def crossing(points: Sequence[Point], ssim: float) -> int | None:
@@ -167,7 +171,14 @@ def _times(interval: dict[str, float], factor: float) -> dict[str, float]:
 
 
 def decide_steps(
-    grid: Grid, results: Sequence[RunResult], target: Target, objective: str, conditional: str
+    grid: Grid,
+    results: Sequence[RunResult],
+    target: Target,
+    objective: str,
+    conditional: str,
+    *,
+    alpha: float = ALPHA,
+    refused: str = "",
 ) -> dict[str, Any]:
     """Decide the family of every cell against the reference on the steps to a target, as `inference.decide` does.
 
@@ -181,7 +192,9 @@ def decide_steps(
     kept = tuple(contrast for contrast in everyone.contrasts if not set(contrast.weights) <= missing)
     horizon = min((run.n_steps for of_cell in runs.values() for run in of_cell), default=0)
     family = Family(f"steps to the {100 * target['share']:g} % target, {everyone.name}", kept)
-    decided = decide(family, _scores(grid, times, horizon), None, conditional)
+    draws = draws_of(grid, [run for of_cell in runs.values() for run in of_cell])
+    scores = replace(_scores(grid, times, horizon), draws=draws)
+    decided = decide(family, [scores], None, conditional, alpha=alpha, refused=refused)
     note = f"{decided['note']} Times are known to the {_spacing(results)} steps between two validations."
     return decided | {"note": note + (f" Never reached by {', '.join(sorted(missing))}." if missing else "")}
 
@@ -193,7 +206,7 @@ def _scores(grid: Grid, times: Mapping[str, Mapping[int, int | None]], horizon: 
         for i, seed in enumerate(grid.seeds):
             if seed in times[cell]:
                 rows[i] = restricted([times[cell][seed]], horizon)
-    return RerunScores(STEPS, "lower", grid.seeds, ("all",), ("all",), values, {})
+    return RerunScores(STEPS, "lower", grid.seeds, ("all",), None, values, {})
 
 
 def _spacing(results: Sequence[RunResult]) -> int:

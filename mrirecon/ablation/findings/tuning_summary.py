@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import compress
 from math import comb
 from typing import Any
 
 from mrirecon.ablation.study.grid import Cell, Tuning
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.ablation.study.tune import edge, searched, winner
+from mrirecon.ablation.study.tune import REPLACE, edge, searched, tuned
 
 
 def summarize_tuning(
-    cell: Cell, tuning: Tuning, runs: Sequence[RunResult], objective: str, diverged_loss: float, zero_filled: float
+    cell: Cell, tuning: Tuning, runs: Sequence[RunResult], objective: str, zero_filled: float
 ) -> dict[str, Any]:
     """The parts of a cell's entry in a study that follow from its tuning and sweep.
 
@@ -20,23 +22,25 @@ def summarize_tuning(
         tuning: How it was tuned.
         runs: The cell's runs, of any stage.
         objective: `final` or `area`: which winners.
-        diverged_loss: What a diverged trial counts as in the expected best of k.
         zero_filled: SSIM of zero-filled validation images; NaN: not known.
 
     Returns:
-        `edge` (where a winner lies in the outer eighth of the last range: low, high or empty), `widened`, `values` (of
-        the first draw's winner), `winners` (of each draw), `tuning` (trials and cost), `sweep` (None before the winner
-        is known).
+        `edge` (in words, at which end of its last range a winner's learning rate lies, in the outer eighth; empty: at
+        none), `edges` (the same of every tuned key that has one: those of others than the rate say little, as a winner
+        lies anywhere in the range of a key that does not matter), `widened`, `values` (of the first draw's winner),
+        `winners` (of each draw), `tuning` (trials and cost), `sweep` (None before the winner is known).
     """
     trials = sorted((r for r in runs if r.stage == "tune"), key=lambda r: (r.repeat, r.widened, r.trial))
-    winners = [winner([t for t in trials if t.repeat == repeat], objective) for repeat in range(tuning.repeats)]
-    found = [best for best in winners if best is not None]
+    draws = [[t for t in trials if t.repeat == repeat] for repeat in range(tuning.repeats)]
+    winners = [tuned(of_draw, objective, tuning) for of_draw in draws]
+    edges = _edges(cell, tuning, draws, winners)
     return {
-        "edge": _edge(cell, tuning, trials, found),
+        "edge": edges.get(_LR, ""),
+        "edges": edges,
         "widened": any(trial.widened for trial in trials),
         "values": dict(winners[0].values) if winners[0] else {},
         "winners": [dict(best.values) if best else {} for best in winners],
-        "tuning": _cost(trials, objective, diverged_loss),
+        "tuning": _cost(tuning, draws, winners, objective),
         "sweep": lr_sensitivity(runs, winners[0], objective, tuning, zero_filled),
     }
 
@@ -59,30 +63,61 @@ def best_of_k(losses: Sequence[float], diverged_loss: float) -> list[tuple[int, 
     ]
 
 
-def worst_loss(results: Sequence[RunResult], objective: str) -> float:
-    """The largest finite loss of all trials of a study, which a diverged trial counts as; NaN without any."""
-    losses = [r.loss(objective) for r in results if r.stage == "tune"]
-    return max((loss for loss in losses if math.isfinite(loss)), default=math.nan)
+DIVERGED_COUNTS_AS = "the worst loss of its cell: at the end of a trial, or of the best one at its first validation"
 
 
-def _edge(cell: Cell, tuning: Tuning, trials: Sequence[RunResult], winners: Sequence[RunResult]) -> str:
-    """Return the edge at which a winner's value lies, of the first draw and tuned key that has one; empty: none."""
-    for best in winners:
-        of_draw = [trial for trial in trials if trial.repeat == best.repeat]
-        for key, bounds in searched(tuning, cell.name, of_draw, tuning.objectives[0]).items():
-            if side := edge(best.values[key], bounds):
-                return side
-    return ""
+def diverged_loss(trials: Sequence[RunResult], best: RunResult | None, objective: str) -> float:
+    """What a diverged trial counts as in the expected best of k, see `DIVERGED_COUNTS_AS`; NaN where all diverged.
+
+    It is a matter of the cell alone, so that no cell's curve depends on what others did. At its first validation the
+    best trial has learned little: a cell of which one trial works and the others diverge is no cell that cannot fail.
+    """
+    if best is None:
+        return math.nan
+    losses = [trial.loss(objective) for trial in trials]
+    begin = replace(best, points=best.points[:1]).loss(objective)
+    return max(loss for loss in (*losses, begin) if math.isfinite(loss))
 
 
-def _cost(trials: Sequence[RunResult], objective: str, diverged_loss: float) -> dict[str, Any]:
-    declared = [trial.loss(objective) for trial in trials if not trial.widened]  # a wider range is another draw
+def _edges(
+    cell: Cell, tuning: Tuning, draws: Sequence[Sequence[RunResult]], winners: Sequence[RunResult | None]
+) -> dict[str, str]:
+    """Tuned keys of which a winner's value lies at an edge, with the edge and how often, in words."""
+    found: dict[str, list[str]] = {}
+    for of_draw, best in zip(draws, winners, strict=True):
+        ranges = searched(tuning, cell.name, of_draw, tuning.objectives[0]) if best else {}
+        for key, bounds in ranges.items():
+            if best and (side := edge(best.values[key], bounds)):
+                found.setdefault(key, []).append(side)
+    often = {key: f" in {len(sides)} of {tuning.repeats} draws" * (tuning.repeats > 1) for key, sides in found.items()}
+    return {key: f"{key} at its {' and '.join(sorted(set(sides)))} end{often[key]}" for key, sides in found.items()}
+
+
+def _cost(
+    tuning: Tuning, draws: Sequence[Sequence[RunResult]], winners: Sequence[RunResult | None], objective: str
+) -> dict[str, Any]:
+    """Trials of a cell in all draws; `n_chosen_from` of them chose the winners, the others a range (`WIDENINGS`)."""
+    trials = [trial for of_draw in draws for trial in of_draw]
+    replaced = [
+        any(trial.widened for trial in of_draw) and best is not None and best.widened and tuning.widening == REPLACE
+        for of_draw, best in zip(draws, winners, strict=True)
+    ]
+    n_replaced = sum(not trial.widened for of_draw in compress(draws, replaced) for trial in of_draw)
+    counted = [  # of one range each, as it takes draws of equal trials
+        trial.loss(objective)
+        for of_draw, is_replaced in zip(draws, replaced, strict=True)
+        for trial in of_draw
+        if trial.widened == is_replaced
+    ]
+    known = [best for best in winners if best is not None]
+    best = min(known, key=lambda trial: trial.loss(objective), default=None)
     return {
         "n_trials": len(trials),
+        "n_chosen_from": len(trials) - n_replaced,
         "n_diverged": sum(trial.diverged_at is not None for trial in trials),
         "seconds": math.fsum(t for t in (trial.timing.seconds for trial in trials) if math.isfinite(t)),
         "trials": [_trial(trial) for trial in trials],
-        "best_of_k": [list(point) for point in best_of_k(declared, diverged_loss)],
+        "best_of_k": [list(point) for point in best_of_k(counted, diverged_loss(trials, best, objective))],
     }
 
 

@@ -3,116 +3,147 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.ablation.findings.leaderboard import Gap, leader
+from mrirecon.ablation.findings.leaderboard import leader
 from mrirecon.ablation.findings.rerun_scores import RerunScores
-from mrirecon.evaluation.stats import BETTER, EQUIVALENT, MIN_PATIENTS, WORSE
+from mrirecon.evaluation.stats import (
+    BETTER,
+    EQUIVALENT,
+    MIN_PATIENTS,
+    MIN_SEEDS,
+    NO_VERDICT,
+    UNDECIDED,
+    WORSE,
+    Comparison,
+    Margin,
+)
+from mrirecon.evaluation.stats.verdict import BY_MORE, NOT_BETTER, NOT_WORSE
 
+_NO_LEADER = "No cell leads yet: fewer than two cells have all of their reruns."
 _FEW = 3  # cells that are named one by one
-_SAYING = {BETTER: "better", WORSE: "worse", EQUIVALENT: "equivalent within the margin"}
+_SAYING = (
+    *((found, size, f"{found.lower()} {size}") for found in (BETTER, WORSE) for size in (BY_MORE,)),
+    *((found, "", found.lower()) for found in (BETTER, WORSE)),
+    (EQUIVALENT, "", "equivalent within the margin"),
+    (UNDECIDED, NOT_WORSE, f"undecided, but {NOT_WORSE}"),
+    (UNDECIDED, NOT_BETTER, f"undecided, but {NOT_BETTER}"),
+)
 
 
-def verdict(study: Mapping[str, Any], scores: RerunScores) -> list[str]:
+def verdict(study: Mapping[str, Any], scores: Sequence[RerunScores], margin: Margin | None, alpha: float) -> list[str]:
     """Sentences on which cell leads, which are not distinguishable from it, and how each family came out.
 
     Args:
-        study: With its `cells`, `families`, `zero_filled`, `margin` and `conditional`.
-        scores: Test SSIM.
+        study: With its `cells`, `families`, `zero_filled` and `conditional`.
+        scores: Test SSIM, at each acceleration.
+        margin: Of equivalence.
+        alpha: Of each family.
     """
     cells = {cell["cell"]: cell for cell in study["cells"]}
-    said = [*_leading(cells, scores, study["zero_filled"]["ssim"])]
+    said = [sentence for of_one in scores for sentence in _leading(cells, of_one, margin, alpha)] or [_NO_LEADER]
     compared = [family for family in study["families"] if family["comparisons"]]
-    said += [*(_family(family, study["margin"]["ssim"]) for family in compared), *_reach(scores), *_caveats(cells)]
+    said += [_family(family) for family in compared]
+    said += [*_margin(margin), *(_reach(scores[0]) if scores else []), *_caveats(cells, scores)]
     return [*said, f"All of this is {study['conditional']}."] if compared and study["conditional"] else said
 
 
-def _leading(cells: Mapping[str, Any], scores: RerunScores, zero_filled: float) -> list[str]:
-    found = leader(scores)
+def _leading(cells: Mapping[str, Any], scores: RerunScores, margin: Margin | None, alpha: float) -> list[str]:
+    found = leader(scores, margin, alpha)
+    at = f"At {scores.at}: " if scores.at else ""
     if found is None:
-        return ["No cell leads yet: fewer than two cells have all of their reruns."]
-    name, gaps = found
-    ssim = cells[name]["final"]["ssim"]
+        return [f"{at}{_NO_LEADER}"]
+    name, ahead = found
+    mean = scores.values[name].mean()
     said = [
-        f"{name} has the highest mean test SSIM, {ssim['mean']:.4f} (95 % interval {ssim['low']:.4f} to "
-        f"{ssim['high']:.4f}; zero-filled {zero_filled:.4f}), over {_count(len(scores.seeds), 'seed')}, "
-        f"{_count(len(scores.volumes), 'test volume')} and {_count(len(set(scores.patients)), 'patient')}."
+        f"{at}{name} has the highest mean test SSIM, {mean:.4f}, over {_count(len(scores.seeds), 'seed')}, "
+        f"{_count(len(scores.volumes), 'test volume')} and {_count(len(set(scores.patients or ())), 'patient')}."
     ]
-    near = [gap for gap in gaps if not gap.is_distinct]
-    far = [gap for gap in gaps if gap.is_distinct]
-    n_pairs = len(gaps) * (len(gaps) + 1) // 2
-    pairs = f"all {n_pairs} pairs of cells tested together" if n_pairs > 1 else "the pair of cells tested"
-    together = f"with {pairs} at the 5 % level"
-    if near:
-        said.append(
-            f"Not settled (zero in the interval, or closer than this study can tell), {together}: {_named(near)}."
-        )
-    if far:
+    near = [gap for gap in ahead if gap.low <= 0]
+    far = [gap for gap in ahead if gap.low > 0]
+    n_pairs = ahead[0].n_comparisons
+    pairs = f"all {n_pairs} pairs of cells compared together" if n_pairs > 1 else "the pair of cells compared"
+    together = f"with {pairs} at the {100 * alpha:.3g} % level"
+    if refused := sorted({gap.refused for gap in ahead if gap.refused}):
+        said.append(f"Whether it leads for other seeds and patients is not said, since {'; '.join(refused)}.")
+    elif near:
+        said.append(f"Not settled (zero in the interval), {together}: {_named(near)}.")
+    if far and not refused:
         said.append(f"It is ahead of {_nearest(far)}{'' if near else f', {together}'}.")
-    unranked = sorted(set(cells) - {name, *(gap.cell for gap in gaps)})
-    return [*said, f"Not ranked, since reruns diverged or are missing: {', '.join(unranked)}."] if unranked else said
+    unranked = sorted(set(cells) - {name, *(gap.name for gap in ahead)})
+    return [*said, f"Not ranked, since reruns are left out or missing: {', '.join(unranked)}."] if unranked else said
 
 
-def _named(gaps: Sequence[Gap]) -> str:
+def _named(gaps: Sequence[Comparison]) -> str:
     """All by name, with their distances while these can be read."""
     if len(gaps) <= 2 * _FEW:
         return ", ".join(map(_distance, gaps))
-    return f"{', '.join(gap.cell for gap in gaps)}; the last is behind by {_span(gaps[-1])}"
+    return f"{', '.join(gap.name for gap in gaps)}; the last is behind by {_span(gaps[-1])}"
 
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
-def _distance(gap: Gap) -> str:
-    return f"{gap.cell} (by {_span(gap)})"
+def _distance(gap: Comparison) -> str:
+    return f"{gap.name} (by {_span(gap)})"
 
 
-def _span(gap: Gap) -> str:
-    return f"{gap.mean:.4f}, {gap.low:.4f} to {gap.high:.4f}"
+def _span(gap: Comparison) -> str:
+    return f"{gap.effect:.4f}, {gap.low:.4f} to {gap.high:.4f}"
 
 
-def _nearest(gaps: Sequence[Gap]) -> str:
+def _nearest(gaps: Sequence[Comparison]) -> str:
     if len(gaps) <= _FEW:
         return ", ".join(map(_distance, gaps))
     return f"{len(gaps)} others, from {_distance(gaps[0])} to {_distance(gaps[-1])}"
 
 
-def _family(family: Mapping[str, Any], margin: float) -> str:
+def _family(family: Mapping[str, Any]) -> str:
     """Say what was found in a family, by name and effect, and how many comparisons are undecided."""
-    parts = []
-    for found, saying in _SAYING.items():
-        named = [_effect(c) for c in family["comparisons"] if c["verdict"] == found]
-        if named:
-            parts.append(f"{saying}{f' of {margin:.2g}' * (found == EQUIVALENT)}: {', '.join(named)}")
+    parts, left = [], list(family["comparisons"])
+    for found, size, saying in _SAYING:
+        chosen = [c for c in left if c["verdict"] == found and (c["size"] == size or not size)]
+        left = [c for c in left if c not in chosen]
+        if chosen:
+            parts.append(f"{saying}: {', '.join(map(_effect, chosen))}")
     if family["refused"]:
         parts.append(f"no verdicts, since {family['refused']}")
-    n_undecided = 0 if family["refused"] else sum(c["verdict"] not in _SAYING for c in family["comparisons"])
-    if n_undecided:
+    elif refused := [c["name"] for c in left if c["verdict"] == NO_VERDICT]:
+        parts.append(f"no verdict: {', '.join(refused)}")
+    if n_undecided := sum(c["verdict"] == UNDECIDED for c in left):
         parts.append(f"{n_undecided} of {len(family['comparisons'])} undecided")
-    name = family["name"]
-    return f"{name[0].upper()}{name[1:]}: {'; '.join(parts)}."
+    role = "" if family["is_primary"] else " (secondary)"
+    return f"{family['name'][0].upper()}{family['name'][1:]}{role}: {'; '.join(parts)}."
 
 
 def _effect(comparison: Mapping[str, Any]) -> str:
-    name = comparison["first"] if len(comparison["cells"]) == 2 else comparison["name"]
+    at = f" at {comparison['at']}" if comparison["at"] else ""
+    name = f"{comparison['first']}{at}" if len(comparison["cells"]) == 2 else comparison["name"]
     return f"{name} ({comparison['effect']:+.3g}, {comparison['low']:+.3g} to {comparison['high']:+.3g})"
 
 
+def _margin(margin: Margin | None) -> list[str]:
+    return [] if margin is None else [f"Differences within {margin.value:.3g} SSIM count as none ({margin.source})."]
+
+
 def _reach(scores: RerunScores) -> list[str]:
-    """Return what the intervals do not cover, with one seed or few patients."""
+    """Return what the intervals do not cover, with few seeds or patients."""
     if not scores.values:
         return []
-    if len(scores.seeds) == 1:
-        return ["With one seed nothing is known about the spread between trainings: this holds for these single runs."]
-    if len(set(scores.patients)) < MIN_PATIENTS:
-        return [f"With fewer than {MIN_PATIENTS} patients the intervals are over seeds: this holds for these volumes."]
-    return []
+    n_patients, said = len(set(scores.patients or ())), []
+    if len(scores.seeds) < MIN_SEEDS:
+        said.append(f"A verdict about other seeds takes {MIN_SEEDS} of them: this is about these runs.")
+    if n_patients < MIN_PATIENTS:
+        said.append(f"With {n_patients} patients the intervals are wide, and say little about other patients.")
+    return said
 
 
-def _caveats(cells: Mapping[str, Any]) -> list[str]:
+def _caveats(cells: Mapping[str, Any], scores: Sequence[RerunScores]) -> list[str]:
     """Return the sentences on cells that diverged, whose best trial lies at an edge, or that failed."""
     said = []
-    if diverged := [f"{name} ({c['n_diverged']} of {c['n_seeds']})" for name, c in cells.items() if c["n_diverged"]]:
-        said.append(f"Reruns diverged in {', '.join(diverged)}: no verdict is given in favour of these cells.")
+    if diverged := [f"{name} ({_share(c['divergence'])})" for name, c in cells.items() if c["n_diverged"]]:
+        excluded = bool(scores) and scores[0].are_excluded
+        rest = "they are left out, and nothing is said in favour of these cells" if excluded else _AS_ZERO_FILLED
+        said.append(f"Reruns diverged in {', '.join(diverged)}: {rest}.")
     if edges := [f"{name} ({c['edge']})" for name, c in cells.items() if c["edge"]]:
         said.append(
             f"The best trial lies at the edge of its range, so that more may be possible, in {', '.join(edges)}."
@@ -120,3 +151,11 @@ def _caveats(cells: Mapping[str, Any]) -> list[str]:
     if failed := [name for name, c in cells.items() if c["error"]]:
         said.append(f"Runs failed in {', '.join(failed)}.")
     return said
+
+
+_AS_ZERO_FILLED = "each scores as the zero-filled image"
+
+
+def _share(divergence: Mapping[str, Any]) -> str:
+    low, high = (100 * divergence[end] for end in ("low", "high"))
+    return f"{divergence['n']} of {divergence['of']}, 95 % interval {low:.0f} to {high:.0f} %"

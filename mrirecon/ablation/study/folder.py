@@ -25,6 +25,7 @@ _OURS = (
     "logs",
     "report",
     "zero_filled.json",
+    "verdicts.json",
     "ablation.yaml",
     "manifest.json",
     "wandb",
@@ -49,6 +50,15 @@ class StudyFolder:
     def manifest_file(self) -> Path:
         """File of what was asked for and what was decided once: grid, data, code, targets."""
         return self.path / "manifest.json"
+
+    @property
+    def verdicts_file(self) -> Path:
+        """Every reading of verdicts: when, at how many seeds, with which margin, and what they were."""
+        return self.path / "verdicts.json"
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """The readings, the first one first."""
+        return list(read_json(self.verdicts_file)) if self.verdicts_file.is_file() else []
 
     @property
     def grid_file(self) -> Path:

@@ -9,6 +9,8 @@ from mrirecon.errors import InputError
 from mrirecon.models.groups import default_channels_per_group, level_widths
 from mrirecon.tables.norms import groups_of, norm_options
 
+ZERO_FILLED, EXCLUDE = "zero-filled", "exclude"  # what becomes of diverged reruns
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -29,7 +31,9 @@ class Tuning:
     objectives: tuple[str, ...] = ("final",)
     first_seed: int = 1000  # of the tuning runs, one per repeat; disjoint from the seeds of the reruns
     sweep: int = 7  # learning rates around the winner
+    widening: str = "add"  # what the trials of a widened range do, see `tune.WIDENINGS`; `add` in the first studies
     spaces: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)  # cell -> tuned key -> low, high
+    bounds: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)  # what no widened range leaves
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -47,10 +51,25 @@ class Grid:
     seeds: tuple[int, ...]
     tuning: Tuning
     reference: str  # name of the cell that the others are held against
-    margin: float = 0.01  # of equivalence: share of the gap from zero-filled to the reference
+    margin: float = 0.01  # of equivalence: share of the gap in validation SSIM from zero-filled to the reference
+    margin_ssim: float = 0.0  # the same in SSIM; above 0 it counts instead
+    has_margin: bool = False  # the file names a margin
+    diverged: str = ZERO_FILLED  # what a diverged rerun scores as: the zero-filled image, or it is excluded
+    looks: dict[int, float] = field(default_factory=dict)  # seeds at which verdicts are read -> share of alpha
+    all_pairs: bool = False  # compare every two cells as well
     targets: tuple[float, ...] = (0.9, 0.97, 0.995)  # shares of that gap
     simulate: dict[str, Any] = field(default_factory=dict)  # what `data simulate` makes when no data are given
     notes: tuple[str, ...] = ()  # what a reader has to know, such as BatchNorm at batch 1
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The tuning draw whose winner each seed reruns: they are dealt in turn, so that seeds are nested in draws."""
+        return tuple(i % self.tuning.repeats for i in range(len(self.seeds)))
+
+    @property
+    def n_units(self) -> int:
+        """Number of independent repetitions of a cell: its tuning draws, or with a single one the seeds."""
+        return len(set(self.draws)) if self.tuning.repeats > 1 else len(self.seeds)
 
     def cell(self, name: str) -> Cell:
         """The cell of a name."""

@@ -1,25 +1,30 @@
 """Read a grid: YAML to cells, factors, tuning, seeds and targets, every value checked once."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mrirecon.ablation.study.grid import Cell, Grid, Tuning, norm_notes, require_different
+from mrirecon.ablation.study.grid import EXCLUDE, ZERO_FILLED, Cell, Grid, Tuning, norm_notes, require_different
 from mrirecon.ablation.study.records import AREA, FINAL, objectives
-from mrirecon.ablation.study.tune import DIMENSIONS, apply, tuned_key, tuning_spaces
+from mrirecon.ablation.study.tune import DIMENSIONS, WIDENINGS, apply, tuned_key, tuning_bounds, tuning_spaces
 from mrirecon.config import ModelConfig, SimulateConfig, TrainConfig
 from mrirecon.config.slurm import JobConfig
 from mrirecon.config.train import short_name
 from mrirecon.configfile import SHORT, build, find_config, flatten, keys
 from mrirecon.errors import InputError, did_you_mean, unknown_name
+from mrirecon.evaluation.stats import MIN_SEEDS
 from mrirecon.tables.norms import NORMS, norm_options
 from mrirecon.tables.optimizers import recommended_lr
 from mrirecon.yamlfile import parse_yaml
 
-_TOP = ("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate")
-_TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces")
+_TOP = (
+    *("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate"),
+    *("diverged", "looks", "all_pairs"),
+)
+_TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces", "widening")
 _OF_THE_STUDY = (
     *("seed", "output", "overwrite", "device", "logger", "data.path", "threads", "checkpoints", "early_stop"),
     "data.stage",
@@ -73,9 +78,12 @@ def make_grid(content: Mapping[str, Any]) -> Grid:
         seeds=seeds,
         tuning=tuning,
         reference=_reference(content.get("reference"), cells, factors),
-        margin=_share("margin", content.get("margin", 0.01)),
+        **_read_margin(content.get("margin")),
         targets=_read_targets(content.get("targets", [0.9, 0.97, 0.995])),
         simulate=dict(simulate),
+        diverged=_read_diverged(content.get("diverged", ZERO_FILLED)),
+        looks=_read_looks(content.get("looks") or (), len(seeds)),
+        all_pairs=_read_flag("all_pairs", content.get("all_pairs", False)),
         notes=tuple(norm_notes(cells)),
     )
 
@@ -238,11 +246,16 @@ def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tup
     _require_known("tuning.spaces", own, _searched(cells))
     spaces = {cell.name: tuning_spaces(cell, dimensions, own) for cell in cells}
     _require_untuned(cells, dimensions)
+    widening = content.get("widening", Tuning.widening)
+    if widening not in WIDENINGS:
+        raise unknown_name("tuning.widening", widening, WIDENINGS)
     tuning = Tuning(
         **numbers,
+        widening=widening,
         dimensions=tuple(tuned_key(name) for name in dimensions),
         objectives=_objectives(content.get("objectives", "final")),
         spaces=spaces,
+        bounds={cell.name: tuning_bounds(cell, dimensions) for cell in cells},
     )
     if shared := set(tuning.seeds) & set(seeds):
         raise InputError(f"seed {min(shared)} is of the tuning and of the reruns; move tuning.first_seed")
@@ -300,6 +313,45 @@ def _read_targets(content: Any) -> tuple[float, ...]:
     if not isinstance(content, list):
         raise InputError(f"targets is {content!r}; give a list of shares, such as [0.9, 0.97]")
     return tuple(_share("targets", value) for value in content)
+
+
+def _read_margin(content: Any) -> dict[str, Any]:
+    """The margin of equivalence: a share of the gap, or `{ssim: 0.0005}`, a difference in SSIM; None: the default."""
+    if not isinstance(content, Mapping):
+        share = _share("margin", Grid.margin if content is None else content)
+        return {"margin": share, "has_margin": content is not None}
+    _require_known("margin", content, ("ssim",))
+    return {"margin_ssim": _share("margin.ssim", content.get("ssim")), "has_margin": True}
+
+
+def _read_diverged(content: Any) -> str:
+    if content not in (ZERO_FILLED, EXCLUDE):
+        raise InputError(f"diverged is {content!r}; give {ZERO_FILLED} (a diverged rerun scores as that) or {EXCLUDE}")
+    return str(content)
+
+
+def _read_looks(content: Any, n_seeds: int) -> dict[int, float]:
+    """Numbers of seeds at which verdicts are read, with their shares of alpha; of a list all shares are equal."""
+    shares = dict(content) if isinstance(content, Mapping) else dict.fromkeys(content, 0.0)
+    numbers = list(shares)
+    known = isinstance(content, list | tuple | Mapping) and all(type(n) is int and n >= MIN_SEEDS for n in numbers)
+    if not known or numbers != sorted(set(numbers)) or (numbers and numbers[-1] != n_seeds):
+        raise InputError(
+            f"looks is {content!r}; give numbers of seeds that rise from {MIN_SEEDS} or more to all {n_seeds}, such as "
+            f"[6, {max(n_seeds, 12)}]"
+        )
+    if not isinstance(content, Mapping):
+        return {n: 1 / len(numbers) for n in numbers}
+    read = {n: _share(f"looks.{n}", share) for n, share in shares.items()}
+    if not math.isclose(math.fsum(read.values()), 1):
+        raise InputError(f"looks {content}: the shares of alpha add up to {math.fsum(read.values()):g}; they must to 1")
+    return read
+
+
+def _read_flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}; it must be true or false")
+    return value
 
 
 def _share(name: str, value: Any) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from mrirecon.ablation.study.grid import Cell, Grid
 from mrirecon.ablation.study.identity import run_id
 from mrirecon.ablation.study.records import RunResult
-from mrirecon.ablation.study.tune import Ranges, apply, sweep_rates, trial_values, tuned_key, widened, winner
+from mrirecon.ablation.study.tune import Ranges, apply, sweep_rates, trial_values, tuned, tuned_key, wider_space, winner
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Plan:
             further, complete = self._further(cell, repeat, trials, done)
             yield from further
             for objective in tuning.objectives if complete else ():
-                best = winner(_records([*trials, *further], done), objective)
+                best = tuned(_records([*trials, *further], done), objective, tuning)
                 if best:
                     winners[objective, repeat] = best
         for (objective, repeat), best in winners.items():
@@ -127,7 +127,7 @@ class Plan:
         if len(records) < len(trials):
             return [], False
         best = winner(records, self.grid.tuning.objectives[0])
-        ranges = widened(self.grid.tuning.spaces[cell.name], best.values) if best else None
+        ranges = wider_space(self.grid.tuning, cell.name, best) if best else None
         if ranges is None:
             return [], True
         further = list(self._tune(cell, repeat, ranges, True))
@@ -147,8 +147,7 @@ class Plan:
             )
 
     def _reruns(self, cell: Cell, objective: str, winners: Sequence[RunResult]) -> Iterator[RunSpec]:
-        for i, seed in enumerate(self.grid.seeds):
-            repeat = i % len(winners)
+        for seed, repeat in zip(self.grid.seeds, self.grid.draws, strict=True):
             yield self._spec(cell, "rerun", objective, repeat, 0, dict(winners[repeat].values), seed, False)
 
     def _spec(

@@ -9,10 +9,14 @@ from mrirecon.ablation.study.grid import Cell, Tuning
 from mrirecon.ablation.study.records import RunResult
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.tables.entry import named
-from mrirecon.tables.optimizers import OPTIMIZERS, find_optimizer
+from mrirecon.tables.optimizers import BOUNDS, OPTIMIZERS, find_optimizer
 
 Ranges = dict[str, tuple[float, float]]
-DIMENSIONS = ("lr", "one_minus_beta1", "weight_decay")
+DIMENSIONS = tuple(BOUNDS)
+# What happens where the best trial lies at the edge of its range. `replace`: the range of the learning rate is widened,
+# the trials of the wider one choose the winner and those before it only the range, so that every winner is the best of
+# as many. `add`, as the first studies did it: every range is widened, the winner is the best of twice as many.
+WIDENINGS = ADD, REPLACE = ("add", "replace")
 
 
 def tuned_key(dimension: str) -> str:
@@ -53,6 +57,13 @@ def tuning_spaces(cell: Cell, dimensions: Sequence[str], own: Mapping[str, Any])
     return ranges
 
 
+def tuning_bounds(cell: Cell, dimensions: Sequence[str]) -> Ranges:
+    """What the ranges of a cell's tuned keys never leave."""
+    method = find_optimizer(cell.settings["optimizer.name"])
+    bounds = {**BOUNDS, **(method.bounds if method else {})}
+    return {tuned_key(dimension): bounds[dimension] for dimension in dimensions}
+
+
 def apply(values: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Configuration keys with tuned values in place."""
     keys = dict(settings)
@@ -80,6 +91,9 @@ def _range(cell: Cell, dimension: str, bounds: Any) -> tuple[float, float]:
         low, high = 0.0, 0.0
     if not 0 < low < high:
         raise InputError(f"{cell.name}: the range of {dimension} is {bounds!r}; give [low, high], both above 0")
+    most = tuning_bounds(cell, [dimension])[tuned_key(dimension)][1]
+    if high > most:
+        raise InputError(f"{cell.name}: the range of {dimension} is {bounds!r}; it must end at {most:g} or below")
     return low, high
 
 
@@ -117,6 +131,15 @@ def winner(trials: Sequence[RunResult], objective: str) -> RunResult | None:
     return best if best is not None and math.isfinite(best.loss(objective)) else None
 
 
+def tuned(trials: Sequence[RunResult], objective: str, tuning: Tuning) -> RunResult | None:
+    """The winner of one tuning draw; None when all of its trials diverged.
+
+    Where the trials of a widened range replace the others, it is theirs, unless all of them diverged.
+    """
+    wider = [trial for trial in trials if trial.widened and tuning.widening == REPLACE]
+    return winner(wider, objective) or winner(trials, objective)
+
+
 def edge(value: float, bounds: tuple[float, float]) -> str:
     """`low` or `high` for a value in the outer eighth of its range on a logarithmic scale, else empty."""
     low, high = bounds
@@ -124,14 +147,46 @@ def edge(value: float, bounds: tuple[float, float]) -> str:
     return "low" if share < _EDGE else "high" if share > 1 - _EDGE else ""
 
 
-def widened(ranges: Ranges, best: Mapping[str, float]) -> dict[str, tuple[float, float]] | None:
-    """The ranges with half their width more on the side where the best trial lies; None if it lies inside."""
+def widened(ranges: Ranges, best: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]) -> Ranges | None:
+    """The ranges with half their width more on the side where the best trial lies; None if none grows.
+
+    Args:
+        ranges: Lowest and highest value by tuned key.
+        best: Values of the best trial.
+        bounds: What no range leaves, by tuned key; a key without any has no end.
+    """
     wider = {}
     for key, (low, high) in ranges.items():
         half = math.sqrt(high / low)
         side = edge(best[key], (low, high))
-        wider[key] = (low / half if side == "low" else low, high * half if side == "high" else high)
+        least, most = bounds.get(key, (0.0, math.inf))
+        to_low = max(low / half, least) if side == "low" else low
+        to_high = min(high * half, most) if side == "high" else high
+        wider[key] = (to_low, to_high)
     return wider if wider != dict(ranges) else None
+
+
+def wider_space(tuning: Tuning, cell: str, best: RunResult) -> Ranges | None:
+    """The ranges that a tuning draw searches after those that were declared, see `WIDENINGS`; None: it is done.
+
+    Args:
+        tuning: How the cell is tuned.
+        cell: Its name.
+        best: The best trial of the draw in the declared ranges.
+    """
+    ranges, bounds = tuning.spaces[cell], tuning.bounds.get(cell, {})
+    if tuning.widening == REPLACE:  # only the rate: a winner lies at an edge of a key that does not matter by chance
+        rate = tuned_key("lr")
+        wider = widened({rate: ranges[rate]}, best.values, bounds)
+        return {**ranges, **wider} if wider else None
+    free = widened(ranges, best.values, {})
+    if free and all(
+        bounds.get(key, (0.0, math.inf))[0] <= value <= bounds.get(key, (0.0, math.inf))[1]
+        for values in trial_values(free, tuning.trials, tuning.first_seed, best.repeat)
+        for key, value in values.items()
+    ):
+        return free  # as the first studies searched; where it left the bounds, they could not go on
+    return widened(ranges, best.values, bounds)
 
 
 def sweep_rates(lr: float, n: int) -> list[float]:
@@ -141,10 +196,10 @@ def sweep_rates(lr: float, n: int) -> list[float]:
     return [float(f"{lr * _STEP**k:.6g}") for k in factors]
 
 
-def searched(tuning: Tuning, cell: str, trials: Sequence[RunResult], objective: str) -> dict[str, tuple[float, float]]:
-    """The ranges that a cell was searched over: the declared ones, or the wider ones where it has such trials."""
+def searched(tuning: Tuning, cell: str, trials: Sequence[RunResult], objective: str) -> Ranges:
+    """The ranges that a tuning draw was searched over: the declared ones, or the wider ones that it has trials of."""
     ranges = dict(tuning.spaces[cell])
     if not any(trial.widened for trial in trials):
         return ranges
     first = winner([trial for trial in trials if not trial.widened], objective)
-    return (widened(ranges, first.values) if first else None) or ranges
+    return (wider_space(tuning, cell, first) if first else None) or ranges

@@ -1,8 +1,9 @@
 """`--dry-run` and `--smoke`: what a study would do and cost, and which of its cells would fail; nothing is trained."""
 
 import json
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,12 @@ from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
 from mrirecon.data.folders.volume_files import sharing_volumes
 from mrirecon.errors import InputError
-from mrirecon.evaluation.stats import smallest_p
+from mrirecon.evaluation.stats import Variances, detectable_difference
 from mrirecon.progress import say
 from mrirecon.tables.metrics import METRICS, label_of
 from mrirecon.tables.optimizers import find_optimizer
 
+_PATIENTS = (5, 10, 50)  # for which the power of a design is said
 _RECORD_BYTES = 60_000  # of a run's tables, curves and configuration
 _NO_COST = ("optimizer.lr", "optimizer.momentum", "optimizer.betas", "optimizer.weight_decay", "schedule.", "seed")
 
@@ -47,15 +49,56 @@ def describe(grid: Grid, n_workers: int, costs: dict[str, Any] | None = None) ->
         lines.append(f"cell        {cell.name}: {per_cell} runs, searched over {ranges}; {_fixed(cell)}")
     lines.append(
         f"runs        {per_cell * len(grid.cells)}: per cell {tuning.trials} trials x {tuning.repeats} "
-        f"draw{'s' * (tuning.repeats != 1)} (as many again where the best lies at an edge), "
-        f"{tuning.sweep} rates around the winner, {len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
+        f"draw{'s' * (tuning.repeats != 1)} (as many again where the best rate lies at an edge), "
+        f"{tuning.sweep} rates around each winner, {len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
     )
-    lines.append(
-        f"test        {len(grid.seeds)} paired seeds: the smallest p they can give is {smallest_p(len(grid.seeds)):.2g}"
-    )
+    lines += _power_lines(grid)
     if costs:
         lines += _cost_lines(grid, n_workers, costs, per_cell)
     return "\n".join(lines)
+
+
+def _units(grid: Grid) -> str:
+    if grid.tuning.repeats == 1:
+        return f"{len(grid.seeds)} paired seeds of one tuning draw (tuned configurations are compared, not methods)"
+    each = len(grid.seeds) / grid.n_units
+    return f"{grid.n_units} tuning draws of {each:.3g} seed{'s' * (each != 1)} each (methods are compared)"
+
+
+def _power_lines(grid: Grid) -> list[str]:
+    """What the design can find, in standard deviations of a paired difference: scores are not known before it ran."""
+    n_seeds, n = grid.n_units, max(len(grid.cells) - 1, 1)
+    if n_seeds < 2:
+        return []
+    by_seeds = detectable_difference(Variances(1, 0, 0), n_seeds, 50, n)
+    by_patients = [detectable_difference(Variances(0, 1, 0), n_seeds, patients, n) for patients in _PATIENTS]
+    looks = "".join(f", {100 * share:.3g} % of alpha at {seeds}" for seeds, share in grid.looks.items())
+    return [
+        f"test        {_units(grid)}, {n} comparison{'s' * (n != 1)} with the reference{looks}; found in 80 % of "
+        f"studies: a difference of {by_seeds:.2g} SD between seeds where patients agree; of "
+        f"{', '.join(f'{size:.2g}' for size in by_patients)} SD between patients where seeds do, at "
+        f"{', '.join(map(str, _PATIENTS))} test patients"
+    ]
+
+
+def pilot_lines(grid: Grid, analysed: Mapping[str, Any]) -> list[str]:
+    """What the design can find with the variances that a study of this grid has shown.
+
+    Args:
+        grid: The study.
+        analysed: Its results.json.
+    """
+    lines, n = [], max(len(grid.cells) - 1, 1)
+    for table in analysed.get("variances") or ():
+        sd = {name: math.sqrt(2) * value for name, value in table["sd"].items()}
+        of_pair = Variances(sd["method x seed"], sd["method x patient"], sd["rest"])
+        size = detectable_difference(of_pair, grid.n_units, table["n_patients"], n)
+        at = f" at {table['at']}" if table["at"] else ""
+        lines.append(
+            f"pilot       with the variances that this study has shown{at}, {grid.n_units} seeds x "
+            f"{table['n_patients']} patients find {size:.2g} SSIM in 80 % of studies"
+        )
+    return lines
 
 
 def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any], dict[str, str]]:
@@ -110,7 +153,7 @@ def _data(name: str, config: AblateConfig, grid: Grid) -> Iterator[tuple[Path, i
 
     With the latter comes the number of validation slices that the study itself will simulate, else 0.
     """
-    standing = StudyFolder(study_path(name, config, grid)).data
+    standing = StudyFolder(study_path(name, config, grid.name)).data
     if config.data or standing.is_dir():
         yield Path(config.data) if config.data else standing, 0
         return
@@ -152,12 +195,14 @@ def _cost_lines(grid: Grid, n_workers: int, costs: dict[str, Any], per_cell: int
     seconds = sum(per_cell * _run_seconds(cost) for cost in costs.values())
     weights = sum(4 * cost.n_parameters * len(grid.seeds) for cost in costs.values())
     disk = weights + _RECORD_BYTES * per_cell * len(costs)
+    further = sum(grid.tuning.trials * grid.tuning.repeats * _run_seconds(cost) for cost in costs.values())
     for cell, cost in costs.items():
         step, run = 1000 * cost.step_seconds, _run_seconds(cost)
         yield f"cost        {cell}: {step:.0f} ms per step, {run:.0f} s per run"
     yield (
         f"estimate    {seconds / 3600:.2f} hours of work, {seconds / 3600 / n_workers:.2f} hours with {n_workers} "
-        f"workers (from a timed probe), {disk / 1e6:.0f} MB of disk"
+        f"workers (from a timed probe), up to {further / 3600:.2f} hours of work more where ranges are widened; "
+        f"{disk / 1e6:.0f} MB of disk"
     )
 
 

@@ -14,6 +14,7 @@ from mrirecon.ablation.study.folder import SCHEMA, SPLIT_SEED, Study, StudyFolde
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
 from mrirecon.ablation.study.identity import code_hash
+from mrirecon.ablation.study.tune import REPLACE
 from mrirecon.ablation.work.status import count
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.config.train import DEVICES, LOGGERS
@@ -50,14 +51,19 @@ def read_content(name: str, config: AblateConfig) -> dict[str, Any]:
         tuning["objectives"] = config.objectives
     if config.tuning_repeats:
         tuning["repeats"] = config.tuning_repeats
+    there = StudyFolder(study_path(name, config, str(content["name"])))
+    if not there.manifest_file.is_file():  # one that is there goes on as it began
+        tuning.setdefault("widening", REPLACE)
+    elif widening := (there.read_manifest()["grid"].get("tuning") or {}).get("widening"):
+        tuning.setdefault("widening", widening)
     return {**content, "tuning": tuning, **({"seeds": config.seeds} if config.seeds else {})}
 
 
-def study_path(name: str, config: AblateConfig, grid: Grid) -> Path:
-    """Return the folder where the study is or will be."""
+def study_path(name: str, config: AblateConfig, grid: str) -> Path:
+    """Return the folder where the study of a grid, given by its name, is or will be."""
     if config.output:
         return Path(config.output)
-    return Path(name) if Path(name).is_dir() else Path("ablations") / grid.name
+    return Path(name) if Path(name).is_dir() else Path("ablations") / grid
 
 
 def prepare(name: str, config: AblateConfig) -> Study:
@@ -69,7 +75,7 @@ def prepare(name: str, config: AblateConfig) -> Study:
     """
     content = read_content(name, config)
     grid = make_grid(content)
-    folder = StudyFolder(study_path(name, config, grid))
+    folder = StudyFolder(study_path(name, config, grid.name))
     if config.data:
         require_folder(Path(config.data))
     _require_ours(folder)
@@ -78,7 +84,8 @@ def prepare(name: str, config: AblateConfig) -> Study:
     data = _data(folder, config.data, grid, before)
     if folder.records():
         require_same_samples(old.get("data", {}), data, folder.path)
-    study = Study(folder, _manifest(old, content, grid, data, config))
+    has_reruns = any(record.stage == "rerun" for record in folder.records().values())
+    study = Study(folder, _manifest(old, content, grid, data, config, has_reruns))
     study.manifest["code"] = _codes(study, config.accept_code_change)
     if study.manifest != old:
         write_json(folder.manifest_file, study.manifest)
@@ -94,7 +101,7 @@ def standing(name: str, config: AblateConfig) -> Study | None:
     """
     content = read_content(name, config)
     grid = make_grid(content)
-    folder = StudyFolder(study_path(name, config, grid))
+    folder = StudyFolder(study_path(name, config, grid.name))
     if not folder.manifest_file.is_file():
         return None
     old = folder.read_manifest()
@@ -106,9 +113,17 @@ def standing(name: str, config: AblateConfig) -> Study | None:
 
 
 def _manifest(
-    old: Mapping[str, Any], content: dict[str, Any], grid: Grid, data: dict[str, Any], config: AblateConfig
+    old: Mapping[str, Any],
+    content: dict[str, Any],
+    grid: Grid,
+    data: dict[str, Any],
+    config: AblateConfig,
+    has_reruns: bool = False,
 ) -> dict[str, Any]:
     options, common = old.get("options", {}), old.get("common", {})
+    changed = old.get("margin_changed")
+    if has_reruns and old and old["grid"].get("margin") != content.get("margin"):
+        changed = time.strftime("%Y-%m-%d")
     return {
         "schema": SCHEMA,
         "created": old.get("created", time.strftime("%Y-%m-%d %H:%M:%S")),
@@ -122,6 +137,7 @@ def _manifest(
         "options": {key: getattr(config, key) or options.get(key) or default for key, default in _OPTIONS.items()},
         "code": list(old.get("code", [])),
         "targets": old.get("targets"),
+        **({"margin_changed": changed} if changed else {}),
     }
 
 

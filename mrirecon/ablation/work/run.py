@@ -14,13 +14,21 @@ from mrirecon import progress
 from mrirecon.ablation.study.folder import Study, StudyFolder
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid
-from mrirecon.ablation.work.estimate import announce, check_cells, describe, measure, require_runnable
+from mrirecon.ablation.work.estimate import (
+    announce,
+    check_cells,
+    describe,
+    measure,
+    pilot_lines,
+    require_runnable,
+)
 from mrirecon.ablation.work.prepare import prepare, read_content, standing, study_path
 from mrirecon.ablation.work.status import Counts, count, progress_line, status_table
 from mrirecon.cluster.submit import require_slurm, submit_workers, worker_command
 from mrirecon.config.ablate import AblateConfig
 from mrirecon.errors import InputError, Stopped, WorkFailedError, unknown_name
-from mrirecon.evaluation.stats.flips import require_decidable
+from mrirecon.evaluation.stats import require_seeds
+from mrirecon.files import read_json
 from mrirecon.progress import say
 from mrirecon.termination import heeded, leave_lost_terminal, signal_words
 
@@ -47,7 +55,7 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
     if config.dry_run or config.smoke:
         _try(name, config, grid, n_workers)
         return None
-    require_decidable(len(grid.seeds))
+    require_seeds(len(grid.seeds))
     if config.executor == "slurm":
         require_slurm(config.slurm)
     _introduce(name, config, grid, n_workers)
@@ -65,7 +73,7 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
 
 def _introduce(name: str, config: AblateConfig, grid: Grid, n_workers: int) -> None:
     """Before anything is written, refuse by name the cells that cannot be made, and say what a new grid will do."""
-    folder = StudyFolder(study_path(name, config, grid))
+    folder = StudyFolder(study_path(name, config, grid.name))
     if folder.manifest_file.is_file() and folder.read_manifest()["grid"] == read_content(name, config):
         announce(grid)
         return
@@ -103,6 +111,9 @@ def _try(name: str, config: AblateConfig, grid: Grid, n_workers: int) -> None:
     n_left = counts.expected - counts.done if counts else 1
     costs, errors = measure(name, config, grid) if n_left or config.smoke else ({}, {})
     print(describe(grid, n_workers, costs))
+    if study and (study.folder.report / "results.json").is_file():
+        for line in pilot_lines(grid, read_json(study.folder.report / "results.json")):
+            print(line)
     if counts:
         print(f"left        {n_left} runs to do, {counts.done} are done{' (the estimate is for all)' if costs else ''}")
     if config.smoke:

@@ -1,17 +1,32 @@
-"""Intervals, tests and verdicts on differences: over patients, paired seeds or both, alone and in a family.
+"""Intervals and verdicts on differences over seeds and patients, alone and in a family: one interval decides all.
 
 Everything takes numpy arrays and returns plain numbers. `scipy` is loaded where it is used.
 """
 
-from mrirecon.evaluation.stats.comparison import Comparison, compare_family, in_words, paired_comparison
-from mrirecon.evaluation.stats.crossed import Effect, by_patient, crossed_bootstrap, crossed_effect
-from mrirecon.evaluation.stats.flips import FlipTest, decidable_seeds, require_decidable, sign_flip_max_t, smallest_p
+from mrirecon.evaluation.stats.comparison import (
+    MIN_SEEDS,
+    OWN_SEEDS,
+    PAIRED,
+    SEEDLESS,
+    SINGLE,
+    Comparison,
+    Sample,
+    Side,
+    compare_family,
+    in_words,
+    paired_comparison,
+    require_seeds,
+    sample,
+)
+from mrirecon.evaluation.stats.crossed import Effect, Parts, by_draw, by_patient, crossed_effect, half_width, p_value
+from mrirecon.evaluation.stats.flips import sign_flip_p
 from mrirecon.evaluation.stats.patients import MIN_PATIENTS, N_RESAMPLES, Interval, bootstrap_ci
 from mrirecon.evaluation.stats.power import (
-    minimum_detectable_effect,
+    Variances,
+    deciding_designs,
+    detectable_difference,
+    exact_share,
     probability_of_superiority,
-    seeds_needed,
-    tost_p,
 )
 from mrirecon.evaluation.stats.times import (
     kaplan_meier,
@@ -20,15 +35,20 @@ from mrirecon.evaluation.stats.times import (
     restricted_interval,
     restricted_mean,
 )
+from mrirecon.evaluation.stats.variances import variance_table
 from mrirecon.evaluation.stats.verdict import (
     BETTER,
     EQUIVALENT,
     HIGHER,
-    INCONCLUSIVE,
     LOWER,
+    NO_VERDICT,
+    UNDECIDED,
     WORSE,
+    Judged,
+    Margin,
     better_is,
     goodness,
+    judge,
     monitors,
 )
 
@@ -36,36 +56,50 @@ __all__ = [
     "BETTER",
     "EQUIVALENT",
     "HIGHER",
-    "INCONCLUSIVE",
     "LOWER",
     "MIN_PATIENTS",
+    "MIN_SEEDS",
+    "NO_VERDICT",
     "N_RESAMPLES",
+    "OWN_SEEDS",
+    "PAIRED",
+    "SEEDLESS",
+    "SINGLE",
+    "UNDECIDED",
     "WORSE",
     "Comparison",
     "Effect",
-    "FlipTest",
     "Interval",
+    "Judged",
+    "Margin",
+    "Parts",
+    "Sample",
+    "Side",
+    "Variances",
     "better_is",
     "bootstrap_ci",
+    "by_draw",
     "by_patient",
     "compare_family",
-    "crossed_bootstrap",
     "crossed_effect",
-    "decidable_seeds",
+    "deciding_designs",
+    "detectable_difference",
+    "exact_share",
     "goodness",
+    "half_width",
     "in_words",
+    "judge",
     "kaplan_meier",
-    "minimum_detectable_effect",
     "monitors",
+    "p_value",
     "paired_comparison",
     "probability_of_superiority",
-    "require_decidable",
+    "require_seeds",
     "restricted",
     "restricted_differences",
     "restricted_interval",
     "restricted_mean",
-    "seeds_needed",
-    "sign_flip_max_t",
-    "smallest_p",
-    "tost_p",
+    "sample",
+    "sign_flip_p",
+    "variance_table",
 ]

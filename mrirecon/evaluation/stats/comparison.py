@@ -1,28 +1,86 @@
-"""Compare methods in pairs, one pair or a whole family: effect, intervals, tests, verdict, and all of it in words."""
+"""Compare methods in families: what each pair says, simultaneous interval, p, verdict, and all of it in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS
-from mrirecon.evaluation.stats.crossed import by_patient, crossed_bootstrap, crossed_effect, differences
-from mrirecon.evaluation.stats.flips import sign_flip_max_t, smallest_p
-from mrirecon.evaluation.stats.power import MAX_SEEDS, minimum_detectable_effect, probability_of_superiority, tost_p
+from mrirecon.evaluation.stats.crossed import (
+    BOTH,
+    PATIENTS,
+    SEEDS,
+    Parts,
+    by_draw,
+    by_patient,
+    finite_table,
+    nested_parts,
+    p_value,
+    paired_parts,
+    standard_deviations,
+)
+from mrirecon.evaluation.stats.flips import sign_flip_p
+from mrirecon.evaluation.stats.patients import MIN_PATIENTS
+from mrirecon.evaluation.stats.power import deciding_designs, probability_of_superiority
 from mrirecon.evaluation.stats.verdict import (
     BETTER,
+    BETTER_BY_LESS,
     EQUIVALENT,
     HIGHER,
-    INCONCLUSIVE,
     LOWER,
+    NO_VERDICT,
+    UNDECIDED,
     WORSE,
+    WORSE_BY_LESS,
+    Margin,
     better_is,
-    decide,
-    seeds_to_settle,
+    checked_margin,
+    judge,
 )
 from mrirecon.tables.metrics import label_of, unit_of
+
+MIN_SEEDS = 5  # fewer say too little about other seeds for a verdict
+PAIRED, OWN_SEEDS, SINGLE, SEEDLESS = "paired seeds", "seeds of each", "one run of each", "methods without seeds"
+
+
+def require_seeds(n_seeds: int) -> None:
+    """Refuse a study that can have no verdict, whatever its differences.
+
+    Raises:
+        InputError: Too few seeds.
+    """
+    if n_seeds < MIN_SEEDS:
+        raise InputError(
+            f"{n_seeds} paired seed{'s' * (n_seeds != 1)} say too little about others for a verdict; give at least "
+            f"{MIN_SEEDS} seeds"
+        )
+
+
+class Side(NamedTuple):
+    """The runs of one method in a comparison."""
+
+    scores: np.ndarray  # (n_runs, n_volumes)
+    seeds: Sequence[Hashable] | None  # of the runs; None: a method that has none, with one row
+    weight: float = 1.0  # in the sum that is compared: 1 of the first, -1 of the second
+    draws: Sequence[Hashable] | None = None  # of the tuning, of each run: then they are the units, not the seeds
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the runs of a comparison say of its difference, whatever family it stands in."""
+
+    name: str
+    parts: Parts
+    pairing: str  # PAIRED, OWN_SEEDS, SINGLE or SEEDLESS
+    over: str  # BOTH, SEEDS or PATIENTS: other draws of these are within the interval
+    n_seeds: tuple[int, ...]  # paired ones, or of each method; of tuning draws where these are the units
+    n_volumes: int
+    n_patients: int
+    unit: str  # "seed" or "tuning draw"
+    refused: str  # why it can have no verdict; empty: it can
+    p_these_patients: float | None
+    superiority: float | None
 
 
 @dataclass(frozen=True)
@@ -33,75 +91,209 @@ class Comparison:
     metric: str
     better: str  # "higher" or "lower": which values are better
     effect: float  # mean over seeds and patients, each patient's volumes averaged first
-    low: float  # t interval of this comparison alone, level 1 - alpha
+    low: float  # simultaneous interval of all comparisons of the family, level 1 - alpha
     high: float
-    low_family: float  # the same at level 1 - alpha / n_comparisons
-    high_family: float
-    bootstrap_low: float  # crossed bootstrap, level 1 - alpha
-    bootstrap_high: float
-    df: float
-    n_seeds: int
-    n_volumes: int
-    n_patients: int
+    p: float  # of the same interval: at most alpha exactly where 0 lies outside
     n_comparisons: int  # of the family
     alpha: float
-    p: float  # sign flips over seeds; over patients if there is one seed
-    p_family: float
-    superiority: float  # share of seeds (of patients if there is one seed) at which the first is better
+    verdict: str  # on the first: BETTER, WORSE, EQUIVALENT, UNDECIDED or NO VERDICT
+    size: str  # what the interval says of the size of the difference; may be empty
     margin: float | None  # differences within it count as none
-    tost_p: float | None  # of equivalence within the margin
-    mde: float  # true difference for which the family's interval excludes 0 with a power of 80 %
-    seeds_needed: int | None  # would settle an inconclusive comparison; None: decided, or more seeds alone cannot
-    verdict: str  # on the first: BETTER, WORSE, EQUIVALENT or INCONCLUSIVE
-    generalizes: str  # "seeds and volumes", "seeds" or "volumes": what interval and verdict speak about
+    margin_source: str
+    margin_is_late: bool  # chosen when reading
+    designs: tuple[tuple[int, int], ...]  # (seeds, patients) that always decide, of an undecided comparison
+    refused: str  # why there is no verdict; else empty
+    pairing: str
+    over: str
+    unit: str
+    n_seeds: int  # paired ones, or of the method that has fewest
+    runs: str  # all of them in words
+    n_volumes: int
+    n_patients: int
+    p_these_patients: float | None  # sign flips over paired seeds, the patients as they are: a check, no verdict
+    superiority: float | None  # probability that a new run of the first beats one of the second on a new patient
+    sd_seeds: float  # of paired differences; NaN: not known
+    sd_patients: float
+    sd_rest: float
+
+
+def sample(
+    name: str, sides: Sequence[Side], patients: Sequence[str] | None, better: str = HIGHER, seed: int = 0
+) -> Sample:
+    """What the runs of some methods say of the weighted sum of their scores.
+
+    The methods are compared on the seeds that they share where these are 5 or more; else each has its own, and their
+    spread counts for each of them. A method without seeds takes part as it is. One run of a method says nothing of
+    its others, so that there is no verdict on the method, nor is there one on fewer than 5 seeds or one patient.
+
+    Args:
+        name: Of the comparison.
+        sides: The methods, two or more, on the same volumes.
+        patients: Of each volume; None: the columns are no sample, and the interval is over seeds alone.
+        better: For the probability of superiority: HIGHER or LOWER.
+        seed: Of the sign flips that are drawn above 15 seeds.
+
+    Raises:
+        InputError: Scores that are not finite, or do not fit each other or the patients.
+    """
+    counts: tuple[int, ...]
+    tables = [by_patient(_checked(name, side.scores), _columns(side, patients)) for side in sides]
+    superiority = _superiority(sides, tables, better)
+    weights = [side.weight for side in sides]
+    seeded = [list(side.seeds) for side in sides if side.seeds is not None]
+    shared = [seed for seed in seeded[0] if all(seed in others for others in seeded)] if seeded else []
+    on_shared = [_in_units(side, table, shared) for side, table in zip(sides, tables, strict=True)]
+    n_shared = max(map(len, on_shared))
+    n_patients, n_volumes = tables[0].shape[1], sides[0].scores.shape[1]
+    flips = None
+    if not seeded or (shared and n_shared >= MIN_SEEDS):
+        d = np.sum([w * t for w, t in zip(weights, np.broadcast_arrays(*on_shared), strict=True)], axis=0)
+        parts, pairing, counts = paired_parts(d), PAIRED if seeded else SEEDLESS, (n_shared,) if seeded else ()
+        flips = sign_flip_p(d.mean(axis=1), seed) if seeded else None
+    else:
+        own = [_in_units(side, table, side.seeds) for side, table in zip(sides, tables, strict=True)]
+        counts = tuple(len(t) for side, t in zip(sides, own, strict=True) if side.seeds is not None)
+        parts, pairing = nested_parts(own, weights), SINGLE if min(counts) == 1 else OWN_SEEDS
+    over = SEEDS if patients is None or n_patients == 1 else PATIENTS if pairing in (SINGLE, SEEDLESS) else BOTH
+    if n_patients == 1 and pairing in (SINGLE, SEEDLESS):
+        raise InputError(
+            f"{name}: one run of each and one patient say nothing of others; give 2 patients or more".lstrip(": ")
+        )
+    unit = "tuning draw" if any(side.draws is not None for side in sides) else "seed"
+    return Sample(
+        name=name,
+        parts=parts,
+        pairing=pairing,
+        over=over,
+        n_seeds=counts,
+        n_volumes=n_volumes,
+        n_patients=n_patients,
+        unit=unit,
+        refused=_refusal(pairing, counts, unit, None if patients is None else n_patients),
+        p_these_patients=flips,
+        superiority=superiority,
+    )
+
+
+def _checked(name: str, scores: np.ndarray) -> np.ndarray:
+    try:
+        return finite_table(scores)
+    except InputError as error:
+        raise InputError(f"{name}: {error}" if name else str(error)) from None
+
+
+def _columns(side: Side, patients: Sequence[str] | None) -> Sequence[str]:
+    return [""] * np.shape(side.scores)[1] if patients is None else patients
+
+
+def _in_units(side: Side, table: np.ndarray, seeds: Sequence[Hashable] | None) -> np.ndarray:
+    """The rows of some seeds of a side, in their order; the mean of each tuning draw where draws are the units."""
+    if side.seeds is None or seeds is None:
+        return table
+    rows = [list(side.seeds).index(seed) for seed in seeds]
+    return table[rows] if side.draws is None or not rows else by_draw(table[rows], [side.draws[i] for i in rows])
+
+
+def _superiority(sides: Sequence[Side], tables: Sequence[np.ndarray], better: str) -> float | None:
+    if [side.weight for side in sides] != [1, -1]:
+        return None
+    sign = 1 if better == HIGHER else -1
+    seeds = [[None] if side.seeds is None else list(side.seeds) for side in sides]
+    return probability_of_superiority(sign * tables[0], sign * tables[1], *seeds)
+
+
+def _refusal(pairing: str, counts: Sequence[int], unit: str, n_patients: int | None) -> str:
+    if n_patients == 1:
+        return "one patient says nothing about other patients"
+    if pairing == SINGLE:
+        return "one run says nothing about other seeds of its method"
+    if counts and min(counts) < MIN_SEEDS:
+        return f"{min(counts)} {unit}s say too little about others: a verdict takes {MIN_SEEDS} of each"
+    return ""
 
 
 def compare_family(
-    named: Mapping[str, np.ndarray],
-    patients: Sequence[str],
+    samples: Sequence[Sample],
     *,
     metric: str,
     better: str,
-    margin: float | None = None,
+    margin: Margin | None = None,
     alpha: float = 0.05,
-    seed: int = 0,
+    n_comparisons: int | None = None,
 ) -> list[Comparison]:
-    """Compare pairs of methods so that the chance of one or more false findings in the family stays below `alpha`.
+    """Compare pairs of methods so that the chance of one or more wrong intervals in the family stays below `alpha`.
 
-    Verdict: EQUIVALENT if the equivalence test says so; else BETTER or WORSE if the effect is no smaller than the
-    minimum detectable one, the adjusted p is at most `alpha`, and both the family's interval and the bootstrap
-    interval exclude 0; else INCONCLUSIVE. The equivalence test is not adjusted for the family.
-
-    t intervals: `crossed_effect` (Satterthwaite 1946), those of the family at Bonferroni's level. Bootstrap intervals:
-    `crossed_bootstrap` (Owen 2007). p: `sign_flip_max_t` (Westfall and Young 1993). Equivalence: `tost_p` (Schuirmann
-    1987).
+    One interval decides each comparison: see `half_width` for it and `judge` for the verdicts that it gives.
 
     Args:
-        named: First minus second of each pair, (n_seeds, n_volumes), the same seeds and volumes in all.
-        patients: Of each volume.
+        samples: What was compared.
         metric: Its name, for the words.
         better: "higher" or "lower": which values are better.
-        margin: Of equivalence, above 0, in units of the metric; None: equivalence is not tested.
+        margin: Of equivalence; None: none was given, and no difference counts as none.
         alpha: Allowed chance of one or more false findings in the family.
-        seed: Seed of the resampling.
+        n_comparisons: Of the family, where it is not the number of samples.
 
     Returns:
-        One comparison for each pair, in the order given.
+        One comparison for each sample, in the order given.
 
     Raises:
-        InputError: An empty family, tables that do not fit each other, values that are not finite, one seed and fewer
-            than 5 patients, or an impossible direction, margin or alpha.
+        InputError: An empty family, or an impossible direction, margin or alpha.
     """
-    tables = {name: _table(name, d, patients) for name, d in named.items()}
-    if len({table.shape for table in tables.values()}) != 1:
-        seeds = ", ".join(f"{name} {len(table)}" for name, table in tables.items()) or "none"
-        raise InputError(f"a family with these seeds: {seeds}; give one or more comparisons at equal seeds")
-    family = _Family(metric, better, margin, alpha, len(tables), len(patients), seed)
-    flips = sign_flip_max_t([_signed(table) for table in tables.values()], seed)
-    return [
-        family.compare(name, table, p, p_family)
-        for (name, table), p, p_family in zip(tables.items(), flips.p, flips.p_family, strict=True)
-    ]
+    if better not in (HIGHER, LOWER):
+        raise InputError(f"{metric}: '{better}' values are better; say '{HIGHER}' or '{LOWER}'")
+    if not 0 < alpha < 0.5:
+        raise InputError(f"alpha {alpha}; it must be between 0 and 0.5, for example 0.05")
+    if not samples:
+        raise InputError("a family without comparisons; give one or more")
+    n, value = n_comparisons or len(samples), None if margin is None else checked_margin(margin.value, metric)
+    return [_judged(one, metric, better, margin, value, alpha, n) for one in samples]
+
+
+def _judged(
+    one: Sample, metric: str, better: str, margin: Margin | None, value: float | None, alpha: float, n: int
+) -> Comparison:
+    judged = judge(one.parts, better, value, n, alpha)
+    verdict = NO_VERDICT if one.refused else str(judged.verdict)
+    designs = () if value is None or verdict != UNDECIDED else deciding_designs(one.parts, value, n, alpha)
+    sds = standard_deviations(one.parts) if one.pairing == PAIRED else (np.nan,) * 3
+    return Comparison(
+        name=one.name,
+        metric=metric,
+        better=better,
+        effect=float(one.parts.mean),
+        low=float(judged.low),
+        high=float(judged.high),
+        p=float(p_value(one.parts, n)),
+        n_comparisons=n,
+        alpha=alpha,
+        verdict=verdict,
+        size="" if one.refused else str(judged.size),
+        margin=value,
+        margin_source="" if margin is None else margin.source,
+        margin_is_late=margin is not None and margin.is_late,
+        designs=tuple(designs),
+        refused=one.refused,
+        pairing=one.pairing,
+        over=one.over,
+        unit=one.unit,
+        n_seeds=min(one.n_seeds, default=0),
+        runs=_runs(one),
+        n_volumes=one.n_volumes,
+        n_patients=one.n_patients,
+        p_these_patients=one.p_these_patients,
+        superiority=one.superiority,
+        sd_seeds=sds[0],
+        sd_patients=sds[1],
+        sd_rest=sds[2],
+    )
+
+
+def _runs(one: Sample) -> str:
+    if one.pairing == PAIRED:
+        return _count(one.n_seeds[0], f"paired {one.unit}")
+    if one.pairing == OWN_SEEDS:
+        return f"{' and '.join(map(str, one.n_seeds))} {one.unit}s, not paired"
+    return one.pairing
 
 
 def paired_comparison(
@@ -111,14 +303,11 @@ def paired_comparison(
     *,
     metric: str = "ssim",
     better: str | None = None,
-    margin: float | None = None,
+    margin: float | Margin | None = None,
     alpha: float = 0.05,
-    seed: int = 0,
     name: str = "",
 ) -> Comparison:
-    """Compare one pair of methods, `a` minus `b`: a family of one, see `compare_family`.
-
-    Its p is that of the sign-flip test of Fisher (1935, The Design of Experiments, chapter III).
+    """Compare one pair of methods, `a` minus `b`, at the same seeds: a family of one, see `compare_family`.
 
     Args:
         a: Scores of the first, (n_seeds, n_volumes), or (n_volumes,) of a single run.
@@ -126,9 +315,8 @@ def paired_comparison(
         patients: Of each volume.
         metric: Its name.
         better: "higher" or "lower"; None: known from the name of a metric or the loss.
-        margin: Of equivalence, in units of the metric; None: equivalence is not tested.
+        margin: Of equivalence, in units of the metric; None: none was given.
         alpha: Allowed chance of a false finding.
-        seed: Seed of the resampling.
         name: Of the pair.
 
     Raises:
@@ -138,164 +326,68 @@ def paired_comparison(
     if first.shape != second.shape:
         raise InputError(f"scores of shapes {first.shape} and {second.shape}; give the same seeds and volumes of both")
     better = better or better_is(metric)
-    named = {name: first - second}
-    return compare_family(named, patients, metric=metric, better=better, margin=margin, alpha=alpha, seed=seed)[0]
+    sides = [Side(first, range(len(first))), Side(second, range(len(second)), -1)]
+    given = Margin(margin, "given in the call", is_late=True) if isinstance(margin, int | float) else margin
+    found = sample(name, sides, patients, better)
+    return compare_family([found], metric=metric, better=better, margin=given, alpha=alpha)[0]
 
 
-@dataclass(frozen=True)
-class _Family:
-    """The settings that the comparisons of a family share."""
-
-    metric: str
-    better: str
-    margin: float | None
-    alpha: float
-    n_comparisons: int
-    n_volumes: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.better not in (HIGHER, LOWER):
-            raise InputError(f"{self.metric}: '{self.better}' values are better; say '{HIGHER}' or '{LOWER}'")
-        if self.margin is not None and not self.margin > 0:
-            raise InputError(f"equivalence margin {self.margin}; it must be above 0 in units of {self.metric}, or None")
-        if not 0 < self.alpha < 0.5:
-            raise InputError(f"alpha {self.alpha}; it must be between 0 and 0.5, for example 0.05")
-
-    def compare(self, name: str, table: np.ndarray, p: float, p_family: float) -> Comparison:
-        """Make one comparison from differences `(seeds, patients)`, with the p values of its flips.
-
-        The family's interval is at Bonferroni's level, 1 - alpha / n_comparisons (Dunn 1961).
-        """
-        alpha, level = self.alpha, 1 - self.alpha / self.n_comparisons
-        effect = crossed_effect(table, 1 - alpha)
-        adjusted, bootstrap = effect.interval(level), crossed_bootstrap(table, 1 - alpha, self.seed)
-        equal = None if self.margin is None else tost_p(effect, self.margin)
-        mde = minimum_detectable_effect(effect, level)
-        verdict = decide(
-            effect, (adjusted, bootstrap), better=self.better, p_family=p_family, tost_p=equal, mde=mde, alpha=alpha
-        )
-        inconclusive = verdict == INCONCLUSIVE
-        return Comparison(
-            name=name,
-            metric=self.metric,
-            better=self.better,
-            effect=effect.mean,
-            low=effect.low,
-            high=effect.high,
-            low_family=adjusted.low,
-            high_family=adjusted.high,
-            bootstrap_low=bootstrap.low,
-            bootstrap_high=bootstrap.high,
-            df=effect.df,
-            n_seeds=effect.n_seeds,
-            n_volumes=self.n_volumes,
-            n_patients=effect.n_units,
-            n_comparisons=self.n_comparisons,
-            alpha=alpha,
-            p=p,
-            p_family=p_family,
-            superiority=self._superiority(table),
-            margin=self.margin,
-            tost_p=equal,
-            mde=mde,
-            seeds_needed=seeds_to_settle(effect, self.margin, level=level, alpha=alpha) if inconclusive else None,
-            verdict=verdict,
-            generalizes=effect.generalizes,
-        )
-
-    def _superiority(self, table: np.ndarray) -> float:
-        pairs = _signed(table) if self.better == HIGHER else -_signed(table)
-        return probability_of_superiority(pairs, np.zeros_like(pairs))
-
-
-def _table(name: str, d: np.ndarray, patients: Sequence[str]) -> np.ndarray:
-    try:
-        return by_patient(differences(d), patients)
-    except InputError as error:
-        raise InputError(f"{name}: {error}" if name else str(error)) from None
-
-
-def _signed(table: np.ndarray) -> np.ndarray:
-    """Return the values whose signs are flipped, (n,): the mean of each seed, or of a single run of each patient."""
-    return table.mean(axis=1) if len(table) > 1 else table[0]
-
-
-_SAMPLED = {"seeds and volumes": "seeds and patients", "volumes": "patients"}  # what an interval speaks about
-
-
-class _Runs(NamedTuple):
-    """Words of a sentence for the runs of a comparison; an empty `number` stands for that of paired seeds."""
-
-    number: str
-    these: str
-    they_say: str
-
-
-_RUNS = {
-    PAIRED_SEEDS: _Runs("", "of these single runs", "one run of each says"),
-    SINGLE_RUNS: _Runs("one run of each", "of these single runs", "one run of each says"),
-    SEED_MEANS: _Runs("means over the seeds of each", "of these trainings", "means over unpaired seeds say"),
-}
-
-
-def in_words(comparison: Comparison, first: str, second: str, pairing: str = PAIRED_SEEDS) -> str:
-    """One sentence with effect, interval, p values, numbers of seeds, volumes and patients, and the verdict.
+def in_words(comparison: Comparison, first: str, second: str) -> str:
+    """One sentence with effect, interval, p, numbers of seeds, volumes and patients, the verdict and its margin.
 
     Args:
         comparison: Of `first` minus `second`.
         first: How the first method is called.
         second: How the second is called.
-        pairing: PAIRED_SEEDS, SEED_MEANS or SINGLE_RUNS: what the rows of the comparison are.
     """
-    runs = _RUNS[pairing]
-    found = f"{_found(comparison, first, second)} ({_evidence(comparison, runs)}): {_verdict(comparison, runs)}"
-    return f"{label_of(comparison.metric)}: {found}."
+    c = comparison
+    found = f"{_found(c, first, second)} ({_evidence(c)}): {_verdict(c)}"
+    return f"{label_of(c.metric)}: {found}."
 
 
 def _found(c: Comparison, first: str, second: str) -> str:
+    effect = f"{c.effect:+.3g}{unit_of(c.metric)}"
+    if c.verdict == NO_VERDICT and c.pairing == SINGLE:
+        relation = "equals" if c.effect == 0 else "scored higher than" if c.effect > 0 else "scored lower than"
+        return f"this run of {first} {relation} this run of {second}, {effect}"
     relation = {
         BETTER: "is better than",
         WORSE: "is worse than",
         EQUIVALENT: "is as good as",
-        INCONCLUSIVE: "is not shown to differ from",
+        UNDECIDED: "is not shown to differ from",
+        NO_VERDICT: "minus",
     }[c.verdict]
-    return f"{first} {relation} {second}, {_with_sign(c.effect)}{unit_of(c.metric)}"
+    return f"{first} {relation} {second}, {effect}"
 
 
-def _evidence(c: Comparison, runs: _Runs) -> str:
-    sampled = _SAMPLED.get(c.generalizes, c.generalizes)
-    seeds = runs.number or _count(c.n_seeds, "paired seed")
-    parts = [
-        f"{100 * (1 - c.alpha):g} % interval {_with_sign(c.low)} to {_with_sign(c.high)} over {sampled}",
-        f"sign-flip p {_p(c.p)}"
-        + (f", in {c.n_comparisons} comparisons p {_p(c.p_family)}" if c.n_comparisons > 1 else ""),
-        f"{seeds}, {_count(c.n_volumes, 'volume')} of {_count(c.n_patients, 'patient')}",
-    ]
-    return "; ".join(parts)
+def _evidence(c: Comparison) -> str:
+    level = f"{100 * (1 - c.alpha):.3g} %{' simultaneous' * (c.n_comparisons > 1)} interval"
+    family = f" in {c.n_comparisons} comparisons" if c.n_comparisons > 1 else ""
+    over = c.over.replace("seeds", f"{c.unit}s")
+    few = ", few patients" if c.n_patients < MIN_PATIENTS and c.over != SEEDS else ""
+    return (
+        f"{level} {c.low:+.3g} to {c.high:+.3g} over {over}, p {_p(c.p)}{family}; {c.runs}, "
+        f"{_count(c.n_volumes, 'volume')} of {_count(c.n_patients, 'patient')}{few}"
+    )
 
 
-def _verdict(c: Comparison, runs: _Runs) -> str:
+def _verdict(c: Comparison) -> str:
+    if c.verdict == NO_VERDICT:
+        return f"{c.verdict}, since {c.refused}"
+    margin = "" if c.margin is None else f"{c.margin:.3g}{unit_of(c.metric)}"
+    source = f"; margin {margin}, {c.margin_source}" if margin else ""
+    size = c.size.replace("the margin", margin)
     if c.verdict == EQUIVALENT:
-        return f"{c.verdict}, within {c.margin:.3g}{unit_of(c.metric)} (equivalence p {_p(c.tost_p or 0.0)})"
-    if c.verdict != INCONCLUSIVE:
-        caveat = {"seeds": ", on these patients", "volumes": f", {runs.these}"}.get(c.generalizes, "")
-        return f"{c.verdict}{caveat}"
-    return f"{c.verdict}, minimum detectable difference {c.mde:.3g}{unit_of(c.metric)}; {_settled(c, runs)}"
-
-
-def _settled(c: Comparison, runs: _Runs) -> str:
-    if c.generalizes == "volumes":
-        return f"{runs.they_say} nothing about other seeds"
-    few = f"{c.n_seeds} seeds cannot go below p = {smallest_p(c.n_seeds):.2g}, "
-    start = few if smallest_p(c.n_seeds) > c.alpha else ""
-    if c.seeds_needed is None:
-        return f"{start}not even {MAX_SEEDS} seeds alone would settle it"
-    return f"{start}about {c.seeds_needed} seeds would settle it"
-
-
-def _with_sign(value: float) -> str:
-    return f"{value:+.3g}"
+        within = f"{c.verdict}, within {margin}"
+        if c.size in (BETTER_BY_LESS, WORSE_BY_LESS):
+            within = f"{size} ({within})" if c.margin_is_late else f"{within}, and {size}"
+        return f"{within} ({c.margin_source})"
+    words = f"{c.verdict}, {size}" if size else c.verdict
+    if c.verdict == UNDECIDED and c.margin is not None:
+        designs = [f"{s} {c.unit}s x {p} patients" for s, p in c.designs]
+        needed = " or ".join(designs) if designs else "no design of up to 1000 seeds and patients"
+        words += f"; would always decide: {needed}"
+    return f"{words}{source}"
 
 
 def _p(value: float) -> str:

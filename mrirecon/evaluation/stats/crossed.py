@@ -1,81 +1,180 @@
-"""The mean of paired differences over seeds and patients that are both drawn: crossed random effects.
+"""The interval of a mean difference over seeds and patients that are both drawn, and the p value of the same interval.
 
 A difference d[i, j] between two methods, at seed i and patient j, is mean + seed i + patient j + rest. Seeds and
 patients are both samples, so the variance of the mean is var_seeds / n_seeds + var_patients / n_patients
-+ var_rest / (n_seeds * n_patients), each part estimated from the mean squares of the two-way table.
++ var_rest / (n_seeds * n_patients). There is one formula, `half_width`, and all that is said of a difference follows
+from it: a p value is the level at which the interval touches 0.
 """
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation.stats.patients import MIN_PATIENTS, N_RESAMPLES, Interval
 
-BOTH, SEEDS, VOLUMES = "seeds and volumes", "seeds", "volumes"  # what an interval speaks about
+BOTH, SEEDS, PATIENTS = "seeds and patients", "seeds", "patients"  # what an interval speaks about
+_HALVINGS = 64  # of the range in which a level is sought: to the resolution of a float
+_LEAST = math.log(1e-30)  # of p values
+
+
+class Parts(NamedTuple):
+    """Means of differences and their squared standard errors by source; the leading axes (...) are comparisons.
+
+    Seeds are one source where they are paired, k = 1; unpaired, each method's own are one. A source that was not drawn
+    has variance 0 and counts 1. `rest` is part of `seeds` and of `patients`.
+    """
+
+    mean: np.ndarray  # (...)
+    seeds: np.ndarray  # (..., k)
+    rest: np.ndarray  # (..., k)
+    patients: np.ndarray  # (...)
+    n_seeds: np.ndarray  # (..., k)
+    n_patients: np.ndarray  # (...)
 
 
 class Effect(NamedTuple):
-    """A mean difference and what its uncertainty is made of; a standard deviation that cannot be known is NaN."""
+    """A mean with its interval; a standard deviation that cannot be known is NaN."""
 
     mean: float
     low: float
     high: float
-    se: float  # standard error of the mean
-    df: float  # degrees of freedom of its t
     n_seeds: int
-    n_units: int
-    sd_seeds: float  # between seeds, the same for all units
-    sd_units: float  # between units, the same for all seeds
-    sd_residual: float  # what is left
-    generalizes: str  # BOTH, SEEDS or VOLUMES: other draws of these are within the interval
-
-    def interval(self, level: float) -> Interval:
-        """The interval of Student's t (1908) at another level, with the degrees of freedom of `crossed_effect`."""
-        return _t_interval(self.mean, self.se, self.df, level)
-
-
-class _Parts(NamedTuple):
-    """Standard error of a mean, its degrees of freedom and standard deviations."""
-
-    se: float
-    df: float
-    sd_seeds: float
-    sd_units: float
-    sd_residual: float
+    n_patients: int
+    sd_seeds: float  # between seeds, the same for all patients
+    sd_patients: float  # between patients, the same for all seeds
+    sd_rest: float  # what is left
+    over: str  # BOTH, SEEDS or PATIENTS: other draws of these are within the interval
 
 
 def crossed_effect(d: np.ndarray, level: float = 0.95) -> Effect:
-    """Mean of paired differences with a Satterthwaite t interval over seeds and units.
-
-    Squared standard error: (MS_seeds + MS_units - MS_rest) / (n_seeds * n_units), but never below what one factor
-    alone gives, MS_seeds / (...) or MS_units / (...): estimated variances of a factor may be negative, which counts
-    as 0 (Searle, Casella and McCulloch 1992, Variance Components). Degrees of freedom: Satterthwaite 1946, from
-    the three mean squares, and at least those of the smaller factor. With residual noise only the interval is too
-    wide rather than too narrow. It is approximate: simulated 95 % intervals of 2 seeds cover about 90 %, and 99.8 %
-    intervals (a family of 24) of 6 seeds 99.5 % at worst.
+    """Mean of a table of scores, or of paired differences, with its interval over seeds and patients: `half_width`.
 
     Args:
-        d: Differences, (n_seeds, n_units); units are patients.
+        d: The table, (n_seeds, n_patients).
         level: Confidence level, between 0 and 1.
 
     Returns:
-        The effect. One seed: over units only. Fewer than 5 units: the units are taken as they are, and the interval
-        is over seeds only.
+        The effect. One seed: over patients only; one patient: over seeds only.
 
     Raises:
-        InputError: Not a table of finite numbers, a level outside of 0 to 1, or one seed and fewer than 5 units.
+        InputError: Not a table of finite numbers, a level outside of 0 to 1, or a single number.
     """
-    d = differences(d)
-    n_seeds, n_units = d.shape
-    generalizes = what_is_sampled(n_seeds, n_units)
-    parts = {BOTH: _crossed, SEEDS: _over_seeds, VOLUMES: _over_units}[generalizes](d)
-    mean = float(d.mean())
-    low, high = _t_interval(mean, parts.se, parts.df, level)
-    return Effect(mean, low, high, parts.se, parts.df, n_seeds, n_units, *parts[2:], generalizes)
+    d = finite_table(d)
+    parts = paired_parts(d)
+    mean, half = float(parts.mean), float(half_width(parts, 1 - checked_level(level)))
+    n_seeds, n_patients = d.shape
+    over = what_is_sampled(n_seeds, n_patients)
+    return Effect(mean, mean - half, mean + half, n_seeds, n_patients, *standard_deviations(parts), over)
+
+
+def paired_parts(d: np.ndarray) -> Parts:
+    """Parts of tables of paired differences (..., n_seeds, n_patients), from the mean squares of the two-way layout."""
+    n_seeds, n_patients = d.shape[-2:]
+    mean, seeds, rest, patients = _components(d)
+    counts = np.full((*mean.shape, 1), n_seeds), np.full(mean.shape, n_patients)
+    return Parts(mean, seeds[..., None], rest[..., None], patients, *counts)
+
+
+def nested_parts(runs: Sequence[np.ndarray], weights: Sequence[float]) -> Parts:
+    """Parts of a weighted sum of methods whose seeds are their own, on the same patients.
+
+    Args:
+        runs: Scores of each method, (..., n_seeds, n_patients) with numbers of seeds that may differ.
+        weights: Of each; 1 and -1 for a difference.
+    """
+    n_patients = runs[0].shape[-1]
+    columns = sum(w * table.mean(axis=-2) for w, table in zip(weights, runs, strict=True))
+    own = [_components(table) for table in runs]
+    squared = np.square(weights)
+    mean = columns.mean(axis=-1)
+    return Parts(
+        mean,
+        np.stack([seeds for _, seeds, _, _ in own], axis=-1) * squared,
+        np.stack([rest for _, _, rest, _ in own], axis=-1) * squared,
+        columns.var(axis=-1, ddof=1) / n_patients if n_patients > 1 else np.zeros_like(mean),
+        np.broadcast_to([table.shape[-2] for table in runs], (*mean.shape, len(runs))),
+        np.full(mean.shape, n_patients),
+    )
+
+
+def _components(d: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Mean and squared standard errors by seeds, rest and patients, (...) each, of (..., n_seeds, n_patients)."""
+    n_seeds, n_patients = d.shape[-2:]
+    rows, columns, mean = d.mean(axis=-1), d.mean(axis=-2), d.mean(axis=(-1, -2))
+    seeds = rows.var(axis=-1, ddof=1) / n_seeds if n_seeds > 1 else np.zeros_like(mean)
+    patients = columns.var(axis=-1, ddof=1) / n_patients if n_patients > 1 else np.zeros_like(mean)
+    if min(n_seeds, n_patients) == 1:
+        return mean, seeds, np.zeros_like(mean), patients
+    left = d - rows[..., None] - columns[..., None, :] + mean[..., None, None]
+    dof = (n_seeds - 1) * (n_patients - 1)
+    return mean, seeds, np.square(left).sum(axis=(-1, -2)) / (dof * n_seeds * n_patients), patients
+
+
+def half_width(parts: Parts, alpha: float | np.ndarray) -> np.ndarray:
+    """Half the width of the interval at level 1 - alpha, (...): the one formula that all verdicts rest on.
+
+    An interval of the kind of Howe (1974, J. Am. Stat. Assoc. 69:789; the sum of quantiles squared: Banerjee 1960,
+    Sankhya 22:359) for the variance of a two-way layout: each source with the quantile of its own degrees of freedom,
+    the rest, which is in both, taken off one of them, and the larger of the two ways:
+
+        h^2 = max(sum t_k^2 seeds_k + t^2 (patients - rest), sum t_k^2 (seeds_k - rest_k) + t^2 patients)
+
+    In a family of m comparisons alpha / m makes the intervals simultaneous (Bonferroni; Dunn 1961).
+
+    Args:
+        parts: Of the differences.
+        alpha: Chance that an interval misses, of both sides together; a number or (...).
+    """
+    below = np.asarray(alpha, dtype=float) / 2
+    of_seeds = _quantile(parts.n_seeds, below[..., None]) ** 2
+    of_patients = _quantile(parts.n_patients, below) ** 2
+    without = np.maximum(parts.patients - parts.rest.sum(axis=-1), 0)
+    first = (of_seeds * parts.seeds).sum(axis=-1) + of_patients * without
+    second = (of_seeds * np.maximum(parts.seeds - parts.rest, 0)).sum(axis=-1) + of_patients * parts.patients
+    return np.sqrt(np.maximum(first, second))
+
+
+def p_value(parts: Parts, n_comparisons: int = 1) -> np.ndarray:
+    """The level at which the simultaneous interval touches 0, (...): at most alpha exactly where 0 lies outside of it.
+
+    Found by halving: `half_width` falls with alpha.
+
+    Args:
+        parts: Of the differences.
+        n_comparisons: Of the family.
+    """
+    size = np.abs(parts.mean)
+    low, high = np.full(size.shape, _LEAST), np.zeros(size.shape)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        excludes = half_width(parts, np.exp(middle)) < size
+        low, high = np.where(excludes, low, middle), np.where(excludes, middle, high)
+    return np.where(size > 0, np.minimum(n_comparisons * np.exp(high), 1.0), 1.0)
+
+
+def _quantile(counts: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Upper quantiles of Student's t (1908) with counts - 1 degrees of freedom; of a single one, which has no
+    variance, with 1."""
+    from scipy.special import stdtrit
+
+    return -np.asarray(stdtrit(np.maximum(np.asarray(counts) - 1, 1), below))
+
+
+def standard_deviations(parts: Parts) -> tuple[float, float, float]:
+    """Standard deviations of one paired difference between seeds, between patients and of the rest.
+
+    Estimated variances may be negative, which counts as 0 (Searle, Casella and McCulloch 1992, Variance Components);
+    NaN: not known, with one seed or one patient.
+    """
+    n_seeds, n_patients = int(parts.n_seeds[..., 0]), int(parts.n_patients)
+    seeds, rest, patients = float(parts.seeds[..., 0]), float(parts.rest[..., 0]), float(parts.patients)
+    return (
+        math.sqrt(max(seeds - rest, 0) * n_seeds) if n_seeds > 1 else math.nan,
+        math.sqrt(max(patients - rest, 0) * n_patients) if n_patients > 1 else math.nan,
+        math.sqrt(rest * n_seeds * n_patients) if min(n_seeds, n_patients) > 1 else math.nan,
+    )
 
 
 def by_patient(d: np.ndarray, patients: Sequence[str]) -> np.ndarray:
@@ -92,47 +191,35 @@ def by_patient(d: np.ndarray, patients: Sequence[str]) -> np.ndarray:
             f"differences of shape {d.shape} for {len(patients)} patients; give (n_seeds, n_volumes) and the patient "
             "of each volume"
         )
-    names, owner = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
-    belongs = owner[:, None] == np.arange(len(names))
-    return np.stack([d[:, columns].mean(axis=1) for columns in belongs.T], axis=1)
+    return _means_of(d.T, np.asarray(patients, dtype=str)).T
 
 
-def crossed_bootstrap(d: np.ndarray, level: float = 0.95, seed: int = 0, n_resamples: int = N_RESAMPLES) -> Interval:
-    """Percentile interval of the mean, seeds and units resampled independently.
+def by_draw(d: np.ndarray, draws: Sequence[Hashable]) -> np.ndarray:
+    """Mean over the seeds of each tuning draw: (n_seeds, n) to (n_draws, n), draws in sorted order.
 
-    The pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1:386): a drawn seed brings its whole row, a
-    drawn unit its whole column. Which of the two are drawn is as in `crossed_effect`.
-
-    Args:
-        d: Differences, (n_seeds, n_units).
-        level: Confidence level, between 0 and 1.
-        seed: Seed of the resampling.
-        n_resamples: How many tables are drawn.
-
-    Raises:
-        InputError: As `crossed_effect`.
+    Seeds that share a draw of the tuning share its luck and are no independent draws of "this method, tuned".
     """
-    d, level = differences(d), checked_level(level)
-    generalizes = what_is_sampled(*d.shape)
-    rows, columns = _drawn(*d.shape, generalizes, seed, n_resamples)
-    means = ((rows @ d) * columns).sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return _means_of(np.asarray(d, dtype=float), np.asarray(draws))
 
 
-def differences(d: np.ndarray) -> np.ndarray:
-    """Check a table of differences (n_seeds, n_units).
+def _means_of(rows: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Mean of the rows of each owner, owners sorted."""
+    return np.stack([rows[owners == name].mean(axis=0) for name in np.unique(owners)])
+
+
+def finite_table(d: np.ndarray) -> np.ndarray:
+    """Check a table (n_seeds, n_patients).
 
     Raises:
         InputError: It has no two axes, no entry, or a value that is not finite.
     """
     d = np.asarray(d, dtype=float)
     if d.ndim != 2 or not d.size:
-        raise InputError(f"differences of shape {d.shape}; give a table (n_seeds, n_units) with at least one of each")
-    if not np.isfinite(d).all():
         raise InputError(
-            f"{(~np.isfinite(d)).sum()} of {d.size} differences are not finite; leave out the seeds that diverged"
+            f"differences of shape {d.shape}; give a table (n_seeds, n_patients) with at least one of each"
         )
+    if not np.isfinite(d).all():
+        raise InputError(f"{(~np.isfinite(d)).sum()} of {d.size} differences are not finite; leave those runs out")
     return d
 
 
@@ -147,65 +234,14 @@ def checked_level(level: float) -> float:
     return level
 
 
-def what_is_sampled(n_seeds: int, n_units: int) -> str:
-    """Over what an interval can speak: BOTH, SEEDS or VOLUMES.
+def what_is_sampled(n_seeds: int, n_patients: int) -> str:
+    """Over what an interval can speak: BOTH, SEEDS or PATIENTS.
 
     What was not drawn anew is a fixed effect, and says nothing of others (Clark 1973, J Verbal Learning 12:335).
 
     Raises:
         InputError: Over nothing.
     """
-    if n_seeds > 1:
-        return BOTH if n_units >= MIN_PATIENTS else SEEDS
-    if n_units < MIN_PATIENTS:
-        raise InputError(f"1 seed and {n_units} patients say too little; give 2 seeds or {MIN_PATIENTS} patients")
-    return VOLUMES
-
-
-def _crossed(d: np.ndarray) -> _Parts:
-    """Estimate from the mean squares of the two-way table `d` (n_seeds, n_units) without replicates."""
-    n_seeds, n_units = d.shape
-    rows, columns = d.mean(axis=1), d.mean(axis=0)
-    rest = d - rows[:, None] - columns + d.mean()
-    dof = np.array([n_seeds - 1, n_units - 1, (n_seeds - 1) * (n_units - 1)])
-    squares = np.array([n_units * rows.var(ddof=1), n_seeds * columns.var(ddof=1), (rest**2).sum() / dof[2]])
-    seeds, units, residual = squares
-    total = max(seeds + units - residual, seeds, units)
-    spread = float((squares**2 / dof).sum())
-    df = max(total**2 / spread if spread else 0.0, min(n_seeds, n_units) - 1)
-    sds = np.sqrt(np.maximum([(seeds - residual) / n_units, (units - residual) / n_seeds, residual], 0))
-    return _Parts(math.sqrt(total / d.size), float(df), *map(float, sds))
-
-
-def _over_seeds(d: np.ndarray) -> _Parts:
-    """Estimate over seeds alone, of `d` (n_seeds, n_units)."""
-    sd = float(d.mean(axis=1).std(ddof=1))
-    return _Parts(sd / math.sqrt(len(d)), len(d) - 1, sd, math.nan, math.nan)
-
-
-def _over_units(d: np.ndarray) -> _Parts:
-    """Estimate over units alone, of `d` (1, n_units)."""
-    sd = float(d.std(ddof=1))
-    return _Parts(sd / math.sqrt(d.size), d.size - 1, math.nan, sd, math.nan)
-
-
-def _t_interval(mean: float, se: float, df: float, level: float) -> Interval:
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(df, (1 + checked_level(level)) / 2)) * se
-    return Interval(mean - half, mean + half)
-
-
-@lru_cache(maxsize=2)  # a family's comparisons share their draws
-def _drawn(n_seeds: int, n_units: int, sampled: str, seed: int, n_resamples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the seeds and of the units in each resample, (n_resamples or 1, n) each; not to be changed."""
-    rng = np.random.default_rng(seed)
-    rows = _drawn_shares(rng, n_seeds, n_resamples) if sampled != VOLUMES else np.ones((1, 1))
-    columns = _drawn_shares(rng, n_units, n_resamples) if sampled != SEEDS else np.full((1, n_units), 1 / n_units)
-    return rows, columns
-
-
-def _drawn_shares(rng: np.random.Generator, n: int, n_resamples: int) -> np.ndarray:
-    """The share of each of n things in samples of n with replacement, (n_resamples, n)."""
-    drawn = rng.integers(n, size=(n_resamples, n)) + n * np.arange(n_resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=n * n_resamples).reshape(n_resamples, n) / n
+    if max(n_seeds, n_patients) < 2:
+        raise InputError("1 seed and 1 patient say too little; give 2 seeds or 2 patients")
+    return SEEDS if n_patients == 1 else PATIENTS if n_seeds == 1 else BOTH

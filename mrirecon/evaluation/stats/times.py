@@ -47,7 +47,7 @@ def restricted_mean(times: Times, horizon: float) -> float:
 def restricted_interval(times: Times, horizon: float, level: float = 0.95) -> Interval | None:
     """A t interval of the restricted mean over seeds, within 0 to the horizon; None with a single run.
 
-    Restricted mean: Royston and Parmar 2013. Interval: as `crossed_effect` over seeds alone.
+    Restricted mean: Royston and Parmar 2013. Interval: Student's t (1908) over seeds.
 
     Raises:
         InputError: As `restricted`, or a level outside of 0 to 1.
@@ -60,7 +60,7 @@ def restricted_interval(times: Times, horizon: float, level: float = 0.95) -> In
 
 
 def restricted_differences(first: Times, second: Times, horizon: float) -> np.ndarray:
-    """First minus second restricted time at each seed, (n_seeds, 1), as `compare_family` takes it (lower is better).
+    """First minus second restricted time at each seed, (n_seeds, 1).
 
     Its mean is the difference of restricted means of Royston and Parmar 2013.
 

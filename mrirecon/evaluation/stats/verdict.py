@@ -1,19 +1,92 @@
-"""Decide a comparison, BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, and estimate what would settle it."""
+"""The verdict on a difference: BETTER, WORSE, EQUIVALENT or UNDECIDED, read off its simultaneous interval alone."""
 
 import math
-from collections.abc import Sequence
+from typing import NamedTuple
 
-from mrirecon.evaluation.stats.crossed import VOLUMES, Effect
-from mrirecon.evaluation.stats.flips import decidable_seeds
-from mrirecon.evaluation.stats.patients import Interval
-from mrirecon.evaluation.stats.power import seeds_needed
+import numpy as np
+
+from mrirecon.errors import InputError
+from mrirecon.evaluation.stats.crossed import Parts, half_width
 from mrirecon.tables.metrics import METRICS
 
-BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "BETTER", "WORSE", "EQUIVALENT", "INCONCLUSIVE"
+BETTER, WORSE, EQUIVALENT, UNDECIDED = "BETTER", "WORSE", "EQUIVALENT", "UNDECIDED"
+NO_VERDICT = "NO VERDICT"  # the runs say nothing about what was asked
 HIGHER, LOWER = "higher", "lower"
 LOSS = "loss"
-_POWER_ABOVE_DETECTABLE = 0.954  # a difference found with this power lies above the detectable one in 80 % of studies
-_POWER_EACH_SIDE = 0.9  # of two one-sided tests: in 80 % of studies both succeed, in the middle of the margin
+# what the interval says of the size of a difference, beside the verdict
+BY_MORE, SIZE_OPEN = "by more than the margin", "size open"
+BETTER_BY_LESS, WORSE_BY_LESS = "better, by less than the margin", "worse, by less than the margin"
+NOT_WORSE, NOT_BETTER = "not worse by more than the margin", "not better by more than the margin"
+
+
+class Margin(NamedTuple):
+    """Differences within `value`, in units of the metric, count as none."""
+
+    value: float
+    source: str  # in words: who set it, and when
+    is_late: bool = False  # it was chosen when reading, with the results there to be seen
+
+
+class Judged(NamedTuple):
+    """Intervals of first minus second and what they say of the first, (...) each."""
+
+    low: np.ndarray
+    high: np.ndarray
+    verdict: np.ndarray  # BETTER, WORSE, EQUIVALENT or UNDECIDED
+    size: np.ndarray  # one of the words above, or empty
+
+
+def judge(
+    parts: Parts, better: str, margin: float | None = None, n_comparisons: int = 1, alpha: float = 0.05
+) -> Judged:
+    """Read verdicts off simultaneous intervals [L, U], turned so that positive is better; margin m:
+
+    | interval | verdict |
+    |---|---|
+    | L > m | BETTER, by more than the margin |
+    | 0 < L <= m < U | BETTER, size open |
+    | within -m to m | EQUIVALENT; with 0 outside also better (worse), by less than the margin |
+    | else | UNDECIDED; with L >= -m not worse by more than the margin |
+
+    and mirrored for WORSE. Without a margin 0 alone decides: BETTER, WORSE or UNDECIDED.
+
+    Args:
+        parts: Of first minus second.
+        better: HIGHER or LOWER values of the metric are better.
+        margin: In units of the metric; None: none was given.
+        n_comparisons: Of the family.
+        alpha: Chance of one or more wrong intervals in the family.
+    """
+    half = half_width(parts, alpha / n_comparisons)
+    low, high = parts.mean - half, parts.mean + half
+    worst, best = (low, high) if better == HIGHER else (-high, -low)
+    is_better, is_worse = worst > 0, best < 0
+    if margin is None:
+        verdict = np.select([is_better, is_worse], [BETTER, WORSE], UNDECIDED)
+        return Judged(low, high, verdict, np.full(verdict.shape, ""))
+    is_equal = (worst >= -margin) & (best <= margin)
+    verdict = np.select([is_equal, is_better, is_worse], [EQUIVALENT, BETTER, WORSE], UNDECIDED)
+    sizes = {
+        BETTER_BY_LESS: is_equal & is_better,
+        WORSE_BY_LESS: is_equal & is_worse,
+        "": is_equal,
+        BY_MORE: (worst > margin) | (best < -margin),
+        SIZE_OPEN: is_better | is_worse,
+        NOT_WORSE: worst >= -margin,
+        NOT_BETTER: best <= margin,
+    }
+    return Judged(low, high, verdict, np.select(list(sizes.values()), list(sizes), ""))
+
+
+def checked_margin(value: float, metric: str) -> float:
+    """Check a margin.
+
+    Raises:
+        InputError: It is not above 0.
+    """
+    if not 0 < value < math.inf:
+        raise InputError(f"equivalence margin {value}; it must be above 0 in units of {metric}, or None")
+    return value
 
 
 def better_is(metric: str) -> str:
@@ -33,53 +106,3 @@ def goodness(metric: str, value: float) -> float:
     if not math.isfinite(value):
         return -math.inf
     return value if better_is(metric) == HIGHER else -value
-
-
-def decide(
-    effect: Effect,
-    intervals: Sequence[Interval],
-    *,
-    better: str,
-    p_family: float,
-    tost_p: float | None,
-    mde: float,
-    alpha: float,
-) -> str:
-    """BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, of the first method.
-
-    EQUIVALENT comes first: a difference within the margin is none, however sure its sign. A difference needs all of:
-    no smaller than the minimum detectable effect, adjusted p at most `alpha`, and 0 outside of every interval.
-
-    Args:
-        effect: First minus second.
-        intervals: All that have to exclude 0.
-        better: HIGHER or LOWER values are better.
-        p_family: Adjusted p value.
-        tost_p: P value of equivalence (Schuirmann 1987), None where no margin was stated.
-        mde: Minimum detectable effect.
-        alpha: Level of the tests.
-    """
-    if tost_p is not None and tost_p <= alpha:
-        return EQUIVALENT
-    excluded = all(low > 0 or high < 0 for low, high in intervals)
-    if abs(effect.mean) < mde or p_family > alpha or not excluded:
-        return INCONCLUSIVE
-    return BETTER if (effect.mean > 0) == (better == HIGHER) else WORSE
-
-
-def seeds_to_settle(effect: Effect, margin: float | None, *, level: float, alpha: float) -> int | None:
-    """Estimate the seeds that settle an inconclusive comparison in 80 % of studies, if it is as large as it looks.
-
-    Either `decide` calls the difference, with signs enough to reach `alpha`, or it calls it within the margin (two
-    one-sided tests, Schuirmann 1987); the smaller number counts, and it is always more than there are. None: more
-    seeds alone cannot.
-    """
-    if effect.generalizes == VOLUMES:
-        return None
-    found = seeds_needed(effect, effect.mean, level, _POWER_ABOVE_DETECTABLE)
-    numbers = [] if found is None else [max(found, decidable_seeds(alpha))]
-    if margin is not None and margin > abs(effect.mean):
-        # two one-sided tests at alpha: the interval at 1 - 2 alpha lies within the margin
-        equal = seeds_needed(effect, margin - abs(effect.mean), 1 - 2 * alpha, _POWER_EACH_SIDE)
-        numbers += [] if equal is None else [equal]
-    return max(min(numbers), effect.n_seeds + 1) if numbers else None

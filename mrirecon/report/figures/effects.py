@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from mrirecon.report.figures.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
 from mrirecon.tables.metrics import label_of
 
-NO_VERDICT = "NO VERDICT"  # the comparison cannot reach the level of its family
+NO_VERDICT = "NO VERDICT"  # the runs say nothing about what was asked
 
 
 def comparison_names(family: Mapping[str, Any]) -> list[str]:
@@ -23,7 +23,7 @@ def comparison_names(family: Mapping[str, Any]) -> list[str]:
 
 
 def verdict_of(item: Mapping[str, Any]) -> str:
-    """Return a comparison's BETTER, WORSE, EQUIVALENT or INCONCLUSIVE, or NO VERDICT."""
+    """Return a comparison's BETTER, WORSE, EQUIVALENT or UNDECIDED, or NO VERDICT."""
     return str(item.get("verdict") or NO_VERDICT)
 
 
@@ -31,13 +31,13 @@ VERDICTS = {
     "BETTER": "#0072B2",
     "WORSE": "#D55E00",
     "EQUIVALENT": "#009E73",
-    "INCONCLUSIVE": "#6e6e6e",
+    "UNDECIDED": "#6e6e6e",
     NO_VERDICT: "#6e6e6e",
 }
 
 
 def draw_effects(family: Mapping[str, Any]) -> Figure:
-    """Draw the effect of each comparison with three intervals: its own, the family's and the bootstrap's.
+    """Draw the effect of each comparison with its simultaneous interval.
 
     It is a forest plot (Lewis and Clarke 2001).
 
@@ -67,24 +67,14 @@ def draw_effects(family: Mapping[str, Any]) -> Figure:
 
 def _draw_comparison(axes: Axes, y: int, item: Mapping[str, Any]) -> None:
     colour = VERDICTS.get(verdict_of(item), INK)
-    for low, high, width, shade, shift in (
-        ("bootstrap_low", "bootstrap_high", 1.0, "#a8a8a8", 0.24),
-        ("low_family", "high_family", 1.0, colour, 0.0),
-        ("low", "high", 3.2, colour, 0.0),
-    ):
-        if item.get(low) is not None and item.get(high) is not None:
-            axes.plot([item[low], item[high]], [y + shift] * 2, color=shade, linewidth=width, solid_capstyle="butt")
+    if item.get("low") is not None and item.get("high") is not None:
+        axes.plot([item["low"], item["high"]], [y, y], color=colour, linewidth=3.2, solid_capstyle="butt")
     axes.plot(item["effect"], y, "o", color=colour, markersize=5.5, markeredgecolor="white", zorder=4)
     axes.text(1.01, y, verdict_of(item).lower(), transform=axes.get_yaxis_transform(), va="center", color=colour)
 
 
 def _legend(figure: Figure, has_margin: bool) -> None:
-    handles = [
-        Line2D([], [], color=INK, linewidth=3.2),
-        Line2D([], [], color=INK, linewidth=1.0),
-        Line2D([], [], color="#a8a8a8", linewidth=1.0),
-        *([Patch(color="#ededed", linewidth=0)] if has_margin else []),
-    ]
-    names = ["95 % interval", "family-wise interval", "bootstrap over seeds and volumes"]
-    names += ["counts as equivalent"] if has_margin else []
-    figure.legend(handles, names, loc="outside upper left", ncols=4)
+    handles: list[Any] = [Line2D([], [], color=INK, linewidth=3.2)]
+    handles += [Patch(color="#ededed", linewidth=0)] if has_margin else []
+    names = ["interval, for all at once", *(["counts as none"] if has_margin else [])]
+    figure.legend(handles, names, loc="outside upper left", ncols=2)

@@ -89,7 +89,9 @@ def study_figures(study: Study) -> Iterator[StudyFigure]:
         partial(draw_volumes, study),
     )
     for number, family in enumerate(study.get("families") or (), 1):
-        caption = "Dot: first minus second. A difference counts when all three intervals exclude zero."
+        caption = (
+            "Dot: first minus second, with the interval that holds for all of the family at once and decides alone."
+        )
         yield StudyFigure(f"effects-{number}", capital(family["name"]), caption, partial(draw_effects, family))
 
 

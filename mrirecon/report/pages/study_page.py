@@ -22,13 +22,14 @@ from mrirecon.report.pages.study_tables import (
     family_table,
     leaderboard,
     time_table,
+    variance_tables,
 )
 
 __all__ = ["write_study_figures", "write_study_page"]
 
 SCHEMA = 1
 Study = Mapping[str, Any]
-_CLAIMS = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", NOT_TESTED)
+_CLAIMS = ("SUPPORTED", "REFUTED", "BELOW MARGIN", "INCONCLUSIVE", NOT_TESTED)
 # Of example slices:
 _WHITE_PERCENTILE = 99.5  # bright fat shall not darken the rest
 _SMALL = 256  # pixels; narrower images are shown enlarged, so their pixels as squares
@@ -80,6 +81,7 @@ def _parts(study: Study) -> dict[str, Any]:
         "setting": setting(study, f"{volumes} ({origins})", protocol),
         "leaders": leaderboard(study, study["cells"]),
         "families": _families(study.get("families") or (), "family"),
+        "variances": variance_tables(study),
         "claims": claims_table(claims, tested=True),
         "untested": claims_table(claims, tested=False),
         "costs": cost_table(study["cells"]),
@@ -102,7 +104,7 @@ def _families(families: Any, prefix: str) -> list[tuple[Mapping[str, Any], Any]]
 
 def _provenance(study: Study) -> list[tuple[str, str]]:
     """Return everything that a reader needs to repeat the study, as pairs of name and text."""
-    keys = ("command", "created", "model", "budget", "protocol", "reference", "seeds", "margin", "targets")
+    keys = ("command", "created", "model", "budget", "protocol", "reference", "seeds", "margin", "diverged", "targets")
     facts = {key: study.get(key) for key in keys}
     targets = [f"{percent(t['share'])}: SSIM {number(t.get('ssim'), '.4f')}" for t in study.get("targets") or ()]
     tuning = dict(study.get("tuning") or {})
@@ -111,6 +113,7 @@ def _provenance(study: Study) -> list[tuple[str, str]]:
         {
             **facts,
             "targets": targets,
+            "verdicts read": [f"{r['when']} at {r['n_seeds']} seeds" for r in study.get("readings") or ()],
             "factors": study.get("factors"),
             "data": study.get("data"),
             "tuning": {**tuning, "space": spaces},

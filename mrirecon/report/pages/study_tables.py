@@ -27,19 +27,29 @@ _BEHIND = (  # the other metrics
 
 def leaderboard(study: Mapping[str, Any], cells: Cells, name: str = "leaderboard") -> Table:
     """Return a table of all cells, the highest test SSIM first, and the zero-filled image below."""
-    order = sorted(cells, key=_by_ssim)
+    order = sorted(cells, key=lambda cell: (_is_rest(study, cell), _by_ssim(cell)))
+    several = list(next((cell["by_acceleration"] for cell in cells if cell.get("by_acceleration")), {}))
     found = [(cell.get("final") or {}).get("ssim") for cell in order]
     zero_filled = study.get("zero_filled") or {}
     scored_by = {key for cell in cells for key in cell.get("final") or ()} | set(zero_filled)
     others = [metric for metric in METRICS if metric in scored_by and metric != "ssim"]
-    rows = [_leader(study, cell, bar, others) for cell, bar in zip(order, bars(found), strict=True)]
+    rows = [_leader(study, cell, bar, several, others) for cell, bar in zip(order, bars(found), strict=True)]
     if zero_filled:
         first, *behind = (counted(zero_filled.get(metric), digits_of(metric)) for metric in ("ssim", *others))
         gap = [Entry("")] * len(_BEHIND)
-        rows.append([Entry("zero-filled", kind="plain"), first, Entry(""), *behind, *gap])
+        apart = [Entry("")] * len(several)
+        rows.append([Entry("zero-filled", kind="plain"), first, Entry(""), *apart, *behind, *gap])
     marked = [i for i, cell in enumerate(order) if cell["cell"] == study["reference"]]
-    columns = [*_LEADERS, *(Column(heading_of(metric), True) for metric in others), *_BEHIND]
+    apart_columns = [Column(f"SSIM at {at}", True, "95 % interval below") for at in several]
+    columns = [*_LEADERS, *apart_columns, *(Column(heading_of(metric), True) for metric in others), *_BEHIND]
+    if several:
+        columns[1] = Column(f"test SSIM, mean of {' and '.join(several)}", True, _LEADERS[1].hint)
     return Table(name, columns, rows, marked=marked)
+
+
+def _is_rest(study: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
+    """What is left of a cell whose diverged reruns are excluded is no ground for a rank."""
+    return study.get("diverged") == "exclude" and bool(cell.get("n_diverged"))
 
 
 def _by_ssim(cell: Mapping[str, Any]) -> tuple[bool, float]:
@@ -47,21 +57,26 @@ def _by_ssim(cell: Mapping[str, Any]) -> tuple[bool, float]:
     return mean is None, -(mean or 0.0)
 
 
-def _leader(study: Mapping[str, Any], cell: Mapping[str, Any], bar: Bar | None, others: Sequence[str]) -> list[Entry]:
+def _leader(
+    study: Mapping[str, Any], cell: Mapping[str, Any], bar: Bar | None, several: Sequence[str], others: Sequence[str]
+) -> list[Entry]:
     final, tuning = cell.get("final") or {}, cell.get("tuning") or {}
     notes = ["reference"] if cell["cell"] == study["reference"] else []
     notes += ["failed"] if cell.get("error") else []
+    notes += ["not ranked: the runs that did not diverge"] if _is_rest(study, cell) else []
+    apart = cell.get("by_acceleration") or {}
     ssim = final.get("ssim")
     return [
         Entry(cell["cell"], note=", ".join(notes), kind="name"),
         scored(ssim, "ssim"),
         Entry("", (ssim or {}).get("mean"), bar=bar),
+        *(scored((apart.get(at) or {}).get("ssim"), "ssim") for at in several),
         *(scored(final.get(metric), metric) for metric in others),
         scored(cell.get("best_ssim"), "ssim"),
         measured(cell.get("area"), ".4f"),
         Entry(tuned(cell.get("values") or {}), lr_of(cell.get("values") or {}), _range_note(cell)),
         _tuning_cost(tuning),
-        Entry(number(cell.get("n_seeds"), "d"), cell.get("n_seeds"), _diverged(cell.get("n_diverged"))),
+        Entry(number(cell.get("n_seeds"), "d"), cell.get("n_seeds"), _diverged_share(cell)),
     ]
 
 
@@ -69,18 +84,27 @@ def _tuning_cost(tuning: Mapping[str, Any]) -> Entry:
     n, seconds = tuning.get("n_trials"), tuning.get("seconds")
     if not n:
         return Entry(NONE)
-    return Entry(f"{n} in {duration(seconds)}", seconds, _diverged(tuning.get("n_diverged")))
+    n_replaced = n - (tuning.get("n_chosen_from") or n)
+    notes = [f"{n_replaced} of them chose the range"] * (n_replaced > 0) + [_diverged(tuning.get("n_diverged"))]
+    return Entry(f"{n} in {duration(seconds)}", seconds, ", ".join(filter(None, notes)))
 
 
 def _range_note(cell: Mapping[str, Any]) -> str:
     """Return a note on the tuned range; an edge, at which the cell may be tuned badly, stands in every table."""
     if cell.get("edge"):
-        return f"edge: {cell['edge']} end"
+        return f"edge: {cell['edge']}"
     return "range widened" if cell.get("widened") else ""
 
 
 def _diverged(n: int | None) -> str:
     return f"{n} diverged" if n else ""
+
+
+def _diverged_share(cell: Mapping[str, Any]) -> str:
+    """Return how many reruns diverged with the exact interval of their share; empty where none did."""
+    said, share = _diverged(cell.get("n_diverged")), cell.get("divergence") or {}
+    known = said and share.get("low") is not None
+    return f"{said} (95 % interval {100 * share['low']:.0f} to {100 * share['high']:.0f} %)" if known else said
 
 
 _COSTS = (
@@ -163,14 +187,11 @@ NOT_TESTED = "NOT TESTED"
 _COMPARISONS = (
     Column("comparison", hint="first minus second"),
     Column("verdict"),
-    Column("effect", True, "95 % interval of its own below"),
-    Column("family interval", True, "holds for all comparisons of the family at once"),
-    Column("p", True, "sign flips, two-sided"),
-    Column("p, family", True, "Westfall-Young step-down over the family"),
-    Column("P(better)", True, "probability of superiority over paired seeds, ties half"),
-    Column("TOST p", True, "two one-sided tests: small means equivalent within the margin"),
-    Column("detectable", True, "smallest effect found with 80 % power"),
-    Column("seeds needed", True, "to settle an inconclusive comparison"),
+    Column("effect", True, "with the interval that holds for all comparisons of the family at once"),
+    Column("p", True, "of the same interval: at most 0.05 exactly where 0 lies outside of one at 95 %"),
+    Column("P(better)", True, "probability that a new run of the first beats one of the second on a new patient"),
+    Column("p on these patients", True, "sign flips over seeds, other patients left out: a check that decides nothing"),
+    Column("would always decide", True, "designs whose interval is no wider than the margin: seeds x patients"),
 )
 _CLAIMS = (
     Column("claim"),
@@ -186,7 +207,7 @@ _CLAIMS = (
 def family_table(family: Mapping[str, Any], name: str) -> Table:
     """Return the comparisons of one family; what all of them stand on is said once, as the caption.
 
-    P values of the family are those of Westfall and Young (1993), those of equivalence of Schuirmann (1987).
+    Intervals, p values and verdicts are of one rule: see `mrirecon.evaluation.stats.judge`.
     """
     bases = [_base(item) for item in family["comparisons"]]
     shared = bases[0] if len(set(bases)) == 1 else ""
@@ -199,21 +220,16 @@ def family_table(family: Mapping[str, Any], name: str) -> Table:
 
 def _comparison(item: Mapping[str, Any], title: str, base: str) -> list[Entry]:
     digits = digits_of(item.get("metric", ""), ".1f")
-    own = {"low": item.get("low"), "high": item.get("high")}
-    adjusted = {"low": item.get("low_family"), "high": item.get("high_family")}
-    needed = item.get("seeds_needed")
-    margin = "" if item.get("margin") is None else f"margin {item['margin']:{digits}}"
+    designs = [f"{seeds} x {patients}" for seeds, patients in item.get("designs") or ()]
+    note = item.get("size") or item.get("refused") or ""
     return [
         Entry(title, note=base, kind="name long"),
-        verdict(verdict_of(item)),
-        Entry(number(item.get("effect"), f"+{digits}"), item.get("effect"), interval(own, f"+{digits}")),
-        Entry(interval(adjusted, f"+{digits}") or NONE, adjusted["low"]),
+        verdict(verdict_of(item), note),
+        Entry(number(item.get("effect"), f"+{digits}"), item.get("effect"), interval(item, f"+{digits}")),
         Entry(p_value(item.get("p")), item.get("p")),
-        Entry(p_value(item.get("p_family")), item.get("p_family")),
         counted(item.get("superiority"), ".2f"),
-        Entry(p_value(item.get("tost_p")), item.get("tost_p"), margin),
-        counted(item.get("mde"), digits),
-        Entry(NONE if needed is None else str(needed), needed),
+        Entry(p_value(item.get("p_these_patients")), item.get("p_these_patients")),
+        Entry("\n".join(designs) or NONE),
     ]
 
 
@@ -221,12 +237,14 @@ def _base(item: Mapping[str, Any]) -> str:
     """Return metric, counts and reach of a comparison, on which its numbers stand."""
     metric = str(item.get("metric", ""))
     counts = [how_many(item[key], noun) for key, noun in _COUNTS.items() if item.get(key)]
-    counts = counts if metric in METRICS else counts[:1]  # steps are counted of seeds, not of volumes
-    generalizes = f"speaks about {item['generalizes']}" if item.get("generalizes") else ""
-    return "; ".join(text for text in (label_of(metric), ", ".join(counts), generalizes) if text)
+    counts = counts if metric in METRICS else []  # steps are of runs, not of volumes
+    over = f"speaks about {item['over']}" if item.get("over") else ""
+    return "; ".join(
+        text for text in (label_of(metric), ", ".join([str(item.get("runs") or ""), *counts]), over) if text
+    )
 
 
-_COUNTS = {"n_seeds": "seed", "n_volumes": "volume", "n_patients": "patient"}
+_COUNTS = {"n_volumes": "volume", "n_patients": "patient"}
 
 
 def claims_table(claims: Sequence[Mapping[str, Any]], tested: bool) -> Table:
@@ -261,6 +279,26 @@ def _command(claim: Mapping[str, Any]) -> Entry:
     return Entry(claim.get("command") or NONE, kind="code")
 
 
-def verdict(word: str) -> Entry:
+def verdict(word: str, note: str = "") -> Entry:
     """Return a verdict as an entry with its colour."""
-    return Entry(word, kind=f"verdict {word.lower().replace(' ', '-')}")
+    return Entry(word, note=note, kind=f"verdict {word.lower().replace(' ', '-')}")
+
+
+_VARIANCES = (
+    Column("source", hint="of the variance of test SSIM: what methods share cancels in paired differences"),
+    Column("standard deviation", True),
+)
+
+
+def variance_tables(study: Mapping[str, Any]) -> list[Table]:
+    """Return where the variance comes from, a table for each acceleration, with what pairing takes away."""
+    tables = []
+    for i, found in enumerate(study.get("variances") or (), 1):
+        rows = [[Entry(source), counted(sd, ".5f")] for source, sd in found["sd"].items()]
+        correlation = found.get("correlation") or {}
+        said = [f"{number(correlation[key], '.2f')} over {key}" for key in correlation if correlation[key] is not None]
+        at = f"{found['at']}; " if found.get("at") else ""
+        paired = f"Correlation of two methods' scores: {', '.join(said)}. " if said else ""
+        shape = f"{len(found['cells'])} cells, {found['n_seeds']} seeds, {found['n_patients']} patients"
+        tables.append(Table(f"variances-{i}", _VARIANCES, rows, caption=f"{paired}{at}{shape}."))
+    return tables

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrirecon.evaluation.pairing import PAIRED_SEEDS
 from mrirecon.report.numbers import how_many, p_value
 from mrirecon.report.rendering import environment
 from mrirecon.report.text.evaluation_table import align
@@ -49,7 +48,6 @@ def _render(template: str, result: Mapping[str, Any], **further: Any) -> str:
     return made.get_template(template).render(
         **result,
         **further,
-        by_seed=result["pairing"] == PAIRED_SEEDS,
         has_seeds=any(len(item["seeds"]) > 1 for item in result["items"]),
     )
 
@@ -67,18 +65,22 @@ def _score_table(result: Mapping[str, Any]) -> str:
 
 
 def difference_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """Return the comparisons of one metric as a table; columns of the family where there are several."""
-    in_family = len(comparisons) > 1
-    header = ["", "difference", "95 % interval", *(["in the family"] * in_family), "bootstrap", "p"]
-    header += [*(["p in the family"] * in_family), "superiority", "p equivalent", "detectable", "verdict"]
-    rows = [header]
+    """Return the comparisons of one metric as a table."""
+    level = f"{100 * (1 - comparisons[0]['alpha']):.3g} % interval"
+    rows = [["", "difference", level, "p", "new run better", "p on these patients", "verdict"]]
     for c in comparisons:
-        row = [c["name"], _digits(c["effect"], "+#.3g"), _interval(c["low"], c["high"])]
-        row += [_interval(c["low_family"], c["high_family"])] * in_family
-        row += [_interval(c["bootstrap_low"], c["bootstrap_high"]), p_value(c["p"])]
-        row += [p_value(c["p_family"])] * in_family
-        row += [f"{100 * c['superiority']:.0f} %", _NONE if c["tost_p"] is None else p_value(c["tost_p"])]
-        rows.append([*row, _digits(c["mde"], "#.2g"), c["verdict"] + " (undeclared mask)" * c["undeclared"]])
+        verdict = f"{c['verdict']}{', ' * bool(c['size'])}{c['size']}"
+        rows.append(
+            [
+                c["name"],
+                _digits(c["effect"], "+#.3g"),
+                _interval(c["low"], c["high"]),
+                p_value(c["p"]),
+                _NONE if c["superiority"] is None else f"{100 * c['superiority']:.0f} %",
+                _NONE if c["p_these_patients"] is None else p_value(c["p_these_patients"]),
+                verdict + " (undeclared mask)" * c["undeclared"],
+            ]
+        )
     return align(_last_to_the_left(rows), left=1)
 
 

@@ -6,17 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrirecon.config import CompareConfig
 from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
 from mrirecon.evaluation.comparable import of_origin
-from mrirecon.evaluation.pairing import PAIRED_SEEDS, Pairs, pair
+from mrirecon.evaluation.pairing import Pairs, pair
+from mrirecon.evaluation.stats import Side
 from mrirecon.files import write_json
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.tables.entry import named
 from mrirecon.tables.metrics import METRICS, label_of
 from mrirecon.workflows.compare.items import Cell, find_items, group_by_seed
-from mrirecon.workflows.compare.result import aligned, check_margin, comparison_result, design
+from mrirecon.workflows.compare.result import check_margin, comparison_result, side
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 
 _RESULT, _DIFFERENCES = "comparison.json", "differences.csv"
@@ -39,7 +42,7 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: Tables that must not be mixed, or a wrong call; nothing was written.
     """
-    _check(config, words)
+    _check(config)
     cells, pairs = _paired(config, words)
     result = comparison_result(config, cells, pairs)
     if config.output:
@@ -63,7 +66,7 @@ def compared(config: CompareConfig, words: Sequence[str], names: Sequence[str]) 
     Raises:
         InputError: As `compare`.
     """
-    _check(config, words)
+    _check(config)
     cells, pairs = _paired(config, words)
     if len(cells) == len(names):
         cells = [replace(cell, name=name) for cell, name in zip(cells, names, strict=True)]
@@ -85,9 +88,7 @@ def _paired(config: CompareConfig, words: Sequence[str]) -> tuple[list[Cell], Pa
     return cells, pairs
 
 
-def _check(config: CompareConfig, words: Sequence[str]) -> None:
-    if len(words) < 2:
-        raise InputError(f"compare takes two or more runs or tables, got {len(words)}; see mrirecon compare --help")
+def _check(config: CompareConfig) -> None:
     named(METRICS, config.metric, "metric")
     require_ranges(config)
     check_margin(config.margin)
@@ -105,11 +106,25 @@ def _write_differences(path: Path, cells: Sequence[Cell], pairs: Pairs) -> None:
 
 
 def _difference_rows(metric: str, cells: Sequence[Cell], pairs: Pairs) -> Iterator[tuple[Any, ...]]:
-    over = design(cells)
-    reference, *others = aligned(cells, pairs.scores[metric], over)
-    seeds = max((cell.seeds for cell in cells), key=len) if over == PAIRED_SEEDS else ("",)
+    """Of each seed that both have; where they share none, or have none, of the means over their runs."""
+    reference = side(cells[0], pairs.scores[metric], -1.0)
     units = list(zip(pairs.volumes, pairs.patients, pairs.accelerations, pairs.n_slices, strict=True))
-    for cell, table in zip(cells[1:], others, strict=True):
-        for seed, scores, there in zip(seeds, table.tolist(), reference.tolist(), strict=True):
-            for unit, a, b in zip(units, scores, there, strict=True):
+    for cell in cells[1:]:
+        for seed, scores, there in _rows(side(cell, pairs.scores[metric], 1.0), reference):
+            for unit, a, b in zip(units, scores.tolist(), there.tolist(), strict=True):
                 yield (metric, cell.name, cells[0].name, seed, *unit, a, b, a - b)
+
+
+def _rows(first: Side, second: Side) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    if first.seeds is None and second.seeds is None:
+        yield "", first.scores[0], second.scores[0]
+        return
+    own, others = first.seeds or second.seeds or (), second.seeds or first.seeds or ()
+    shared = [seed for seed in own if seed in others]
+    if not shared:
+        yield "", first.scores.mean(axis=0), second.scores.mean(axis=0)
+    for seed in shared:
+        yield (
+            seed,
+            *(s.scores[0] if s.seeds is None else s.scores[list(s.seeds).index(seed)] for s in (first, second)),
+        )

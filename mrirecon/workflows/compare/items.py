@@ -1,6 +1,7 @@
 """Turn the words of `mrirecon compare` into tables, and group trainings that differ in their seed alone into cells.
 
-A word names a run folder, the folder of an evaluation, or a volumes.csv file.
+A word names a run folder, the folder of an evaluation, a volumes.csv file or any other CSV table of scores, which may
+hold several methods and seeds.
 """
 
 import re
@@ -14,7 +15,7 @@ from mrirecon.config import CompareConfig, TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError, did_you_mean
 from mrirecon.evaluation.comparable import Table
-from mrirecon.evaluation.results import read_results
+from mrirecon.evaluation.results import ScoreTable, read_tables
 from mrirecon.report.run_files import read_json, read_rows
 from mrirecon.runs import RunFolder
 
@@ -34,10 +35,15 @@ class Item:
     summary: Mapping[str, Any]  # empty where there is none
     run: RunFolder | None = None  # of a training whose configuration is there
     config: Mapping[str, Any] | None = None  # its dotted keys
+    method: str = ""  # by --group or the column of its table; empty: neither says
+    seed: int | None = None  # by its configuration, the column of its table or --group; None: not known
+    is_numbered: bool = False  # the seed is its place among the tables of --group, which name none
 
     @property
     def kind(self) -> str:
         """TRAINING (also one whose run folder is elsewhere), METHOD or FOREIGN."""
+        if self.seed is not None:
+            return TRAINING
         if "predictions" in self.summary or not any(row.mask_id for row in self.table.rows):
             return FOREIGN
         return TRAINING if self.table.rows[0].checkpoint else METHOD
@@ -53,31 +59,72 @@ class Item:
 
 
 def find_items(words: Sequence[str], config: CompareConfig) -> list[Item]:
-    """The table of each word.
+    """The tables of each word, and those of `--group` after them.
 
     Raises:
-        InputError: A word without a table, one twice, or several evaluations of which none was chosen.
+        InputError: A word without a table, one twice, several evaluations of which none was chosen, or a single table.
     """
+    groups = _groups(config.group)
+    words = [*words, *(word for found in groups.values() for word in found)]
     candidates = {word: _candidates(word) for word in words}
     if len(candidates) < len(words):
         twice = next(word for word in words if words.count(word) > 1)
         raise InputError(f"{twice} is given twice; give each once")
     chosen = _choose({word: _filtered(word, found, config) for word, found in candidates.items()})
-    items = [_item(word, folder) for word, folder in chosen.items()]
-    for i, item in enumerate(items):
-        for other in items[:i]:
-            if other.path.resolve() == item.path.resolve():
-                raise InputError(f"{item.table.name} and {other.table.name} are one table; give each once")
+    places: dict[Path, str] = {}
+    for word, place in chosen.items():
+        if (other := places.setdefault(place.resolve(), word)) != word:
+            raise InputError(f"{word} and {other} are one table; give each once")
+    of_word = {word: _items(word, place) for word, place in chosen.items()}
+    for method, found in groups.items():
+        of_word |= _grouped(method, {word: of_word[word] for word in found})
+    items = [item for found in of_word.values() for item in found]
+    if len(items) < 2:
+        raise InputError(f"compare takes two or more runs or tables, got {len(items)}; see mrirecon compare --help")
     return items
 
 
+def _groups(wanted: Sequence[str]) -> dict[str, list[str]]:
+    """The words of each `--group NAME=GLOB`."""
+    groups: dict[str, list[str]] = {}
+    for text in wanted:
+        name, _, pattern = text.partition("=")
+        if not name or not pattern:
+            raise InputError(f"--group {text}; give the name of a method and where its seeds are: adam=runs/adam-s*")
+        if name in groups:
+            raise InputError(f"--group {name} is given twice; give one pattern that all of its tables have")
+        top = Path(Path(pattern).anchor)
+        groups[name] = sorted(map(str, top.glob(str(Path(pattern).relative_to(top)))))
+        if not groups[name]:
+            raise InputError(f"--group {text}: nothing has such a name")
+    return groups
+
+
+def _grouped(method: str, found: Mapping[str, list[Item]]) -> dict[str, list[Item]]:
+    """The items of a group with its name; seeds that no table tells are the number in which their names differ."""
+    numbers = [list(map(int, re.findall(r"\d+", word))) for word in found]
+    same_length = len(set(map(len, numbers))) == 1
+    differing = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1] if same_length else []
+    are_told = len(differing) == 1 and len(set(differing[0])) == len(found)
+    seeds = differing[0] if are_told else range(len(found))
+    return {
+        word: [
+            replace(item, name=method, method=method)
+            if item.seed is not None
+            else replace(item, name=method, method=method, seed=seed, is_numbered=not are_told)
+            for item in items
+        ]
+        for seed, (word, items) in zip(seeds, found.items(), strict=True)
+    }
+
+
 def _candidates(word: str) -> list[Path]:
-    """The folders of the tables that a word may mean."""
+    """The folders of the tables that a word may mean, or a table of another name."""
     path = Path(word)
     if path.is_file():
-        if path.name != _TABLE:
-            raise InputError(f"{path} is no {_TABLE}; give that file, its folder, or a run folder")
-        return [path.parent]
+        if path.suffix.lower() != ".csv":
+            raise InputError(f"{path} is no {_TABLE} or other .csv table; give one, its folder, or a run folder")
+        return [path.parent if path.name == _TABLE else path]
     if not path.is_dir():
         hint = (
             did_you_mean(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
@@ -139,16 +186,35 @@ def _names(folders: Sequence[Path]) -> str:
     return ", ".join(folder.name for folder in folders)
 
 
-def _item(word: str, folder: Path) -> Item:
-    summary, rows = read_json(folder / _SUMMARY), read_results(folder / _TABLE)
-    if not rows:
-        raise InputError(f"{folder / _TABLE} has no rows; evaluate again")
+def _items(word: str, place: Path) -> list[Item]:
+    """What stands in a table: one thing, or as many as its columns `method` and `seed` tell apart."""
+    if place.is_file():  # of another name than volumes.csv, so of others
+        path, name, summary, folder = place, place.stem, {}, place.parent
+    else:
+        path, name, summary, folder = place / _TABLE, place.resolve().name, read_json(place / _SUMMARY), place
+    tables = read_tables(path, name)
+    if not tables:
+        raise InputError(f"{path} has no rows; evaluate again")
+    items = [_item(word, path, folder, summary, found) for found in tables]
+    if len(items) == 1:
+        return items
+    parts = [(f"{t.method} " * bool(t.method) + f"seed {t.seed}" * (t.seed is not None)).strip() for t in tables]
+    return [
+        replace(item, table=replace(item.table, name=f"{word} ({part})"))
+        for item, part in zip(items, parts, strict=True)
+    ]
+
+
+def _item(word: str, path: Path, folder: Path, summary: Mapping[str, Any], found: ScoreTable) -> Item:
+    rows = found.rows
     owner = folder.resolve().parent.parent if folder.resolve().parent.name == "evaluation" else None
     run = RunFolder(owner) if owner and RunFolder(owner).config.is_file() and rows[0].checkpoint else None
     split = "" if "predictions" in summary else str(summary.get("split", ""))
-    table = Table(word, rows, split, _slices(summary))
+    table = Table(word, rows, split, _slices(summary), found.faults, str(path))
     trained = None if run is None else flatten(load(TrainConfig, run.config))
-    return Item(owner.name if owner else rows[0].reconstructor, folder, table, summary, run, trained)
+    name = owner.name if owner else found.method or rows[0].reconstructor
+    seed = int(trained["seed"]) if trained and found.seed is None else found.seed
+    return Item(name, folder, table, summary, run, trained, found.method, seed)
 
 
 def _slices(summary: Mapping[str, Any]) -> str:
@@ -207,8 +273,10 @@ def decisive_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(i: int, item: Item) -> Any:
     """Equal for what is one cell."""
+    if item.method:
+        return item.method
     if item.config is None:
-        return i
+        return i if item.seed is None else (item.table.file, item.name)  # a table with a column of seeds
     return repr(sorted(decisive_keys(item.config).items())), item.table.rows[0].checkpoint, item.summary.get("bn_stats")
 
 
@@ -217,20 +285,25 @@ def _cell(items: Sequence[Item], members: Sequence[int]) -> Cell:
     chosen = tuple(items[i] for i in rows)
     for a, b in pairwise(chosen):
         if _seed(a) == _seed(b):
+            if a.method and a.seed is None:
+                raise InputError(
+                    f"{a.table.name} and {b.table.name} are both of the method {a.method}, and nothing says of which "
+                    f"seeds; add a column seed, or --group {a.method}=GLOB"
+                )
             raise InputError(
                 f"{a.table.name} and {b.table.name} are one configuration with one seed ({_seed(a)}), "
                 "which says nothing about the spread; give one of them"
             )
-    return Cell(_shared_name(chosen), chosen, tuple(rows), tuple(_seed(item) for item in chosen if item.config))
+    return Cell(_shared_name(chosen), chosen, tuple(rows), tuple(i.seed for i in chosen if i.seed is not None))
 
 
 def _seed(item: Item) -> int:
-    return int(item.config["seed"]) if item.config else 0
+    return 0 if item.seed is None else item.seed
 
 
 def _shared_name(items: Sequence[Item]) -> str:
     """`adam` of adam-s0 and adam-s1, or of adam/0 and adam/1."""
-    if len(items) == 1:
+    if len(items) == 1 or items[0].method:
         return items[0].name
     names = {_NUMBER.sub("", item.name) for item in items}
     if names == {""}:

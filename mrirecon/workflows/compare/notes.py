@@ -1,27 +1,65 @@
 """Say what does not stop a comparison, but a reader of its verdict has to know: warnings and caveats."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, Pairs
-from mrirecon.evaluation.stats import MIN_PATIENTS, Comparison, in_words, smallest_p
+from mrirecon.evaluation.pairing import Pairs
+from mrirecon.evaluation.stats import MIN_PATIENTS, Comparison, in_words
 from mrirecon.report.run_files import read_json, slices_per_step
-from mrirecon.workflows.compare.items import FOREIGN, METHOD, TRAINING, Cell, Item
+from mrirecon.workflows.compare.items import FOREIGN, TRAINING, Cell, Item
 
+_SHOWN = 3  # copies that are named one by one
 Fact = Callable[[Item], Any]  # None or empty where it is not known
 
 
-def warnings_of(cells: Sequence[Cell]) -> list[str]:
-    """One sentence for each thing besides the methods in which the compared differ, and for scores that flatter."""
+def warnings_of(cells: Sequence[Cell], pairs: Pairs) -> list[str]:
+    """One sentence for each thing besides the methods in which the compared differ, for what the tables lack or have
+    twice, and for scores that flatter.
+    """
     items = [item for cell in cells for item in cell.items]
     found = []
     for what, fact in _FACTS.items():
         found += _difference(what, fact, items)
-    return [*found, *_flattered(items)]
+    return [*found, *_of_tables(cells, pairs), *_flattered(items)]
+
+
+def _of_tables(cells: Sequence[Cell], pairs: Pairs) -> Iterator[str]:
+    """Rows that cannot be used, patients and seeds that nobody names, volumes that may be one."""
+    for volume, table, row, why in pairs.excluded:
+        yield f"{volume} is left out of all that are compared: row {row} of {table} cannot be used ({why})"
+    if pairs.no_patients:
+        n, named = len(pairs.no_patients), pairs.no_patients[0] + ", ..." * (len(pairs.no_patients) > 1)
+        yield f"no table has the patient of {n} volume{'s' * (n > 1)} ({named}): each volume counts as one of its own"
+    for cell in cells:
+        if numbered := [item for item in cell.items if item.is_numbered]:
+            yield (
+                f"the tables of {cell.name} name no seeds: they are numbered 0 to {len(numbered) - 1} in the order of "
+                "their names"
+            )
+    for volumes in _possible_copies(pairs):
+        shown = volumes[:_SHOWN] if len(volumes) > _SHOWN + 1 else volumes[:-1]
+        rest = f"{len(volumes) - _SHOWN} more" if len(volumes) > _SHOWN + 1 else volumes[-1]
+        named = f"{', '.join(shown)} and {rest}"
+        yield (
+            f"{named} have equal zero-filled scores: possibly one scan under several names, which would count as "
+            "several volumes"
+        )
+
+
+def _possible_copies(pairs: Pairs) -> list[list[str]]:
+    """Volumes of which the zero-filled images have the same scores, to the last digit; other scans differ in some."""
+    found: dict[Any, list[str]] = {}
+    for i, (volume, acceleration) in enumerate(zip(pairs.volumes, pairs.accelerations, strict=True)):
+        known = [(metric, float(values[i])) for metric, values in pairs.zero_filled.items()]
+        if scores := tuple((metric, score) for metric, score in known if not math.isnan(score)):
+            found.setdefault((acceleration, scores), []).append(volume)
+    copies = [volumes for volumes in found.values() if len(volumes) > 1]
+    return [list(volumes) for volumes in dict.fromkeys(map(tuple, copies))]
 
 
 def _difference(what: str, fact: Fact, items: Sequence[Item]) -> list[str]:
@@ -99,25 +137,20 @@ _FACTS: dict[str, Fact] = {
 }
 
 
-def caveats_of(cells: Sequence[Cell], pairs: Pairs, over: str) -> list[str]:
+def caveats_of(cells: Sequence[Cell], pairs: Pairs) -> list[str]:
     """The sentences.
 
     Args:
         cells: What was compared.
         pairs: On what.
-        over: What `design` says.
     """
-    return [
-        *_on_seeds(cells, over),
-        *_on_power(pairs, over),
-        *_on_patients(pairs, over),
-        *_on_masks(cells, pairs),
-    ]
+    return [*_on_seeds(cells), *_on_patients(pairs), *_on_masks(cells, pairs)]
 
 
-def words_of(comparison: Comparison, cell: Cell, reference: Cell, pairs: Pairs, over: str) -> str:
+def words_of(comparison: Comparison, cell: Cell, reference: Cell, at: str, pairs: Pairs) -> str:
     """The comparison's sentence, which also says whose masks are not declared."""
-    words = in_words(comparison, cell.name, reference.name, over)
+    at = f" at {at}" if at else ""
+    words = in_words(comparison, f"{cell.name}{at}", f"{reference.name}{at}")
     names = undeclared_cells((cell, reference), pairs)
     return f"{words.removesuffix('.')}; the masks of {' and '.join(names)} are undeclared." if names else words
 
@@ -127,42 +160,23 @@ def undeclared_cells(cells: Iterable[Cell], pairs: Pairs) -> list[str]:
     return [cell.name for cell in cells if any(item.table.name in pairs.undeclared for item in cell.items)]
 
 
-def _on_seeds(cells: Sequence[Cell], over: str) -> list[str]:
-    kinds = [cell.items[0].kind for cell in cells]
-    if over == SINGLE_RUNS:
-        only_methods = all(kind == METHOD for kind in kinds)
-        return [] if only_methods else ["One run of each: nothing is known about the spread between trainings."]
-    if over == SEED_MEANS:
-        seeds = "; ".join(
-            f"{c.name} {', '.join(map(str, c.seeds)) or 'unknown'}"
-            for c in cells
-            if c.seeds or c.items[0].kind == TRAINING
+def _on_seeds(cells: Sequence[Cell]) -> list[str]:
+    said = []
+    if single := [c.name for c in cells if len(c.items) == 1 and c.items[0].kind == TRAINING]:
+        said.append(
+            f"Of {', '.join(single)} there is one run: nothing is known about the spread between its trainings."
         )
-        return [
-            f"The seeds do not pair ({seeds}), so each is its mean over its seeds, and intervals and tests are over "
-            "patients only: they say nothing about other trainings."
-        ]
-    return [
-        f"Of {cell.name} one set of images is known: its own spread between trainings is not in these numbers."
-        for cell, kind in zip(cells, kinds, strict=True)
-        if kind == FOREIGN
-    ]
+    if foreign := [c.name for c in cells if len(c.items) == 1 and c.items[0].kind == FOREIGN]:
+        said.append(f"Of {', '.join(foreign)} one set of images is known: its spread between trainings is not.")
+    return said
 
 
-def _on_power(pairs: Pairs, over: str) -> list[str]:
-    """Too few signs to flip for any verdict; of seeds the comparisons themselves say so."""
-    n = len(set(pairs.patients))
-    if over == PAIRED_SEEDS or n < MIN_PATIENTS or smallest_p(n) <= 0.05:
-        return []
-    return [f"{n} patients cannot reach p <= 0.05 (smallest p {smallest_p(n):.2g}), whatever the differences."]
-
-
-def _on_patients(pairs: Pairs, over: str) -> list[str]:
+def _on_patients(pairs: Pairs) -> list[str]:
     n_patients = len(set(pairs.patients))
     counts = np.unique(pairs.patients, return_counts=True)[1]
     found = []
-    if over == PAIRED_SEEDS and n_patients < MIN_PATIENTS:
-        found.append(f"With {n_patients} patients the result holds for these patients only.")
+    if n_patients < MIN_PATIENTS:
+        found.append(f"With {n_patients} patient{'s' * (n_patients != 1)} little is known about others.")
     if len(set(counts)) > 1 or len(set(pairs.weights)) > 1:
         found.append("Differences give each patient the same weight, so they need not equal those of the means.")
     return found

@@ -1,65 +1,38 @@
 """Compute the content of comparison.json: scores, paired differences, how large a difference counts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import mrirecon
 from mrirecon.config import CompareConfig
 from mrirecon.errors import InputError
-from mrirecon.evaluation.pairing import PAIRED_SEEDS, SEED_MEANS, SINGLE_RUNS, Pairs
+from mrirecon.evaluation.pairing import Pairs
 from mrirecon.evaluation.protocol import PROTOCOLS
-from mrirecon.evaluation.stats import HIGHER, Comparison, better_is, compare_family
-from mrirecon.evaluation.stats.crossed import what_is_sampled
+from mrirecon.evaluation.stats import HIGHER, Comparison, Margin, Sample, Side, better_is, compare_family, sample
 from mrirecon.report.text.comparison import paragraph
-from mrirecon.workflows.compare.items import TRAINING, Cell
+from mrirecon.workflows.compare.items import METHOD, Cell
 from mrirecon.workflows.compare.notes import budget, caveats_of, undeclared_cells, warnings_of, words_of
 
 
-class Margin(NamedTuple):
-    """Differences within `value`, in units of the metric, count as none; None: nothing says how large they may be."""
-
-    value: float | None
-    reason: str  # where it comes from, or why there is none
-
-
-def design(cells: Sequence[Cell]) -> str:
-    """Return how seeds pair: PAIRED_SEEDS, SEED_MEANS or SINGLE_RUNS.
-
-    Seeds pair where all trainings have the same ones; a method or foreign images, without seeds, pair with each.
-    """
-    if all(len(cell.items) == 1 for cell in cells):
-        return SINGLE_RUNS
-    trained = [cell.items[0].kind == TRAINING for cell in cells]
-    seeds = {cell.seeds for cell, is_trained in zip(cells, trained, strict=True) if is_trained}
-    has_seeds = trained[0] or all(trained[1:])  # every difference to the first has them
-    return PAIRED_SEEDS if len(seeds) == 1 and has_seeds else SEED_MEANS
-
-
-def aligned(cells: Sequence[Cell], scores: np.ndarray, over: str) -> list[np.ndarray]:
-    """The scores of each cell, all of one shape (n_seeds, n_units); one row, the mean, where seeds do not pair.
+def side(cell: Cell, scores: np.ndarray, weight: float) -> Side:
+    """The runs of a cell as one side of a comparison; a method has no seeds, a set of images is a run of its own.
 
     Args:
-        cells: What is compared.
+        cell: What is compared.
         scores: Of all items, (n_items, n_units).
-        over: What `design` says.
+        weight: 1 of the first side, -1 of the second.
     """
-    tables = [scores[list(cell.rows)] for cell in cells]
-    if over != PAIRED_SEEDS:
-        tables = [table.mean(axis=0, keepdims=True) for table in tables]
-    n_seeds = max(map(len, tables))
-    return [np.broadcast_to(table, (n_seeds, table.shape[1])) for table in tables]
-
-
-def differences(cells: Sequence[Cell], scores: np.ndarray, over: str) -> dict[str, np.ndarray]:
-    """Each cell minus the first, (n_seeds, n_units); see `aligned`."""
-    reference, *others = aligned(cells, scores, over)
-    with np.errstate(invalid="ignore"):  # a perfect image has an infinite PSNR
-        return {cell.name: table - reference for cell, table in zip(cells[1:], others, strict=True)}
+    if cell.items[0].kind == METHOD:
+        return Side(scores[list(cell.rows)], None, weight)
+    seeds: Sequence[Hashable] = cell.seeds
+    if len(seeds) != len(cell.items):
+        seeds = [item.table.name for item in cell.items]
+    return Side(scores[list(cell.rows)], seeds, weight)
 
 
 def mean_scores(cell: Cell, pairs: Pairs, metric: str) -> np.ndarray:
@@ -78,6 +51,8 @@ def check_margin(text: str) -> None:
     Raises:
         InputError: It is neither, or not above 0.
     """
+    if not text:
+        return
     number = text.removesuffix("%")
     try:
         value = float(number)
@@ -87,45 +62,73 @@ def check_margin(text: str) -> None:
         raise InputError(f"--margin {text}; give a share of the gap, such as 1%, or a number above 0, such as 0.001")
 
 
-def find_margin(text: str, gain: float, reference: str, is_chosen: bool) -> Margin:
-    """The largest difference that counts as none.
+def find_margin(text: str, gain: float, reference: str, is_chosen: bool) -> tuple[Margin | None, str]:
+    """The largest difference that counts as none, or why there is none.
 
     Args:
-        text: A share such as `1%`, or a number in units of the chosen metric (of the others the share is 1 % then).
+        text: A number in units of the chosen metric, or a share of the gap such as `1%`; empty: none.
         gain: Of the reference over the zero-filled image in this metric; not finite where it is not known.
         reference: Its name.
         is_chosen: This is the metric of the verdict.
     """
-    if is_chosen and not text.endswith("%"):
-        return Margin(float(text), "stated beforehand")
+    if not text:
+        return None, "no margin was given (--margin)"
+    if not text.endswith("%"):
+        late = Margin(float(text), "chosen when reading", is_late=True)
+        return (late, "") if is_chosen else (None, "the margin is in units of another metric")
     if not math.isfinite(gain):
-        return Margin(None, "the zero-filled scores are not known")
+        return None, "the zero-filled scores are not known"
     if gain == 0:
-        return Margin(None, "the reference is the zero-filled image")
+        return None, "the reference is the zero-filled image"
     if gain < 0:
-        return Margin(None, f"{reference} is worse than the zero-filled image")
-    percent = float(text.removesuffix("%")) if text.endswith("%") else 1.0
-    return Margin(percent / 100 * gain, f"{percent:g} % of the gap from the zero-filled image to {reference}")
+        return None, f"{reference} is worse than the zero-filled image"
+    percent = float(text.removesuffix("%"))
+    source = f"{percent:g} % of the gap from the zero-filled image to {reference} in these scores, chosen when reading"
+    return Margin(percent / 100 * gain, source, is_late=True), ""
 
 
-def why_not_tested(over: str, named: Mapping[str, np.ndarray], pairs: Pairs) -> str:
-    """Word why nothing can be inferred from these differences `(n_seeds, n_units)`; empty where it can."""
-    if not all(np.isfinite(d).all() for d in named.values()):
-        return "some scores are not finite (a perfect or a broken image, or no object in it)"
-    n_seeds = len(next(iter(named.values())))
-    try:
-        what_is_sampled(n_seeds, len(set(pairs.patients)))
-    except InputError:
-        runs = {SEED_MEANS: "seeds that do not pair", SINGLE_RUNS: "one run of each"}[over]
-        return f"{runs} and {len(set(pairs.patients))} patients say too little; it takes 2 paired seeds or 5 patients"
-    return ""
+def accelerations(pairs: Pairs) -> list[tuple[str, np.ndarray]]:
+    """Each acceleration in words, empty where there is one, and which units are at it, bool (n_units,)."""
+    values = np.nan_to_num(np.array(pairs.accelerations))  # 0: undeclared, and then so are all
+    several = sorted(set(values.tolist()))
+    if len(several) < 2:
+        return [("", np.ones(len(values), dtype=bool))]
+    return [(f"{value:g}x", values == value) for value in several]
 
 
-def compare_differences(
-    named: Mapping[str, np.ndarray], pairs: Pairs, metric: str, margin: float | None, seed: int
-) -> list[Comparison]:
-    """Compare the family of all differences `(n_seeds, n_units)` of one metric."""
-    return compare_family(named, pairs.patients, metric=metric, better=better_is(metric), margin=margin, seed=seed)
+def samples_of(
+    cells: Sequence[Cell], pairs: Pairs, metric: str, seed: int
+) -> tuple[list[tuple[Cell, str, Sample]], list[tuple[Cell, str, Sample]]]:
+    """What the scores say of each cell minus the first, at each acceleration; and of what changes between these.
+
+    Raises:
+        InputError: Scores that are not finite, or too little for an interval.
+    """
+    scores, patients = pairs.scores[metric], np.array(pairs.patients)
+    better, (reference, *others) = better_is(metric), cells
+    at_each = accelerations(pairs)
+
+    def one(cell: Cell, at: str, columns: np.ndarray, table: np.ndarray) -> tuple[Cell, str, Sample]:
+        sides = [side(cell, table, 1.0), side(reference, table, -1.0)]
+        name = f"{cell.name} at {at}" if at else cell.name
+        return cell, at, sample(name, sides, patients[columns].tolist(), better, seed)
+
+    each = [one(cell, at, columns, scores[:, columns]) for cell in others for at, columns in at_each]
+    first_at, first = at_each[0]
+    changes = [
+        one(cell, f"{at} - {first_at}", both, scores[:, columns][:, there] - scores[:, first][:, here])
+        for cell in others
+        for at, columns in at_each[1:]
+        for both, here, there in [_common(pairs, first, columns)]
+    ]
+    return each, changes
+
+
+def _common(pairs: Pairs, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Units of the first that have their volume among the second, and their places in the scores of either."""
+    volumes = np.array(pairs.volumes)
+    _, here, there = np.intersect1d(volumes[first], volumes[second], return_indices=True)
+    return np.flatnonzero(first)[here], here, there
 
 
 def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs) -> dict[str, Any]:
@@ -136,7 +139,6 @@ def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs
         cells: What is compared; the first is the reference.
         pairs: The scores.
     """
-    over = design(cells)
     per_slice = pairs.protocol in PROTOCOLS and PROTOCOLS[pairs.protocol].per_slice
     result: dict[str, Any] = {
         "schema": 1,
@@ -156,12 +158,12 @@ def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs
         "n_patients": len(set(pairs.patients)),
         "n_draws": pairs.n_draws,
         "masks_agree": not pairs.undeclared and not pairs.unchecked,
-        "pairing": over,
         "items": [_item(cell, pairs) for cell in cells],
         "zero_filled": _zero_filled(cells, pairs),
-        **_inference(config, cells, pairs, over),
-        "caveats": caveats_of(cells, pairs, over),
-        "warnings": [*warnings_of(cells), *(f"not compared: {reason}" for reason in pairs.left_out.values())],
+        **_inference(config, cells, pairs),
+        "caveats": caveats_of(cells, pairs),
+        "excluded": [one._asdict() for one in pairs.excluded],
+        "warnings": [*warnings_of(cells, pairs), *(f"not compared: {reason}" for reason in pairs.left_out.values())],
     }
     return {**result, "paragraph": paragraph(result)}
 
@@ -192,30 +194,44 @@ def _zero_filled(cells: Sequence[Cell], pairs: Pairs) -> dict[str, Any] | None:
     return means if is_known and not is_compared else None
 
 
-def _inference(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs, over: str) -> dict[str, Any]:
+def _inference(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs) -> dict[str, Any]:
     """The families of differences, one for each metric; that of the verdict comes first."""
     comparisons: dict[str, list[dict[str, Any]]] = {}
+    changes: dict[str, list[dict[str, Any]]] = {}
     not_tested: dict[str, str] = {}
     margins: dict[str, dict[str, Any]] = {}
     for metric in (config.metric, *(m for m in pairs.scores if m != config.metric)):
         gain = _gain(cells[0], pairs, metric)
-        margin = find_margin(config.margin, gain, cells[0].name, metric == config.metric)
-        named = differences(cells, pairs.scores[metric], over)
-        margins[metric], comparisons[metric] = margin._asdict(), []
-        if reason := why_not_tested(over, named, pairs):
-            not_tested[metric] = reason
-            continue
-        found = compare_differences(named, pairs, metric, margin.value, config.seed)
-        comparisons[metric] = [
-            _comparison(c, cell, cells[0], pairs, over) for c, cell in zip(found, cells[1:], strict=True)
-        ]
-    return {"comparisons": comparisons, "not_tested": not_tested, "margins": margins}
+        margin, reason = find_margin(config.margin, gain, cells[0].name, metric == config.metric)
+        margins[metric] = {"value": margin and margin.value, "reason": margin.source if margin else reason}
+        try:
+            families = samples_of(cells, pairs, metric, config.seed)
+        except InputError as error:
+            broken = "some scores are not finite (a perfect or a broken image, or no object in it)"
+            not_tested[metric] = broken if "not finite" in str(error) else str(error)
+            families = [], []
+        comparisons[metric], changes[metric] = (
+            _family(family, metric, margin, cells[0], pairs) if family else [] for family in families
+        )
+    return {
+        "comparisons": comparisons,
+        "by_acceleration": {metric: found for metric, found in changes.items() if found},
+        "not_tested": not_tested,
+        "margins": margins,
+    }
 
 
-def _comparison(found: Comparison, cell: Cell, reference: Cell, pairs: Pairs, over: str) -> dict[str, Any]:
+def _family(
+    found: Sequence[tuple[Cell, str, Sample]], metric: str, margin: Margin | None, reference: Cell, pairs: Pairs
+) -> list[dict[str, Any]]:
+    made = compare_family([one for *_, one in found], metric=metric, better=better_is(metric), margin=margin)
+    return [_comparison(c, cell, reference, at, pairs) for c, (cell, at, _) in zip(made, found, strict=True)]
+
+
+def _comparison(found: Comparison, cell: Cell, reference: Cell, at: str, pairs: Pairs) -> dict[str, Any]:
     values = {key: _finite(value) if isinstance(value, float) else value for key, value in asdict(found).items()}
     undeclared = bool(undeclared_cells((cell, reference), pairs))
-    return {**values, "undeclared": undeclared, "words": words_of(found, cell, reference, pairs, over)}
+    return {**values, "at": at, "undeclared": undeclared, "words": words_of(found, cell, reference, at, pairs)}
 
 
 def _gain(reference: Cell, pairs: Pairs, metric: str) -> float:

@@ -15,7 +15,7 @@ from mrirecon.ablation.study.tune import edge
 from mrirecon.cli.ablate import RUN
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import configs_folder, load, shipped_configs
-from mrirecon.evaluation.stats import smallest_p
+from mrirecon.evaluation.stats import MIN_SEEDS
 from mrirecon.training.recipe.optimizers import OPTIMIZERS
 
 GRIDS = [key.removeprefix("ablation/") for key in shipped_configs() if key.startswith("ablation/")]
@@ -41,8 +41,8 @@ def test_each_is_a_grid_that_can_decide(name):
     made = grid(name)
     assert made.name == name
     assert len(made.cells) > 1
-    assert smallest_p(len(made.seeds)) < 0.05
-    assert made.simulate["test"] >= 5  # with fewer there is no interval over patients
+    assert len(made.seeds) >= MIN_SEEDS
+    assert made.simulate["test"] >= 5  # with fewer it is wide
 
 
 @pytest.mark.parametrize("name", GRIDS)

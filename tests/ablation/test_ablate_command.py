@@ -75,7 +75,7 @@ def test_smoke_names_the_cells_that_would_fail(capsys, study_data, study_files, 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--seeds", "4"], "4 paired seeds say too little about others"),
+        (["--seeds", "4"], "4 paired seeds say too little about others for a verdict; give at least 5 seeds"),
         (["--dry-run", "--smoke"], "contradict each other"),
         (["--executor", "moon"], "unknown executor 'moon'"),
         (["--data", "nowhere"], "nowhere"),

@@ -175,3 +175,36 @@ def test_a_factor_goes_by_the_short_name_of_the_command_line_the_last_part_of_a_
 def test_a_last_part_of_two_keys_is_no_factor():
     with pytest.raises(InputError, match="unknown factor 'decay'(?!; did you mean 'decay')"):
         make_grid({"name": "x", "factors": {"decay": [0.1, 0.2]}})
+
+
+def test_a_margin_is_a_share_of_the_gap_or_a_difference_in_ssim_and_none_is_the_default():
+    default, share, absolute = (
+        make_grid(changed(**changes)) for changes in ({}, {"margin": 0.02}, {"margin": {"ssim": 0.0005}})
+    )
+    assert (default.margin, default.margin_ssim, default.has_margin) == (0.01, 0, False)
+    assert (share.margin, share.margin_ssim, share.has_margin) == (0.02, 0, True)
+    assert (absolute.margin_ssim, absolute.has_margin) == (0.0005, True)
+
+
+def test_looks_share_alpha_equally_or_as_stated():
+    assert make_grid(GRID).looks == {}
+    assert make_grid(changed(looks=[6, 12, 20])).looks == dict.fromkeys((6, 12, 20), 1 / 3)
+    assert make_grid(changed(looks={6: 0.1, 20: 0.9})).looks == {6: 0.1, 20: 0.9}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"looks": [4, 10]}, "give numbers of seeds that rise, from 5 on"),
+        ({"looks": [8, 6, 10]}, "that rise, from 5 on"),
+        ({"looks": 6}, "looks is 6"),
+        ({"looks": {6: 0.5, 10: 0.6}}, "add up to 1.1"),
+        ({"margin": {"psnr": 1}}, "unknown key 'psnr' in margin"),
+        ({"margin": {"ssim": 0}}, "margin.ssim 0"),
+        ({"diverged": "ignore"}, "diverged is 'ignore'; give zero-filled"),
+        ({"all_pairs": "yes"}, "all_pairs is 'yes'"),
+    ],
+)
+def test_wrong_statistics_of_a_grid_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        make_grid(changed(**changes))

@@ -45,7 +45,7 @@ def test_each_is_a_grid_that_can_decide(name):
     assert made.name == name
     assert len(made.cells) > 1
     assert made.n_units >= MIN_SEEDS
-    assert made.simulate["test"] >= 5  # with fewer there is no interval over patients
+    assert made.simulate["test"] >= 5  # with fewer it is wide
 
 
 @pytest.mark.parametrize("name", GRIDS)

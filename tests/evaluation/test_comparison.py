@@ -194,6 +194,10 @@ def test_one_run_of_each_is_no_verdict_about_methods():
     assert "this run of a scored higher than this run of b" in in_words(c, "a", "b")
     one_of_many = sample("", [Side(table(3), range(8)), Side(table(0, seed=1)[:1], [0], -1)], PATIENTS)
     assert one_of_many.pairing == SINGLE
+    words = in_words(compare_family([one_of_many], metric="ssim", better="higher")[0], "a", "b")
+    assert "in these runs a scored higher than b" in words
+    assert "8 and 1 seeds" in words
+    assert "NO VERDICT, since one run says nothing about other seeds of its method" in words
 
 
 def test_a_method_without_seeds_takes_part_as_it_is():

@@ -12,6 +12,7 @@ from fake_study import FACTORS, FIVE_BY_FIVE, HOSTILE, ONE_FACTOR, fake_study
 from PIL import Image
 
 from mrirecon.report.figures.drawing import as_svg
+from mrirecon.report.figures.effects import comparison_names
 from mrirecon.report.figures.scores import draw_heat_map, draw_volumes
 from mrirecon.report.figures.study import study_figures, write_study_figures
 from mrirecon.report.figures.study_curves import draw_profile
@@ -186,3 +187,17 @@ def test_lines_that_stay_below_zero_filled_end_inside_the_picture():
         assert low < cell["curve"]["ssim"]["median"][-1] < high
     starts = [cell["curve"]["ssim"]["median"][0] for cell in study["cells"]]
     assert min(starts) < low  # the start of a training is cut off all the same
+
+
+def test_accelerations_are_told_apart_and_means_over_them_said():
+    two = fake_study(n_seeds=3, n_volumes=4)
+    family = two["families"][0]
+    family["comparisons"] = [{**c, "at": at} for c in family["comparisons"][:2] for at in ("4x", "8x")]
+    names = comparison_names(family)
+    assert names == [f"{c['first']} at {c['at']}" for c in family["comparisons"]]
+    captions = {figure.name: figure.caption for figure in study_figures(two)}
+    assert "Means of" not in captions["heat-map"]
+    two["data"]["acceleration"] = [4.0, 8.0]
+    captions = {figure.name: figure.caption for figure in study_figures(two)}
+    assert captions["heat-map"].endswith("Means of 4x and 8x.")
+    assert captions["volumes"].endswith("Means of 4x and 8x.")

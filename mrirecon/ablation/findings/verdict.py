@@ -110,7 +110,8 @@ def _family(family: Mapping[str, Any]) -> str:
     elif refused := [c["name"] for c in left if c["verdict"] == NO_VERDICT]:
         parts.append(f"no verdict: {', '.join(refused)}")
     if n_undecided := sum(c["verdict"] == UNDECIDED for c in left):
-        parts.append(f"{n_undecided} of {len(family['comparisons'])} undecided")
+        rest = "otherwise " if parts else ""
+        parts.append(f"{rest}undecided: {n_undecided} of {len(family['comparisons'])}")
     role = "" if family["is_primary"] else " (secondary)"
     return f"{family['name'][0].upper()}{family['name'][1:]}{role}: {'; '.join(parts)}."
 

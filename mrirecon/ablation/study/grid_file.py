@@ -82,7 +82,7 @@ def make_grid(content: Mapping[str, Any]) -> Grid:
         targets=_read_targets(content.get("targets", [0.9, 0.97, 0.995])),
         simulate=dict(simulate),
         diverged=_read_diverged(content.get("diverged", ZERO_FILLED)),
-        looks=_read_looks(content.get("looks") or (), len(seeds)),
+        looks=_read_looks(content.get("looks") or ()),
         all_pairs=_read_flag("all_pairs", content.get("all_pairs", False)),
         notes=tuple(norm_notes(cells)),
     )
@@ -330,19 +330,21 @@ def _read_diverged(content: Any) -> str:
     return str(content)
 
 
-def _read_looks(content: Any, n_seeds: int) -> dict[int, float]:
-    """Numbers of seeds at which verdicts are read, with their shares of alpha; of a list all shares are equal."""
-    shares = dict(content) if isinstance(content, Mapping) else dict.fromkeys(content, 0.0)
-    numbers = list(shares)
-    known = isinstance(content, list | tuple | Mapping) and all(type(n) is int and n >= MIN_SEEDS for n in numbers)
-    if not known or numbers != sorted(set(numbers)) or (numbers and numbers[-1] != n_seeds):
+def _read_looks(content: Any) -> dict[int, float]:
+    """Numbers of seeds at which verdicts are read, with their shares of alpha; of a list all shares are equal.
+
+    Later ones may be more than the seeds of now: `--seeds` adds them.
+    """
+    known = isinstance(content, list | tuple | Mapping)
+    numbers = list(content) if known else []
+    known = known and all(type(n) is int and n >= MIN_SEEDS for n in numbers) and numbers == sorted(set(numbers))
+    if not known:
         raise InputError(
-            f"looks is {content!r}; give numbers of seeds that rise from {MIN_SEEDS} or more to all {n_seeds}, such as "
-            f"[6, {max(n_seeds, 12)}]"
+            f"looks is {content!r}; give numbers of seeds that rise, from {MIN_SEEDS} on, such as [6, 12, 20]"
         )
     if not isinstance(content, Mapping):
         return {n: 1 / len(numbers) for n in numbers}
-    read = {n: _share(f"looks.{n}", share) for n, share in shares.items()}
+    read = {n: _share(f"looks.{n}", share) for n, share in content.items()}
     if not math.isclose(math.fsum(read.values()), 1):
         raise InputError(f"looks {content}: the shares of alpha add up to {math.fsum(read.values()):g}; they must to 1")
     return read

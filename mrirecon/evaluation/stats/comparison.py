@@ -293,6 +293,8 @@ def _runs(one: Sample) -> str:
         return _count(one.n_seeds[0], f"paired {one.unit}")
     if one.pairing == OWN_SEEDS:
         return f"{' and '.join(map(str, one.n_seeds))} {one.unit}s, not paired"
+    if one.pairing == SINGLE and max(one.n_seeds) > 1:
+        return f"{' and '.join(map(str, one.n_seeds))} {one.unit}s"
     return one.pairing
 
 
@@ -349,6 +351,8 @@ def _found(c: Comparison, first: str, second: str) -> str:
     effect = f"{c.effect:+.3g}{unit_of(c.metric)}"
     if c.verdict == NO_VERDICT and c.pairing == SINGLE:
         relation = "equals" if c.effect == 0 else "scored higher than" if c.effect > 0 else "scored lower than"
+        if c.runs != SINGLE:
+            return f"in these runs {first} {relation} {second}, {effect}"
         return f"this run of {first} {relation} this run of {second}, {effect}"
     relation = {
         BETTER: "is better than",

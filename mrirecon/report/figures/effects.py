@@ -18,7 +18,8 @@ def comparison_names(family: Mapping[str, Any]) -> list[str]:
     """Return the names of a family's comparisons, of the first cells alone where all have the same second cell."""
     comparisons: Sequence[Mapping[str, Any]] = family["comparisons"]
     if len(comparisons) > 1 and len({item.get("second") or item["name"] for item in comparisons}) == 1:
-        return [str(item.get("first") or item["name"]) for item in comparisons]
+        at = [f" at {item['at']}" if item.get("at") else "" for item in comparisons]
+        return [f"{item.get('first') or item['name']}{where}" for item, where in zip(comparisons, at, strict=True)]
     return [str(item["name"]) for item in comparisons]
 
 

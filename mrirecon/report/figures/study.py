@@ -53,10 +53,12 @@ class StudyFigure:
 
 def study_figures(study: Study) -> Iterator[StudyFigure]:
     """Yield all figures that a study may have, drawn when asked for."""
+    several = (study.get("data") or {}).get("acceleration") or ()
+    averaged = f" Means of {' and '.join(f'{r:g}x' for r in several)}." if len(several) > 1 else ""
     yield StudyFigure(
         "heat-map",
         "Test SSIM",
-        "Mean over seeds and volumes with its 95 % interval; bold: highest; dashed frame: the reference.",
+        f"Mean over seeds and volumes with its 95 % interval; bold: highest; dashed frame: the reference.{averaged}",
         partial(draw_heat_map, study),
     )
     for name, curve, caption in _CURVES:
@@ -85,7 +87,7 @@ def study_figures(study: Study) -> Iterator[StudyFigure]:
         "volumes",
         "Volumes, paired",
         "A dot is a test volume, a line joins the same one, a bar is the mean. "
-        "Right: differences from the reference; grey band: counts as equivalent.",
+        f"Right: differences from the reference; grey band: counts as equivalent.{averaged}",
         partial(draw_volumes, study),
     )
     for number, family in enumerate(study.get("families") or (), 1):

@@ -43,7 +43,7 @@ def paragraph(result: Mapping[str, Any]) -> str:
 
 
 def _render(template: str, result: Mapping[str, Any], **further: Any) -> str:
-    functions = (difference_table, how_many, label_of, listed, score, times, unit_of)
+    functions = (difference_table, how_many, label_of, listed, score, spoken_of, times, unit_of)
     made = environment(_TEMPLATES, escape=False, filters={function.__name__: function for function in functions})
     return made.get_template(template).render(
         **result,
@@ -62,6 +62,15 @@ def _score_table(result: Mapping[str, Any]) -> str:
     if result["zero_filled"]:
         rows.append(["zero-filled", _NONE, *(score(result["zero_filled"][m], m) for m in metrics), ""])
     return align(_last_to_the_left(rows), left=1)
+
+
+def spoken_of(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Say of which other draws the intervals of some comparisons hold: of seeds, of patients, or of both."""
+    over = {c["over"] for c in comparisons}
+    if len(over) > 1:
+        return "what the sentence on each says"
+    drawn = over.pop().split(" and ")
+    return " and ".join(f"other {what}" for what in drawn) + " alone" * (len(drawn) == 1)
 
 
 def difference_table(comparisons: Sequence[Mapping[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -108,7 +109,7 @@ def test_edited_samples_go_not_beside_runs_of_those_before(study_files, own_data
         file["kspace"][0] = file["kspace"][0] * np.float32(1.001)
     started(study_files, tmp_path / "new", own_data)
     with monkeypatch.context() as patch:
-        patch.setattr(StudyFolder, "records", lambda self: {"of": "a run"})
+        patch.setattr(StudyFolder, "records", lambda self: {"of a trial": SimpleNamespace(stage="tune")})
         with pytest.raises(InputError, match=r"have the names, sizes and headers of .*, but other samples; put them"):
             started(study_files, tmp_path, own_data)
     assert study.manifest["data"]["samples"][1]
@@ -118,7 +119,7 @@ def test_a_copy_of_the_data_is_the_same_to_a_study_that_has_runs(study_files, ow
     study = started(study_files, tmp_path, own_data)
     for path in own_data.glob("*/*.h5"):
         path.touch()
-    monkeypatch.setattr(StudyFolder, "records", lambda self: {"of": "a run"})
+    monkeypatch.setattr(StudyFolder, "records", lambda self: {"of a trial": SimpleNamespace(stage="tune")})
     again = started(study_files, tmp_path, own_data)
     assert again.manifest["data"]["signature"] != study.manifest["data"]["signature"]
     assert again.manifest["data"]["samples"] == study.manifest["data"]["samples"]

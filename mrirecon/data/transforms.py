@@ -28,7 +28,7 @@ def apply_mask(kspace: Tensor, columns: Tensor) -> Tensor:
 
 
 def measured_mask(masked_kspace: Tensor, columns: Tensor) -> Tensor:
-    """What a reconstruction may hold against its data: measured columns `(batch, width)`, or positions.
+    """Return what was measured, to be held against a reconstruction: columns `(batch, width)`, or positions.
 
     They are the columns of the mask that hold a sample (a mask goes on in zero padding, which nobody measured; fastMRI
     cuts it there, too). But where, in any slice, less than 95 % of what its rows and columns with samples have in

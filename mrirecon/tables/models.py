@@ -11,7 +11,7 @@ Path = str | Callable[..., Any]  # of a function or class, "package.module:name"
 
 @dataclass(frozen=True)
 class Seen:
-    """What a network gets of a slice under one value of `model.input`, and what then asks and exports it.
+    """The part of a slice that a network gets under one value of `model.input`, and what then asks and exports it.
 
     Of networks that see images, `needs` and `channels` are those of a transform; others need what they like.
     """

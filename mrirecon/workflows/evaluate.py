@@ -261,7 +261,7 @@ def _compared(one: Evaluation, names: Sequence[str], folders: Sequence[Path], fo
 
 
 def _names(found: Sequence[Evaluation]) -> list[str]:
-    """What the things are called in tables and pictures; of equal names none tells which: what was typed does."""
+    """Name the things for tables and pictures; of equal names none tells which: what was typed does."""
     names = [one.reconstructor.name for one in found]
     return [one.word if names.count(name) > 1 else name for one, name in zip(found, names, strict=True)]
 

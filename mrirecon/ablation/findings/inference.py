@@ -75,7 +75,7 @@ def decide(
 
 
 def _sampled(contrast: Contrast, scores: RerunScores) -> Sample | None:
-    """What the reruns say of a contrast; None where a cell has none, or there is too little for an interval."""
+    """Return the sample of a contrast in the reruns; None where there is too little for an interval."""
     if any(cell not in scores.values or not scores.present(cell).any() for cell in contrast.weights):
         return None
     sides = [scores.side(cell, weight) for cell, weight in contrast.weights.items()]

@@ -1,4 +1,4 @@
-"""What a cell reached in its reruns: means with intervals, and which cell leads."""
+"""The scores of each cell in its reruns: means with intervals, and which cell leads."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def volumes_of(scores: RerunScores, cell: str) -> dict[str, Any] | None:
 
 
 def divergence(reruns: Sequence[RunResult], level: float = 0.95) -> dict[str, float]:
-    """How many reruns of a cell diverged, and the interval of their share (Clopper and Pearson 1934)."""
+    """Count the diverged reruns of a cell, and give the interval of their share (Clopper and Pearson 1934)."""
     n_diverged = sum(run.diverged_at is not None for run in reruns)
     low, high = exact_share(n_diverged, len(reruns), level)
     return {"n": n_diverged, "of": len(reruns), "low": low, "high": high}

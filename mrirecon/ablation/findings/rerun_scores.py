@@ -40,7 +40,7 @@ class RerunScores:
         return Side(self.values[cell][rows], seeds, weight, draws)
 
     def survivors(self, cells: Iterable[str]) -> list[str]:
-        """Those of the cells of which only the reruns that did not diverge are scored."""
+        """Return the cells of which only the reruns that did not diverge are scored."""
         return [cell for cell in cells if self.are_excluded and self.diverged.get(cell)]
 
 

@@ -1,4 +1,4 @@
-"""What the tuning of a cell found and cost: trials, winners, expected best of k, and which learning rates work."""
+"""Results and cost of the tuning of a cell: trials, winners, expected best of k, and which learning rates work."""
 
 import math
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ DIVERGED_COUNTS_AS = "the worst loss of its cell: at the end of a trial, or of t
 
 
 def diverged_loss(trials: Sequence[RunResult], best: RunResult | None, objective: str) -> float:
-    """What a diverged trial counts as in the expected best of k, see `DIVERGED_COUNTS_AS`; NaN where all diverged.
+    """Return the loss that a diverged trial counts as, see `DIVERGED_COUNTS_AS`; NaN where all diverged.
 
     It is a matter of the cell alone, so that no cell's curve depends on what others did. At its first validation the
     best trial has learned little: a cell of which one trial works and the others diverge is no cell that cannot fail.

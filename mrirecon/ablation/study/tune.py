@@ -58,7 +58,7 @@ def tuning_spaces(cell: Cell, dimensions: Sequence[str], own: Mapping[str, Any])
 
 
 def tuning_bounds(cell: Cell, dimensions: Sequence[str]) -> Ranges:
-    """What the ranges of a cell's tuned keys never leave."""
+    """Return the bounds that the ranges of a cell's tuned keys never leave."""
     method = find_optimizer(cell.settings["optimizer.name"])
     bounds = {**BOUNDS, **(method.bounds if method else {})}
     return {tuned_key(dimension): bounds[dimension] for dimension in dimensions}

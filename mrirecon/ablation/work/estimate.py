@@ -66,7 +66,7 @@ def _units(grid: Grid) -> str:
 
 
 def _power_lines(grid: Grid) -> list[str]:
-    """What the design can find, in standard deviations of a paired difference: scores are not known before it ran."""
+    """Say which difference the design can find, in SD of a paired difference: scores are not known before it ran."""
     n_seeds, n = grid.n_units, max(len(grid.cells) - 1, 1)
     if n_seeds < 2:
         return []
@@ -82,7 +82,7 @@ def _power_lines(grid: Grid) -> list[str]:
 
 
 def pilot_lines(grid: Grid, analysed: Mapping[str, Any]) -> list[str]:
-    """What the design can find with the variances that a study of this grid has shown.
+    """Say which difference the design can find with the variances that a study of this grid has shown.
 
     Args:
         grid: The study.

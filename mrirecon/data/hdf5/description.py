@@ -33,7 +33,7 @@ RSS, ESC = "reconstruction_rss", "reconstruction_esc"
 
 
 class Identity(NamedTuple):
-    """Whose scan a file holds and what kind of scan it is, as far as its attributes say."""
+    """The patient whose scan a file holds, and what kind of scan it is, as far as its attributes say."""
 
     acquisition: str  # contrast (CORPD_FBK, AXT2, ...), or unknown
     patient: str  # `patient_id`, else the file's name: what splits and intervals keep together

@@ -50,7 +50,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What one source says: its boxes, in its own convention, and how many lines are about a whole study."""
+    """The content of one source: its boxes, in its own convention, and how many lines are about a whole study."""
 
     boxes: tuple[Box, ...]
     n_study_level: int
@@ -59,7 +59,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Shape:
-    """What must be known of a volume to place boxes in it."""
+    """The size of a volume and its scored slices, in which boxes are placed."""
 
     height: int
     width: int

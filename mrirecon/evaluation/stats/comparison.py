@@ -68,7 +68,7 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """What the runs of a comparison say of its difference, whatever family it stands in."""
+    """The difference that the runs of a comparison show and its variances, whatever family it stands in."""
 
     name: str
     parts: Parts
@@ -120,7 +120,7 @@ class Comparison:
 def sample(
     name: str, sides: Sequence[Side], patients: Sequence[str] | None, better: str = HIGHER, seed: int = 0
 ) -> Sample:
-    """What the runs of some methods say of the weighted sum of their scores.
+    """Estimate the weighted sum of the scores of some methods from their runs; see `half_width` for its interval.
 
     The methods are compared on the seeds that they share where these are 5 or more; else each has its own, and their
     spread counts for each of them. A method without seeds takes part as it is. One run of a method says nothing of

@@ -48,7 +48,7 @@ def leaderboard(study: Mapping[str, Any], cells: Cells, name: str = "leaderboard
 
 
 def _is_rest(study: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
-    """What is left of a cell whose diverged reruns are excluded is no ground for a rank."""
+    """Tell whether a cell has no rank, since its diverged reruns are excluded."""
     return study.get("diverged") == "exclude" and bool(cell.get("n_diverged"))
 
 

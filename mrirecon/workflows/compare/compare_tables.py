@@ -74,7 +74,7 @@ def compared(config: CompareConfig, words: Sequence[str], names: Sequence[str]) 
 
 
 def _paired(config: CompareConfig, words: Sequence[str]) -> tuple[list[Cell], Pairs]:
-    """What is compared, and the scores of the units that all share."""
+    """Pair what is compared with the scores of the units that all share."""
     items = find_items(words, config)
     tables = [of_origin(item.table, config.origin) if config.origin else item.table for item in items]
     cells = group_by_seed(items, config.names)

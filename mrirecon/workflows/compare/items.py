@@ -187,7 +187,7 @@ def _names(folders: Sequence[Path]) -> str:
 
 
 def _items(word: str, place: Path) -> list[Item]:
-    """What stands in a table: one thing, or as many as its columns `method` and `seed` tell apart."""
+    """Return what a table holds: one thing, or as many as its columns `method` and `seed` tell apart."""
     if place.is_file():  # of another name than volumes.csv, so of others
         path, name, summary, folder = place, place.stem, {}, place.parent
     else:

@@ -99,7 +99,7 @@ def accelerations(pairs: Pairs) -> list[tuple[str, np.ndarray]]:
 def samples_of(
     cells: Sequence[Cell], pairs: Pairs, metric: str, seed: int
 ) -> tuple[list[tuple[Cell, str, Sample]], list[tuple[Cell, str, Sample]]]:
-    """What the scores say of each cell minus the first, at each acceleration; and of what changes between these.
+    """Return the samples of each cell minus the first, at each acceleration; and of what changes between these.
 
     Raises:
         InputError: Scores that are not finite, or too little for an interval.

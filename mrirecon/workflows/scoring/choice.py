@@ -83,7 +83,7 @@ class Choice:
         return [name for name, value in self.values.items() if value in edges[name] and edges[name][0] < edges[name][1]]
 
     def facts(self) -> dict[str, Any]:
-        """What summary.json says of it."""
+        """Return the part of summary.json about it."""
         return {
             "values": dict(self.values),
             "metric": METRIC,

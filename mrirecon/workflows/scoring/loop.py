@@ -32,7 +32,7 @@ Watcher = Callable[[Sample, Tensor], None]  # sees each batch and its reconstruc
 
 @dataclass(frozen=True)
 class Scoring:
-    """How the slices of an evaluation are read, reconstructed and scored."""
+    """The settings with which the slices of an evaluation are read, reconstructed and scored."""
 
     protocol: Protocol
     metrics: Sequence[str]  # names of `METRICS`

@@ -128,7 +128,7 @@ class Evaluation:
         )
 
     def chosen(self, one: Pass) -> tuple[Reconstructor, Choice | None]:
-        """What a pass is done with; where the call leaves something open it is chosen first."""
+        """Return the reconstructor of a pass; where the call leaves something open it is chosen first."""
         if self.elsewhere is None or self.method is None:
             return self.reconstructor, None
         volumes = self.elsewhere.of_pass(one.spec, one.mask == "file", one.acceleration)

@@ -30,7 +30,7 @@ class SpreadUse(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of the dropout."""
+        """Seed of the dropout."""
 
 
 @dataclass(frozen=True)

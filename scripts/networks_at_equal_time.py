@@ -17,17 +17,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-NETWORKS = {
-    "unet": ["--model", "unet"],
-    "varnet_small": ["-c", "varnet_small", "--schedule", "onecycle"],
-    "unet_dc": ["--model", "unet_dc"],
+NETWORKS = {  # called by the second word
+    words.split()[1]: words.split()
+    for words in ("--model unet", "-c varnet_small --schedule onecycle", "--model unet_dc")
 }
-METHODS = {  # tried in the short trainings; the last number is the learning rate
-    "adam": ["--optimizer", "adam", "--lr", "1e-3"],
-    "adamw 2e-3": ["--optimizer", "adamw", "--lr", "2e-3"],
-    "rmsprop": ["--optimizer", "rmsprop", "--lr", "1e-3"],
-    "muon": ["--optimizer", "muon", "--lr", "1e-2"],
+METHODS = {  # tried in the short trainings
+    words: ["--optimizer", *words.split()]
+    for words in ("adam --lr 1e-3", "adamw --lr 2e-3", "rmsprop --lr 1e-3", "muon --lr 1e-2")
 }
+BESIDE = "zero-filled sense tv"
 
 
 def mrirecon(*arguments, log=None):
@@ -70,7 +68,7 @@ def train(out, name, network, method, steps, validations, data):
 
 def seconds_per_step(out, network, method, data):
     """CPU seconds of a step: what further steps took, so many that they took a while."""
-    name = f"pace-{network}-{method.replace(' ', '-')}"
+    name = f"pace-{network}-{method.replace(' ', '')}"
     short, further, took = train(out, f"{name}-5", network, method, 5, 1, data)[1], 10, 0.0
     while took < 0.4:  # minutes
         further *= 4
@@ -83,14 +81,14 @@ def choose(out, data, minutes, paces):
 
     def one(trial):
         network, method = trial
-        name = f"try-{network}-{method.replace(' ', '-')}"
+        name = f"try-{network}-{method.replace(' ', '')}"
         return train(out, name, network, method, round(minutes * 60 / paces[trial]), 1, data)
 
     with ThreadPoolExecutor(2) as pool:
         scores = {trial: curve[-1][1] for trial, (curve, _) in zip(paces, pool.map(one, paces), strict=True)}
     for (network, method), score in scores.items():
         pace = f"{paces[network, method]:.2f} s a step"
-        print(f"{network:14} {method:12} {pace}; after {minutes:g} minutes: validation SSIM {score:.4f}", flush=True)
+        print(f"{network:14} {method:18} {pace}; after {minutes:g} minutes: validation SSIM {score:.4f}", flush=True)
     return {n: max(METHODS, key=lambda method: scores[n, method]) for n, _ in paces}
 
 
@@ -138,7 +136,7 @@ def main():
         for step, ssim, of_object in curve:  # minutes: SSIM of the image, of the object
             print(f"  {step * minutes / curve[-1][0]:5.1f}: {ssim:.4f}, {of_object:.4f}")
     draw(curves, args.figure or out / "curves.png")
-    names, log = ["zero-filled", "sense", "tv", *(out / n for n in args.networks)], out / "table.txt"
+    names, log = [*BESIDE.split(), *(out / n for n in args.networks)], out / "table.txt"
     log.unlink(missing_ok=True)
     common = ["--mask", "random", "--threads", 1, "--overwrite"]
     mrirecon(

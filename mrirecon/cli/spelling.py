@@ -72,7 +72,7 @@ def spell(arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence
         values = [value] if has_value else _take_values(rest, name, known)
         if name in ("-c", "--config"):
             files += _need(values, name)
-        elif name.removeprefix("--") in _REPEATED:
+        elif name in {f"--{key}" for key in _REPEATED if key in known}:
             repeated.setdefault(name, []).extend(_need(values, name))
         else:
             flags += _flag(name, values, known, switches)

@@ -266,7 +266,6 @@ def test_data_among_what_is_evaluated_is_told_its_place(places, capsys):
     [
         ("score a", "mrirecon score a TARGETS"),
         ("reconstruct zero-filled", "mrirecon reconstruct zero-filled FILES..."),
-        ("compare a", "mrirecon compare a B..."),
         ("evaluate", "mrirecon evaluate RUN|METHOD|FILE..."),
     ],
 )

@@ -73,8 +73,8 @@ def test_undeclared_needs_leave(tables, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "compare needs A"),
-        (["a"], "compare needs B"),
+        ([], "compare takes two or more runs or tables, got 0"),
+        (["a"], "compare takes two or more runs or tables, got 1"),
         (["a", "nothing"], "no run folder or table at nothing"),
         (["a", "square"], "different protocols: fastmri-v1 in a, fastmri-v1+square in square"),
         (["a", "masked"], "different masks: random in a, equispaced in masked"),

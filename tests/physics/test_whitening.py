@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from bart_program import coils_last, needs_bart, run
 
 from mrirecon.errors import InputError
 from mrirecon.physics.whitening import mix_coils, noise_covariance, whitening_matrix
-from tests.bart_program import coils_last, needs_bart, run
 
 
 def mixing(coils=5, seed=0):

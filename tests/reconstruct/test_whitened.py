@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from kspace_problems import SIZE, columns, kspace_of, maps_and_image, sample_of
 
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.volume import Volume
@@ -12,7 +13,6 @@ from mrirecon.physics import center_crop, fft2c, ifft2c, rss
 from mrirecon.physics.whitening import noise_covariance
 from mrirecon.reconstruct.sense import Combined, ConjugateGradientSense
 from mrirecon.reconstruct.tv import TotalVariation
-from tests.reconstruct.kspace_problems import SIZE, columns, kspace_of, maps_and_image, sample_of
 
 GAINS = torch.tensor([1.0, 1.0, 1.0, 12.0])  # one coil is broken
 FULL = torch.ones(SIZE[1], dtype=torch.bool)

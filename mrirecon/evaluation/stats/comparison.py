@@ -171,7 +171,7 @@ def sample(
         unit=unit,
         refused=_refusal(pairing, counts, unit, None if patients is None else n_patients),
         p_these_patients=flips,
-        superiority=superiority,
+        superiority=None if pairing == SINGLE else superiority,
     )
 
 

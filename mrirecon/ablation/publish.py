@@ -103,7 +103,7 @@ def _log_verdicts(study: Study, analysed: Mapping[str, Any]) -> None:
         "verdicts": {c["name"]: f"{c['verdict']}{', ' * bool(c['size'])}{c['size']}" for c in primary["comparisons"]},
     }
     earlier = study.folder.verdicts()
-    if all({**old, "when": None} != {**reading, "when": None} for old in earlier):
+    if reading["verdicts"] and all({**old, "when": None} != {**reading, "when": None} for old in earlier):
         write_json(study.folder.verdicts_file, [*earlier, {"when": analysed["created"], **reading}])
 
 

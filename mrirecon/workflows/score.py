@@ -8,6 +8,7 @@ from typing import Any
 
 from mrirecon.config import ScoreConfig
 from mrirecon.configfile import require_ranges
+from mrirecon.data.folders.folder import of_acquisitions
 from mrirecon.data.images import Images, Reference, list_references, search_images
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation.metrics import VolumeScore
@@ -48,7 +49,7 @@ def score(config: ScoreConfig, predictions: str, targets: str) -> Path:
     folder = _place(config, name, targets)
     require_free(folder, _SUMMARY, config.overwrite)
     references = list_references(Path(targets))
-    chosen = _of_acquisitions(references, config.acquisition)
+    chosen = of_acquisitions(references, config.acquisition)
     pairs = pair_files(Path(predictions), chosen, protocol, among=references, metrics=metrics)
     notes = _notes(config, chosen, extra_files(Path(predictions), references))
     for note in notes:
@@ -108,14 +109,6 @@ def _place(config: ScoreConfig, name: str, targets: str) -> Path:
         return Path(config.output)
     run, data = RunFolder(Path("runs") / name), Path(targets).resolve().name
     return run.evaluation(data, "all", config.mask, f"{config.acceleration:g}x" if config.acceleration else UNDECLARED)
-
-
-def _of_acquisitions(references: list[Reference], wanted: Sequence[str]) -> list[Reference]:
-    present = sorted({reference.acquisition for reference in references})
-    for name in wanted:
-        if name not in present:
-            raise unknown_name("acquisition", name, present)
-    return [reference for reference in references if not wanted or reference.acquisition in wanted]
 
 
 def _notes(config: ScoreConfig, targets: Sequence[Reference], extra: Sequence[str]) -> list[str]:

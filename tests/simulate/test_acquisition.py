@@ -9,7 +9,7 @@ from scipy.special import j1
 from mrirecon.physics import center_crop, ifft2c, rss
 from mrirecon.simulate.head.painting import ellipsoid, inside
 from mrirecon.simulate.plane import Plane, rotated
-from mrirecon.simulate.scanner.acquisition import central_kspace, complex_noise, images, noise_covariance
+from mrirecon.simulate.scanner.acquisition import central_kspace, complex_noise, images, neighbour_correlation
 
 
 def _numpy_central(image, shape):
@@ -94,7 +94,7 @@ def test_noise_is_white_circular_and_of_the_given_size(rng):
 
 @pytest.mark.parametrize("correlation", [0.3, 0.9])
 def test_coils_correlate_as_asked(rng, correlation):
-    noise = complex_noise(rng, (4, 4, 96, 96), 2.0, noise_covariance(4, correlation))
+    noise = complex_noise(rng, (4, 4, 96, 96), 2.0, neighbour_correlation(4, correlation))
     flat = np.moveaxis(noise, 1, 0).reshape(4, -1)
     covariance = flat @ flat.conj().T / flat.shape[1] / (2 * 2.0**2)
     expected = [[correlation ** abs(i - j) for j in range(4)] for i in range(4)]
@@ -102,4 +102,4 @@ def test_coils_correlate_as_asked(rng, correlation):
 
 
 def test_without_correlation_coils_are_independent(rng):
-    np.testing.assert_array_equal(noise_covariance(5, 0.0), np.eye(5))
+    np.testing.assert_array_equal(neighbour_correlation(5, 0.0), np.eye(5))

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,9 +22,11 @@ from mrirecon.data.folders.volume_files import (
     require_folder,
     split_folders,
 )
+from mrirecon.data.images import Reference
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, unknown_name
 
+_File = TypeVar("_File", Volume, Reference)
 KINDS = ("auto", "single", "multi", "both")
 _SHARE = 0.15  # of the patients, for val and for test
 
@@ -272,7 +275,7 @@ def select_volumes(volumes: list[Volume], config: DataConfig, seed: int, n_volum
         InputError: A kind, acquisition or slice that is not there.
     """
     volumes = of_kind(volumes, config.coils)
-    volumes = _of_acquisitions(volumes, config.acquisition)
+    volumes = of_acquisitions(volumes, config.acquisition)
     seed = split_seed(config, seed)
     volumes = draw_volumes(draw_volumes(volumes, config.volumes, seed), n_volumes, seed)
     check_slices(volumes, config.slices)
@@ -294,12 +297,17 @@ def of_kind(volumes: list[Volume], coils: str) -> list[Volume]:
     return kept
 
 
-def _of_acquisitions(volumes: list[Volume], wanted: Sequence[str]) -> list[Volume]:
-    present = sorted({volume.acquisition for volume in volumes})
+def of_acquisitions(files: Sequence[_File], wanted: Sequence[str]) -> list[_File]:
+    """Return the volumes or references of the `wanted` acquisitions, in their order; all where none is named.
+
+    Raises:
+        InputError: None is of a name that is wanted.
+    """
+    present = sorted({file.acquisition for file in files})
     for name in wanted:
         if name not in present:
             raise unknown_name("acquisition", name, present)
-    return [volume for volume in volumes if not wanted or volume.acquisition in wanted]
+    return [file for file in files if not wanted or file.acquisition in wanted]
 
 
 def require_targets(volumes: Sequence[Volume], needed_by: str, advice: str) -> None:

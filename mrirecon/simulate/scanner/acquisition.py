@@ -93,7 +93,9 @@ def scan(thing: ScanObject, stack: Stack, config: SimulateConfig, rng: np.random
     ground_truth = images(kspace, stack.shape)
     sd = noise_sd(ground_truth, mask, config, rng)
     if sd:
-        covariance = noise_covariance(kspace.shape[1], config.noise_correlation) if config.noise_correlation else None
+        covariance = (
+            neighbour_correlation(kspace.shape[1], config.noise_correlation) if config.noise_correlation else None
+        )
         kspace += complex_noise(rng, kspace.shape, sd, covariance)
     return SimulatedVolume(
         kspace,
@@ -198,7 +200,7 @@ def _image(kspace: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return (np.sqrt((part.real**2 + part.imag**2).sum(axis=0)) * largest).astype(np.float32)
 
 
-def noise_covariance(n_coils: int, correlation: float) -> np.ndarray:
+def neighbour_correlation(n_coils: int, correlation: float) -> np.ndarray:
     """Return `(coils, coils)`: `correlation` between neighbours, its powers further away, 1 on the diagonal.
 
     Positive definite for correlations between -1 and 1 (Kac, Murdock and Szego 1953).

@@ -91,7 +91,10 @@ class Muon(Optimizer):
         for pairs in alike.values():
             updates = []
             for p, gradient in pairs:
-                momentum = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                state = self.state[p]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(p)
+                momentum = state["momentum_buffer"]
                 momentum.lerp_(gradient, 1 - group["momentum"])
                 updates.append(gradient.lerp(momentum, group["momentum"]).flatten(1))
             steps = orthogonalised(torch.stack(updates), group["iterations"])

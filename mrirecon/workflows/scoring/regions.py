@@ -90,10 +90,9 @@ class RegionScores:
 
     def __init__(self, boxes: Sequence[Box], dataset: SliceDataset, protocol: Protocol = FASTMRI_V1) -> None:
         self.protocol, self.draw = protocol, dataset.draw
-        self._patients = {volume.name: volume.patient for volume in dataset.volumes}
         self._volumes = {volume.name: volume for volume in dataset.volumes}
         self._masks: tuple[str, np.ndarray | None] = ("", None)  # of the volume that was last seen
-        self._boxes = [box for box in boxes if box.file in self._patients]
+        self._boxes = [box for box in boxes if box.file in self._volumes]
         self._of_slice: dict[tuple[str, int], list[int]] = {}
         for number, box in enumerate(self._boxes):
             self._of_slice.setdefault((box.file, box.slice_idx), []).append(number)
@@ -134,7 +133,7 @@ class RegionScores:
         for number, n_windows, *scores in sorted(ranks.gather_rows(rows).tolist()):
             box = self._boxes[int(number)]
             own, reference = (dict(zip(METRICS_INSIDE, part, strict=True)) for part in (scores[:n], scores[n:]))
-            found.append(RegionResult(box, self._patients[box.file], self.draw, int(n_windows), own, reference))
+            found.append(RegionResult(box, self._volumes[box.file].patient, self.draw, int(n_windows), own, reference))
         return found
 
 

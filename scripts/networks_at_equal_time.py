@@ -47,16 +47,8 @@ def train(out, name, network, method, steps, validations, data):
     if not took.exists():
         minutes = mrirecon(
             *("train", "--data", data, *NETWORKS[network], *METHODS[method], "--loss", "ssim", "--batch-size", 1),
-            *(
-                "--acceleration",
-                4,
-                "--mask",
-                "random",
-                "--max-steps",
-                steps,
-                "--val-every",
-                max(1, steps // validations),
-            ),
+            *("--acceleration", 4, "--mask", "random"),
+            *("--max-steps", steps, "--val-every", max(1, steps // validations)),
             *("--val-volumes", 4, "--threads", 1, "--logger", "none", "-o", run, "--overwrite"),
             log=out / f"{name}.log",
         )
@@ -138,15 +130,11 @@ def main():
     draw(curves, args.figure or out / "curves.png")
     names, log = [*BESIDE.split(), *(out / n for n in args.networks)], out / "table.txt"
     log.unlink(missing_ok=True)
-    common = ["--mask", "random", "--threads", 1, "--overwrite"]
-    mrirecon(
-        "evaluate", *names, "--data", data, "--split", "test", "--acceleration", 4, *common, "-o", out / "test", log=log
-    )
+    call = ["evaluate", *names, "--mask", "random", "--threads", 1, "--overwrite"]
+    mrirecon(*call, "--data", data, "--split", "test", "--acceleration", 4, "-o", out / "test", log=log)
     if args.real:
         drawn = ["--acceleration", 2, 4, "--mask-draws", 10, "--method.lambda", 0.002]
-        mrirecon(
-            "evaluate", *names, "--data", args.real, "--split", "all", *drawn, *common, "-o", out / "real", log=log
-        )
+        mrirecon(*call, "--data", args.real, "--split", "all", *drawn, "-o", out / "real", log=log)
     print(log.read_text())
     print(f"all in {(time.time() - start) / 60:.0f} minutes")
 

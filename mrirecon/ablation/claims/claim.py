@@ -52,11 +52,12 @@ class Where:
             return SUPPORTED
         if not (interval.low > region.high or interval.high < region.low):
             return INCONCLUSIVE
-        has_sign = (interval.low > 0 and region.low > 0) if self.side == "above" else self._is_below(interval, region)
-        return BELOW_MARGIN if has_sign else REFUTED
-
-    def _is_below(self, interval: Limits, region: Limits) -> bool:
-        return self.side == "below" and interval.high < 0 and region.high < 0
+        has_sign = {
+            "above": interval.low > 0 and region.low > 0,
+            "below": interval.high < 0 and region.high < 0,
+            "within": False,
+        }
+        return BELOW_MARGIN if has_sign[self.side] else REFUTED
 
     def distance(self, effect: float) -> float:
         """Return how far an effect is from where the claim wants it; of several, the farthest decides."""
@@ -165,14 +166,11 @@ def _deciding(decided: list[tuple[str, Estimate]], where: Where, quorum: str) ->
     more than half of the effects have to say the same.
     """
     verdicts = [verdict for verdict, _ in decided]
-    known = (REFUTED, BELOW_MARGIN, SUPPORTED)
+    strongest_first = (REFUTED, INCONCLUSIVE, BELOW_MARGIN, SUPPORTED)
     if quorum == MAJORITY:
-        verdict = next((v for v in known if 2 * verdicts.count(v) > len(verdicts)), INCONCLUSIVE)
-    elif REFUTED in verdicts:
-        verdict = REFUTED
+        verdict = next((v for v in strongest_first if 2 * verdicts.count(v) > len(verdicts)), INCONCLUSIVE)
     else:
-        sure = INCONCLUSIVE not in verdicts
-        verdict = next((v for v in known if v in verdicts), INCONCLUSIVE) if sure else INCONCLUSIVE
+        verdict = next(v for v in strongest_first if v in verdicts)
     worst = max((pair for pair in decided if pair[0] == verdict), key=_distance(where), default=None)
     return verdict, (worst or max(decided, key=_distance(where)))[1]
 

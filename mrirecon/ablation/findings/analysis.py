@@ -129,8 +129,9 @@ def look_of(grid: Grid, results: Sequence[RunResult], objective: str) -> Look:
         return Look(len(grid.seeds), ALPHA, 0, 0, "")
     runs = by_cell(results)
     done = [{run.seed for run in reruns_of(runs.get(cell.name, []), objective)} for cell in grid.cells]
-    n_in = next((i for i, seed in enumerate(grid.seeds) if not all(seed in of_cell for of_cell in done)), None)
-    reached = [n for n in grid.looks if n <= (len(grid.seeds) if n_in is None else n_in)]
+    lacking = (i for i, seed in enumerate(grid.seeds) if not all(seed in of_cell for of_cell in done))
+    n_in = next(lacking, len(grid.seeds))
+    reached = [n for n in grid.looks if n <= n_in]
     if not reached:
         first = next(iter(grid.looks))
         return Look(first, ALPHA * grid.looks[first], 0, len(grid.looks), f"the first look is at {first} seeds")

@@ -20,10 +20,10 @@ from mrirecon.evaluation.stats import (
     in_words,
     sample,
 )
+from mrirecon.evaluation.stats.crossed import SEEDS
 from mrirecon.tables.metrics import label_of
 
 ALPHA = 0.05
-_Pair = tuple[Contrast, RerunScores]
 
 
 def decide(
@@ -54,15 +54,21 @@ def decide(
         `cells` and `at`, the acceleration.
     """
     wanted = [(contrast, of_one) for of_one in scores for contrast in family.contrasts]
-    found: list[tuple[_Pair, Sample]] = []
-    for contrast, of_one in wanted:
-        if (one := _sampled(contrast, of_one)) is not None:
-            found.append(((contrast, of_one), one))
-    made = _compared([one for _, one in found], scores, margin, alpha, len(wanted)) if found else []
+    sampled = [(pair, _sampled(*pair)) for pair in wanted]
+    missing = [_name(*pair) for pair, one in sampled if one is None]
+    found = [(pair, one) for pair, one in sampled if one is not None]
+    made: list[Comparison] = []
+    if found:
+        made = compare_family(
+            [one for _, one in found],
+            metric=scores[0].metric,
+            better=scores[0].better,
+            margin=margin,
+            alpha=alpha,
+            n_comparisons=len(wanted),
+        )
     made = [_withheld(one, *pair, refused) for one, (pair, _) in zip(made, found, strict=True)]
     reasons = {one.refused for one in made}
-    names = {one.name for _, one in found}
-    missing = [_name(*pair) for pair in wanted if _name(*pair) not in names]
     return {
         "name": family.name,
         "is_primary": family.is_primary,
@@ -87,15 +93,6 @@ def _sampled(contrast: Contrast, scores: RerunScores) -> Sample | None:
 
 def _name(contrast: Contrast, scores: RerunScores) -> str:
     return f"{contrast.name} at {scores.at}" if scores.at else contrast.name
-
-
-def _compared(
-    samples: Sequence[Sample], scores: Sequence[RerunScores], margin: Margin | None, alpha: float, n: int
-) -> list[Comparison]:
-    first = scores[0]
-    return compare_family(
-        samples, metric=first.metric, better=first.better, margin=margin, alpha=alpha, n_comparisons=n
-    )
 
 
 def _withheld(made: Comparison, contrast: Contrast, scores: RerunScores, refused: str) -> Comparison:
@@ -135,7 +132,7 @@ def _about(family: Family, made: Sequence[Comparison], missing: Sequence[str], a
         role = "The primary family" if family.is_primary else f"A secondary family, at its own {100 * alpha:.3g} %"
         several = f", one {level} level for all of its {n} intervals" if n > 1 else ""
         notes = [f"{role}: {n} comparison{'s' * (n != 1)} of {label_of(made[0].metric)}{several}"]
-        if made[0].over != "seeds" and made[0].n_patients < MIN_PATIENTS:
+        if made[0].over != SEEDS and made[0].n_patients < MIN_PATIENTS:
             notes.append(f"few patients ({made[0].n_patients}), so wide intervals")
     if missing:
         notes.append(f"too few reruns to compare {', '.join(missing)}")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from statistics import median
 from typing import Any
@@ -14,7 +13,7 @@ from mrirecon.ablation.findings.inference import ALPHA, decide
 from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, draws_of, reruns_of
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import Point, RunResult, Trace
-from mrirecon.evaluation.stats import restricted, restricted_interval, restricted_mean
+from mrirecon.evaluation.stats import LOWER, restricted, restricted_interval, restricted_mean
 
 Row = Point | Trace
 Value = Callable[[Any], float]
@@ -193,20 +192,21 @@ def decide_steps(
     horizon = min((run.n_steps for of_cell in runs.values() for run in of_cell), default=0)
     family = Family(f"steps to the {100 * target['share']:g} % target, {everyone.name}", kept)
     draws = draws_of(grid, [run for of_cell in runs.values() for run in of_cell])
-    scores = replace(_scores(grid, times, horizon), draws=draws)
-    decided = decide(family, [scores], None, conditional, alpha=alpha, refused=refused)
+    decided = decide(family, [_scores(grid, times, horizon, draws)], None, conditional, alpha=alpha, refused=refused)
     note = f"{decided['note']} Times are known to the {_spacing(results)} steps between two validations."
     return decided | {"note": note + (f" Never reached by {', '.join(sorted(missing))}." if missing else "")}
 
 
-def _scores(grid: Grid, times: Mapping[str, Mapping[int, int | None]], horizon: int) -> RerunScores:
+def _scores(
+    grid: Grid, times: Mapping[str, Mapping[int, int | None]], horizon: int, draws: dict[int, int] | None
+) -> RerunScores:
     """Steps as scores of a single column."""
     values = {cell: np.full((len(grid.seeds), 1), math.nan) for cell in times}
     for cell, rows in values.items():
         for i, seed in enumerate(grid.seeds):
             if seed in times[cell]:
                 rows[i] = restricted([times[cell][seed]], horizon)
-    return RerunScores(STEPS, "lower", grid.seeds, ("all",), None, values, {})
+    return RerunScores(STEPS, LOWER, grid.seeds, ("all",), None, values, {}, draws=draws)
 
 
 def _spacing(results: Sequence[RunResult]) -> int:

@@ -98,10 +98,7 @@ def _cost(
 ) -> dict[str, Any]:
     """Trials of a cell in all draws; `n_chosen_from` of them chose the winners, the others a range (`WIDENINGS`)."""
     trials = [trial for of_draw in draws for trial in of_draw]
-    replaced = [
-        any(trial.widened for trial in of_draw) and best is not None and best.widened and tuning.widening == REPLACE
-        for of_draw, best in zip(draws, winners, strict=True)
-    ]
+    replaced = [best is not None and best.widened and tuning.widening == REPLACE for best in winners]
     n_replaced = sum(not trial.widened for of_draw in compress(draws, replaced) for trial in of_draw)
     counted = [  # of one range each, as it takes draws of equal trials
         trial.loss(objective)

@@ -20,8 +20,8 @@ from mrirecon.evaluation.stats.verdict import BY_MORE, NOT_BETTER, NOT_WORSE
 
 _NO_LEADER = "No cell leads yet: fewer than two cells have all of their reruns."
 _FEW = 3  # cells that are named one by one
-_SAYING = (
-    *((found, size, f"{found.lower()} {size}") for found in (BETTER, WORSE) for size in (BY_MORE,)),
+_SAYING = (  # verdict, size of the difference (empty: any), in words
+    *((found, BY_MORE, f"{found.lower()} {BY_MORE}") for found in (BETTER, WORSE)),
     *((found, "", found.lower()) for found in (BETTER, WORSE)),
     (EQUIVALENT, "", "equivalent within the margin"),
     (UNDECIDED, NOT_WORSE, f"undecided, but {NOT_WORSE}"),
@@ -42,7 +42,9 @@ def verdict(study: Mapping[str, Any], scores: Sequence[RerunScores], margin: Mar
     said = [sentence for of_one in scores for sentence in _leading(cells, of_one, margin, alpha)] or [_NO_LEADER]
     compared = [family for family in study["families"] if family["comparisons"]]
     said += [_family(family) for family in compared]
-    said += [*_margin(margin), *(_reach(scores[0]) if scores else []), *_caveats(cells, scores)]
+    if margin is not None:
+        said.append(f"Differences within {margin.value:.3g} SSIM count as none ({margin.source}).")
+    said += [*(_reach(scores[0]) if scores else []), *_caveats(cells, scores)]
     return [*said, f"All of this is {study['conditional']}."] if compared and study["conditional"] else said
 
 
@@ -120,10 +122,6 @@ def _effect(comparison: Mapping[str, Any]) -> str:
     at = f" at {comparison['at']}" if comparison["at"] else ""
     name = f"{comparison['first']}{at}" if len(comparison["cells"]) == 2 else comparison["name"]
     return f"{name} ({comparison['effect']:+.3g}, {comparison['low']:+.3g} to {comparison['high']:+.3g})"
-
-
-def _margin(margin: Margin | None) -> list[str]:
-    return [] if margin is None else [f"Differences within {margin.value:.3g} SSIM count as none ({margin.source})."]
 
 
 def _reach(scores: RerunScores) -> list[str]:

@@ -16,7 +16,8 @@ DIMENSIONS = tuple(BOUNDS)
 # What happens where the best trial lies at the edge of its range. `replace`: the range of the learning rate is widened,
 # the trials of the wider one choose the winner and those before it only the range, so that every winner is the best of
 # as many. `add`, as the first studies did it: every range is widened, the winner is the best of twice as many.
-WIDENINGS = ADD, REPLACE = ("add", "replace")
+REPLACE = "replace"
+WIDENINGS = ("add", REPLACE)
 
 
 def tuned_key(dimension: str) -> str:
@@ -98,6 +99,7 @@ def _range(cell: Cell, dimension: str, bounds: Any) -> tuple[float, float]:
 
 
 _EDGE = 1 / 8  # of a range on a logarithmic scale
+_NO_END = (0.0, math.inf)
 _STEP = 2.0  # between learning rates of a sweep
 
 
@@ -153,13 +155,13 @@ def widened(ranges: Ranges, best: Mapping[str, float], bounds: Mapping[str, tupl
     Args:
         ranges: Lowest and highest value by tuned key.
         best: Values of the best trial.
-        bounds: What no range leaves, by tuned key; a key without any has no end.
+        bounds: What no range leaves, by tuned key; empty: none has an end.
     """
     wider = {}
     for key, (low, high) in ranges.items():
         half = math.sqrt(high / low)
         side = edge(best[key], (low, high))
-        least, most = bounds.get(key, (0.0, math.inf))
+        least, most = bounds.get(key, _NO_END)
         to_low = max(low / half, least) if side == "low" else low
         to_high = min(high * half, most) if side == "high" else high
         wider[key] = (to_low, to_high)
@@ -180,11 +182,9 @@ def wider_space(tuning: Tuning, cell: str, best: RunResult) -> Ranges | None:
         wider = widened({rate: ranges[rate]}, best.values, bounds)
         return {**ranges, **wider} if wider else None
     free = widened(ranges, best.values, {})
-    if free and all(
-        bounds.get(key, (0.0, math.inf))[0] <= value <= bounds.get(key, (0.0, math.inf))[1]
-        for values in trial_values(free, tuning.trials, tuning.first_seed, best.repeat)
-        for key, value in values.items()
-    ):
+    tried = trial_values(free, tuning.trials, tuning.first_seed, best.repeat) if free else []
+    limits = {key: bounds.get(key, _NO_END) for key in ranges}
+    if all(limits[key][0] <= value <= limits[key][1] for values in tried for key, value in values.items()):
         return free  # as the first studies searched; where it left the bounds, they could not go on
     return widened(ranges, best.values, bounds)
 

@@ -20,7 +20,7 @@ from mrirecon.evaluation.stats.comparison import (
 )
 from mrirecon.evaluation.stats.crossed import Effect, Parts, by_draw, by_patient, crossed_effect, half_width, p_value
 from mrirecon.evaluation.stats.flips import sign_flip_p
-from mrirecon.evaluation.stats.patients import MIN_PATIENTS, N_RESAMPLES, Interval, bootstrap_ci
+from mrirecon.evaluation.stats.patients import MIN_PATIENTS, Interval, bootstrap_ci
 from mrirecon.evaluation.stats.power import (
     Variances,
     deciding_designs,
@@ -60,7 +60,6 @@ __all__ = [
     "MIN_PATIENTS",
     "MIN_SEEDS",
     "NO_VERDICT",
-    "N_RESAMPLES",
     "OWN_SEEDS",
     "PAIRED",
     "SEEDLESS",

@@ -35,8 +35,8 @@ from mrirecon.evaluation.stats.verdict import (
     WORSE_BY_LESS,
     Margin,
     better_is,
-    checked_margin,
     judge,
+    require_margin,
 )
 from mrirecon.tables.metrics import label_of, unit_of
 
@@ -245,13 +245,13 @@ def compare_family(
         raise InputError(f"alpha {alpha}; it must be between 0 and 0.5, for example 0.05")
     if not samples:
         raise InputError("a family without comparisons; give one or more")
-    n, value = n_comparisons or len(samples), None if margin is None else checked_margin(margin.value, metric)
-    return [_judged(one, metric, better, margin, value, alpha, n) for one in samples]
+    if margin is not None:
+        require_margin(margin.value, metric)
+    return [_judged(one, metric, better, margin, alpha, n_comparisons or len(samples)) for one in samples]
 
 
-def _judged(
-    one: Sample, metric: str, better: str, margin: Margin | None, value: float | None, alpha: float, n: int
-) -> Comparison:
+def _judged(one: Sample, metric: str, better: str, margin: Margin | None, alpha: float, n: int) -> Comparison:
+    value = None if margin is None else margin.value
     judged = judge(one.parts, better, value, n, alpha)
     verdict = NO_VERDICT if one.refused else str(judged.verdict)
     designs = () if value is None or verdict != UNDECIDED else deciding_designs(one.parts, value, n, alpha)

@@ -78,15 +78,14 @@ def judge(
     return Judged(low, high, verdict, np.select(list(sizes.values()), list(sizes), ""))
 
 
-def checked_margin(value: float, metric: str) -> float:
-    """Check a margin.
+def require_margin(value: float, metric: str) -> None:
+    """Refuse a margin that is none.
 
     Raises:
         InputError: It is not above 0.
     """
     if not 0 < value < math.inf:
         raise InputError(f"equivalence margin {value}; it must be above 0 in units of {metric}, or None")
-    return value
 
 
 def better_is(metric: str) -> str:

@@ -8,10 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from mrirecon.evaluation.stats import BETTER, EQUIVALENT, NO_VERDICT, UNDECIDED, WORSE
 from mrirecon.report.figures.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
 from mrirecon.tables.metrics import label_of
-
-NO_VERDICT = "NO VERDICT"  # the runs say nothing about what was asked
 
 
 def comparison_names(family: Mapping[str, Any]) -> list[str]:
@@ -29,10 +28,10 @@ def verdict_of(item: Mapping[str, Any]) -> str:
 
 
 VERDICTS = {
-    "BETTER": "#0072B2",
-    "WORSE": "#D55E00",
-    "EQUIVALENT": "#009E73",
-    "UNDECIDED": "#6e6e6e",
+    BETTER: "#0072B2",
+    WORSE: "#D55E00",
+    EQUIVALENT: "#009E73",
+    UNDECIDED: "#6e6e6e",
     NO_VERDICT: "#6e6e6e",
 }
 

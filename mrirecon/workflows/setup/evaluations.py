@@ -171,22 +171,22 @@ def read_call(config: EvaluateConfig, words: Sequence[str]) -> Call:
     slices = config.data.slices or None
     protocol = find_protocol(config.protocol)
     return Call(
-        things,
-        config.data,
-        config.split,
-        config.seed,
-        config.mask_draws,
-        Scoring(protocol, metrics, slices, config.batch_size, config.data.workers),
-        spread,
-        config.regions,
-        config.figures,
-        config.figure_volumes,
-        config.save,
-        config.output,
-        config.overwrite,
-        config.device,
-        config.precision,
-        config.threads,
+        things=things,
+        data=config.data,
+        split=config.split,
+        seed=config.seed,
+        draws=config.mask_draws,
+        scoring=Scoring(protocol, metrics, slices, config.batch_size, config.data.workers),
+        spread=spread,
+        regions=config.regions,
+        figures=config.figures,
+        figure_volumes=config.figure_volumes,
+        save=config.save,
+        output=config.output,
+        overwrite=config.overwrite,
+        device=config.device,
+        precision=config.precision,
+        threads=config.threads,
     )
 
 
@@ -217,19 +217,19 @@ def prepare(call: Call) -> list[Evaluation]:
             output = call.output if len(call.things) == 1 else _own_output(call.output, reconstructor.name, found)
             found.append(
                 Evaluation(
-                    thing.word,
-                    output,
-                    reconstructor,
-                    _placed(passes, output, reconstructor),
-                    call.scoring,
-                    needed(call.scoring.metrics, OBJECT_MASK) or bool(call.spread.name),
-                    boxes,
-                    call.save,
-                    call.seed,
-                    {**call.spread.facts(), "data": str(call.data.path), "split": split, "slices": slices},
-                    thing.method,
-                    elsewhere if thing.method and thing.method.tried else None,
-                    partial(find, thing.word),
+                    word=thing.word,
+                    output=output,
+                    reconstructor=reconstructor,
+                    passes=_placed(passes, output, reconstructor),
+                    scoring=call.scoring,
+                    object_masks=needed(call.scoring.metrics, OBJECT_MASK) or bool(call.spread.name),
+                    boxes=boxes,
+                    save=call.save,
+                    seed=call.seed,
+                    facts={**call.spread.facts(), "data": str(call.data.path), "split": split, "slices": slices},
+                    method=thing.method,
+                    elsewhere=elsewhere if thing.method and thing.method.tried else None,
+                    make=partial(find, thing.word),
                 )
             )
         for one in found:

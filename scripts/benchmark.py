@@ -44,14 +44,19 @@ def interleaved(competitors: dict[str, Callable[[], object]], repeats: int = 9, 
     return {name: median(values) for name, values in seconds.items()}
 
 
-def training_step(model: nn.Module, images: torch.Tensor, bf16: bool) -> Callable[[], None]:
-    """Forward, L1 loss, backward and one AdamW step on `images` (batch, 1, height, width)."""
+def training_step(
+    model: nn.Module, images: torch.Tensor, bf16: bool, target: torch.Tensor | None = None
+) -> Callable[[], None]:
+    """Forward, L1 loss, backward and one AdamW step on `images` (batch, 1, height, width), or what else it takes.
+
+    The target is random, of the shape of the images, where none is given.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    target = torch.randn(images.shape)
+    target = torch.randn(images.shape).to(images.device) if target is None else target
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             output = model(images)
         nn.functional.l1_loss(output.float(), target).backward()
         optimizer.step()

@@ -203,6 +203,7 @@ def test_one_gpu_runs_no_two_processes(script, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow  # half a minute of tracing
+@pytest.mark.filterwarnings("default")  # of torch about itself
 def test_networks_are_compiled(run):
     code, _, rows = run("compiled")
     assert (code, len(rows)) == (0, 2)

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-Batch = list[
-    tuple[int, ...]
-]  # (index of the slice, seed of its mask) and, where there is one, seed of its augmentation
+Batch = list[tuple[int, ...]]  # (index of the slice, seed of its mask[, seed of its augmentation])
 
 
 class BatchStream:

@@ -8,19 +8,27 @@ from typing import TypeVar
 
 import numpy as np
 
-from mrirecon.ablation.claims.cells import BATCH, GROUPS, NORM, POSITION, Needs, Pair, matching, pairs, rest
 from mrirecon.ablation.claims.evidence import (
     ABSENT,
+    BATCH,
+    GROUPS,
+    NORM,
+    POSITION,
     Evidence,
     Limits,
+    Needs,
+    Pair,
     Rule,
     Sources,
     cells_of,
     evidence_of,
     exact,
+    matching,
     not_reran,
     of_sample,
     over_draws,
+    pairs,
+    rest,
 )
 from mrirecon.ablation.claims.measures import best_rate, bounce_slope, failing_rate, state_copies, trials_needed
 from mrirecon.ablation.study.records import RunResult

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrirecon.ablation.findings.inference import ALPHA, decide, families
-from mrirecon.ablation.findings.leaderboard import divergence, final_scores, validation_scores, volumes_of
+from mrirecon.ablation.findings.leaderboard import divergence, final_scores, validation_scores, verdict, volumes_of
 from mrirecon.ablation.findings.learning_curves import (
     Target,
     decide_steps,
@@ -30,7 +30,6 @@ from mrirecon.ablation.findings.rerun_scores import (
     zero_filled,
 )
 from mrirecon.ablation.findings.tuning_summary import DIVERGED_COUNTS_AS, summarize_tuning
-from mrirecon.ablation.findings.verdict import verdict
 from mrirecon.ablation.study.grid import EXCLUDE, Grid
 from mrirecon.ablation.study.records import RunResult, without_nan
 from mrirecon.evaluation.stats import Margin, by_patient, variance_table

@@ -44,7 +44,7 @@ def place_of(reconstructor: str) -> RunFolder:
 
 def watch(job: str, log: Path, slurm: OneJobConfig, result: str, following: str = "") -> None:
     """Say where a submitted job, its log and its results are; with `slurm.follow` until it ends."""
-    from mrirecon.cluster.follow import follow
+    from mrirecon.cluster.jobs import follow
 
     print(f"job:        {job}")
     print(result)

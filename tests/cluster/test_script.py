@@ -5,8 +5,7 @@ import subprocess
 import pytest
 
 from mrirecon.cli import main
-from mrirecon.cluster.request import sbatch_options
-from mrirecon.cluster.script import COMMANDS
+from mrirecon.cluster.request import COMMANDS, sbatch_options
 from mrirecon.config.slurm import JobConfig, OneJobConfig
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from mrirecon.config import CompareConfig
 from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
-from mrirecon.evaluation.comparable import of_origin
-from mrirecon.evaluation.pairing import Pairs, pair
+from mrirecon.evaluation.pairing import Pairs, of_origin, pair
 from mrirecon.evaluation.stats import Side
 from mrirecon.files import write_json
 from mrirecon.report.text.comparison import comparison_text

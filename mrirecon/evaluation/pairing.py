@@ -3,7 +3,8 @@
 Two scores are a pair when they are of one volume at one acceleration under one mask draw. What has no partner is
 refused with the difference in words: a mean over other volumes or other masks says nothing about the methods.
 
-Refuse tables that must not be compared: other protocols, kinds of mask, origins or splits."""
+Tables that must not be compared, of other protocols, kinds of mask, origins or splits, are refused before.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

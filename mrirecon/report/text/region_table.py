@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mrirecon.evaluation.regions.scores import METRICS_INSIDE
+from mrirecon.evaluation.regions import METRICS_INSIDE
 from mrirecon.evaluation.summary import LEVEL
 from mrirecon.report.numbers import how_many
 from mrirecon.report.text.evaluation_table import lines_by_group

@@ -15,19 +15,21 @@ from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, Protocol
 from mrirecon.evaluation.metrics import SlicePair, Target, too_small
-from mrirecon.evaluation.regions.annotations import (
+from mrirecon.evaluation.regions import (
     ATTRIBUTE,
+    METRICS_INSIDE,
     NAMES,
     OF_FILES,
     OF_MASKS,
     Box,
+    RegionResult,
     Shape,
     mask_regions,
     parse_annotations,
     place,
     read_annotations,
+    score_box,
 )
-from mrirecon.evaluation.regions.scores import METRICS_INSIDE, RegionResult, score_box
 
 
 def find_boxes(source: str, volumes: Sequence[Volume], slices: Sequence[int] | None = None) -> tuple[list[Box], str]:

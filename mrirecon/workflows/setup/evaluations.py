@@ -22,7 +22,7 @@ from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_s
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
-from mrirecon.evaluation.regions.annotations import OF_FILES, OF_MASKS, Box, read_annotations
+from mrirecon.evaluation.regions import OF_FILES, OF_MASKS, Box, read_annotations
 from mrirecon.models.device import autocast, choose_device
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor

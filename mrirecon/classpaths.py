@@ -19,6 +19,7 @@ MOVED: dict[str, str] = {
     "mrirecon.workflows.reconstructor.NetworkUse": "mrirecon.reconstruct.network.NetworkUse",
     "mrirecon.workflows.reconstructor.Reconstructor": "mrirecon.reconstruct.base.Reconstructor",
     "mrirecon.models.blocks": "mrirecon.models.unet",
+    "mrirecon.models.unet_dc": "mrirecon.models.varnet",
     "mrirecon.training.averages": "mrirecon.training.recipe.averages",
     "mrirecon.training.checkpoint_files": "mrirecon.training.checkpoints.write",
     "mrirecon.training.checkpoint_hashes": "mrirecon.training.checkpoints.read",

@@ -83,7 +83,7 @@ MODELS = {
     ),
     "unet_dc": Model(
         help="a normunet on the coil-combined image, then data consistency",
-        build="mrirecon.models.unet_dc:UNetDC",
+        build="mrirecon.models.varnet:UNetDC",
         keys=_UNET_KEYS,
         inputs={
             "kspace": Seen(

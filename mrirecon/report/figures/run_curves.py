@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrirecon.files import replacing
-from mrirecon.report.figures.drawing import WIDTH, NothingToDrawError, laid_out, spread_axis, styled
-from mrirecon.report.figures.panels import COLOURS
+from mrirecon.report.figures.drawing import COLOURS, WIDTH, NothingToDrawError, laid_out, spread_axis, styled
 from mrirecon.tables.metrics import METRICS, heading_of
 
 Rows = Sequence[Mapping[str, str]]

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mrirecon.report.figures.drawing import FAINT, INK, WIDTH, NothingToDrawError, label
-from mrirecon.report.figures.panels import cell_styles, varied
+from mrirecon.report.figures.drawing import FAINT, INK, WIDTH, NothingToDrawError, cell_styles, label, varied
 
 _COLOURS = "cividis"
 _SQUARE = (1.75, 0.72)  # inches

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from mrirecon.report.figures.drawing import spread_axis
-from mrirecon.report.figures.panels import CellStyle, draw_panels
+from mrirecon.report.figures.drawing import CellStyle, draw_panels, spread_axis
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mrirecon.report.figures.drawing import INK, spread_axis
-from mrirecon.report.figures.panels import CellStyle, draw_panels
+from mrirecon.report.figures.drawing import INK, CellStyle, draw_panels, spread_axis
 from mrirecon.tables.metrics import METRICS, shortfall_label
 
 _DIVERGED_AT = 0.97  # height in the axes, since the loss has no number

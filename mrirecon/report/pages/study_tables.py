@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.report.figures.effects import comparison_names, verdict_of
+from mrirecon.report.figures.study import comparison_names, verdict_of
 from mrirecon.report.figures.study_curves import time_to
 from mrirecon.report.figures.tuning import lr_of
 from mrirecon.report.numbers import NONE, duration, how_many, interval, number, p_value, percent, size, tuned

@@ -239,7 +239,7 @@ def _write_h5(path: Path, images: np.ndarray, facts: Facts, sd: np.ndarray | Non
 
 
 def _write_png(path: Path, images: np.ndarray, facts: Facts, _sd: np.ndarray | None) -> None:
-    from mrirecon.report.figures.montage import draw_montage  # which needs matplotlib
+    from mrirecon.report.figures.slices import draw_montage  # which needs matplotlib
 
     n, height, width = images.shape
     slices = "1 slice" if n == 1 else f"{n} slices"

@@ -26,9 +26,7 @@ from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.maps import forget_maps
 from mrirecon.reconstruct.spread import CalibrationCounts, spread_of
 from mrirecon.report.text.comparison import comparison_text
-from mrirecon.report.text.evaluation_table import evaluation_table
-from mrirecon.report.text.region_table import region_table
-from mrirecon.report.text.several_table import several_rows, several_table
+from mrirecon.report.text.evaluation_table import evaluation_table, region_table, several_rows, several_table
 from mrirecon.runs import RunFolder
 from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts

@@ -19,7 +19,7 @@ _HOMES = {
     "Interval": "stats",
     "Protocol": "protocol",
     "SliceScore": "metrics",
-    "VolumeMetrics": "volume_metrics",
+    "VolumeMetrics": "volume",
     "VolumeScore": "metrics",
     "bootstrap_ci": "stats",
     "combine_slices": "metrics",

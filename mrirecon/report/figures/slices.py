@@ -207,7 +207,7 @@ class _Sheet:
 _WHITE_OF_VOLUME = 99.5  # bright fat shall not darken the rest; a volume has more air than its middle slice
 _WIDTH, _HEIGHT = 1600, 1200  # screen pixels that a montage fills at best; it may have twice as many of each
 _LARGEST_TILE = 640
-_GAP_PX, _LABEL, _HEAD = 6, 16, 44  # screen pixels
+_TILE_GAP, _LABEL, _HEAD = 6, 16, 44  # screen pixels
 _FONT_SIZE, _LABEL_SIZE = 14, 12
 
 
@@ -257,12 +257,12 @@ class _Tiles:
     def size(self) -> tuple[int, int]:
         """Width and height of all slices with the gaps, screen pixels."""
         rows = -(-self.n // self.columns)
-        return self.columns * (self.w + _GAP_PX) + _GAP_PX, rows * (self.h + _LABEL + _GAP_PX)
+        return self.columns * (self.w + _TILE_GAP) + _TILE_GAP, rows * (self.h + _LABEL + _TILE_GAP)
 
     def corner(self, i: int) -> tuple[int, int]:
         """Return left and top of slice `i` below the heading, screen pixels."""
         row, column = divmod(i, self.columns)
-        return _GAP_PX + column * (self.w + _GAP_PX), _HEAD + _LABEL + row * (self.h + _LABEL + _GAP_PX)
+        return _TILE_GAP + column * (self.w + _TILE_GAP), _HEAD + _LABEL + row * (self.h + _LABEL + _TILE_GAP)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
         """Return the slices `(slices, height, width)` in screen pixels, enlarged or averaged."""
@@ -274,18 +274,18 @@ class _Tiles:
 
     def _scale(self, columns: int, height: int, width: int) -> float:
         rows = -(-self.n // columns)
-        free = (_WIDTH - columns * _GAP_PX, _HEIGHT - rows * (_LABEL + _GAP_PX))
+        free = (_WIDTH - columns * _TILE_GAP, _HEIGHT - rows * (_LABEL + _TILE_GAP))
         return max(min(free[0] / (columns * width), free[1] / (rows * height)), 1 / max(height, width))
 
 
 def _with_heading(tiles: _Tiles, lines: list[str]) -> Image.Image:
     """Return a white picture with lines of text above the place of the tiles, wide enough for both."""
     letters = font(_FONT_SIZE)
-    width = max(tiles.size[0], *(math.ceil(letters.getlength(line)) + 2 * _GAP_PX for line in lines))
+    width = max(tiles.size[0], *(math.ceil(letters.getlength(line)) + 2 * _TILE_GAP for line in lines))
     picture = Image.new("L", (width, _HEAD + tiles.size[1]), 255)
     draw = ImageDraw.Draw(picture)
     for number, line in enumerate(lines):
-        draw.text((_GAP_PX, 4 + number * 19), line, fill=0, font=letters)
+        draw.text((_TILE_GAP, 4 + number * 19), line, fill=0, font=letters)
     return picture
 
 

@@ -4,6 +4,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+
+@dataclass(frozen=True)
+class Transform:
+    """One way to show a slice to a network that sees images: a value of `model.input` of U-Net and NormUNet."""
+
+    help: str
+    needs: tuple[str, ...]  # of a sample; see mrirecon/data/samples.py
+    channels: int  # of the network's input and output
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "magnitude": Transform("RSS over coils", ("image",), 1),
+    "complex": Transform("coil-combined, as two channels", ("image", "combined"), 2),
+}
+
 Path = str | Callable[..., Any]  # of a function or class, "package.module:name", or itself
 
 
@@ -118,22 +133,3 @@ def own_settings(config: Any) -> dict[str, Any]:
     if len(entry.inputs) == 1:
         values["input"] = next(iter(entry.inputs))
     return values
-
-
-# ---- what is made of a slice for networks that see images, by name: the values of `model.input` of U-Net and
-# NormUNet
-
-
-@dataclass(frozen=True)
-class Transform:
-    """One way to show a slice to a network that sees images."""
-
-    help: str
-    needs: tuple[str, ...]  # of a sample; see mrirecon/data/samples.py
-    channels: int  # of the network's input and output
-
-
-TRANSFORMS: dict[str, Transform] = {
-    "magnitude": Transform("RSS over coils", ("image",), 1),
-    "complex": Transform("coil-combined, as two channels", ("image", "combined"), 2),
-}

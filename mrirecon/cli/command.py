@@ -24,9 +24,16 @@ from mrirecon.cluster.join import processes_to_start, started_rank
 from mrirecon.cluster.launch import launch, rank_command, report_error
 from mrirecon.configfile import shipped_configs
 from mrirecon.data.hdf5.limits import NO_CACHE, limit_slices, switch_cache_off
-from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
+from mrirecon.errors import (
+    AgreedError,
+    InputError,
+    ProcessesFailed,
+    Stopped,
+    WorkFailedError,
+    explained,
+    require_room_for_torch,
+)
 from mrirecon.progress import say
-from mrirecon.refusals import explained, require_room_for_torch
 from mrirecon.tables.entry import fill_in
 from mrirecon.tables.methods import METHODS
 from mrirecon.termination import Terminated, unwound_when_asked

@@ -16,12 +16,11 @@ from mrirecon.ablation.study.plan import RunSpec
 from mrirecon.ablation.work.execute import Setting, execute, score_split, training_config, usable_attempts
 from mrirecon.config import EvaluateConfig
 from mrirecon.data.folders.volume_files import sharing_volumes
-from mrirecon.errors import DataChangedError, Stopped
+from mrirecon.errors import DataChangedError, Stopped, explained
 from mrirecon.files import is_disk_full, write_json
 from mrirecon.leases import Leases
 from mrirecon.models.device import choose_device
 from mrirecon.reconstruct.find import find_reconstructor
-from mrirecon.refusals import explained
 
 _WAIT_S = (0.1, 5.0)  # between looks, when all that is left is with others
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.config import ModelConfig
-from mrirecon.errors import InputError, WorkFailedError, unknown_name
-from mrirecon.refusals import explained
+from mrirecon.errors import InputError, WorkFailedError, explained, unknown_name
 from mrirecon.training.checkpoints.weights_files import load_portable, save_portable
 from mrirecon.training.deployable import Deployable
 

@@ -20,10 +20,9 @@ from mrirecon.data.hdf5.quarantine import Alive, Found, Job, examine
 from mrirecon.data.hdf5.write import new_hdf5
 from mrirecon.data.masking import mask_id
 from mrirecon.data.volume import Volume
-from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.errors import InputError, WorkFailedError, explained
 from mrirecon.physics import Mask
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.refusals import explained
 from mrirecon.workflows.outputs.source_files import samples_sha256
 
 

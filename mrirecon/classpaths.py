@@ -42,7 +42,7 @@ MOVED: dict[str, str] = {
     "mrirecon.training.plan": "mrirecon.workflows.setup.training_work",
     "mrirecon.training.range_test": "mrirecon.training.recipe.lr_finder",
     "mrirecon.training.schedules": "mrirecon.training.recipe.schedules",
-    "mrirecon.training.stopping": "mrirecon.training.loop.signals",
+    "mrirecon.training.stopping": "mrirecon.termination",
     "mrirecon.training.sync_batchnorm": "mrirecon.training.recipe.batchnorm",
     "mrirecon.training.traces": "mrirecon.training.loop.curves",
     "mrirecon.training.validation": "mrirecon.training.loop.validation",

@@ -22,7 +22,7 @@ def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> 
     if is_job(config.slurm):
         _submit(config, resume, given)
         return
-    if this_job():  # SLURM's request to save waits until the training listens (training/loop/signals.py)
+    if this_job():  # SLURM's request to save waits until the training listens (termination.py)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     from mrirecon.workflows.train import resume_training, train
 

@@ -14,7 +14,7 @@ def _run(config: ReconstructConfig, reconstructor: str, *files: str) -> None:
     if is_job(config.slurm):
         _submit(config, reconstructor, files)
         return
-    if this_job():  # SLURM's request to save waits until the work listens (training/loop/signals.py)
+    if this_job():  # SLURM's request to save waits until the work listens (termination.py)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     from mrirecon.workflows.reconstruct import reconstruct
 

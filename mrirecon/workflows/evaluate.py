@@ -27,7 +27,7 @@ from mrirecon.reconstruct.maps import forget_maps
 from mrirecon.reconstruct.spread import CalibrationCounts, spread_of
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.evaluation_table import evaluation_table, region_table, several_rows, several_table
-from mrirecon.runs import RunFolder
+from mrirecon.runs import RunFolder, provenance
 from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.scoring.choice import Choice
@@ -35,7 +35,6 @@ from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset
 from mrirecon.workflows.scoring.regions import RegionScores
 from mrirecon.workflows.scoring.watchers import Figures, FiguresOfSeveral, PredictionFiles, ProcessLoad, slice_times
 from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, below, prepare, read_call
-from mrirecon.workflows.setup.provenance import provenance
 
 _REGIONS = "regions.csv"
 TABLE, _COMPARISON = "table.csv", "comparison.json"

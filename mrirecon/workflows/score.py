@@ -28,11 +28,10 @@ from mrirecon.files import write_json
 from mrirecon.physics import center_crop
 from mrirecon.progress import progress, say
 from mrirecon.report.text.evaluation_table import evaluation_table
-from mrirecon.runs import RunFolder
+from mrirecon.runs import RunFolder, provenance
 from mrirecon.tables.masks import MASKS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
-from mrirecon.workflows.setup.provenance import provenance
 
 # From where on a note on the images is given:
 _FACTOR = 3.0  # zero-filled images of noisy, 8-fold undersampled k-space are up to 1.7 times darker than their targets

@@ -25,7 +25,7 @@ from mrirecon.models.device import inference
 from mrirecon.physics import expand_coils, fft2c
 from mrirecon.progress import say
 from mrirecon.report.text.card import Artefact, CardFacts, model_card
-from mrirecon.runs import RunFolder, open_run
+from mrirecon.runs import RunFolder, open_run, provenance
 from mrirecon.training.build import load_reconstructor, read_design
 from mrirecon.training.deployable import INPUTS, Deployable, deployable
 from mrirecon.training.prediction import TrainedNetwork
@@ -39,7 +39,6 @@ from mrirecon.workflows.export.artefacts import (
     write_any_size,
 )
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
-from mrirecon.workflows.setup.provenance import provenance
 
 LIMIT = 1e-4  # largest relative difference, ||a - b|| / ||b||, of an exported image from the run's
 CARD = "README.md"

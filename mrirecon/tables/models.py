@@ -4,20 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Transform:
-    """One way to show a slice to a network that sees images: a value of `model.input` of U-Net and NormUNet."""
-
-    help: str
-    needs: tuple[str, ...]  # of a sample; see mrirecon/data/samples.py
-    channels: int  # of the network's input and output
-
-
-TRANSFORMS: dict[str, Transform] = {
-    "magnitude": Transform("RSS over coils", ("image",), 1),
-    "complex": Transform("coil-combined, as two channels", ("image", "combined"), 2),
-}
+from mrirecon.tables.transforms import TRANSFORMS
 
 Path = str | Callable[..., Any]  # of a function or class, "package.module:name", or itself
 

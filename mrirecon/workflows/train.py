@@ -27,8 +27,9 @@ from mrirecon.progress import progress, say, warn
 from mrirecon.report.figures.run_curves import draw_range_test
 from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
-from mrirecon.tables.models import TRANSFORMS, own_settings
+from mrirecon.tables.models import own_settings
 from mrirecon.tables.schedules import SCHEDULES
+from mrirecon.tables.transforms import TRANSFORMS
 from mrirecon.training.checkpoints.read import resumable, what_is_kept
 from mrirecon.training.loop.at_step import read_settings
 from mrirecon.training.recipe.averages import OptimizerAverage

@@ -19,10 +19,11 @@ from mrirecon.tables.losses import LOSSES
 from mrirecon.tables.masks import MASKS
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import METRICS
-from mrirecon.tables.models import MODELS, TRANSFORMS
+from mrirecon.tables.models import MODELS
 from mrirecon.tables.norms import NORMS, NormEntry
 from mrirecon.tables.optimizers import OPTIMIZERS
 from mrirecon.tables.schedules import SCHEDULES
+from mrirecon.tables.transforms import TRANSFORMS
 
 ROOT = Path(mrirecon.__file__).parent
 SCRIPTS = Path(__file__).parents[2] / "scripts"  # which is not installed

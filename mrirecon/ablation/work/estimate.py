@@ -107,7 +107,7 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
     Returns:
         `Cost` by cell, and the first line of the error of each cell that cannot run.
     """
-    from mrirecon.ablation.work.execute import Setting, training_config
+    from mrirecon.ablation.work.worker import Setting, training_config
 
     costs: dict[str, Any] = {}
     errors: dict[str, str] = {}
@@ -282,7 +282,7 @@ def check_cells(grid: Grid, device: str) -> dict[str, str]:
     Raises:
         InputError: No such device here.
     """
-    from mrirecon.ablation.work.execute import Setting, training_config
+    from mrirecon.ablation.work.worker import Setting, training_config
     from mrirecon.models.device import choose_device
     from mrirecon.workflows.setup.training_work import check_setting
 

@@ -20,8 +20,7 @@ from mrirecon.cli.spelling import (
     take_options,
     with_options,
 )
-from mrirecon.cluster.join import processes_to_start, started_rank
-from mrirecon.cluster.launch import launch, rank_command, report_error
+from mrirecon.cluster.join import launch, processes_to_start, rank_command, report_error, started_rank
 from mrirecon.configfile import shipped_configs
 from mrirecon.data.hdf5.limits import NO_CACHE, limit_slices, switch_cache_off
 from mrirecon.errors import (

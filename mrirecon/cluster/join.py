@@ -120,7 +120,7 @@ def _follow_parent() -> None:
     """Do not outlive the launcher: it may be killed without a word."""
     parent = int(os.environ.get(PARENT, "0"))
     if parent:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
 
 
 def _watch_parent(parent: int) -> None:

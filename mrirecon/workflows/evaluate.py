@@ -32,8 +32,14 @@ from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.scoring.choice import Choice
 from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset
-from mrirecon.workflows.scoring.regions import RegionScores
-from mrirecon.workflows.scoring.watchers import Figures, FiguresOfSeveral, PredictionFiles, ProcessLoad, slice_times
+from mrirecon.workflows.scoring.watchers import (
+    Figures,
+    FiguresOfSeveral,
+    PredictionFiles,
+    ProcessLoad,
+    RegionScores,
+    slice_times,
+)
 from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, below, prepare, read_call
 
 _REGIONS = "regions.csv"

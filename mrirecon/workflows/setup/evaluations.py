@@ -36,8 +36,7 @@ from mrirecon.workflows.outputs.new_folder import require_free
 from mrirecon.workflows.outputs.source_files import other_sampling
 from mrirecon.workflows.scoring.choice import Choice, Elsewhere, choose, open_elsewhere
 from mrirecon.workflows.scoring.loop import Scoring
-from mrirecon.workflows.scoring.regions import find_boxes
-from mrirecon.workflows.scoring.watchers import figure_slices, named_volumes
+from mrirecon.workflows.scoring.watchers import figure_slices, find_boxes, named_volumes
 from mrirecon.workflows.setup.spread import SpreadCall, read_spread
 
 SUMMARY = "summary.json"

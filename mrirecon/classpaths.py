@@ -79,7 +79,15 @@ def resolve_class(spec: str | Mapping[str, Any], extra_prefixes: Iterable[str] =
         *ALLOWED_PREFIXES,
         *(f"{prefix.rstrip('.')}." for prefix in [*extra_prefixes, *_allowed_here]),
     ]
-    _check_prefix(path, prefixes)
+    if not path.startswith(tuple(prefixes)):
+        known = " ".join(prefixes)
+        suggestion = did_you_mean(".".join(path.split(".")[:-1]) + ".", prefixes)
+        raise InputError(
+            f"class path '{path}' may not be imported{suggestion or ';'} it must start with one of {known}"
+            f" or be allowed with --allow-import {path.split('.')[0]}"
+        )
+    if not _PATH.fullmatch(path):
+        raise InputError(f"class path {path[:100]!r} is none; it is names joined by dots, such as torch.nn.BatchNorm2d")
     found = _find(_today(path))
     # A module also shows what it imported: torch.nn.x.os would be someone else's code.
     if not isinstance(found, type) or not f"{found.__module__}.".startswith(tuple(prefixes)):
@@ -115,18 +123,6 @@ def _parts(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if not isinstance(init_args, Mapping) or not all(isinstance(key, str) for key in init_args):
         raise InputError(f"init_args of {path} must be a mapping of names to values, got {init_args!r}")
     return path, dict(init_args)
-
-
-def _check_prefix(path: str, prefixes: list[str]) -> None:
-    if not path.startswith(tuple(prefixes)):
-        known = " ".join(prefixes)
-        suggestion = did_you_mean(".".join(path.split(".")[:-1]) + ".", prefixes)
-        raise InputError(
-            f"class path '{path}' may not be imported{suggestion or ';'} it must start with one of {known}"
-            f" or be allowed with --allow-import {path.split('.')[0]}"
-        )
-    if not _PATH.fullmatch(path):
-        raise InputError(f"class path {path[:100]!r} is none; it is names joined by dots, such as torch.nn.BatchNorm2d")
 
 
 def _today(path: str) -> str:

@@ -103,13 +103,20 @@ class Command:
             if self.takes_method:
                 config = with_options(config, words, of_method)
         except UnexpectedWord as error:
-            raise self._misplaced(words, typed, error.word) from None
+            known = {key.name for key in configfile.keys(self.config)} | {flag.split()[0] for flag, _ in self.extra}
+            needed = [name for name, _ in self.positionals if not name.startswith("[")]
+            advice = right_place(self.name, words, typed, error.word, known, len(words) < len(needed))
+            raise InputError(
+                f"'{error.word}' is not expected here; {advice or f'see mrirecon {self.name} --help'}"
+            ) from None
         if "--print-config" in switches:
             print(configfile.dump(config), end="")
             return
         self._require(words)
         if n := self.processes(config, extra):
-            self._start(n, arguments)
+            code, text = launch(rank_command([*self.name.split(), *arguments]), n)
+            if code:
+                raise ProcessesFailed(text, code)
             return
         if self.loads_torch:
             require_room_for_torch()
@@ -117,11 +124,6 @@ class Command:
             say(f"note        {note}")
         with _spoken_once():
             self.run(config, *words, **({"given": [*by_flag, *by_file], **extra} if extra else {}))
-
-    def _start(self, n: int, arguments: Sequence[str]) -> None:
-        code, text = launch(rank_command([*self.name.split(), *arguments]), n)
-        if code:
-            raise ProcessesFailed(text, code)
 
     def parse(self, arguments: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[str], list[str]]:
         """The configuration, the names of the keys that flags gave, and of those that the files of `-c` gave."""
@@ -171,12 +173,6 @@ class Command:
                 raise InputError(
                     f"{self.name} needs {name}: {text}; call it as: {call(self.name, words)} {' '.join(missing)}"
                 )
-
-    def _misplaced(self, words: list[str], typed: list[str], word: str) -> InputError:
-        known = {key.name for key in configfile.keys(self.config)} | {flag.split()[0] for flag, _ in self.extra}
-        needed = [name for name, _ in self.positionals if not name.startswith("[")]
-        advice = right_place(self.name, words, typed, word, known, len(words) < len(needed))
-        return InputError(f"'{word}' is not expected here; {advice or f'see mrirecon {self.name} --help'}")
 
     def _take_extra(self, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
         taken: dict[str, str] = {}

@@ -89,7 +89,10 @@ def join(place: Place, device: str = "cpu") -> None:
     import torch
     import torch.distributed
 
-    _follow_parent()
+    # do not outlive the launcher: it may be killed without a word
+    parent = int(os.environ.get(PARENT, "0"))
+    if parent:
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus:
         if place.local_rank >= torch.cuda.device_count():
@@ -114,13 +117,6 @@ def leave() -> None:
     import torch.distributed
 
     torch.distributed.destroy_process_group()
-
-
-def _follow_parent() -> None:
-    """Do not outlive the launcher: it may be killed without a word."""
-    parent = int(os.environ.get(PARENT, "0"))
-    if parent:
-        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
 
 
 def _watch_parent(parent: int) -> None:
@@ -379,7 +375,8 @@ def _outcome(job: _Job, folder: Path) -> tuple[int, str]:
     ]
     if silent:
         return _untold(job, silent[0])
-    alike = _all_alike(reports)
+    codes = {report["code"] if report else None for report in reports.values()}
+    alike = 0 in reports and len(codes) == 1 and None not in codes and codes <= {2, _STOPPED, _INTERRUPTED}
     first = 0 if alike else min(told)[1]
     return _told(reports[first] or {}, first, len(job.processes), alike=alike and len(told) == len(job.processes))
 
@@ -397,11 +394,6 @@ def _told(report: dict[str, Any], rank: int, n: int, alike: bool) -> tuple[int, 
     """Join the last words of the processes; what all say is said once, else with the process that says it."""
     text = str(report["text"])
     return int(report["code"]), text if alike else f"process {rank} of {n}: {text}"
-
-
-def _all_alike(reports: dict[int, dict[str, Any] | None]) -> bool:
-    codes = {report["code"] if report else None for report in reports.values()}
-    return 0 in reports and len(codes) == 1 and None not in codes and codes <= {2, _STOPPED, _INTERRUPTED}
 
 
 def _report(path: Path) -> dict[str, Any] | None:

@@ -51,15 +51,14 @@ class SensitivityNetwork(nn.Module):
         center = center_columns(masked_kspace.shape[-1], n_center)[:, None, None]
         zero = masked_kspace.new_zeros(())
         images = ifft2c(torch.where(center, masked_kspace, zero)).flatten(0, 1).unsqueeze(1)
-        parts = images.split(self._at_once(len(images)))
+        mixes = not self.one_by_one or any(
+            isinstance(m, _BatchNorm) and (m.training or m.running_mean is None) for m in self.modules()
+        )
+        parts = images.split(len(images) if mixes else COILS_AT_ONCE)
         maps = torch.cat([recomputed(self.norm_unet, x) if self.checkpointing else self.norm_unet(x) for x in parts])
         maps = maps.view_as(masked_kspace)
         magnitude = rss(maps).unsqueeze(1)
         return maps * (1 / torch.where(magnitude > 0, magnitude, torch.inf))
-
-    def _at_once(self, n_images: int) -> int:
-        mixes = not self.one_by_one or any(isinstance(m, _BatchNorm) and _by_batch(m) for m in self.modules())
-        return n_images if mixes else COILS_AT_ONCE
 
 
 class Cascade(nn.Module):
@@ -249,10 +248,6 @@ def center_columns(width: int, n_center: Tensor) -> Tensor:
     n = n_center.unsqueeze(1)
     start, column = (width - n + 1) // 2, torch.arange(width, device=n_center.device)
     return (column >= start) & (column < start + n)
-
-
-def _by_batch(norm: _BatchNorm) -> bool:
-    return norm.training or norm.running_mean is None
 
 
 def _group_size(channels_per_group: int | None, channels: int, sens_channels: int) -> int | None:

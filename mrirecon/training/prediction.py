@@ -122,14 +122,10 @@ def of_unet_dc(model: nn.Module, sample: Sample) -> Prediction:
 
 
 def _of_kspace(model: nn.Module, sample: Sample, coils: Tensor) -> Prediction:
-    unit = _unit(sample.std)
+    # a power of two next to each number, 1 where it is 0
+    _, exponent = torch.frexp(sample.std)
+    unit = torch.ldexp(torch.ones_like(sample.std), exponent)
     kspace = sample.masked_kspace / unit[:, None, None, None]
     image = model(kspace, measured_mask(kspace, sample.mask), coils)
     height, width = sample.image.shape[-2:]
     return of_image(center_fit(image, (height, width)) * unit[:, None, None], sample)
-
-
-def _unit(std: Tensor) -> Tensor:
-    """Return a power of two next to each number, 1 where it is 0."""
-    _, exponent = torch.frexp(std)
-    return torch.ldexp(torch.ones_like(std), exponent)

@@ -226,7 +226,9 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
         InputError: No such run, nothing to go on from, or a key that would change the result.
     """
     run = open_run(path)
-    stored = _processes(run, changes, given)
+    # as many processes as it had, or as given
+    new = {key: getattr(changes, key) for key in ("devices", "num_nodes", "device") if key in given}
+    stored = dataclasses.replace(configfile.load(TrainConfig, run.config), **new)
     stage = (changes if "data.stage" in given else stored).data.stage
     with joined(stored), coming_back(run.slurm), staging(stage):
         return _go_on(run, changes, given)
@@ -268,12 +270,6 @@ def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[Run
     config = configfile.build(TrainConfig, {**configfile.flatten(stored), **kept})
     num_nodes = changes.num_nodes if "num_nodes" in keys else 1
     return run, dataclasses.replace(config, devices=devices, num_nodes=num_nodes, slurm=changes.slurm), kept
-
-
-def _processes(run: RunFolder, changes: TrainConfig, given: Sequence[str]) -> TrainConfig:
-    """Return the configuration of a run with the processes it goes on with: as many as it had, or as given."""
-    new = {key: getattr(changes, key) for key in ("devices", "num_nodes", "device") if key in given}
-    return dataclasses.replace(configfile.load(TrainConfig, run.config), **new)
 
 
 def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> tuple[TrainingWork, Path]:

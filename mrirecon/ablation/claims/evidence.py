@@ -62,7 +62,11 @@ def pairs(grid: Grid, first: Needs, second: Needs, may_differ: Sequence[str]) ->
 
 def rest(grid: Grid, cell: Cell, may_differ: Sequence[str]) -> dict[str, Any]:
     """The settings of a cell without some of them."""
-    return {key: value for key, value in effective(grid, cell).items() if not _is_one_of(key, may_differ)}
+    return {
+        key: value
+        for key, value in effective(grid, cell).items()
+        if not any(key == name or (name.endswith(".") and key.startswith(name)) for name in may_differ)
+    }
 
 
 def effective(grid: Grid, cell: Cell) -> dict[str, Any]:
@@ -82,10 +86,6 @@ def _has(settings: Mapping[str, Any], needs: Needs) -> bool:
     return all(
         wanted(settings.get(key)) if callable(wanted) else settings.get(key) == wanted for key, wanted in needs.items()
     )
-
-
-def _is_one_of(key: str, names: Sequence[str]) -> bool:
-    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
 
 
 LR = tuned_key("lr")

@@ -48,13 +48,14 @@ def validation_scores(reruns: Sequence[RunResult]) -> dict[str, dict[str, float]
     """Mean best validation SSIM and area under the validation loss, with t intervals (Student 1908) over seeds."""
     finished = [run for run in reruns if run.diverged_at is None and run.points]
     return {
-        "best_ssim": mean_and_interval([_best_ssim(run) for run in finished]),
+        "best_ssim": mean_and_interval(
+            [
+                max((p.scores["ssim"] for p in run.points if math.isfinite(p.scores["ssim"])), default=math.nan)
+                for run in finished
+            ]
+        ),
         "area": mean_and_interval([run.area for run in finished]),
     }
-
-
-def _best_ssim(run: RunResult) -> float:
-    return max((p.scores["ssim"] for p in run.points if math.isfinite(p.scores["ssim"])), default=math.nan)
 
 
 def mean_and_interval(values: Sequence[float], level: float = 0.95) -> dict[str, float]:

@@ -64,7 +64,11 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
     study.folder.leases.mkdir(exist_ok=True)
     if not count(study).is_complete:
         if config.executor == "slurm":
-            _submit(study, config, n_workers)
+            jobs = submit_workers(study.folder.path, study.folder.logs, n_workers, config.slurm)
+            study.folder.note_jobs(jobs)
+            print(f"submitted:  {', '.join(jobs)}")
+            folder = shlex.quote(str(study.folder.path))
+            print(f"next:       mrirecon ablate status {folder} && mrirecon ablate report {folder}")
             return None
         say(f"study       {study.folder.path}: {count(study).expected} runs, {n_workers} workers")
         run_local(study, n_workers, study.plan.common.threads)
@@ -95,14 +99,6 @@ def _finish(study: Study) -> Path:
             f"go on with: mrirecon ablate run {study.folder.path}"
         )
     return page
-
-
-def _submit(study: Study, config: AblateConfig, n_workers: int) -> None:
-    jobs = submit_workers(study.folder.path, study.folder.logs, n_workers, config.slurm)
-    study.folder.note_jobs(jobs)
-    print(f"submitted:  {', '.join(jobs)}")
-    folder = shlex.quote(str(study.folder.path))
-    print(f"next:       mrirecon ablate status {folder} && mrirecon ablate report {folder}")
 
 
 def _try(name: str, config: AblateConfig, grid: Grid, n_workers: int) -> None:

@@ -107,7 +107,7 @@ class Worker:
         gc.freeze()  # what is imported stays, and need not be looked at after every run
         n_done, wait = 0, _WAIT_S[0]
         while todo := self._todo():
-            spec = self._take(todo)
+            spec = next((spec for spec in todo if self.leases.take(spec.id)), None)
             if spec is None:
                 time.sleep(wait)
                 wait = min(2 * wait, _WAIT_S[1])
@@ -124,9 +124,6 @@ class Worker:
         done, failed = self.folder.records(), self.folder.failed()
         return [spec for spec in self.study.plan.runs(done) if spec.id not in done and spec.id not in failed]
 
-    def _take(self, todo: list[RunSpec]) -> RunSpec | None:
-        return next((spec for spec in todo if self.leases.take(spec.id)), None)
-
     def _do(self, spec: RunSpec) -> int:
         with self.leases.held(spec.id):
             if self.folder.record(spec.id).is_file():  # published since we looked
@@ -141,7 +138,10 @@ class Worker:
                 return self._fail(spec, error)
 
     def _run(self, spec: RunSpec) -> int:
-        self._score_zero_filled()
+        # the bottom of the scale that targets are set on; the same whoever writes it
+        if self.study.zero_filled() is None:
+            scores = zero_filled_scores(self.study.reference_run, self.setting)
+            write_json(self.folder.zero_filled, {"of": self.study.scale, **scores})
         home = self.folder.runs / spec.id
         home.mkdir(parents=True, exist_ok=True)
         left = [path for path in usable_attempts(home) if path.name != self.leases.token]
@@ -174,12 +174,6 @@ class Worker:
         text = " ".join(str(explained(error) or error).split()) or type(error).__name__
         self.folder.note_failure(spec.id, spec.label, spec.cell.name, text[:500])
         return 0
-
-    def _score_zero_filled(self) -> None:
-        """The bottom of the scale that targets are set on; the same whoever writes it."""
-        if self.study.zero_filled() is None:
-            scores = zero_filled_scores(self.study.reference_run, self.setting)
-            write_json(self.folder.zero_filled, {"of": self.study.scale, **scores})
 
 
 def zero_filled_scores(spec: RunSpec, setting: Setting) -> dict[str, float | str]:

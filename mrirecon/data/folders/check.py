@@ -373,7 +373,9 @@ class Known:
         for file, entries in self._new.items():
             with suppress(OSError):
                 file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # names of patients are nobody else's
-                _write(file, _read(file) | entries)
+                body = json.dumps(_read(file) | entries, separators=(",", ":")) + "\n"
+                head = json.dumps({"made_by": _made_by(), "sha256": sha256(body.encode()).hexdigest()})
+                write_text(file, f"{head}\n{body}")
         self._new = {}
 
 
@@ -403,12 +405,6 @@ def _read(file: Path) -> dict[str, Any]:
         return dict(json.loads(body)) if json.loads(head) == wanted else {}
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
-
-
-def _write(file: Path, entries: dict[str, Any]) -> None:
-    body = json.dumps(entries, separators=(",", ":")) + "\n"
-    head = json.dumps({"made_by": _made_by(), "sha256": sha256(body.encode()).hexdigest()})
-    write_text(file, f"{head}\n{body}")
 
 
 def _made_by() -> str:

@@ -130,7 +130,12 @@ def draw_slice(path: Path, figure: SliceFigure) -> None:
     errors = [np.abs(image - target) for image in images]
     scale = error_scale([(panel.name, error) for panel, error in zip(figure.panels, errors, strict=True)], target)
     white = next((float(w) for w in (np.percentile(target, _WHITE_PERCENTILE), target.max()) if w > 0), 1.0)
-    notes = _notes(figure, scale)
+    words = [
+        *figure.notes,
+        f"grey: 0 to the {_WHITE_PERCENTILE:g}th percentile of the target slice",
+        f"|error|, one scale for all methods: {scale}",
+    ]
+    notes = [line for text in words for line in textwrap.wrap(one_line(text), _CHARACTERS, break_on_hyphens=False)]
     n_lines = max(panel.caption.count("\n") + 1 for panel in figure.panels)
     sheet = _Sheet(target.shape, len(images) + 1, _LINE * len(notes) + BAR_SIZE[1], n_lines)
     sheet.text((sheet.size[0] / 2, 5), figure.title, _TEXT, sheet.size[0] - 2 * _GAP)
@@ -141,15 +146,6 @@ def draw_slice(path: Path, figure: SliceFigure) -> None:
     sheet.explain(notes, scale)
     with replacing(path) as temporary:
         sheet.picture.save(temporary, "PNG")
-
-
-def _notes(figure: SliceFigure, scale: ErrorScale) -> list[str]:
-    words = [
-        *figure.notes,
-        f"grey: 0 to the {_WHITE_PERCENTILE:g}th percentile of the target slice",
-        f"|error|, one scale for all methods: {scale}",
-    ]
-    return [line for text in words for line in textwrap.wrap(one_line(text), _CHARACTERS, break_on_hyphens=False)]
 
 
 def _grey(image: np.ndarray, white: float) -> np.ndarray:

@@ -325,7 +325,11 @@ def draw_effects(family: Mapping[str, Any]) -> Figure:
         axes.axvspan(-first["margin"], first["margin"], color="#ededed", linewidth=0)
     axes.axvline(0, color=FAINT, linewidth=0.9)
     for y, (_, item) in enumerate(shown):
-        _draw_comparison(axes, y, item)
+        colour = VERDICTS.get(verdict_of(item), INK)
+        if item.get("low") is not None and item.get("high") is not None:
+            axes.plot([item["low"], item["high"]], [y, y], color=colour, linewidth=3.2, solid_capstyle="butt")
+        axes.plot(item["effect"], y, "o", color=colour, markersize=5.5, markeredgecolor="white", zorder=4)
+        axes.text(1.01, y, verdict_of(item).lower(), transform=axes.get_yaxis_transform(), va="center", color=colour)
     axes.set_yticks(range(len(shown)), [label(name) for name, _ in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -333,14 +337,6 @@ def draw_effects(family: Mapping[str, Any]) -> Figure:
     axes.set_xlabel(f"difference in {label(label_of(metric))} ({first.get('better', 'higher')} is better)")
     _legend(figure, first.get("margin") is not None)
     return figure
-
-
-def _draw_comparison(axes: Axes, y: int, item: Mapping[str, Any]) -> None:
-    colour = VERDICTS.get(verdict_of(item), INK)
-    if item.get("low") is not None and item.get("high") is not None:
-        axes.plot([item["low"], item["high"]], [y, y], color=colour, linewidth=3.2, solid_capstyle="butt")
-    axes.plot(item["effect"], y, "o", color=colour, markersize=5.5, markeredgecolor="white", zorder=4)
-    axes.text(1.01, y, verdict_of(item).lower(), transform=axes.get_yaxis_transform(), va="center", color=colour)
 
 
 def _legend(figure: Figure, has_margin: bool) -> None:

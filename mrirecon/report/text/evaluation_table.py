@@ -28,7 +28,19 @@ def evaluation_table(results: Sequence[VolumeResult], summary: dict[str, Any]) -
     has_zero_filled = not all(math.isnan(value) for r in results for value in r.zero_filled.values())
     compared = results[0].reconstructor != "zero-filled" and has_zero_filled
     metrics = [name for name in METRICS if name in results[0].scores]
-    groups = _groups(summary, metrics, compared, results[0].reconstructor)
+    # a line for each metric of each group; all metrics side by side would not fit on a screen
+    named = {"all": summary["overall"]}
+    for group in ("by_acquisition", "by_acceleration", "by_origin"):
+        if 1 < len(summary[group]) < summary["overall"]["n_volumes"]:  # not each volume once more
+            spell = _times if group == "by_acceleration" else str
+            named |= {spell(name): values for name, values in summary[group].items()}
+    headed = {
+        f"{name}: {how_many(v['n_volumes'], 'volume')}, {how_many(v['n_patients'], 'patient')}": v
+        for name, v in named.items()
+    }
+    percent = f"{100 * summary['level']:g} %"
+    note = f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)"
+    groups = "\n".join([*lines_by_group(headed, metrics, compared, results[0].reconstructor), note])
     parts = [_caption(results, summary), _volumes(results, metrics, compared), groups]
     return "\n\n".join(parts) + seconds_line(summary, "\n")
 
@@ -97,22 +109,6 @@ def _over_draws(values: list[float], name: str) -> str:
     digits = digits_of(name)
     text = _number(fmean(values), digits)
     return f"{text} ± {stdev(values):{digits}}" if len(values) > 1 and all(map(math.isfinite, values)) else text
-
-
-def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool, reconstructor: str) -> str:
-    """Return a line for each metric of each group; all metrics side by side would not fit on a screen."""
-    named = {"all": summary["overall"]}
-    for group in ("by_acquisition", "by_acceleration", "by_origin"):
-        if 1 < len(summary[group]) < summary["overall"]["n_volumes"]:  # not each volume once more
-            spell = _times if group == "by_acceleration" else str
-            named |= {spell(name): values for name, values in summary[group].items()}
-    headed = {
-        f"{name}: {how_many(v['n_volumes'], 'volume')}, {how_many(v['n_patients'], 'patient')}": v
-        for name, v in named.items()
-    }
-    percent = f"{100 * summary['level']:g} %"
-    note = f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)"
-    return "\n".join([*lines_by_group(headed, metrics, compared, reconstructor), note])
 
 
 def lines_by_group(

@@ -183,7 +183,13 @@ class Curves(pl.Callback):
         if (batch_idx + 1) % self.accumulate == 0:
             self._show(step)
             if self._is_written(step):
-                self._write_training(trainer, step)
+                now = time.monotonic()
+                rate = self.n_slices / max(now - self._window, 1e-9)
+                row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches, **self.trace.end()}
+                self.latest["train_loss"], self.latest["slices_per_s"] = row["train_loss"], rate
+                self._add(step, slices_per_s=rate, **row)
+                self.loggers.call("log_metrics", {**row, "epoch": self._epoch(step), "slices_per_s": rate}, step=step)
+                self.loss_sum, self.n_batches, self.n_slices, self._window = 0.0, 0, 0, now
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""
@@ -229,15 +235,6 @@ class Curves(pl.Callback):
     def _is_written(self, step: int) -> bool:
         return step % LOG_EVERY == 0 or step == self.n_steps
 
-    def _write_training(self, trainer: pl.Trainer, step: int) -> None:
-        now = time.monotonic()
-        rate = self.n_slices / max(now - self._window, 1e-9)
-        row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches, **self.trace.end()}
-        self.latest["train_loss"], self.latest["slices_per_s"] = row["train_loss"], rate
-        self._add(step, slices_per_s=rate, **row)
-        self.loggers.call("log_metrics", {**row, "epoch": self._epoch(step), "slices_per_s": rate}, step=step)
-        self.loss_sum, self.n_batches, self.n_slices, self._window = 0.0, 0, 0, now
-
     def _add(self, step: int, **values: float) -> None:
         if ranks.is_first():
             self.journal.add(step=step, epoch=self._epoch(step), seconds=self._elapsed(), **values)
@@ -255,17 +252,14 @@ class Curves(pl.Callback):
             self._bar.set_postfix({k: f"{shown[k]:.3g}" for k in keys if k in shown}, refresh=False)
             self._bar.update(step - self._bar.n)
         elif not progress.quiet and time.monotonic() - self._said > _PLAIN_EVERY_S:
-            self._say_plain(step)
-
-    def _say_plain(self, step: int) -> None:
-        self._said = time.monotonic()
-        pace = (self._said - self._started) / max(step - self._first_step, 1)
-        loss = self.loss_sum / self.n_batches
-        rate = self.latest.get("slices_per_s", 0.0)
-        self._say(
-            f"step {step}/{self.n_steps}: loss {loss:.4f}, lr {self.lr:.2e}, "
-            f"{rate:.1f} slices/s, {pace * (self.n_steps - step):.0f} s left"
-        )
+            self._said = time.monotonic()
+            pace = (self._said - self._started) / max(step - self._first_step, 1)
+            loss = self.loss_sum / self.n_batches
+            rate = self.latest.get("slices_per_s", 0.0)
+            self._say(
+                f"step {step}/{self.n_steps}: loss {loss:.4f}, lr {self.lr:.2e}, "
+                f"{rate:.1f} slices/s, {pace * (self.n_steps - step):.0f} s left"
+            )
 
     def _say(self, line: str) -> None:
         if progress.quiet:

@@ -51,7 +51,12 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
     if config.output:
         with new_folder(Path(config.output)) as folder:
             write_json(folder / _RESULT, result)
-            _write_differences(folder / _DIFFERENCES, cells, pairs)
+            # one row for each metric, pair, seed and volume; floats keep all their digits
+            with (folder / _DIFFERENCES).open("w", newline="", encoding="utf-8") as handle:
+                writer = csv.writer(handle)
+                writer.writerow(_COLUMNS)
+                for metric in pairs.scores:
+                    writer.writerows(_difference_rows(metric, cells, pairs))
     print(comparison_text(result), flush=True)
     if config.output:
         print(f"\ntables: {config.output}", flush=True)
@@ -97,15 +102,6 @@ def _check(config: CompareConfig) -> None:
     check_margin(config.margin)
     if config.output:
         require_free(Path(config.output), _RESULT, config.overwrite)
-
-
-def _write_differences(path: Path, cells: Sequence[Cell], pairs: Pairs) -> None:
-    """One row for each metric, pair, seed and volume; floats keep all their digits."""
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(_COLUMNS)
-        for metric in pairs.scores:
-            writer.writerows(_difference_rows(metric, cells, pairs))
 
 
 def _difference_rows(metric: str, cells: Sequence[Cell], pairs: Pairs) -> Iterator[tuple[Any, ...]]:
@@ -257,6 +253,7 @@ def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs
         pairs: The scores.
     """
     per_slice = pairs.protocol in PROTOCOLS and PROTOCOLS[pairs.protocol].per_slice
+    found = [item.summary.get("center_fraction") for cell in cells for item in cell.items]
     result: dict[str, Any] = {
         "schema": 1,
         "mrirecon": mrirecon.__version__,
@@ -268,7 +265,7 @@ def comparison_result(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs
         "mask": pairs.mask,
         "acceleration": [_finite(value) for value in sorted(set(pairs.accelerations))],
         "acceleration_true": _finite(pairs.acceleration_true),
-        "center_fraction": _center_fraction(cells),
+        "center_fraction": next((value for value in found if value is not None), None),
         "origin": pairs.origin,
         "split": pairs.split,
         "n_volumes": len(set(pairs.volumes)),
@@ -355,11 +352,6 @@ def _gain(reference: Cell, pairs: Pairs, metric: str) -> float:
     """Return the gain of the reference over the zero-filled image, above 0 where it is better; NaN: not known."""
     gap = float(mean_scores(reference, pairs, metric).mean()) - mean_zero_filled(pairs, metric)
     return gap if better_is(metric) == HIGHER else -gap
-
-
-def _center_fraction(cells: Sequence[Cell]) -> float | None:
-    found = [item.summary.get("center_fraction") for cell in cells for item in cell.items]
-    return next((value for value in found if value is not None), None)
 
 
 def _finite(value: float) -> float | None:

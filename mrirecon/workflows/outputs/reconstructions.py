@@ -210,23 +210,19 @@ def _what_it_is(path: Path, there: There, facts: Facts) -> str:
 
 def _difference(found: Mapping[str, str], facts: Facts) -> str:
     """The first thing in which a file's facts say otherwise; empty: none."""
-    for key in _deciding(facts):
+    # methods have no weights but a name; statistics of the batch depend on its size
+    keys = list(_SAME)
+    if not facts["weights_sha256"]:
+        keys.append("reconstructor")
+    if facts["bn_stats"] == "batch":
+        keys.append("batch_size")
+    for key in keys:
         theirs, ours = found.get(key, ""), str(facts.get(key, ""))
         if key == "options" and key not in found:  # of an earlier version: methods had none, weights tell their network
             theirs = ours if facts["weights_sha256"] else ""
         if theirs != ours:
             return f"made with {key} {_short(theirs or 'none')}, now {_short(ours or 'none')}"
     return ""
-
-
-def _deciding(facts: Facts) -> list[str]:
-    """Methods have no weights but a name; statistics of the batch depend on its size."""
-    keys = list(_SAME)
-    if not facts["weights_sha256"]:
-        keys.append("reconstructor")
-    if facts["bn_stats"] == "batch":
-        keys.append("batch_size")
-    return keys
 
 
 def _short(value: str) -> str:

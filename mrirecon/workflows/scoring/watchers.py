@@ -130,7 +130,13 @@ class Figures:
         target = _array(scored_target(sample, self.protocol.clamps_target))
         images = {"zero-filled": _array(sample.image)} | ({} if self.name == "zero-filled" else {self.name: image})
         panels = [Panel(name, shown, self._numbers_under(shown, target, sample)) for name, shown in images.items()]
-        notes = [*_notes(sample, self.mask), f"protocol {self.protocol.name}"]
+        notes = [
+            f"{self.mask} mask {sample.mask_id}",
+            f"{sample.acceleration:g}x (true {sample.acceleration_true:.2f}x)",
+            "numbers: of this slice alone,",
+            "data range of its volume",
+            f"protocol {self.protocol.name}",
+        ]
         stem = Path(volume).with_suffix("").as_posix().replace("/", "_")[:_LONGEST_NAME]
         path = self.folder / f"{self._numbers[volume, index]}-{stem}-slice{index:03d}.png"
         self._finish(path, SliceFigure(target, panels, f"{volume}, slice {index}", notes))
@@ -200,15 +206,6 @@ class PredictionFiles(WholeVolumes):
 def _is_named(volume: str, word: str) -> bool:
     names = {volume, Path(volume).name, Path(volume).stem}
     return word == ALL or word in names or any(fnmatchcase(name, word) for name in names)
-
-
-def _notes(sample: Sample, mask: str) -> list[str]:
-    return [
-        f"{mask} mask {sample.mask_id}",
-        f"{sample.acceleration:g}x (true {sample.acceleration_true:.2f}x)",
-        "numbers: of this slice alone,",
-        "data range of its volume",
-    ]
 
 
 def _array(image: Tensor) -> np.ndarray:

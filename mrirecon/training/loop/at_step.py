@@ -177,8 +177,9 @@ class StepControl(Checkpoint):
         found = goodness(self.monitor, value)
         if not math.isfinite(found):
             say(f"note        {self.monitored} is {value} at step {trainer.global_step}, which is never the best")
+        evaluated: Any = module.evaluated
         # the first average of weights is better than all that came before it
-        was_pending, self.average_pending = self.average_pending, module.evaluated.is_pending
+        was_pending, self.average_pending = self.average_pending, evaluated.is_pending
         if was_pending and not self.average_pending:
             self.best = -math.inf
         improved = found > self.best

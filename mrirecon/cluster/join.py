@@ -204,7 +204,10 @@ def _started(env: Mapping[str, str], devices: int) -> Place | None:
     if numbers is None:
         return None
     if numbers[-1] == "srun":
-        return Place(*numbers, f"tcp://{_main_address(env)}:{_port(env)}")
+        # the same on every node, and another one for each step of each job
+        step = 131 * int(env.get("SLURM_JOB_ID", 0)) + int(env.get("SLURM_STEP_ID", 0))
+        port = env.get("MASTER_PORT") or str(_FIRST_PORT + step % _N_PORTS)
+        return Place(*numbers, f"tcp://{_main_address(env)}:{port}")
     return Place(*numbers, f"file://{env[MEETING]}" if MEETING in env else "env://")
 
 
@@ -226,12 +229,6 @@ def _number(env: Mapping[str, str], name: str) -> int:
         return int(env.get(name, ""))
     except ValueError:
         raise InputError(f"the environment has {name}={env.get(name, '')!r}, which is no number; unset it") from None
-
-
-def _port(env: Mapping[str, str]) -> str:
-    """The same on every node, and another one for each step of each job."""
-    step = 131 * int(env.get("SLURM_JOB_ID", 0)) + int(env.get("SLURM_STEP_ID", 0))
-    return env.get("MASTER_PORT") or str(_FIRST_PORT + step % _N_PORTS)
 
 
 def _main_address(env: Mapping[str, str]) -> str:

@@ -159,7 +159,9 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
         say(f"            in validation: {val_masks}")
     sees = own_settings(config.model)["input"]
     network = f"{config.model.name} of {sees}{' images' * (sees in TRANSFORMS)}"
-    say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
+    n = torch.get_num_threads()
+    threads = f"{n} thread{'s' if n > 1 else ''}"
+    say(f"network     {network}, {work.device}, {work.precision}, {threads}")
     say(f"size        {work.summary}")
     if work.given is not None:
         say(f"weights     {work.given}")
@@ -207,11 +209,6 @@ def _factors(work: TrainingWork) -> str:
     factors = {"processes": ranks.world_size(), "accumulated batches": work.plan.accumulate}
     shown = [f"{n} {name}" for name, n in factors.items() if n > 1]
     return f" ({' x '.join([f'batches of {work.config.batch_size}', *shown])})" if shown else ""
-
-
-def _threads() -> str:
-    n = torch.get_num_threads()
-    return f"{n} thread{'s' if n > 1 else ''}"
 
 
 def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:
@@ -291,20 +288,19 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> t
 def _require_changeable(run: RunFolder, given: Sequence[str]) -> None:
     refused = sorted(set(given) - set(MAY_CHANGE))
     if refused:
+        # the flags of keys; of steps and epochs the one that the run has makes room for the other
+        other = {"max_steps": "max_epochs", "max_epochs": "max_steps"}
+        flat = configfile.flatten(configfile.load(TrainConfig, run.config))
+        words = [(key, "...") for key in refused if key != "weights"]
+        words += [
+            (other[key], "0") for key in refused if key in other and other[key] not in refused and flat[other[key]]
+        ]
+        flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in words)
         raise InputError(
             f"a resumed run keeps its configuration; '{refused[0]}' cannot change (only {', '.join(MAY_CHANGE)} can). "
             f"To go on from its weights, in a new run: mrirecon train -c {run.config} --weights {run.path}"
-            f"{_flags(run, refused)}; to train anew, the same without --weights"
+            f"{flags}; to train anew, the same without --weights"
         )
-
-
-def _flags(run: RunFolder, keys: Sequence[str]) -> str:
-    """The flags of keys; of steps and epochs the one that the run has makes room for the other."""
-    other = {"max_steps": "max_epochs", "max_epochs": "max_steps"}
-    flat = configfile.flatten(configfile.load(TrainConfig, run.config))
-    words = [(key, "...") for key in keys if key != "weights"]
-    words += [(other[key], "0") for key in keys if key in other and other[key] not in keys and flat[other[key]]]
-    return "".join(f" --{key.replace('_', '-')} {value}" for key, value in words)
 
 
 # ---- a job that SLURM starts again goes on in the folder that it began

@@ -19,8 +19,7 @@ from mrirecon.report.figures.study import (
     study_figures,
     write_study_figures,
 )
-from mrirecon.report.figures.study_curves import draw_profile
-from mrirecon.report.figures.tuning import draw_lr_sensitivity
+from mrirecon.report.figures.study_curves import draw_lr_sensitivity, draw_profile
 from mrirecon.report.pages.study_page import example_images
 
 

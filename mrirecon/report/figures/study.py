@@ -28,8 +28,7 @@ from mrirecon.report.figures.drawing import (
     styled,
     varied,
 )
-from mrirecon.report.figures.study_curves import draw_profile
-from mrirecon.report.figures.tuning import draw_best_of_k, draw_lr_sensitivity
+from mrirecon.report.figures.study_curves import draw_best_of_k, draw_lr_sensitivity, draw_profile
 from mrirecon.report.numbers import capital, percent
 from mrirecon.tables.metrics import label_of
 

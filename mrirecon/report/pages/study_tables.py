@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrirecon.report.figures.study import comparison_names, verdict_of
-from mrirecon.report.figures.study_curves import time_to
-from mrirecon.report.figures.tuning import lr_of
+from mrirecon.report.figures.study_curves import lr_of, time_to
 from mrirecon.report.numbers import NONE, duration, how_many, interval, number, p_value, percent, size, tuned
 from mrirecon.report.pages.html import Bar, Column, Entry, Table, bars, counted, measured, scored
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of

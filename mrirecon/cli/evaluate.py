@@ -6,7 +6,7 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.cli.command import Command
-from mrirecon.cli.job import is_job, place_of, processes, watch
+from mrirecon.cluster.submit import is_job, place_of, processes, watch
 from mrirecon.config import EvaluateConfig, TrainConfig
 from mrirecon.errors import InputError
 from mrirecon.runs import run_of

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 from mrirecon.cli.command import Command
-from mrirecon.cli.job import is_job, place_of, processes, watch
 from mrirecon.cluster.jobs import this_job
+from mrirecon.cluster.submit import is_job, place_of, processes, watch
 from mrirecon.config import ReconstructConfig
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from mrirecon import configfile
 from mrirecon.classpaths import allowed_here
 from mrirecon.cli.command import Command
-from mrirecon.cli.job import is_job, watch
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.join import processes_to_start
+from mrirecon.cluster.submit import is_job, watch
 from mrirecon.config import TrainConfig
 from mrirecon.data.hdf5.limits import limit_words
 from mrirecon.runs import RunFolder

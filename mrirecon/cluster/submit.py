@@ -14,15 +14,15 @@ from typing import Any, Protocol
 
 from mrirecon import configfile
 from mrirecon.classpaths import allowed_here
-from mrirecon.cluster.join import Processes
+from mrirecon.cluster.join import Processes, processes_to_start
 from mrirecon.cluster.request import DEAF, check_request, n_gpus, python_words, sbatch_options, setup_lines
 from mrirecon.config import EvaluateConfig, ReconstructConfig, TrainConfig
 from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig, SlurmConfig
 from mrirecon.config.train import run_name
 from mrirecon.data.hdf5.limits import limit_words
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, unknown_name
 from mrirecon.files import write_text
-from mrirecon.runs import RunFolder, default_path, require_replaceable
+from mrirecon.runs import RunFolder, default_path, require_replaceable, run_of
 
 _ADVICE = "mend --slurm.*, or do the work here"
 _SUBMITITS = ("time", "job-name", "cpus-per-task", "gpus-per-node")  # options that submitit has words for
@@ -284,3 +284,53 @@ def job_folder(folder: Path) -> Iterator[None]:
         if path.suffix in (".pkl", ".sh"):
             path.chmod(0o600)
     folder.chmod(0o755 & ~umask)
+
+
+# ---- what `train`, `evaluate` and `reconstruct` share when they are submitted as a SLURM job
+
+
+def is_job(slurm: OneJobConfig) -> bool:
+    """Say whether the work is to be submitted, not to be done here.
+
+    Raises:
+        InputError: It is said how a job is asked for, but not for how many nodes.
+    """
+    if not slurm.nodes and slurm != type(slurm)():
+        raise InputError("--slurm.* says how a job is asked for, but not for how many nodes; add --slurm.nodes N")
+    return slurm.nodes != 0
+
+
+def processes(config: JobKeys, _extra: dict[str, str]) -> int:
+    """Processes to start here: none for a job, whose own SLURM starts."""
+    return 0 if config.slurm.nodes else processes_to_start(config)
+
+
+def place_of(reconstructor: str) -> RunFolder:
+    """Return the folder for evaluations of a run or of a method; a file of weights has the place of its name.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    from mrirecon.tables.methods import METHODS
+
+    if run := run_of(reconstructor):
+        return RunFolder(run.path.resolve())
+    if reconstructor not in METHODS and not Path(reconstructor).is_file():
+        hint = f"Or give a run folder or a file of weights; there is none at {reconstructor}."
+        raise unknown_name("method", reconstructor, METHODS, hint)
+    return RunFolder(Path("runs") / Path(reconstructor).stem)
+
+
+def watch(job: str, log: Path, slurm: OneJobConfig, result: str, following: str = "") -> None:
+    """Say where a submitted job, its log and its results are; with `slurm.follow` until it ends."""
+    from mrirecon.cluster.jobs import follow
+
+    print(f"job:        {job}")
+    print(result)
+    if slurm.follow:
+        follow(job, log)
+        return
+    print(f"watch:      squeue --job {job}; tail -F {shlex.quote(str(log))}")
+    if following:
+        print("when done, run the line below")
+        print(f"next:       {following}")

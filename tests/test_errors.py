@@ -18,9 +18,8 @@ from mrirecon.cli.command import run_safely
 from mrirecon.data.folders.volume_files import list_volumes
 from mrirecon.data.hdf5.write import new_hdf5
 from mrirecon.errors import InputError, WorkFailedError, explained, why_unread
-from mrirecon.files import write_text
+from mrirecon.files import new_folder, write_text
 from mrirecon.runs import open_run
-from mrirecon.workflows.outputs.new_folder import new_folder
 from mrirecon.workflows.outputs.source_files import list_sources
 from mrirecon.yamlfile import parse_yaml
 

@@ -19,7 +19,7 @@ from mrirecon.evaluation.calibration import calibration_line
 from mrirecon.evaluation.regions import RegionResult, means_by_label, write_regions
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import about_metrics, notes_on_objects, summarize
-from mrirecon.files import write_json
+from mrirecon.files import require_free, shared_folder, write_json
 from mrirecon.models.device import inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
@@ -28,7 +28,6 @@ from mrirecon.reconstruct.spread import CalibrationCounts, spread_of
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.evaluation_table import evaluation_table, region_table, several_rows, several_table
 from mrirecon.runs import RunFolder, provenance
-from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.scoring.choice import Choice
 from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset

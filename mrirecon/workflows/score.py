@@ -24,14 +24,13 @@ from mrirecon.evaluation.protocol import FASTMRI_V1_SQUARE, Protocol, crop_proto
 from mrirecon.evaluation.resemblance import Comparison, Resemblance, swapped
 from mrirecon.evaluation.results import UNDECLARED, VolumeResult, write_results
 from mrirecon.evaluation.summary import about_metrics, fastmri_line, notes_on_objects, summarize
-from mrirecon.files import write_json
+from mrirecon.files import new_folder, require_free, write_json
 from mrirecon.physics import center_crop
 from mrirecon.progress import progress, say
 from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.runs import RunFolder, provenance
 from mrirecon.tables.masks import MASKS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
-from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 
 # From where on a note on the images is given:
 _FACTOR = 3.0  # zero-filled images of noisy, 8-fold undersampled k-space are up to 1.7 times darker than their targets

@@ -17,13 +17,12 @@ from mrirecon.errors import InputError
 from mrirecon.evaluation.pairing import Pairs, of_origin, pair
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.stats import HIGHER, Comparison, Margin, Sample, Side, better_is, compare_family, sample
-from mrirecon.files import write_json
+from mrirecon.files import new_folder, require_free, write_json
 from mrirecon.report.text.comparison import comparison_text, paragraph
 from mrirecon.tables.entry import named
 from mrirecon.tables.metrics import METRICS, label_of
 from mrirecon.workflows.compare.items import METHOD, Cell, find_items, group_by_seed
 from mrirecon.workflows.compare.notes import budget, caveats_of, undeclared_cells, warnings_of, words_of
-from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 
 _RESULT, _DIFFERENCES = "comparison.json", "differences.csv"
 _COLUMNS = (

@@ -114,13 +114,7 @@ def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, control: St
         )
     if ranks.is_first():
         with needing_room(run, trainer):
-            # the network alone, in a format that runs no code when read
-            from safetensors.torch import save
-
-            model = load_reconstructor(run, _exported(work, run, control)).model
-            tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-            with replacing(run.weights) as temporary:
-                temporary.write_bytes(save(tensors))  # save_file makes it unreadable for others
+            _export_weights(run, _exported(work, run, control))
         CheckpointFiles(run).drop_previous()
     ranks.barrier()  # of several processes none goes deaf before the weights are there
 
@@ -163,6 +157,16 @@ def _exported(work: TrainingWork, run: RunFolder, control: StepControl) -> str:
         )
         return "last"
     return "best"
+
+
+def _export_weights(run: RunFolder, checkpoint: str) -> None:
+    """The network alone, in a format that runs no code when read."""
+    from safetensors.torch import save
+
+    model = load_reconstructor(run, checkpoint).model
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with replacing(run.weights) as temporary:
+        temporary.write_bytes(save(tensors))  # save_file makes it unreadable for others
 
 
 def _hush() -> None:

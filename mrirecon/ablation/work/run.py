@@ -64,11 +64,7 @@ def run_study(name: str, config: AblateConfig) -> Path | None:
     study.folder.leases.mkdir(exist_ok=True)
     if not count(study).is_complete:
         if config.executor == "slurm":
-            jobs = submit_workers(study.folder.path, study.folder.logs, n_workers, config.slurm)
-            study.folder.note_jobs(jobs)
-            print(f"submitted:  {', '.join(jobs)}")
-            folder = shlex.quote(str(study.folder.path))
-            print(f"next:       mrirecon ablate status {folder} && mrirecon ablate report {folder}")
+            _submit(study, config, n_workers)
             return None
         say(f"study       {study.folder.path}: {count(study).expected} runs, {n_workers} workers")
         run_local(study, n_workers, study.plan.common.threads)
@@ -99,6 +95,14 @@ def _finish(study: Study) -> Path:
             f"go on with: mrirecon ablate run {study.folder.path}"
         )
     return page
+
+
+def _submit(study: Study, config: AblateConfig, n_workers: int) -> None:
+    jobs = submit_workers(study.folder.path, study.folder.logs, n_workers, config.slurm)
+    study.folder.note_jobs(jobs)
+    print(f"submitted:  {', '.join(jobs)}")
+    folder = shlex.quote(str(study.folder.path))
+    print(f"next:       mrirecon ablate status {folder} && mrirecon ablate report {folder}")
 
 
 def _try(name: str, config: AblateConfig, grid: Grid, n_workers: int) -> None:

@@ -151,11 +151,7 @@ class StepControl(Checkpoint):
             if owed or step == self.n_steps or self.has_stalled or self._is_due(step):
                 self._save(trainer, module)
         elif improved:
-            # `best` first: a process killed in between goes on from the old `last` and makes the new `best` again.
-            self._save(trainer, module, "best")
-            if ranks.is_first():
-                trainer.strategy.checkpoint_io.copy_best()  # type: ignore[attr-defined]
-            ranks.barrier()
+            self._save_best(trainer, module)
         else:
             self._save(trainer, module)
 
@@ -177,16 +173,25 @@ class StepControl(Checkpoint):
         found = goodness(self.monitor, value)
         if not math.isfinite(found):
             say(f"note        {self.monitored} is {value} at step {trainer.global_step}, which is never the best")
-        evaluated: Any = module.evaluated
-        # the first average of weights is better than all that came before it
-        was_pending, self.average_pending = self.average_pending, evaluated.is_pending
-        if was_pending and not self.average_pending:
-            self.best = -math.inf
-        improved = found > self.best
+        improved = self._is_better(found, module)
         if improved:
             self.best, self.best_step = found, trainer.global_step
         self.n_worse = 0 if improved or self.average_pending else self.n_worse + 1
         return improved
+
+    def _save_best(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # `best` first: a process killed in between goes on from the old `last` and makes the new `best` again.
+        self._save(trainer, module, "best")
+        if ranks.is_first():
+            trainer.strategy.checkpoint_io.copy_best()  # type: ignore[attr-defined]
+        ranks.barrier()
+
+    def _is_better(self, found: float, module: Any) -> bool:
+        """Compare with the best so far; the first average of weights is better than all that came before it."""
+        was_pending, self.average_pending = self.average_pending, module.evaluated.is_pending
+        if was_pending and not self.average_pending:
+            self.best = -math.inf
+        return found > self.best
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, which: str = "last") -> None:
         self.require_data()

@@ -183,13 +183,7 @@ class Curves(pl.Callback):
         if (batch_idx + 1) % self.accumulate == 0:
             self._show(step)
             if self._is_written(step):
-                now = time.monotonic()
-                rate = self.n_slices / max(now - self._window, 1e-9)
-                row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches, **self.trace.end()}
-                self.latest["train_loss"], self.latest["slices_per_s"] = row["train_loss"], rate
-                self._add(step, slices_per_s=rate, **row)
-                self.loggers.call("log_metrics", {**row, "epoch": self._epoch(step), "slices_per_s": rate}, step=step)
-                self.loss_sum, self.n_batches, self.n_slices, self._window = 0.0, 0, 0, now
+                self._write_training(trainer, step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""
@@ -234,6 +228,15 @@ class Curves(pl.Callback):
 
     def _is_written(self, step: int) -> bool:
         return step % LOG_EVERY == 0 or step == self.n_steps
+
+    def _write_training(self, trainer: pl.Trainer, step: int) -> None:
+        now = time.monotonic()
+        rate = self.n_slices / max(now - self._window, 1e-9)
+        row = {"lr": self.lr, "train_loss": self.loss_sum / self.n_batches, **self.trace.end()}
+        self.latest["train_loss"], self.latest["slices_per_s"] = row["train_loss"], rate
+        self._add(step, slices_per_s=rate, **row)
+        self.loggers.call("log_metrics", {**row, "epoch": self._epoch(step), "slices_per_s": rate}, step=step)
+        self.loss_sum, self.n_batches, self.n_slices, self._window = 0.0, 0, 0, now
 
     def _add(self, step: int, **values: float) -> None:
         if ranks.is_first():

@@ -12,7 +12,7 @@ from mrirecon.cluster.join import joined
 from mrirecon.config import CompareConfig, EvaluateConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.manifest import data_manifest, require_unchanged
-from mrirecon.data.folders.volume_files import staging
+from mrirecon.data.folders.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.calibration import calibration_line

@@ -18,7 +18,7 @@ from mrirecon.cluster.requeue import coming_back, restarts, slurm_facts, was_beg
 from mrirecon.config import TrainConfig
 from mrirecon.config.train import run_name, short_name
 from mrirecon.data.folders.manifest import write_record
-from mrirecon.data.folders.volume_files import staging
+from mrirecon.data.folders.stage import staging
 from mrirecon.data.masking import masks_used
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.files import read_json, replacing, write_json

@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig, TrainConfig
-from mrirecon.data.folders import volume_files
+from mrirecon.data.folders import stage
 from mrirecon.data.folders.folder import open_split
 from mrirecon.data.folders.manifest import data_manifest
-from mrirecon.data.folders.volume_files import staged, staging
+from mrirecon.data.folders.stage import staged, staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.evaluation.results import read_results
@@ -56,8 +56,8 @@ def test_copies_are_the_files_with_their_names_and_times(data, local):
 def test_the_numbers_are_those_of_the_files_themselves(data, local, tmp_path, monkeypatch):
     """Of training, of a resumed one, and of evaluation; only copies are read once they are there."""
     copied = []
-    real = volume_files._copy
-    monkeypatch.setattr(volume_files, "_copy", lambda volume, place: (copied.append(volume.name), real(volume, place)))
+    real = stage._copy
+    monkeypatch.setattr(stage, "_copy", lambda volume, place: (copied.append(volume.name), real(volume, place)))
     weights, tables = [], []
     for folder in ("", str(local)):
         run = tmp_path / str(len(weights)) / "run"

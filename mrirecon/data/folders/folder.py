@@ -12,6 +12,7 @@ from mrirecon import progress, ranks
 from mrirecon.config import DataConfig
 from mrirecon.data.folders.check import check_layout, check_slices, check_volumes
 from mrirecon.data.folders.manifest import require_same_contents, require_same_files
+from mrirecon.data.folders.stage import staged
 from mrirecon.data.folders.volume_files import (
     SIMULATE,
     SPLITS,
@@ -20,7 +21,6 @@ from mrirecon.data.folders.volume_files import (
     require_flat_or_split,
     require_folder,
     split_folders,
-    staged,
 )
 from mrirecon.data.images import Reference
 from mrirecon.data.volume import Volume

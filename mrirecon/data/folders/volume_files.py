@@ -1,4 +1,4 @@
-"""Find the volumes of a folder, share them between the works of one process, or copy their files to its node.
+"""Find the volumes of a folder, and share them between the works of one process.
 
 Shared, each file is opened, understood and checked once.
 """

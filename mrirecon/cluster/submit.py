@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from mrirecon import configfile
 from mrirecon.classpaths import allowed_here
 from mrirecon.cluster.join import Processes, processes_to_start
-from mrirecon.cluster.request import DEAF, check_request, n_gpus, python_words, sbatch_options, setup_lines
+from mrirecon.cluster.request import DEAF, Request, read_request
 from mrirecon.config import EvaluateConfig, ReconstructConfig, TrainConfig
-from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig, SlurmConfig
+from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig
 from mrirecon.config.train import run_name
 from mrirecon.data.hdf5.limits import limit_words
 from mrirecon.errors import InputError, unknown_name
@@ -47,12 +47,12 @@ def submit_training(config: TrainConfig) -> tuple[str, RunFolder]:
     Raises:
         InputError: The call cannot become a job, or SLURM refuses it.
     """
-    check_job(config)
+    request = check_job(config)
     require_data(config.data.path)
     path = Path(config.output) if config.output else default_path(run_name(config))
     require_replaceable(path, config.overwrite)
     run = RunFolder(path.resolve())
-    return _submit(lambda: training_command(config, run), config, run.slurm, run.name), run
+    return _submit(lambda: training_command(config, run), config, request, run.slurm, run.name), run
 
 
 def submit_resumed(run: RunFolder, config: TrainConfig, changes: Mapping[str, Any]) -> str:
@@ -66,14 +66,14 @@ def submit_resumed(run: RunFolder, config: TrainConfig, changes: Mapping[str, An
     Raises:
         InputError: The call cannot become a job, or SLURM refuses it.
     """
-    check_job(config)
+    request = check_job(config)
     require_data(config.data.path)
     path = run.path.resolve()
     values = {**changes, "devices": config.devices, "num_nodes": config.slurm.nodes}
     if "data.path" in values:
         values["data.path"] = str(Path(values["data.path"]).resolve())
     flags = [f"--{key}={value}" for key, value in values.items()]
-    return _submit(lambda: program("train", "--resume", str(path), *flags), config, path / "slurm", path.name)
+    return _submit(lambda: program("train", "--resume", str(path), *flags), config, request, path / "slurm", path.name)
 
 
 def submit_use(
@@ -91,7 +91,7 @@ def submit_use(
     Raises:
         InputError: The call cannot become a job, or SLURM refuses it.
     """
-    check_job(config)
+    request = check_job(config)
     folder = folder.resolve()
     places = [str(Path(word).resolve()) if Path(word).exists() else word for word in words]
     output = config.output and str(Path(config.output).resolve())
@@ -106,7 +106,7 @@ def submit_use(
         write_text(path, text)
         return program(command, *places, "-c", str(path))
 
-    return _submit(stored, config, folder, name)
+    return _submit(stored, config, request, folder, name)
 
 
 def log_of(job: str, folder: Path) -> Path:
@@ -117,8 +117,12 @@ def log_of(job: str, folder: Path) -> Path:
     return folder / f"{job}_0_log.out"
 
 
-def check_job(config: JobKeys) -> None:
-    """Raise an InputError where a call cannot become a job; all that can be known without torch, data and a GPU."""
+def check_job(config: JobKeys) -> Request:
+    """Read what a job is asked for with, and whatever can be known of it without torch, data and a GPU.
+
+    Raises:
+        InputError: The call cannot become a job.
+    """
     slurm = config.slurm
     if shutil.which("sbatch") is None:
         raise InputError(f"--slurm.nodes {slurm.nodes}, but there is no sbatch here; use a login node, or work here")
@@ -127,7 +131,7 @@ def check_job(config: JobKeys) -> None:
             raise InputError(f"--{name} {value}; at least 1 is needed")
     if config.num_nodes not in (1, slurm.nodes):
         raise InputError(f"--num-nodes {config.num_nodes} and --slurm.nodes {slurm.nodes} contradict; give the latter")
-    check_request(slurm)
+    return read_request(slurm)
 
 
 def require_data(path: str) -> None:
@@ -150,7 +154,7 @@ def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
     return program("train", "-c", str(stored))
 
 
-def _submit(command: Callable[[], list[str]], config: JobKeys, folder: Path, name: str) -> str:
+def _submit(command: Callable[[], list[str]], config: JobKeys, request: Request, folder: Path, name: str) -> str:
     slurm = config.slurm
     parameters: dict[str, Any] = {
         "nodes": slurm.nodes,
@@ -158,10 +162,10 @@ def _submit(command: Callable[[], list[str]], config: JobKeys, folder: Path, nam
         # one failed process ends the job; srun takes over neither the log's mode nor the cores
         "srun_args": ["--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={slurm.cpus}"],
     }
-    if config.device == "cuda" and not n_gpus(slurm):
+    if config.device == "cuda" and not request.n_gpus:
         parameters["gpus_per_node"] = config.devices
     with job_folder(folder):
-        return submit([command()], folder, slurm, name, _ADVICE, parameters)[0]
+        return submit([command()], folder, request, name, _ADVICE, parameters)[0]
 
 
 def worker_command(study: Path) -> list[str]:
@@ -173,7 +177,7 @@ def require_slurm(slurm: RequeueConfig) -> None:
     """Raise an InputError where no job can be submitted, or not one like this."""
     if shutil.which("sbatch") is None:
         raise InputError("--executor slurm, but there is no sbatch here; use --executor local, or a login node")
-    check_request(slurm)
+    read_request(slurm)
 
 
 def submit_workers(study: Path, logs: Path, n_workers: int, slurm: RequeueConfig) -> list[str]:
@@ -194,13 +198,15 @@ def submit_workers(study: Path, logs: Path, n_workers: int, slurm: RequeueConfig
     advice = "use --executor local, or mend --slurm.*"
     commands = [worker_command(study)] * n_workers
     with job_folder(logs):
-        return submit(commands, logs, slurm, study.resolve().name, advice, {"array_parallelism": n_workers})
+        return submit(
+            commands, logs, read_request(slurm), study.resolve().name, advice, {"array_parallelism": n_workers}
+        )
 
 
 def submit(
     commands: Sequence[list[str]],
     folder: Path,
-    slurm: SlurmConfig,
+    request: Request,
     name: str,
     advice: str,
     parameters: Mapping[str, Any] | None = None,
@@ -210,10 +216,10 @@ def submit(
     It is submitted by submitit (https://github.com/facebookincubator/submitit).
 
     Args:
-        commands: A job is such a list of strings and nothing else; the first one is Python, which `slurm` may replace.
+        commands: A job is such a list of strings and nothing else; the first is Python, which a request may replace.
         folder: Gets the logs and submitit's job files (`job_folder`).
-        slurm: What is asked for.
-        name: Of the job, where `slurm` has none.
+        request: What is asked for.
+        name: Of the job, where the request has none.
         advice: What to do where SLURM takes no jobs.
         parameters: Further ones, in submitit's words.
 
@@ -226,14 +232,13 @@ def submit(
     import submitit
     from submitit.core.utils import FailedJobError
 
-    options = sbatch_options(slurm, name)
-    words, python = python_words(slurm)
+    options, python = request.named(name), request.python[-1]
     given = {option.replace("-", "_"): options.pop(option) for option in _SUBMITITS if option in options}
     options = {"signal": "CONT@1", **options}  # in place of submitit's own, which would end the command
     given |= {"additional_parameters": options, "stderr_to_stdout": True, "wckey": None, **(parameters or {})}
-    given["setup"] = setup_lines(slurm)
+    given["setup"] = list(request.setup)
     try:
-        start = shlex.join(["bash", "-c", DEAF, *words])
+        start = shlex.join(["bash", "-c", DEAF, *request.python])
         executor = submitit.SlurmExecutor(folder=folder, python=start)  # named, never detected
         executor.update_parameters(**given)
         with redirect_stderr(StringIO()), executor.batch():  # what sbatch says stands in its error too

@@ -36,7 +36,8 @@ def submitted(tmp_path, monkeypatch):
 
     def submit_it(slurm, **parameters):
         with job_folder(tmp_path / "jobs"):
-            assert submit([program("train")], tmp_path / "jobs", read_request(slurm), "a run", "no", parameters) == ["7"]
+            request = read_request(slurm)
+            assert submit([program("train")], tmp_path / "jobs", request, "a run", "no", parameters) == ["7"]
         return (tmp_path / "jobs" / "7_submission.sh").read_text().splitlines()
 
     return submit_it

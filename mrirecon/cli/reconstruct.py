@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mrirecon.cli.command import Command
 from mrirecon.cluster.jobs import this_job
-from mrirecon.cluster.submit import is_job, place_of, processes, watch
+from mrirecon.cluster.submit import is_job, log_of, place_of, processes, submit_use, watch
 from mrirecon.config import ReconstructConfig
 
 
@@ -29,7 +29,6 @@ def _run(config: ReconstructConfig, reconstructor: str, *files: str) -> None:
 
 
 def _submit(config: ReconstructConfig, reconstructor: str, files: tuple[str, ...]) -> None:
-    from mrirecon.cluster.submit import log_of, submit_use
     from mrirecon.workflows.reconstruct import check_call
 
     check_call(config, reconstructor, files)

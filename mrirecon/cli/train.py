@@ -11,7 +11,7 @@ from mrirecon.classpaths import allowed_here
 from mrirecon.cli.command import Command
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.join import processes_to_start
-from mrirecon.cluster.submit import is_job, watch
+from mrirecon.cluster.submit import is_job, log_of, submit_resumed, submit_training, watch
 from mrirecon.config import TrainConfig
 from mrirecon.data.hdf5.limits import limit_words
 from mrirecon.runs import RunFolder
@@ -41,8 +41,6 @@ def _evaluate(config: TrainConfig, run: RunFolder) -> str:
 
 
 def _submit(config: TrainConfig, resume: str, given: tuple[str, ...]) -> None:
-    from mrirecon.cluster.submit import log_of, submit_resumed, submit_training
-
     if resume:
         from mrirecon.workflows.train import to_go_on
 

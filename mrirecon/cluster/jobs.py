@@ -1,4 +1,4 @@
-"""Jobs of SLURM and their states, from squeue and scontrol: not every cluster has sacct's accounting."""
+"""Jobs of SLURM: their states, from squeue and scontrol, for not every cluster has sacct's accounting; their logs."""
 
 import os
 import re

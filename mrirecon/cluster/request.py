@@ -1,4 +1,4 @@
-"""Translate the keys of `slurm` into options of sbatch, checked before a job is submitted."""
+"""Translate the keys of `slurm` into options of sbatch, checked before a job is submitted; or into a batch script."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Submit commands to SLURM with submitit: a training, an evaluation, a reconstruction as a job, workers as an array."""
+"""Submit commands to SLURM with submitit: train, evaluate and reconstruct as a job each, workers as an array."""
 
 import dataclasses
 import os

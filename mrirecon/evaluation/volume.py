@@ -1,4 +1,4 @@
-"""Scores per volume, from slices that were scored wherever they were reconstructed."""
+"""Scores per volume, from slices that were scored wherever they were reconstructed; also as a metric object."""
 
 from collections.abc import Iterable, Sequence
 

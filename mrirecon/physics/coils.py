@@ -1,4 +1,4 @@
-"""Coil combination, coil sensitivity maps and centre crops, on complex `(..., coils, height, width)`.
+"""Coil combination, coil sensitivity maps, noise, centre crops, on complex `(..., coils, height, width)`.
 
 Roemer et al., The NMR phased array, MRM 1990: combining with the maps has the best signal-to-noise ratio where coils
 have equal, uncorrelated noise; the root sum of squares needs no maps."""

@@ -1,6 +1,6 @@
 """Score anybody's reconstructions, given as fastMRI prediction files, against the stored references.
 
-Score stored images against stored references by the name of their file, and word what looks wrong with them.
+Images and references belong together by the name of their file; what looks wrong with a pair is said.
 """
 
 import math

@@ -1,6 +1,7 @@
 """What the rules of the claims read of a study, and what they hand to the ledger: effects with intervals.
 
-Find the cells that a claim is about by their settings, whatever the grid calls them."""
+The cells that a claim is about are found by their settings, whatever the grid calls them.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,7 @@
 """Decide the contrasts of a family together, and tell the result in words.
 
-What is compared in a study: weighted sums of cells, in families."""
+A contrast is a weighted sum of cells.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

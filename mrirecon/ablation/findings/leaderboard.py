@@ -1,4 +1,4 @@
-"""The scores of each cell in its reruns: means with intervals, and which cell leads."""
+"""The scores of each cell in its reruns: means with intervals, which cell leads, and the verdict in words."""
 
 import math
 from collections.abc import Mapping, Sequence

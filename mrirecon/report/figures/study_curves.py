@@ -1,4 +1,4 @@
-"""Curves of a study over optimizer steps: training and validation, and the share of seeds that reached a target."""
+"""Curves of a study over optimizer steps, with the share of seeds that reached a target; and over the rates tried."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

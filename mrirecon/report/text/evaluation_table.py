@@ -1,4 +1,4 @@
-"""The terminal table of an evaluation."""
+"""The terminal tables of an evaluation: of its volumes, of regions, and of several things beside each other."""
 
 import math
 from collections.abc import Mapping, Sequence

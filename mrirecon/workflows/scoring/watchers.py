@@ -1,4 +1,4 @@
-"""Watch reconstructions while they are scored: draw slices for figures, write prediction files, time each process."""
+"""Watch reconstructions while they are scored: draw figures, write prediction files, score regions, time a process."""
 
 import resource
 import sys

@@ -1,6 +1,7 @@
 """Find everything that is wrong with the files of a split before any work starts.
 
-Bad files are told in one line each, or in one per cause that many share, at most five. What was found is remembered between commands.
+Bad files are told in one line each, or in one per cause that many share, at most five. What was found is
+remembered between commands.
 """
 
 import json

@@ -15,7 +15,7 @@ from mrirecon.ablation.findings.learning_curves import make_targets
 from mrirecon.ablation.study.folder import Study, StudyFolder
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import STAGES, RunResult, Score, without_nan
-from mrirecon.ablation.work.worker import join_examples
+from mrirecon.ablation.work.examples import join_examples
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import ZERO_FILLED
 from mrirecon.files import replacing, write_json

@@ -15,17 +15,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrirecon.errors import InputError, did_you_mean
-from mrirecon.evaluation.metrics import SlicePair, Target, score_pair, similarity_inside, volume_score
 from mrirecon.evaluation.results import ZERO_FILLED
 from mrirecon.evaluation.stats import bootstrap_ci
 from mrirecon.evaluation.summary import LEVEL
 from mrirecon.files import read_table, replacing
 from mrirecon.tables.metrics import METRICS
+
+if TYPE_CHECKING:
+    from mrirecon.evaluation.metrics import SlicePair
 
 ATTRIBUTE = "annotations"  # of a file, JSON
 OF_FILES = "attribute"  # in place of a table's path: each file's own
@@ -291,7 +293,7 @@ class RegionResult:
     zero_filled: Mapping[str, float]
 
 
-def score_box(pair: SlicePair, box: Box, mask: np.ndarray | None = None) -> tuple[dict[str, float], int]:
+def score_box(pair: "SlicePair", box: Box, mask: np.ndarray | None = None) -> tuple[dict[str, float], int]:
     """Score a region of a slice by `METRICS_INSIDE`; also the number of SSIM windows whose centre lies inside.
 
     Args:
@@ -299,6 +301,8 @@ def score_box(pair: SlicePair, box: Box, mask: np.ndarray | None = None) -> tupl
         box: Inside of the image.
         mask: Where the region is, bool `(h, w)` of the image; None: all of the box.
     """
+    from mrirecon.evaluation.metrics import SlicePair, Target, score_pair, similarity_inside, volume_score  # torch
+
     target = pair.target
     inside = np.zeros(target.values.shape, dtype=bool)
     inside[box.pixels] = True

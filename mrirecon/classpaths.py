@@ -19,6 +19,7 @@ MOVED: dict[str, str] = {
     "mrirecon.workflows.reconstructor.NetworkUse": "mrirecon.reconstruct.network.NetworkUse",
     "mrirecon.workflows.reconstructor.Reconstructor": "mrirecon.reconstruct.base.Reconstructor",
     "mrirecon.models.blocks": "mrirecon.models.unet",
+    "mrirecon.models.unet_dc": "mrirecon.models.varnet",
     "mrirecon.training.averages": "mrirecon.training.recipe.averages",
     "mrirecon.training.checkpoint_files": "mrirecon.training.checkpoints.write",
     "mrirecon.training.checkpoint_hashes": "mrirecon.training.checkpoints.read",
@@ -41,7 +42,7 @@ MOVED: dict[str, str] = {
     "mrirecon.training.plan": "mrirecon.workflows.setup.training_work",
     "mrirecon.training.range_test": "mrirecon.training.recipe.lr_finder",
     "mrirecon.training.schedules": "mrirecon.training.recipe.schedules",
-    "mrirecon.training.stopping": "mrirecon.training.loop.signals",
+    "mrirecon.training.stopping": "mrirecon.termination",
     "mrirecon.training.sync_batchnorm": "mrirecon.training.recipe.batchnorm",
     "mrirecon.training.traces": "mrirecon.training.loop.curves",
     "mrirecon.training.validation": "mrirecon.training.loop.validation",
@@ -78,7 +79,15 @@ def resolve_class(spec: str | Mapping[str, Any], extra_prefixes: Iterable[str] =
         *ALLOWED_PREFIXES,
         *(f"{prefix.rstrip('.')}." for prefix in [*extra_prefixes, *_allowed_here]),
     ]
-    _check_prefix(path, prefixes)
+    if not path.startswith(tuple(prefixes)):
+        known = " ".join(prefixes)
+        suggestion = did_you_mean(".".join(path.split(".")[:-1]) + ".", prefixes)
+        raise InputError(
+            f"class path '{path}' may not be imported{suggestion or ';'} it must start with one of {known}"
+            f" or be allowed with --allow-import {path.split('.')[0]}"
+        )
+    if not _PATH.fullmatch(path):
+        raise InputError(f"class path {path[:100]!r} is none; it is names joined by dots, such as torch.nn.BatchNorm2d")
     found = _find(_today(path))
     # A module also shows what it imported: torch.nn.x.os would be someone else's code.
     if not isinstance(found, type) or not f"{found.__module__}.".startswith(tuple(prefixes)):
@@ -114,18 +123,6 @@ def _parts(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if not isinstance(init_args, Mapping) or not all(isinstance(key, str) for key in init_args):
         raise InputError(f"init_args of {path} must be a mapping of names to values, got {init_args!r}")
     return path, dict(init_args)
-
-
-def _check_prefix(path: str, prefixes: list[str]) -> None:
-    if not path.startswith(tuple(prefixes)):
-        known = " ".join(prefixes)
-        suggestion = did_you_mean(".".join(path.split(".")[:-1]) + ".", prefixes)
-        raise InputError(
-            f"class path '{path}' may not be imported{suggestion or ';'} it must start with one of {known}"
-            f" or be allowed with --allow-import {path.split('.')[0]}"
-        )
-    if not _PATH.fullmatch(path):
-        raise InputError(f"class path {path[:100]!r} is none; it is names joined by dots, such as torch.nn.BatchNorm2d")
 
 
 def _today(path: str) -> str:

@@ -69,13 +69,15 @@ def keys(cls: type, prefix: str = "") -> Iterator[Key]:
         else:
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
             limited = full[item.name].__metadata__[0] if get_origin(full[item.name]) is Annotated else ""
-            yield Key(prefix + item.name, types[item.name], default, _help_of(cls, item.name), limited)
-
-
-def _help_of(cls: type, field: str) -> str:
-    """The help of a field, which may be inherited."""
-    texts = (_help(base.__module__).get((base.__name__, field)) for base in cls.__mro__[:-1])
-    return fill_in(next((text for text in texts if text), ""))
+            # the help of a field, which may be inherited
+            texts = (_help(base.__module__).get((base.__name__, item.name)) for base in cls.__mro__[:-1])
+            yield Key(
+                prefix + item.name,
+                types[item.name],
+                default,
+                fill_in(next((text for text in texts if text), "")),
+                limited,
+            )
 
 
 @cache

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from mrirecon import ranks
 from mrirecon.errors import InputError
 
 _MOST_JSON, _MOST_TABLE = 2**24, 2**26  # bytes; the split of 10,000 volumes has 1 MB, their scores 3 MB
@@ -159,3 +161,56 @@ def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, 
         return list(reader.fieldnames or ()), list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no CSV table ({error}); make it anew, or remove it") from None
+
+
+# ---- a folder of results appears whole or not at all
+
+
+def require_free(folder: Path, marker: str, overwrite: bool) -> None:
+    """Refuse to replace results, unless asked to, and to replace anything else at all.
+
+    Args:
+        folder: Where results shall go.
+        marker: A file that only folders of such results have.
+        overwrite: Results may be replaced.
+
+    Raises:
+        InputError: Something is there that must stay.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / marker).is_file():
+        raise InputError(f"{folder} holds something else than results; choose another --output")
+    if not overwrite:
+        raise InputError(f"{folder} is there already; add --overwrite or choose another --output")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; on success it takes the place of `folder`, on failure it goes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        with naming(folder):
+            yield temporary
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def shared_folder(folder: Path) -> Iterator[Path]:
+    """`new_folder` of all processes of a group: the first one makes it, and puts it in place when all are done."""
+    if not ranks.is_first():
+        yield Path(ranks.from_first(str))
+        ranks.barrier()
+        return
+    with new_folder(folder) as temporary:
+        yield Path(ranks.from_first(lambda: str(temporary)))
+        ranks.barrier()

@@ -100,7 +100,15 @@ class Leases:
             touched = (self.folder / name).stat().st_mtime
         except FileNotFoundError:
             return 0.0
-        return self._now() - touched
+        # the file server's clock
+        probe = self.folder / f".clock.{self.token}.tmp"
+        try:
+            probe.touch()
+            now = probe.stat().st_mtime
+            probe.unlink(missing_ok=True)
+        except OSError:  # a study that one may only look at
+            now = time.time()
+        return now - touched
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
@@ -188,17 +196,6 @@ class Leases:
                 os.link(aside, path)
         aside.unlink(missing_ok=True)
         return ours
-
-    def _now(self) -> float:
-        """The file server's clock."""
-        probe = self.folder / f".clock.{self.token}.tmp"
-        try:
-            probe.touch()
-            now = probe.stat().st_mtime
-            probe.unlink(missing_ok=True)
-        except OSError:  # a study that one may only look at
-            now = time.time()
-        return now
 
 
 def _look(path: Path) -> tuple[dict[str, Any], tuple[Any, ...]]:

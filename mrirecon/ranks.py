@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mrirecon.errors import AgreedError, InputError
-from mrirecon.refusals import explained
+from mrirecon.errors import AgreedError, InputError, explained
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,13 +1,18 @@
-"""The run folder: the one place that knows its file names."""
+"""The run folder: the one place that knows its file names; and what a number in it depends on, its provenance."""
 
+import platform
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import mrirecon
 from mrirecon.errors import InputError
 from mrirecon.files import read_json
 from mrirecon.leases import Leases
@@ -315,3 +320,42 @@ def require_replaceable(path: Path, overwrite: bool) -> None:
     foreign = [name for name in names if name not in _CONTENTS and not name.endswith(".tmp")]
     if foreign:
         raise InputError(f"{run.path} holds {foreign[0]}, which no run wrote; it is not overwritten: move it away")
+
+
+# ---- record what a number depends on besides the configuration: code, versions, machine, data
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """Versions, machine and the given facts, ready for JSON."""
+    import torch
+
+    return {
+        "mrirecon": mrirecon.__version__,
+        "git": git_state(),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": package_versions(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **facts,
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and whether files differ from it, when the package runs from a checkout."""
+    folder = Path(mrirecon.__file__).resolve().parent
+    if not (folder.parent / ".git").exists():
+        return None
+    commit = _git(folder, "rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))} if commit else None
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from mrirecon.errors import InputError
-from mrirecon.refusals import why_unread
+from mrirecon.errors import InputError, why_unread
 
 _MOST_BYTES = 2**17  # the largest shipped file has 6 kB
 _MOST_VALUES = 10_000

@@ -1,15 +1,16 @@
 """What all commands share: parse keys and switches, print help, turn errors into exit codes."""
 
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mrirecon import configfile
 from mrirecon.classpaths import allow_import
-from mrirecon.cli.remedies import call, require_kind, right_place
 from mrirecon.cli.spelling import (
     ONE_LETTER,
     UnexpectedWord,
@@ -19,13 +20,21 @@ from mrirecon.cli.spelling import (
     take_options,
     with_options,
 )
-from mrirecon.cluster.join import processes_to_start, started_rank
-from mrirecon.cluster.launch import launch, rank_command, report_error
+from mrirecon.cluster.join import launch, processes_to_start, rank_command, report_error, started_rank
+from mrirecon.configfile import shipped_configs
 from mrirecon.data.hdf5.limits import NO_CACHE, limit_slices, switch_cache_off
-from mrirecon.errors import AgreedError, InputError, ProcessesFailed, Stopped, WorkFailedError
+from mrirecon.errors import (
+    AgreedError,
+    InputError,
+    ProcessesFailed,
+    Stopped,
+    WorkFailedError,
+    explained,
+    require_room_for_torch,
+)
 from mrirecon.progress import say
-from mrirecon.refusals import explained, require_room_for_torch
 from mrirecon.tables.entry import fill_in
+from mrirecon.tables.methods import METHODS
 from mrirecon.termination import Terminated, unwound_when_asked
 
 SWITCHES = {
@@ -94,13 +103,20 @@ class Command:
             if self.takes_method:
                 config = with_options(config, words, of_method)
         except UnexpectedWord as error:
-            raise self._misplaced(words, typed, error.word) from None
+            known = {key.name for key in configfile.keys(self.config)} | {flag.split()[0] for flag, _ in self.extra}
+            needed = [name for name, _ in self.positionals if not name.startswith("[")]
+            advice = right_place(self.name, words, typed, error.word, known, len(words) < len(needed))
+            raise InputError(
+                f"'{error.word}' is not expected here; {advice or f'see mrirecon {self.name} --help'}"
+            ) from None
         if "--print-config" in switches:
             print(configfile.dump(config), end="")
             return
         self._require(words)
         if n := self.processes(config, extra):
-            self._start(n, arguments)
+            code, text = launch(rank_command([*self.name.split(), *arguments]), n)
+            if code:
+                raise ProcessesFailed(text, code)
             return
         if self.loads_torch:
             require_room_for_torch()
@@ -108,11 +124,6 @@ class Command:
             say(f"note        {note}")
         with _spoken_once():
             self.run(config, *words, **({"given": [*by_flag, *by_file], **extra} if extra else {}))
-
-    def _start(self, n: int, arguments: Sequence[str]) -> None:
-        code, text = launch(rank_command([*self.name.split(), *arguments]), n)
-        if code:
-            raise ProcessesFailed(text, code)
 
     def parse(self, arguments: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[str], list[str]]:
         """The configuration, the names of the keys that flags gave, and of those that the files of `-c` gave."""
@@ -162,12 +173,6 @@ class Command:
                 raise InputError(
                     f"{self.name} needs {name}: {text}; call it as: {call(self.name, words)} {' '.join(missing)}"
                 )
-
-    def _misplaced(self, words: list[str], typed: list[str], word: str) -> InputError:
-        known = {key.name for key in configfile.keys(self.config)} | {flag.split()[0] for flag, _ in self.extra}
-        needed = [name for name, _ in self.positionals if not name.startswith("[")]
-        advice = right_place(self.name, words, typed, word, known, len(words) < len(needed))
-        return InputError(f"'{word}' is not expected here; {advice or f'see mrirecon {self.name} --help'}")
 
     def _take_extra(self, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
         taken: dict[str, str] = {}
@@ -265,3 +270,118 @@ def _sayable(line: str) -> str:
     """A line that quotes a stranger's file: no character that steers a terminal, no page of text."""
     line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 200]} ... {line[-100:]}"
+
+
+# ---- what a word in the wrong place of a command line was meant for, and the call that says so
+
+
+_CHECKPOINTS = {"best.ckpt": "best", "last.ckpt": "last"}
+# kind of a word -> keys and flags of which a command must have one, and the option that the word belongs to
+_OPTIONS = {
+    "data": (("data.path", "data"), "--data"),
+    "data file": (("data.path", "data"), "--data"),
+    "run": (("--resume",), "--resume"),
+    "configuration": (("data.path", "data"), "-c"),
+    "images": (("source",), "--from"),
+}
+
+
+def require_kind(command: str, words: Sequence[str], arguments: Sequence[str]) -> None:
+    """Raise an InputError with the right call where the first word is data, or a part of a run, in the place of a run.
+
+    Args:
+        command: Its name.
+        words: The words before the options.
+        arguments: All that was typed after the command.
+    """
+    if not words or command not in ("evaluate", "reconstruct", "export", "report", "ablate run"):
+        return
+    first, others, kind = words[0], list(arguments[1:]), _kind(words[0])
+    what = f"{first} is a folder of data" if kind == "data" else f"{first} is a file of data"
+    if kind in ("data", "data file") and command == "ablate run":
+        raise InputError(f"{what}, not a grid: {call(command, ['GRID', '--data', _folder(first), *others])}")
+    if kind in ("data", "data file") and command == "evaluate":
+        asked = call(command, ["zero-filled", "--data", _folder(first), *others])
+        raise InputError(f"{what}, not a run or a method: {asked}")
+    if kind in ("data", "data file") and command == "reconstruct":
+        runs = [word for word in words if _kind(word) in ("run", "")] or ["RUN"]
+        files = [word for word in words if word != runs[0]]
+        asked = call(command, [runs[0], *files, *arguments[len(words) :]])
+        raise InputError(f"{what}; the run or the method comes first: {asked}")
+    for word in words[1:] if command == "evaluate" else ():
+        if _kind(word) in ("data", "data file"):
+            runs = [other for other in words if other != word]
+            asked = call(command, [*runs, "--data", _folder(word), *arguments[len(words) :]])
+            raise InputError(f"{word} is data, not a run or a method; --data comes before it: {asked}")
+    run, which = _run_around(Path(first)), _CHECKPOINTS.get(Path(first).name, "")
+    is_no_weights = command in ("export", "report") or Path(first).is_dir()  # the others take files of weights
+    if run and command != "ablate run" and is_no_weights and (which or command == "report" or Path(first).is_dir()):
+        more = ["--checkpoint", which] if which and command == "export" else []
+        raise InputError(f"{first} is a part of a run: {call(command, [run, *others, *more])}")
+
+
+def right_place(
+    command: str, words: Sequence[str], arguments: Sequence[str], stray: str, known: Container[str], is_missing: bool
+) -> str:
+    """Say where an unexpected word belongs, as the end of a sentence about it; empty: not known.
+
+    Args:
+        command: Its name.
+        words: The words before the options.
+        arguments: All that was typed after the command.
+        stray: The word, one of `arguments`.
+        known: The command's keys and its flags.
+        is_missing: The command needs a further word before the options.
+    """
+    place = list(arguments).index(stray, len(words))
+    before, after = list(arguments[:place]), list(arguments[place + 1 :])
+    if is_missing:
+        return f"words come before options: {call(command, [*words, stray, *before[len(words) :], *after])}"
+    kind = _kind(stray)
+    if command == "evaluate" and (kind == "run" or stray in METHODS):
+        return f"words come before options: {call(command, [*words, stray, *before[len(words) :], *after])}"
+    keys, option = _OPTIONS.get(kind, ((), ""))
+    if not any(key in known for key in keys) or option in arguments:
+        return ""
+    return f"{option} comes before it: {call(command, [*before, option, _folder(stray), *after])}"
+
+
+def call(command: str, arguments: Sequence[str]) -> str:
+    """A command line as it is typed."""
+    return f"mrirecon {command} {shlex.join(arguments)}".rstrip()
+
+
+def _kind(word: str) -> str:
+    """Name the kind of a word: run, data, data file, images, configuration; empty: nothing, or something else."""
+    path = Path(word)
+    if path.is_dir():
+        return "run" if _is_run(path) else "data" if _holds_data(path) else ""
+    if path.suffix == ".h5" and path.is_file():
+        return "data file"
+    if path.name.endswith((".nii", ".nii.gz")) and path.is_file():
+        return "images"
+    if any(word in (name, Path(name).name) for name in shipped_configs()) or (
+        path.suffix in (".yaml", ".yml") and path.is_file()
+    ):
+        return "configuration"
+    return ""
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file() and any((path / n).exists() for n in ("checkpoints", "provenance.json"))
+
+
+def _run_around(path: Path) -> str:
+    """The run folder that something is inside of."""
+    return next((str(folder) for folder in path.parents if path.exists() and _is_run(folder)), "")
+
+
+def _holds_data(folder: Path) -> bool:
+    """Files of k-space, or folders of them."""
+    inside = (path for path in folder.iterdir() if path.is_dir() and path.name.endswith(("train", "val", "test")))
+    return any(next(place.glob("*.h5"), None) for place in (folder, *inside))
+
+
+def _folder(word: str) -> str:
+    """Return the folder that a file of data is in; anything else as it is."""
+    return str(Path(word).parent) if _kind(word) == "data file" else word

@@ -34,7 +34,7 @@ LIST = Command(
 
 def _show(config: ShowConfig, name: str, command: str = "train") -> None:
     if name == "sbatch":
-        from mrirecon.cluster.script import sbatch_script
+        from mrirecon.cluster.request import sbatch_script
 
         print(sbatch_script(command, config.slurm, config.devices), end="")
         return

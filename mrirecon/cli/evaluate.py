@@ -6,7 +6,7 @@ from typing import Any
 
 from mrirecon import configfile
 from mrirecon.cli.command import Command
-from mrirecon.cli.job import is_job, place_of, processes, watch
+from mrirecon.cluster.submit import is_job, log_of, place_of, processes, require_data, submit_use, watch
 from mrirecon.config import EvaluateConfig, TrainConfig
 from mrirecon.errors import InputError
 from mrirecon.runs import run_of
@@ -22,7 +22,6 @@ def _run(config: EvaluateConfig, *reconstructors: str) -> None:
 
 
 def _submit(config: EvaluateConfig, reconstructor: str, *others: str) -> None:
-    from mrirecon.cluster.submit import log_of, require_data, submit_use
     from mrirecon.workflows.setup.evaluations import read_call
 
     if others:

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 from mrirecon.cli.command import Command
-from mrirecon.cli.job import is_job, place_of, processes, watch
 from mrirecon.cluster.jobs import this_job
+from mrirecon.cluster.submit import is_job, log_of, place_of, processes, submit_use, watch
 from mrirecon.config import ReconstructConfig
 
 
@@ -14,7 +14,7 @@ def _run(config: ReconstructConfig, reconstructor: str, *files: str) -> None:
     if is_job(config.slurm):
         _submit(config, reconstructor, files)
         return
-    if this_job():  # SLURM's request to save waits until the work listens (training/loop/signals.py)
+    if this_job():  # SLURM's request to save waits until the work listens (termination.py)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     from mrirecon.workflows.reconstruct import reconstruct
 
@@ -29,7 +29,6 @@ def _run(config: ReconstructConfig, reconstructor: str, *files: str) -> None:
 
 
 def _submit(config: ReconstructConfig, reconstructor: str, files: tuple[str, ...]) -> None:
-    from mrirecon.cluster.submit import log_of, submit_use
     from mrirecon.workflows.reconstruct import check_call
 
     check_call(config, reconstructor, files)

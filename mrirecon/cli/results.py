@@ -84,7 +84,7 @@ def _report(_config: NoConfig, folder: str, output: str = "", **_words: object) 
 
         page = write_report(path)
     else:
-        from mrirecon.workflows.run_report import run_report
+        from mrirecon.report.pages.run_page import run_report
 
         page = run_report(path, output)
     print(f"report: {page}")

@@ -9,9 +9,9 @@ from pathlib import Path
 from mrirecon import configfile
 from mrirecon.classpaths import allowed_here
 from mrirecon.cli.command import Command
-from mrirecon.cli.job import is_job, watch
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.join import processes_to_start
+from mrirecon.cluster.submit import is_job, log_of, submit_resumed, submit_training, watch
 from mrirecon.config import TrainConfig
 from mrirecon.data.hdf5.limits import limit_words
 from mrirecon.runs import RunFolder
@@ -22,7 +22,7 @@ def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> 
     if is_job(config.slurm):
         _submit(config, resume, given)
         return
-    if this_job():  # SLURM's request to save waits until the training listens (training/loop/signals.py)
+    if this_job():  # SLURM's request to save waits until the training listens (termination.py)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     from mrirecon.workflows.train import resume_training, train
 
@@ -41,8 +41,6 @@ def _evaluate(config: TrainConfig, run: RunFolder) -> str:
 
 
 def _submit(config: TrainConfig, resume: str, given: tuple[str, ...]) -> None:
-    from mrirecon.cluster.submit import log_of, submit_resumed, submit_training
-
     if resume:
         from mrirecon.workflows.train import to_go_on
 

@@ -1,15 +1,18 @@
-"""Translate the keys of `slurm` into options of sbatch, checked before a job is submitted."""
+"""Translate the keys of `slurm` into options of sbatch, checked before a job is submitted; or into a batch script."""
 
+import dataclasses
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from mrirecon.config.slurm import RequeueConfig, SlurmConfig
+from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig, SlurmConfig
 from mrirecon.configfile import require_ranges
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, unknown_name
 
 REQUEUES = "MRIRECON_REQUEUES"  # tells a job how many starts without progress are borne
 # neither the job's first process nor the command that takes its place dies of the signal to save before it listens
@@ -27,8 +30,27 @@ _OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TIMEOUT_S = 20
 
 
-def check_request(slurm: SlurmConfig) -> None:
-    """Raise an InputError for a value that no job can be asked for with; names of a site are sbatch's to refuse."""
+@dataclass(frozen=True)
+class Request:
+    """What a job is asked for with, read once from the keys of `slurm`; every value is one that can be asked for."""
+
+    name: str  # of the job; empty: none was given
+    options: Mapping[str, Any]  # of sbatch (https://slurm.schedmd.com/sbatch.html), by their long names
+    python: Sequence[str]  # the words that start Python on a node; the last is its name inside of a container
+    setup: Sequence[str]  # first lines of the job's script
+    n_gpus: int  # of each node: sbatch's `[type:]number`
+
+    def named(self, name: str) -> dict[str, Any]:
+        """sbatch's options of a job; `name` is for one that was given none."""
+        return {"job-name": self.name or " ".join(name.split()), **self.options}
+
+
+def read_request(slurm: SlurmConfig) -> Request:
+    """Read what a job is asked for with; names of a site are sbatch's to refuse.
+
+    Raises:
+        InputError: A value that no job can be asked for with.
+    """
     for name in ("name", "partition", "account", "qos", "constraint", "exclude", "reservation", "mem", "python"):
         value = getattr(slurm, name)
         if not value.isprintable() or value != value.strip():
@@ -42,48 +64,27 @@ def check_request(slurm: SlurmConfig) -> None:
         )
     if not _GPUS.fullmatch(str(slurm.gpus)):
         raise InputError(f"--slurm.gpus {slurm.gpus}; give a number, or a type and a number such as a100:4")
-    _python(slurm)
+    python = _python(slurm)
     _check_setup(slurm.setup)
-    _further(slurm)
-
-
-def sbatch_options(slurm: SlurmConfig, name: str) -> dict[str, Any]:
-    """sbatch's options for the keys that all jobs have; `name` is for a job that was given none.
-
-    Names and values are those of its manual (https://slurm.schedmd.com/sbatch.html).
-
-    Raises:
-        InputError: See `check_request`.
-    """
-    check_request(slurm)
-    wanted: dict[str, Any] = {"job-name": slurm.name or " ".join(name.split())}
-    wanted |= {option: getattr(slurm, option) for option in _LIKE_KEYS}
-    wanted |= {"cpus-per-task": slurm.cpus, "gpus-per-node": n_gpus(slurm) and slurm.gpus}
+    further = _further(slurm)
+    n_gpus = int(str(slurm.gpus).rpartition(":")[2])
+    wanted: dict[str, Any] = {option: getattr(slurm, option) for option in _LIKE_KEYS}
+    wanted |= {"cpus-per-task": slurm.cpus, "gpus-per-node": n_gpus and slurm.gpus}
     if isinstance(slurm, RequeueConfig):
         wanted |= {"signal": f"USR1@{slurm.grace}", "requeue": True, "open-mode": "append"}
     else:
         wanted |= {"no-requeue": True}
-    return {option: value for option, value in wanted.items() if value} | _further(slurm)
+    options = {option: value for option, value in wanted.items() if value} | further
+    return Request(slurm.name, options, python, _setup_lines(slurm), n_gpus)
 
 
-def n_gpus(slurm: SlurmConfig) -> int:
-    """GPUs of each node that were asked for: sbatch's `[type:]number` (https://slurm.schedmd.com/sbatch.html)."""
-    return int(str(slurm.gpus).rpartition(":")[2])
-
-
-def setup_lines(slurm: SlurmConfig) -> list[str]:
+def _setup_lines(slurm: SlurmConfig) -> list[str]:
     """Return the first lines of a job's script; a line of the user's that fails is named and ends the job."""
     lines = [f"export {REQUEUES}={slurm.requeues}"] if isinstance(slurm, RequeueConfig) else []
     if slurm.setup:
         said = "mrirecon: a line of --slurm.setup failed with exit code $?: $BASH_COMMAND"
         lines += [f"trap 'echo \"{said}\" >&2' ERR; set -e", *slurm.setup, "set +e; trap - ERR"]
     return lines
-
-
-def python_words(slurm: SlurmConfig) -> tuple[list[str], str]:
-    """The words that start Python on a node, and what it is called where it runs (inside of a container)."""
-    words = _python(slurm)
-    return words, words[-1]
 
 
 def _python(slurm: SlurmConfig) -> list[str]:
@@ -121,3 +122,80 @@ def _further(slurm: SlurmConfig) -> dict[str, Any]:
             raise InputError(f"--slurm.sbatch {word}; mrirecon sets {option} itself: leave it out")
         found[option] = value if has_value else True
     return found
+
+
+# ---- the batch script of a command, for `sbatch SCRIPT ARGUMENTS`
+
+
+# command -> what can be asked for its jobs, and the arguments of an example
+COMMANDS: dict[str, tuple[type[OneJobConfig], str]] = {
+    "train": (JobConfig, "--data DIR --norm group --optimizer adam"),
+    "evaluate": (OneJobConfig, "RUN --split test"),
+    "reconstruct": (JobConfig, "RUN FILES -o OUT"),
+}
+_HEAD = """\
+#!/usr/bin/env bash
+# `mrirecon {command}` as a SLURM job, made by: mrirecon config show sbatch {command} > {command}.sbatch
+#
+#   sbatch {command}.sbatch {example}
+#   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 {command}.sbatch {example} --devices 4 --num-nodes 2
+#
+# Options of sbatch stand before the script and win over the lines below; the arguments are those of the command.
+# --ntasks-per-node is --devices, --nodes is --num-nodes.
+{ends}
+"""
+_SAVES = """\
+# {grace} s before the time limit (or after `scancel --signal=USR1 JOB`) the work is saved and the job requeued; it then
+# goes on by itself."""
+_ENDS = "# Nothing is saved half-way, so the job is not requeued when it is preempted: submit it again."
+
+
+def sbatch_script(command: str, slurm: JobConfig, devices: int = 1) -> str:
+    """The script of train, evaluate or reconstruct; its arguments are those of the command.
+
+    Lines `#SBATCH` are read as its manual says (https://slurm.schedmd.com/sbatch.html).
+
+    Args:
+        command: Its name.
+        slurm: What is asked for, where the call of sbatch does not say otherwise.
+        devices: Processes on each node.
+
+    Raises:
+        InputError: Another command, or something that cannot be asked for.
+    """
+    if command not in COMMANDS:
+        raise unknown_name("command of a job", command, COMMANDS)
+    if devices < 1 or slurm.nodes < 0:
+        raise InputError(f"--devices {devices} --slurm.nodes {slurm.nodes}; at least 1 is needed of both")
+    kind, example = COMMANDS[command]
+    names = [item.name for item in dataclasses.fields(kind)]
+    if other := [key for key, value in vars(slurm).items() if key not in names and value != getattr(JobConfig(), key)]:
+        raise InputError(f"--slurm.{other[0]} is for jobs that are saved and requeued, {command} is not: leave it out")
+    asked = kind(**{name: getattr(slurm, name) for name in names})
+    request = read_request(asked)
+    options = {"nodes": slurm.nodes or 1, "ntasks-per-node": devices, "output": "%x-%j.log"}
+    options |= request.named(f"mrirecon-{command}")
+    is_saved = isinstance(asked, JobConfig)
+    program = [*request.python, "-m", "mrirecon", command]
+    if is_saved:
+        program = ["bash", "-c", DEAF, *program]
+    ends = _SAVES.format(grace=slurm.grace) if is_saved else _ENDS
+    return "\n".join(
+        [
+            _HEAD.format(command=command, example=example, ends=ends),
+            *(f"#SBATCH --{name}" + ("" if value is True else f"={_quoted(value)}") for name, value in options.items()),
+            "",
+            *request.setup,
+            "set -euo pipefail",
+            'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # srun does not take over sbatch\'s',
+            "# one failed process ends the job: the others would wait for it",
+            f'exec srun --kill-on-bad-exit=1 {shlex.join(program)} "$@"',
+            "",
+        ]
+    )
+
+
+def _quoted(value: object) -> str:
+    """`%x` and the like need no quotes."""
+    text = str(value)
+    return text if text.replace("%", "").isalnum() else shlex.quote(text)

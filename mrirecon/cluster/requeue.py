@@ -97,7 +97,9 @@ def _requeue(folder: Path, went_on: bool) -> bool:
     if job.state != "RUNNING" and (job.state, job.reason) != ("COMPLETING", "TimeLimit"):
         return False
     idle = _count_idle(folder / f"{this_job()}_idle", went_on)
-    if idle > (borne := _borne()):
+    said = os.environ.get(REQUEUES, "")
+    borne = int(said) if said.isdecimal() else RequeueConfig.requeues
+    if idle > borne:
         warn(
             f"warning: the job is not requeued: {idle} starts in a row led no further (at most {borne} may); "
             "give it more time (--slurm.time) or a shorter --slurm.grace"
@@ -126,8 +128,3 @@ def _count_idle(file: Path, went_on: bool) -> int:
     except OSError:
         return int(not went_on)
     return idle
-
-
-def _borne() -> int:
-    said = os.environ.get(REQUEUES, "")
-    return int(said) if said.isdecimal() else RequeueConfig.requeues

@@ -1,4 +1,4 @@
-"""Submit commands to SLURM with submitit: a training, an evaluation, a reconstruction as a job, workers as an array."""
+"""Submit commands to SLURM with submitit: train, evaluate and reconstruct as a job each, workers as an array."""
 
 import dataclasses
 import os
@@ -14,15 +14,15 @@ from typing import Any, Protocol
 
 from mrirecon import configfile
 from mrirecon.classpaths import allowed_here
-from mrirecon.cluster.join import Processes
-from mrirecon.cluster.request import DEAF, check_request, n_gpus, python_words, sbatch_options, setup_lines
+from mrirecon.cluster.join import Processes, processes_to_start
+from mrirecon.cluster.request import DEAF, Request, read_request
 from mrirecon.config import EvaluateConfig, ReconstructConfig, TrainConfig
-from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig, SlurmConfig
+from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig
 from mrirecon.config.train import run_name
 from mrirecon.data.hdf5.limits import limit_words
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, unknown_name
 from mrirecon.files import write_text
-from mrirecon.runs import RunFolder, default_path, require_replaceable
+from mrirecon.runs import RunFolder, default_path, require_replaceable, run_of
 
 _ADVICE = "mend --slurm.*, or do the work here"
 _SUBMITITS = ("time", "job-name", "cpus-per-task", "gpus-per-node")  # options that submitit has words for
@@ -47,12 +47,12 @@ def submit_training(config: TrainConfig) -> tuple[str, RunFolder]:
     Raises:
         InputError: The call cannot become a job, or SLURM refuses it.
     """
-    check_job(config)
+    request = check_job(config)
     require_data(config.data.path)
     path = Path(config.output) if config.output else default_path(run_name(config))
     require_replaceable(path, config.overwrite)
     run = RunFolder(path.resolve())
-    return _submit(lambda: training_command(config, run), config, run.slurm, run.name), run
+    return _submit(lambda: training_command(config, run), config, request, run.slurm, run.name), run
 
 
 def submit_resumed(run: RunFolder, config: TrainConfig, changes: Mapping[str, Any]) -> str:
@@ -66,14 +66,14 @@ def submit_resumed(run: RunFolder, config: TrainConfig, changes: Mapping[str, An
     Raises:
         InputError: The call cannot become a job, or SLURM refuses it.
     """
-    check_job(config)
+    request = check_job(config)
     require_data(config.data.path)
     path = run.path.resolve()
     values = {**changes, "devices": config.devices, "num_nodes": config.slurm.nodes}
     if "data.path" in values:
         values["data.path"] = str(Path(values["data.path"]).resolve())
     flags = [f"--{key}={value}" for key, value in values.items()]
-    return _submit(lambda: program("train", "--resume", str(path), *flags), config, path / "slurm", path.name)
+    return _submit(lambda: program("train", "--resume", str(path), *flags), config, request, path / "slurm", path.name)
 
 
 def submit_use(
@@ -91,7 +91,7 @@ def submit_use(
     Raises:
         InputError: The call cannot become a job, or SLURM refuses it.
     """
-    check_job(config)
+    request = check_job(config)
     folder = folder.resolve()
     places = [str(Path(word).resolve()) if Path(word).exists() else word for word in words]
     output = config.output and str(Path(config.output).resolve())
@@ -106,7 +106,7 @@ def submit_use(
         write_text(path, text)
         return program(command, *places, "-c", str(path))
 
-    return _submit(stored, config, folder, name)
+    return _submit(stored, config, request, folder, name)
 
 
 def log_of(job: str, folder: Path) -> Path:
@@ -117,8 +117,12 @@ def log_of(job: str, folder: Path) -> Path:
     return folder / f"{job}_0_log.out"
 
 
-def check_job(config: JobKeys) -> None:
-    """Raise an InputError where a call cannot become a job; all that can be known without torch, data and a GPU."""
+def check_job(config: JobKeys) -> Request:
+    """Read what a job is asked for with, and whatever can be known of it without torch, data and a GPU.
+
+    Raises:
+        InputError: The call cannot become a job.
+    """
     slurm = config.slurm
     if shutil.which("sbatch") is None:
         raise InputError(f"--slurm.nodes {slurm.nodes}, but there is no sbatch here; use a login node, or work here")
@@ -127,7 +131,7 @@ def check_job(config: JobKeys) -> None:
             raise InputError(f"--{name} {value}; at least 1 is needed")
     if config.num_nodes not in (1, slurm.nodes):
         raise InputError(f"--num-nodes {config.num_nodes} and --slurm.nodes {slurm.nodes} contradict; give the latter")
-    check_request(slurm)
+    return read_request(slurm)
 
 
 def require_data(path: str) -> None:
@@ -150,7 +154,7 @@ def training_command(config: TrainConfig, run: RunFolder) -> list[str]:
     return program("train", "-c", str(stored))
 
 
-def _submit(command: Callable[[], list[str]], config: JobKeys, folder: Path, name: str) -> str:
+def _submit(command: Callable[[], list[str]], config: JobKeys, request: Request, folder: Path, name: str) -> str:
     slurm = config.slurm
     parameters: dict[str, Any] = {
         "nodes": slurm.nodes,
@@ -158,10 +162,10 @@ def _submit(command: Callable[[], list[str]], config: JobKeys, folder: Path, nam
         # one failed process ends the job; srun takes over neither the log's mode nor the cores
         "srun_args": ["--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={slurm.cpus}"],
     }
-    if config.device == "cuda" and not n_gpus(slurm):
+    if config.device == "cuda" and not request.n_gpus:
         parameters["gpus_per_node"] = config.devices
     with job_folder(folder):
-        return submit([command()], folder, slurm, name, _ADVICE, parameters)[0]
+        return submit([command()], folder, request, name, _ADVICE, parameters)[0]
 
 
 def worker_command(study: Path) -> list[str]:
@@ -173,7 +177,7 @@ def require_slurm(slurm: RequeueConfig) -> None:
     """Raise an InputError where no job can be submitted, or not one like this."""
     if shutil.which("sbatch") is None:
         raise InputError("--executor slurm, but there is no sbatch here; use --executor local, or a login node")
-    check_request(slurm)
+    read_request(slurm)
 
 
 def submit_workers(study: Path, logs: Path, n_workers: int, slurm: RequeueConfig) -> list[str]:
@@ -194,13 +198,15 @@ def submit_workers(study: Path, logs: Path, n_workers: int, slurm: RequeueConfig
     advice = "use --executor local, or mend --slurm.*"
     commands = [worker_command(study)] * n_workers
     with job_folder(logs):
-        return submit(commands, logs, slurm, study.resolve().name, advice, {"array_parallelism": n_workers})
+        return submit(
+            commands, logs, read_request(slurm), study.resolve().name, advice, {"array_parallelism": n_workers}
+        )
 
 
 def submit(
     commands: Sequence[list[str]],
     folder: Path,
-    slurm: SlurmConfig,
+    request: Request,
     name: str,
     advice: str,
     parameters: Mapping[str, Any] | None = None,
@@ -210,10 +216,10 @@ def submit(
     It is submitted by submitit (https://github.com/facebookincubator/submitit).
 
     Args:
-        commands: A job is such a list of strings and nothing else; the first one is Python, which `slurm` may replace.
+        commands: A job is such a list of strings and nothing else; the first is Python, which a request may replace.
         folder: Gets the logs and submitit's job files (`job_folder`).
-        slurm: What is asked for.
-        name: Of the job, where `slurm` has none.
+        request: What is asked for.
+        name: Of the job, where the request has none.
         advice: What to do where SLURM takes no jobs.
         parameters: Further ones, in submitit's words.
 
@@ -226,14 +232,13 @@ def submit(
     import submitit
     from submitit.core.utils import FailedJobError
 
-    options = sbatch_options(slurm, name)
-    words, python = python_words(slurm)
+    options, python = request.named(name), request.python[-1]
     given = {option.replace("-", "_"): options.pop(option) for option in _SUBMITITS if option in options}
     options = {"signal": "CONT@1", **options}  # in place of submitit's own, which would end the command
     given |= {"additional_parameters": options, "stderr_to_stdout": True, "wckey": None, **(parameters or {})}
-    given["setup"] = setup_lines(slurm)
+    given["setup"] = list(request.setup)
     try:
-        start = shlex.join(["bash", "-c", DEAF, *words])
+        start = shlex.join(["bash", "-c", DEAF, *request.python])
         executor = submitit.SlurmExecutor(folder=folder, python=start)  # named, never detected
         executor.update_parameters(**given)
         with redirect_stderr(StringIO()), executor.batch():  # what sbatch says stands in its error too
@@ -284,3 +289,53 @@ def job_folder(folder: Path) -> Iterator[None]:
         if path.suffix in (".pkl", ".sh"):
             path.chmod(0o600)
     folder.chmod(0o755 & ~umask)
+
+
+# ---- what `train`, `evaluate` and `reconstruct` share when they are submitted as a SLURM job
+
+
+def is_job(slurm: OneJobConfig) -> bool:
+    """Say whether the work is to be submitted, not to be done here.
+
+    Raises:
+        InputError: It is said how a job is asked for, but not for how many nodes.
+    """
+    if not slurm.nodes and slurm != type(slurm)():
+        raise InputError("--slurm.* says how a job is asked for, but not for how many nodes; add --slurm.nodes N")
+    return slurm.nodes != 0
+
+
+def processes(config: JobKeys, _extra: dict[str, str]) -> int:
+    """Processes to start here: none for a job, whose own SLURM starts."""
+    return 0 if config.slurm.nodes else processes_to_start(config)
+
+
+def place_of(reconstructor: str) -> RunFolder:
+    """Return the folder for evaluations of a run or of a method; a file of weights has the place of its name.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    from mrirecon.tables.methods import METHODS
+
+    if run := run_of(reconstructor):
+        return RunFolder(run.path.resolve())
+    if reconstructor not in METHODS and not Path(reconstructor).is_file():
+        hint = f"Or give a run folder or a file of weights; there is none at {reconstructor}."
+        raise unknown_name("method", reconstructor, METHODS, hint)
+    return RunFolder(Path("runs") / Path(reconstructor).stem)
+
+
+def watch(job: str, log: Path, slurm: OneJobConfig, result: str, following: str = "") -> None:
+    """Say where a submitted job, its log and its results are; with `slurm.follow` until it ends."""
+    from mrirecon.cluster.jobs import follow
+
+    print(f"job:        {job}")
+    print(result)
+    if slurm.follow:
+        follow(job, log)
+        return
+    print(f"watch:      squeue --job {job}; tail -F {shlex.quote(str(log))}")
+    if following:
+        print("when done, run the line below")
+        print(f"next:       {following}")

@@ -98,7 +98,13 @@ def list_references(root: Path) -> list[Reference]:
     if not files:
         raise InputError(f"no .h5 file in {root}; TARGETS is a folder of fastMRI .h5 files with reference images")
     references = _open_all(Reference, _reference, [(path, path.relative_to(root).as_posix()) for path in files])
-    _require_one_kind(references)
+    first = references[0]
+    for other in references:
+        if other.key != first.key:
+            raise InputError(
+                f"{first.name} has {first.key} and {other.name} has {other.key} as reference, which are not the same "
+                "thing; score folders of one kind"
+            )
     return references
 
 
@@ -203,13 +209,3 @@ def _shape(stored: h5py.Dataset) -> tuple[int, int, int]:
         raise InputError(f"{stored.name.lstrip('/')} has shape {stored.shape}; it must be (slices, height, width)")
     require_slices(stored.name.lstrip("/"), stored.shape, max(stored.dtype.itemsize, 8), stored.chunks)
     return stored.shape
-
-
-def _require_one_kind(references: list[Reference]) -> None:
-    first = references[0]
-    for other in references:
-        if other.key != first.key:
-            raise InputError(
-                f"{first.name} has {first.key} and {other.name} has {other.key} as reference, which are not the same "
-                "thing; score folders of one kind"
-            )

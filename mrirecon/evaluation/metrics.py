@@ -260,7 +260,10 @@ def error_sums(pair: SlicePair) -> tuple[float, float, int]:
 
     PSNR and NMSE of fastMRI's evaluation are ratios of their sums over a volume.
     """
-    return _squared_error(pair.target.values, pair.image), pair.target.once(_energy), pair.image.size
+    difference = pair.target.values - pair.image
+    difference *= difference
+    squared = float(difference.sum())  # not BLAS: its threads spin
+    return squared, pair.target.once(_energy), pair.image.size
 
 
 def psnr_of_volume(sums: Mapping[str, float], _n_slices: int, data_range: float) -> float:
@@ -390,12 +393,6 @@ def _volume_sums(target: Any, image: Any, data_range: float) -> tuple[float, flo
 
     parts = _each(sums, len(x))
     return sum(p[0] for p in parts), sum(p[1] for p in parts), sum(p[2] for p in parts)
-
-
-def _squared_error(target: np.ndarray, image: np.ndarray) -> float:
-    difference = target - image
-    difference *= difference
-    return float(difference.sum())  # not BLAS: its threads spin
 
 
 def _energy(target: Target) -> float:

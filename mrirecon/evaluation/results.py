@@ -96,7 +96,17 @@ def read_results(path: Path) -> list[VolumeResult]:
         missing = [name for name in needed if name not in columns] + ([] if metrics else [" or ".join(METRICS)])
         if missing:
             raise KeyError(missing[0])
-        return [_result(row, metrics) for row in rows]
+        return [
+            VolumeResult(
+                **{name: kind(row[name]) for name, kind in _ABOUT.items()},
+                scores={name: float(row[name]) for name in metrics},
+                zero_filled={name: float(row[ZERO_FILLED + name]) for name in metrics},
+                seconds=float(row["seconds"]),
+                object=row.get("object") or "",
+                n_object_windows=int(size) if (size := row.get(OBJECT_SIZE)) else None,
+            )
+            for row in rows
+        ]
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -262,14 +272,3 @@ def by_volume(results: Iterable[VolumeResult]) -> dict[tuple[str, float], list[V
 def acceleration_label(acceleration: float) -> str:
     """The nominal acceleration in words: `4`, or undeclared for NaN."""
     return UNDECLARED if math.isnan(acceleration) else f"{acceleration:.3g}"
-
-
-def _result(row: dict[str, str], metrics: Iterable[str]) -> VolumeResult:
-    return VolumeResult(
-        **{name: kind(row[name]) for name, kind in _ABOUT.items()},
-        scores={name: float(row[name]) for name in metrics},
-        zero_filled={name: float(row[ZERO_FILLED + name]) for name in metrics},
-        seconds=float(row["seconds"]),
-        object=row.get("object") or "",
-        n_object_windows=int(size) if (size := row.get(OBJECT_SIZE)) else None,
-    )

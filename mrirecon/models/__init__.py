@@ -11,14 +11,13 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
     from mrirecon.models.norms import NORMS, make_norm
     from mrirecon.models.normunet import NormUNet
     from mrirecon.models.unet import UNet, check_image_size
-    from mrirecon.models.unet_dc import UNetDC
-    from mrirecon.models.varnet import VarNet
+    from mrirecon.models.varnet import UNetDC, VarNet
 
 _HOMES = {
     "NORMS": "norms",
     "NormUNet": "normunet",
     "UNet": "unet",
-    "UNetDC": "unet_dc",
+    "UNetDC": "varnet",
     "VarNet": "varnet",
     "auto_precision": "device",
     "check_image_size": "unet",

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.models.channels_last import fast_layout
 from mrirecon.models.groups import default_channels_per_group, level_widths
-from mrirecon.models.norms import InstanceNorm, InstanceNormLeakyReLU, Norm, make_norm
+from mrirecon.models.norms import InstanceNorm, InstanceNormLeakyReLU, Norm, fast_layout, make_norm
 from mrirecon.tables.norms import norm_options
 
 NORM_POSITIONS = ("before", "between", "after")

@@ -1,20 +1,23 @@
-"""The end-to-end variational network of fastMRI with its normalization as a switch, on native complex k-space."""
+"""Networks that hold k-space against what was measured, with their normalization as a switch, on complex k-space.
 
-from collections.abc import Sequence
+`VarNet` is the end-to-end variational network of fastMRI, `UNetDC` a U-Net with data consistency once, at its end.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from mrirecon.errors import InputError
-from mrirecon.models.data_consistency import soft_consistency
 from mrirecon.models.norms import Norm
 from mrirecon.models.normunet import NormUNet
 from mrirecon.models.normunet import smallest_size as smallest_of_normunet
-from mrirecon.models.recomputed import recomputed
 from mrirecon.models.unet import HasPools
-from mrirecon.physics import combine_coils, expand_coils, fft2c, ifft2c, rss
+from mrirecon.physics import Sense, combine_coils, expand_coils, fft2c, ifft2c, rss
 from mrirecon.tables.norms import NORMS
 
 COILS_AT_ONCE = 4  # images in one part of the sensitivity network
@@ -48,15 +51,14 @@ class SensitivityNetwork(nn.Module):
         center = center_columns(masked_kspace.shape[-1], n_center)[:, None, None]
         zero = masked_kspace.new_zeros(())
         images = ifft2c(torch.where(center, masked_kspace, zero)).flatten(0, 1).unsqueeze(1)
-        parts = images.split(self._at_once(len(images)))
+        mixes = not self.one_by_one or any(
+            isinstance(m, _BatchNorm) and (m.training or m.running_mean is None) for m in self.modules()
+        )
+        parts = images.split(len(images) if mixes else COILS_AT_ONCE)
         maps = torch.cat([recomputed(self.norm_unet, x) if self.checkpointing else self.norm_unet(x) for x in parts])
         maps = maps.view_as(masked_kspace)
         magnitude = rss(maps).unsqueeze(1)
         return maps * (1 / torch.where(magnitude > 0, magnitude, torch.inf))
-
-    def _at_once(self, n_images: int) -> int:
-        mixes = not self.one_by_one or any(isinstance(m, _BatchNorm) and _by_batch(m) for m in self.modules())
-        return n_images if mixes else COILS_AT_ONCE
 
 
 class Cascade(nn.Module):
@@ -248,10 +250,6 @@ def center_columns(width: int, n_center: Tensor) -> Tensor:
     return (column >= start) & (column < start + n)
 
 
-def _by_batch(norm: _BatchNorm) -> bool:
-    return norm.training or norm.running_mean is None
-
-
 def _group_size(channels_per_group: int | None, channels: int, sens_channels: int) -> int | None:
     """Channels per group of the sensitivity network, for as many groups as `channels` have."""
     if channels_per_group is None:
@@ -270,3 +268,89 @@ def _needs_maps(numbers: Sequence[int]) -> str:
         f"a varnet without sensitivity network (model.sens_channels 0) reconstructs a single coil; these data have "
         f"{', '.join(map(str, numbers))}: use a network that was trained with sens_channels above 0"
     )
+
+
+# ---- soft data consistency of k-space
+
+
+def soft_consistency(kspace: Tensor, measured: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
+    """Move predicted k-space towards what was measured: `k - weight M (k - y)`, `(..., coils, height, width)`.
+
+    A gradient step of the data term, as in variational networks (Hammernik et al., MRM 2018; Sriram et al., MICCAI
+    2020); with a weight of 1 the measured samples are put in.
+
+    Args:
+        kspace: Predicted, complex.
+        measured: Of the same shape; what stands outside the mask does not count.
+        mask: bool, broadcasts with both.
+        weight: One number.
+    """
+    return kspace - weight * torch.where(mask, kspace - measured, kspace.new_zeros(()))
+
+
+# ---- modules whose intermediate results are computed a second time for the gradient, in place of being kept
+
+
+def recomputed(module: nn.Module, *inputs: Any) -> Any:
+    """Return `module(*inputs)`, of which the inputs alone are kept (gradient checkpointing, Chen et al. 2016).
+
+    The gradient is that of a plain call, in the same precision, with the same dropout. What the module counts in its
+    buffers, as BatchNorm its running statistics, it counts once. Without gradients it is a plain call.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return module(*inputs)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _buffers_kept(module)
+
+    return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Give `module` its buffers back as they were; autograd, which may have saved them, is not told."""
+    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.data.copy_(value)
+
+
+# ---- a U-Net on the coil-combined image with data consistency at its end: the step between U-Net and VarNet
+
+
+class UNetDC(nn.Module):
+    """Refine the coil-combined image, then hold its coils' k-space against what was measured.
+
+        k = F S U(A^H y),  then  k - weight M (k - y)  and the root sum of squares of the coil images
+
+    with `A = M F S` (Pruessmann et al., SENSE, MRM 1999), U a `NormUNet` and a learned weight that begins at 1 (a soft
+    data-consistency layer as of Schlemper et al., TMI 2018). With it, a fully sampled image comes back as it is.
+
+    Args:
+        channels, pools, options: Of the `NormUNet`.
+    """
+
+    def __init__(self, channels: int = 32, pools: int = 4, **options: Any) -> None:
+        super().__init__()
+        self.model = NormUNet(channels, pools, **options)
+        self.dc_weight = nn.Parameter(torch.ones(1))
+        self.pools = pools
+
+    def check_image_size(self, shape: Sequence[int]) -> None:
+        """Raise InputError for k-space (height, width) that is too small."""
+        self.model.check_image_size(shape)
+
+    def forward(self, masked_kspace: Tensor, mask: Tensor, smaps: Tensor) -> Tensor:
+        """Map k-space `(batch, coils, height, width)` to magnitude images `(batch, height, width)`.
+
+        Args:
+            masked_kspace: Complex, 0 where not sampled.
+            mask: What was sampled, bool: columns `(batch, width)` or positions `(batch, height, width)`.
+            smaps: Coil sensitivity maps (Pruessmann et al., MRM 1999) of the shape of k-space.
+        """
+        rows = mask.unsqueeze(1) if mask.ndim == 2 else mask
+        image = Sense.of_batch(smaps, rows).adjoint(masked_kspace)
+        kspace = fft2c(expand_coils(self.model(image.unsqueeze(1)).squeeze(1), smaps))
+        return rss(ifft2c(soft_consistency(kspace, masked_kspace, rows.unsqueeze(1), self.dc_weight)))

@@ -86,7 +86,10 @@ def _maps_of(region: Tensor, size: tuple[int, int], shape: tuple[int, int], thre
     n_rows = max(1, _ROWS_AT_ONCE // (n_coils**2 * shape[1]))
     for top in range(0, shape[0], n_rows):
         rows = slice(top, min(top + n_rows, shape[0]))
-        matrices = _pixel_matrices(lags, size, shape, rows)
+        # for each pixel of some rows the matrix of coils `(rows, width, coils, coils)`
+        down = _waves(size[0], _positions(shape[0], lags.device)[rows], lags.shape[-2]).to(lags.dtype)
+        across = _waves(size[1], _positions(shape[1], lags.device), lags.shape[-1]).to(lags.dtype)
+        matrices = torch.einsum("hi,cdij,wj->hwcd", down, lags, across)
         vectors, values = _leading(matrices, start[:, rows])
         maps[:, rows] = torch.where(values > crop, vectors, 0)
     principal = torch.linalg.eigh(_covariance(region))[1][:, -1]
@@ -125,13 +128,6 @@ def _waves(n: int, positions: Tensor, lags: int) -> Tensor:
 
 def _positions(n: int, device: torch.device) -> Tensor:
     return torch.arange(n, dtype=torch.float64, device=device) - n // 2
-
-
-def _pixel_matrices(lags: Tensor, size: tuple[int, int], shape: tuple[int, int], rows: slice) -> Tensor:
-    """Return for each pixel of some rows the matrix of coils `(rows, width, coils, coils)`."""
-    down = _waves(size[0], _positions(shape[0], lags.device)[rows], lags.shape[-2]).to(lags.dtype)
-    across = _waves(size[1], _positions(shape[1], lags.device), lags.shape[-1]).to(lags.dtype)
-    return torch.einsum("hi,cdij,wj->hwcd", down, lags, across)
 
 
 def _low_resolution(region: Tensor, size: tuple[int, int], shape: tuple[int, int]) -> Tensor:

@@ -16,7 +16,7 @@ from mrirecon.data.samples import Sample
 from mrirecon.data.transforms import measured_mask
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.physics import center_crop, center_fit
-from mrirecon.physics.whitening import mix_coils, noise_covariance, whitening_matrix
+from mrirecon.physics.coils import mix_coils, noise_covariance, whitening_matrix
 from mrirecon.reconstruct.maps import Maps
 
 _ROWS, _COLUMNS = -2, -1

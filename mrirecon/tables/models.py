@@ -83,13 +83,13 @@ MODELS = {
     ),
     "unet_dc": Model(
         help="a normunet on the coil-combined image, then data consistency",
-        build="mrirecon.models.unet_dc:UNetDC",
+        build="mrirecon.models.varnet:UNetDC",
         keys=_UNET_KEYS,
         inputs={
             "kspace": Seen(
                 needs=("kspace", "mask", "smaps"),
-                predict="mrirecon.training.kspace_prediction:of_unet_dc",
-                deployable="mrirecon.training.kspace_prediction:DeployableUNetDC",
+                predict="mrirecon.training.prediction:of_unet_dc",
+                deployable="mrirecon.training.deployable:DeployableUNetDC",
             )
         },
         smallest="mrirecon.models.normunet:smallest_size",
@@ -101,8 +101,8 @@ MODELS = {
         inputs={
             "kspace": Seen(
                 needs=("kspace", "mask"),
-                predict="mrirecon.training.kspace_prediction:of_varnet",
-                deployable="mrirecon.training.kspace_prediction:DeployableVarNet",
+                predict="mrirecon.training.prediction:of_varnet",
+                deployable="mrirecon.training.deployable:DeployableVarNet",
             )
         },
         coils="mrirecon.models.varnet:check_coils",

@@ -1,7 +1,7 @@
 """Networks for export: images in, images out, with the standardisation inside.
 
-Each class equals a function of `prediction` for one kind of network, but computes in real numbers, for exported graphs
-hold no complex ones, and takes the statistics of the image itself.
+Each class equals a function of `prediction` for one kind of network. Those for networks that see images compute in real
+numbers, for exported graphs hold no complex ones, and take the statistics of the image themselves.
 """
 
 import copy
@@ -17,6 +17,7 @@ from mrirecon.models.normunet import NormUNet, standardise, statistics
 from mrirecon.models.unet import UNet
 from mrirecon.tables.entry import builder
 from mrirecon.training.build import read_design
+from mrirecon.training.prediction import of_unet_dc, of_varnet
 
 INPUTS = {
     "image": "(batch, height, width), RSS magnitude of the zero-filled image",
@@ -102,6 +103,30 @@ class ComplexNormUNet(Deployable):
     def forward(self, combined: Tensor) -> Tensor:
         """Reconstruct real and imaginary parts `(batch, 2, height, width)`."""
         return magnitude(self.model.of_parts(combined, n_parts=2))
+
+
+class DeployableVarNet(Deployable):
+    """A VarNet that sees masked k-space."""
+
+    inputs = ("kspace", "mask", "n_center", "image")
+    has_graph = False
+
+    def forward(self, kspace: Tensor, mask: Tensor, n_center: Tensor, image: Tensor) -> Tensor:
+        """Reconstruct magnitudes `(batch, height, width)`; `image` gives their size and the unit."""
+        sample = sample_of_image(image)._replace(masked_kspace=kspace, mask=mask, n_center=n_center)  # type: ignore[arg-type]
+        return of_varnet(self.model, sample).image
+
+
+class DeployableUNetDC(Deployable):
+    """A U-Net with data consistency that sees masked k-space and coil sensitivity maps."""
+
+    inputs = ("kspace", "mask", "smaps", "image")
+    has_graph = False
+
+    def forward(self, kspace: Tensor, mask: Tensor, smaps: Tensor, image: Tensor) -> Tensor:
+        """Reconstruct magnitudes `(batch, height, width)`; `image` gives their size and the unit."""
+        sample = sample_of_image(image)._replace(masked_kspace=kspace, mask=mask, smaps=smaps)
+        return of_unet_dc(self.model, sample).image
 
 
 def magnitude(parts: Tensor) -> Tensor:

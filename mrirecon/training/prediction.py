@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mrirecon.data.samples import Sample
-from mrirecon.data.transforms import CLAMP, normalize, unnormalize
+from mrirecon.data.transforms import CLAMP, measured_mask, normalize, unnormalize
 from mrirecon.models.normunet import standardise
+from mrirecon.physics import center_fit
 from mrirecon.tables.entry import builder
 from mrirecon.tables.models import MODELS
 
@@ -99,3 +100,32 @@ def of_image(image: Tensor, sample: Sample) -> Prediction:
 
 def _per_image(value: Tensor) -> Tensor:
     return value[..., None, None]
+
+
+# ---- networks that see k-space
+#
+# It goes in with the standard deviation of the zero-filled image about 1, exactly by a power of two, and images come
+# back in its unit; so whatever unit a scanner has, the result is the same.
+
+
+def of_varnet(model: nn.Module, sample: Sample) -> Prediction:
+    """Predict from masked k-space (Sriram et al., MICCAI 2020): magnitudes `(batch, height, width)` cut to the image.
+
+    The maps are made of the central columns that the sample counts (`n_center`).
+    """
+    return _of_kspace(model, sample, torch.as_tensor(sample.n_center, device=sample.mask.device))
+
+
+def of_unet_dc(model: nn.Module, sample: Sample) -> Prediction:
+    """Predict from masked k-space and the sample's coil sensitivity maps, magnitudes `(batch, height, width)`."""
+    return _of_kspace(model, sample, sample.smaps)
+
+
+def _of_kspace(model: nn.Module, sample: Sample, coils: Tensor) -> Prediction:
+    # a power of two next to each number, 1 where it is 0
+    _, exponent = torch.frexp(sample.std)
+    unit = torch.ldexp(torch.ones_like(sample.std), exponent)
+    kspace = sample.masked_kspace / unit[:, None, None, None]
+    image = model(kspace, measured_mask(kspace, sample.mask), coils)
+    height, width = sample.image.shape[-2:]
+    return of_image(center_fit(image, (height, width)) * unit[:, None, None], sample)

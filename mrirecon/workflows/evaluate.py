@@ -16,28 +16,30 @@ from mrirecon.data.folders.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.calibration import calibration_line
-from mrirecon.evaluation.regions.scores import RegionResult, means_by_label, write_regions
+from mrirecon.evaluation.regions import RegionResult, means_by_label, write_regions
 from mrirecon.evaluation.results import VolumeResult, write_results
 from mrirecon.evaluation.summary import about_metrics, notes_on_objects, summarize
-from mrirecon.files import write_json
+from mrirecon.files import require_free, shared_folder, write_json
 from mrirecon.models.device import inference
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.maps import forget_maps
 from mrirecon.reconstruct.spread import CalibrationCounts, spread_of
 from mrirecon.report.text.comparison import comparison_text
-from mrirecon.report.text.evaluation_table import evaluation_table
-from mrirecon.report.text.region_table import region_table
-from mrirecon.report.text.several_table import several_rows, several_table
-from mrirecon.runs import RunFolder
-from mrirecon.workflows.outputs.new_folder import require_free, shared_folder
+from mrirecon.report.text.evaluation_table import evaluation_table, region_table, several_rows, several_table
+from mrirecon.runs import RunFolder, provenance
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
 from mrirecon.workflows.scoring.choice import Choice
 from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset
-from mrirecon.workflows.scoring.regions import RegionScores
-from mrirecon.workflows.scoring.watchers import Figures, FiguresOfSeveral, PredictionFiles, ProcessLoad, slice_times
+from mrirecon.workflows.scoring.watchers import (
+    Figures,
+    FiguresOfSeveral,
+    PredictionFiles,
+    ProcessLoad,
+    RegionScores,
+    slice_times,
+)
 from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, below, prepare, read_call
-from mrirecon.workflows.setup.provenance import provenance
 
 _REGIONS = "regions.csv"
 TABLE, _COMPARISON = "table.csv", "comparison.json"

@@ -32,7 +32,7 @@ from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.find import check_method, find_reconstructor
 from mrirecon.reconstruct.options import read_method
 from mrirecon.reconstruct.spread import spread_of
-from mrirecon.training.loop.signals import StopRequest, listening
+from mrirecon.termination import StopRequest, listening
 from mrirecon.workflows.outputs.reconstructions import (
     FORMATS,
     Facts,

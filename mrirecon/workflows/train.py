@@ -163,7 +163,9 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
         say(f"augment     {words}; in training alone, before the masks")
     sees = own_settings(config.model)["input"]
     network = f"{config.model.name} of {sees}{' images' * (sees in TRANSFORMS)}"
-    say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")
+    n = torch.get_num_threads()
+    threads = f"{n} thread{'s' if n > 1 else ''}"
+    say(f"network     {network}, {work.device}, {work.precision}, {threads}")
     say(f"size        {work.summary}")
     if work.given is not None:
         say(f"weights     {work.given}")
@@ -213,11 +215,6 @@ def _factors(work: TrainingWork) -> str:
     return f" ({' x '.join([f'batches of {work.config.batch_size}', *shown])})" if shown else ""
 
 
-def _threads() -> str:
-    n = torch.get_num_threads()
-    return f"{n} thread{'s' if n > 1 else ''}"
-
-
 def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) -> RunFolder:
     """Go on with the run at `path`; the result equals that of an uninterrupted run, bit for bit on CPU in fp32.
 
@@ -230,7 +227,9 @@ def resume_training(path: str, changes: TrainConfig, given: Sequence[str] = ()) 
         InputError: No such run, nothing to go on from, or a key that would change the result.
     """
     run = open_run(path)
-    stored = _processes(run, changes, given)
+    # as many processes as it had, or as given
+    new = {key: getattr(changes, key) for key in ("devices", "num_nodes", "device") if key in given}
+    stored = dataclasses.replace(configfile.load(TrainConfig, run.config), **new)
     stage = (changes if "data.stage" in given else stored).data.stage
     with joined(stored), coming_back(run.slurm), staging(stage):
         return _go_on(run, changes, given)
@@ -274,12 +273,6 @@ def to_go_on(path: str, changes: TrainConfig, given: Sequence[str]) -> tuple[Run
     return run, dataclasses.replace(config, devices=devices, num_nodes=num_nodes, slurm=changes.slurm), kept
 
 
-def _processes(run: RunFolder, changes: TrainConfig, given: Sequence[str]) -> TrainConfig:
-    """Return the configuration of a run with the processes it goes on with: as many as it had, or as given."""
-    new = {key: getattr(changes, key) for key in ("devices", "num_nodes", "device") if key in given}
-    return dataclasses.replace(configfile.load(TrainConfig, run.config), **new)
-
-
 def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> tuple[TrainingWork, Path]:
     """Make the work of a run that goes on, and find the checkpoint it goes on from; see `resume_training`."""
     _require_changeable(run, given)
@@ -299,20 +292,19 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> t
 def _require_changeable(run: RunFolder, given: Sequence[str]) -> None:
     refused = sorted(set(given) - set(MAY_CHANGE))
     if refused:
+        # the flags of keys; of steps and epochs the one that the run has makes room for the other
+        other = {"max_steps": "max_epochs", "max_epochs": "max_steps"}
+        flat = configfile.flatten(configfile.load(TrainConfig, run.config))
+        words = [(key, "...") for key in refused if key != "weights"]
+        words += [
+            (other[key], "0") for key in refused if key in other and other[key] not in refused and flat[other[key]]
+        ]
+        flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in words)
         raise InputError(
             f"a resumed run keeps its configuration; '{refused[0]}' cannot change (only {', '.join(MAY_CHANGE)} can). "
             f"To go on from its weights, in a new run: mrirecon train -c {run.config} --weights {run.path}"
-            f"{_flags(run, refused)}; to train anew, the same without --weights"
+            f"{flags}; to train anew, the same without --weights"
         )
-
-
-def _flags(run: RunFolder, keys: Sequence[str]) -> str:
-    """The flags of keys; of steps and epochs the one that the run has makes room for the other."""
-    other = {"max_steps": "max_epochs", "max_epochs": "max_steps"}
-    flat = configfile.flatten(configfile.load(TrainConfig, run.config))
-    words = [(key, "...") for key in keys if key != "weights"]
-    words += [(other[key], "0") for key in keys if key in other and other[key] not in keys and flat[other[key]]]
-    return "".join(f" --{key.replace('_', '-')} {value}" for key, value in words)
 
 
 # ---- a job that SLURM starts again goes on in the folder that it began

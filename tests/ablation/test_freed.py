@@ -5,7 +5,7 @@ import signal
 
 from torch import Tensor
 
-from mrirecon.ablation.work.execute import Setting, execute
+from mrirecon.ablation.work.worker import Setting, execute
 from mrirecon.models.unet import UNet
 
 

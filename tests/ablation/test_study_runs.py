@@ -19,8 +19,8 @@ from tiny_study import GRID
 
 from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.work import prepare
-from mrirecon.ablation.work.execute import Setting, training_config
 from mrirecon.ablation.work.status import count, status_table
+from mrirecon.ablation.work.worker import Setting, training_config
 from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.workflows.setup.training_work import TrainingWork
 

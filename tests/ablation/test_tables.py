@@ -10,8 +10,8 @@ import pytest
 from synthetic import LR, make_study
 
 from mrirecon.ablation.findings.analysis import analyse
+from mrirecon.ablation.publish import write_results_csv, write_results_json, write_timing_csv
 from mrirecon.ablation.study.records import Timing, read_record, write_record
-from mrirecon.ablation.tables import write_results_csv, write_results_json, write_timing_csv
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from synthetic import LR, World, make_study
 from mrirecon.ablation.claims.measures import trials_needed
 from mrirecon.ablation.findings.analysis import analyse
 from mrirecon.ablation.findings.tuning_summary import best_of_k
-from mrirecon.report.figures.tuning import draw_best_of_k, draw_lr_sensitivity
+from mrirecon.report.figures.study_curves import draw_best_of_k, draw_lr_sensitivity
 
 
 def test_best_of_k_is_the_mean_over_all_subsets():

@@ -4,7 +4,7 @@ from synthetic import make_study
 
 from mrirecon.ablation.claims.ledger import decide_claims
 from mrirecon.ablation.findings.analysis import analyse
-from mrirecon.ablation.tables import log_study, wandb_tables
+from mrirecon.ablation.publish import log_study, wandb_tables
 
 
 def study():

@@ -13,10 +13,10 @@ import time
 import pytest
 
 from mrirecon.cli.command import run_safely
+from mrirecon.files import new_folder
 from mrirecon.runs import RunFolder
+from mrirecon.termination import listening
 from mrirecon.training.checkpoints.read import load_checkpoint
-from mrirecon.training.loop.signals import listening
-from mrirecon.workflows.outputs.new_folder import new_folder
 
 EVALUATE = [sys.executable, "-m", "mrirecon", "evaluate", "zero-filled", "--split", "all", "--device", "cpu"]
 

@@ -4,9 +4,8 @@ import os
 
 import pytest
 
-from mrirecon.cluster import follow as following
-from mrirecon.cluster.follow import cause, follow, last_words
-from mrirecon.cluster.jobs import Job
+from mrirecon.cluster import jobs as following
+from mrirecon.cluster.jobs import Job, cause, follow, last_words
 from mrirecon.errors import WorkFailedError
 
 

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mrirecon.cluster import launch as launching
-from mrirecon.cluster.launch import launch
+from mrirecon.cluster import join as launching
+from mrirecon.cluster.join import launch
 
 FAILING = str(Path(__file__).with_name("failing_ranks.py"))
 KILLED = "SIGKILL (out of memory? lower --batch-size or --workers)"
@@ -72,7 +72,7 @@ def alive(pid):
 
 _LAUNCHER = """
 import sys
-from mrirecon.cluster.launch import launch
+from mrirecon.cluster.join import launch
 told = launch(sys.argv[1:], 2)
 print(told)
 sys.exit(told[0])

@@ -8,7 +8,7 @@ import pytest
 from fake_programs import FakePrograms
 
 from mrirecon.cli import main
-from mrirecon.cluster.request import check_request, setup_lines
+from mrirecon.cluster.request import read_request
 from mrirecon.cluster.submit import job_folder, program, submit
 from mrirecon.config.slurm import JobConfig, OneJobConfig, RequeueConfig, SlurmConfig
 from mrirecon.errors import InputError
@@ -36,7 +36,8 @@ def submitted(tmp_path, monkeypatch):
 
     def submit_it(slurm, **parameters):
         with job_folder(tmp_path / "jobs"):
-            assert submit([program("train")], tmp_path / "jobs", slurm, "a run", "no", parameters) == ["7"]
+            request = read_request(slurm)
+            assert submit([program("train")], tmp_path / "jobs", request, "a run", "no", parameters) == ["7"]
         return (tmp_path / "jobs" / "7_submission.sh").read_text().splitlines()
 
     return submit_it
@@ -74,7 +75,7 @@ def test_set_up_lines_come_before_the_work_and_one_that_fails_ends_the_job(submi
         ["bash", "-c", f'{begin}\nfalse; echo "$A $MRIRECON_REQUEUES"'], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "b, c 5\n")
-    text = "\n".join([*setup_lines(SlurmConfig(setup=["nosuchmodule load cuda"])), "echo work"])
+    text = "\n".join([*read_request(SlurmConfig(setup=["nosuchmodule load cuda"])).setup, "echo work"])
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == 127
     assert done.stdout == ""
@@ -147,19 +148,19 @@ def test_what_sbatch_refuses_is_told_in_its_words_and_leaves_nothing(submitted, 
 )
 def test_what_cannot_be_asked_for_is_one_line(keys, words):
     with pytest.raises(InputError, match=words) as error:
-        check_request(JobConfig(**keys))
+        read_request(JobConfig(**keys))
     assert "\n" not in str(error.value)
 
 
 def test_an_evaluation_is_never_asked_to_save():
     with pytest.raises(InputError, match="mrirecon sets signal itself"):
-        check_request(OneJobConfig(sbatch=["signal=USR1@9"]))
-    check_request(OneJobConfig(time=1))
+        read_request(OneJobConfig(sbatch=["signal=USR1@9"]))
+    read_request(OneJobConfig(time=1))
 
 
 @pytest.mark.parametrize("gpus", [0, 4, "4", "a100:4", "nvidia_a100-sxm4-80gb:2"])
 def test_gpus_by_number_and_by_type(gpus):
-    check_request(SlurmConfig(gpus=gpus))
+    read_request(SlurmConfig(gpus=gpus))
 
 
 def test_shell_lines_and_options_are_taken_as_they_stand(capsys):

@@ -5,8 +5,7 @@ import subprocess
 import pytest
 
 from mrirecon.cli import main
-from mrirecon.cluster.request import sbatch_options
-from mrirecon.cluster.script import COMMANDS
+from mrirecon.cluster.request import COMMANDS, read_request
 from mrirecon.config.slurm import JobConfig, OneJobConfig
 
 
@@ -23,7 +22,7 @@ def test_a_script_asks_for_what_a_submitted_job_asks_for(command, capsys):
     lines = text.splitlines()
     found = [line.removeprefix("#SBATCH --").partition("=") for line in lines if line.startswith("#SBATCH")]
     kind = OneJobConfig if command == "evaluate" else JobConfig
-    asked = sbatch_options(kind(**keys), f"mrirecon-{command}") | {"nodes": 2, "ntasks-per-node": 4}
+    asked = read_request(kind(**keys)).named(f"mrirecon-{command}") | {"nodes": 2, "ntasks-per-node": 4}
     assert {name: value.strip("'") or True for name, _, value in found} == {
         **{name: value if value is True else str(value) for name, value in asked.items()},
         "output": "%x-%j.log",

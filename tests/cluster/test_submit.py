@@ -133,7 +133,7 @@ def test_what_is_asked_of_slurm_needs_the_number_of_nodes(config, capsys, words)
 
 def test_submitting_itself_needs_no_torch():
     code = (
-        "import sys, mrirecon.cluster.submit, mrirecon.cluster.follow, mrirecon.cluster.requeue, submitit;"
+        "import sys, mrirecon.cluster.submit, mrirecon.cluster.jobs, mrirecon.cluster.requeue, submitit;"
         "from mrirecon.cluster.submit import check_job; from mrirecon.data.folders.volume_files import require_folder;"
         "print('torch' in sys.modules, 'pytorch_lightning' in sys.modules)"
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mrirecon import progress
+from mrirecon.ablation.publish import write_results_csv
 from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.study.grid_file import make_grid
-from mrirecon.ablation.tables import write_results_csv
 from mrirecon.ablation.work.prepare import prepare, read_content
 from mrirecon.ablation.work.status import count
 from mrirecon.ablation.work.worker import work

@@ -11,7 +11,7 @@ import pytest
 
 from mrirecon.cli import main
 from mrirecon.config import DataConfig
-from mrirecon.data.folders import cache
+from mrirecon.data.folders import check
 from mrirecon.data.folders.check import check_volumes
 from mrirecon.data.folders.folder import open_split
 from mrirecon.data.folders.volume_files import list_volumes
@@ -25,7 +25,7 @@ def folder(tmp_path, volume_writer, monkeypatch):
     for i in range(3):
         volume_writer(tmp_path / "data" / f"{i}.h5", n_slices=3, n_coils=2, matrix=(16, 16), seed=i)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_TICK_S", -1e6)
+    monkeypatch.setattr(check, "_TICK_S", -1e6)
     return tmp_path / "data"
 
 
@@ -118,7 +118,7 @@ def test_none_searches_nothing_but_finds_the_samples(folder):
 
 
 def test_files_that_changed_just_now_are_not_kept(folder, examined, monkeypatch):
-    monkeypatch.setattr(cache, "_TICK_S", 1e6)
+    monkeypatch.setattr(check, "_TICK_S", 1e6)
     checked(folder)
     examined.clear()
     checked(folder)
@@ -159,7 +159,7 @@ def _fifo(file):
 
 def _list(file):
     body = "[1, 2]\n"
-    head = {"made_by": cache._made_by(), "sha256": cache.sha256(body.encode()).hexdigest()}
+    head = {"made_by": check._made_by(), "sha256": check.sha256(body.encode()).hexdigest()}
     file.write_text(f"{json.dumps(head)}\n{body}")
 
 

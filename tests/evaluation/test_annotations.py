@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation.regions.annotations import COLUMNS, Shape, parse_annotations, place, read_annotations
+from mrirecon.evaluation.regions import COLUMNS, Shape, parse_annotations, place, read_annotations
 
 ONE = {"file": "file1", "slice": 1, "study_level": "No", "x": 5, "y": 15, "width": 4, "height": 3, "label": "Tear"}
 

@@ -8,8 +8,7 @@ from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, struct
 
 from mrirecon.evaluation import bootstrap_ci
 from mrirecon.evaluation.metrics import SlicePair, Target
-from mrirecon.evaluation.regions.annotations import Box
-from mrirecon.evaluation.regions.scores import RegionResult, means_by_label, score_box, write_regions
+from mrirecon.evaluation.regions import Box, RegionResult, means_by_label, score_box, write_regions
 
 
 def box(x, y, width, height, label="", file="a.h5", annotation=1):

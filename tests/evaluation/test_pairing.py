@@ -9,8 +9,7 @@ import pytest
 from result_rows import changed_row, foreign_row, row
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation.comparable import Table, of_origin
-from mrirecon.evaluation.pairing import pair
+from mrirecon.evaluation.pairing import Table, of_origin, pair
 
 
 def rows(n=6, draws=1, offset=0.0, **changes):

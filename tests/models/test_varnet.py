@@ -11,9 +11,7 @@ from torch import nn
 from mrirecon.errors import InputError
 from mrirecon.models import NORMS, UNetDC, VarNet
 from mrirecon.models import varnet as varnet_module
-from mrirecon.models.data_consistency import soft_consistency
-from mrirecon.models.recomputed import recomputed
-from mrirecon.models.varnet import center_columns, center_of
+from mrirecon.models.varnet import center_columns, center_of, recomputed, soft_consistency
 from mrirecon.physics import fft2c, ifft2c, low_resolution_smaps, rss
 
 SMALL = {"channels": 4, "pools": 2, "cascades": 2, "sens_channels": 3}

@@ -6,7 +6,7 @@ import torch
 from bart_program import coils_last, needs_bart, run
 
 from mrirecon.errors import InputError
-from mrirecon.physics.whitening import mix_coils, noise_covariance, whitening_matrix
+from mrirecon.physics.coils import mix_coils, noise_covariance, whitening_matrix
 
 
 def mixing(coils=5, seed=0):

@@ -10,7 +10,7 @@ from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.physics import center_crop, fft2c, ifft2c, rss
-from mrirecon.physics.whitening import noise_covariance
+from mrirecon.physics.coils import noise_covariance
 from mrirecon.reconstruct.sense import Combined, ConjugateGradientSense
 from mrirecon.reconstruct.tv import TotalVariation
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrirecon.report.figures.montage import draw_montage
+from mrirecon.report.figures.slices import draw_montage
 
 GAP, LABEL, HEAD = 6, 16, 44  # pixels between tiles, above each, above all
 

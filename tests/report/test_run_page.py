@@ -20,11 +20,10 @@ from mrirecon.evaluation.results import write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.figures.run_curves import column, draw_run_curves
-from mrirecon.report.pages.run_page import write_run_page
+from mrirecon.report.pages.run_page import run_report, write_run_page
 from mrirecon.report.run_files import read_rows
 from mrirecon.runs import RunFolder
 from mrirecon.training.loop.curves import columns
-from mrirecon.workflows.run_report import run_report
 
 HOSTILE = "<script>alert(1)</script>"
 

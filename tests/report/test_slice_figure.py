@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrirecon.report.figures.error_map import error_scale
-from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
+from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice, error_scale
 
 GAP, TOP, CAPTION, COLUMN = 8, 48, 24, 270  # screen pixels
 

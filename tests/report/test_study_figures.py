@@ -12,11 +12,14 @@ from fake_study import FACTORS, FIVE_BY_FIVE, HOSTILE, ONE_FACTOR, fake_study
 from PIL import Image
 
 from mrirecon.report.figures.drawing import as_svg
-from mrirecon.report.figures.effects import comparison_names
-from mrirecon.report.figures.scores import draw_heat_map, draw_volumes
-from mrirecon.report.figures.study import study_figures, write_study_figures
-from mrirecon.report.figures.study_curves import draw_profile
-from mrirecon.report.figures.tuning import draw_lr_sensitivity
+from mrirecon.report.figures.study import (
+    comparison_names,
+    draw_heat_map,
+    draw_volumes,
+    study_figures,
+    write_study_figures,
+)
+from mrirecon.report.figures.study_curves import draw_lr_sensitivity, draw_profile
 from mrirecon.report.pages.study_page import example_images
 
 

@@ -16,8 +16,7 @@ from mrirecon.configfile import save
 from mrirecon.evaluation.results import write_results
 from mrirecon.evaluation.summary import summarize
 from mrirecon.report.figures.drawing import NothingToDrawError
-from mrirecon.report.figures.montage import draw_montage
-from mrirecon.report.figures.slices import Panel, SliceFigure, draw_slice
+from mrirecon.report.figures.slices import Panel, SliceFigure, draw_montage, draw_slice
 from mrirecon.report.figures.study import StudyFigure
 from mrirecon.report.pages.run_page import write_run_page
 from mrirecon.report.pages.study_page import write_study_page

@@ -7,7 +7,7 @@ from synthetic import make_study
 
 from mrirecon.ablation.claims.ledger import decide_claims
 from mrirecon.ablation.findings.analysis import analyse
-from mrirecon.ablation.tables import log_study, wandb_tables
+from mrirecon.ablation.publish import log_study, wandb_tables
 
 PATIENT = "-".join(("Arthur", "Dent", "1952"))  # in parts: wandb also keeps changes of the code, this file among them
 

@@ -23,8 +23,7 @@ from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
-from mrirecon.workflows.score import score
-from mrirecon.workflows.scoring.stored_images import score_pairs
+from mrirecon.workflows.score import score, score_pairs
 from mrirecon.workflows.train import resume_training, train
 
 

@@ -17,10 +17,10 @@ from test_resume import assert_same_run
 from mrirecon import configfile, runs
 from mrirecon.config import EvaluateConfig
 from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.report.pages.run_page import run_report
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.training.loop.curves import Curves
 from mrirecon.workflows.evaluate import evaluate
-from mrirecon.workflows.run_report import run_report
 from mrirecon.workflows.train import resume_training, train
 
 

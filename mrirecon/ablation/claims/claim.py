@@ -193,15 +193,12 @@ def _sentence(verdict: str, estimate: Estimate, interval: Limits, where: Where, 
     named = "" if estimate.name == "mean" else f"{estimate.name}: "
     found = _number(_natural(estimate.effect, where), where)
     if estimate.over:
-        found = f"{_bound(interval)}{found} (family-adjusted interval {_range(interval, where)}, over {estimate.over})"
+        # an effect that is known from one side only
+        is_open = [math.isinf(end) for end in interval]
+        side = "" if all(is_open) else "at most " if is_open[0] else "at least " if is_open[1] else ""
+        found = f"{side}{found} (family-adjusted interval {_range(interval, where)}, over {estimate.over})"
     note = f" {evidence.note[0].upper()}{evidence.note[1:]}." if evidence.note else ""
     return f"{verdict}: {named}{found}; the claim wants {_wanted(where)}.{note}"
-
-
-def _bound(interval: Limits) -> str:
-    """An effect that is known from one side only."""
-    is_open = [math.isinf(end) for end in interval]
-    return "" if all(is_open) else "at most " if is_open[0] else "at least " if is_open[1] else ""
 
 
 def _range(interval: Limits, where: Where) -> str:

@@ -8,9 +8,8 @@ here, with a rule or with what a rule would need.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.ablation.claims.cells import BETA1, NORM, OPTIMIZER
 from mrirecon.ablation.claims.claim import MAJORITY, Claim, Where, above, below, entry, within
-from mrirecon.ablation.claims.evidence import Evidence, Sources
+from mrirecon.ablation.claims.evidence import BETA1, NORM, OPTIMIZER, Evidence, Sources
 from mrirecon.ablation.claims.measures import (
     log_area_ratio,
     log_bounce_ratio,

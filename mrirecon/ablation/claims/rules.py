@@ -8,19 +8,27 @@ from typing import TypeVar
 
 import numpy as np
 
-from mrirecon.ablation.claims.cells import BATCH, GROUPS, NORM, POSITION, Needs, Pair, matching, pairs, rest
 from mrirecon.ablation.claims.evidence import (
     ABSENT,
+    BATCH,
+    GROUPS,
+    NORM,
+    POSITION,
     Evidence,
     Limits,
+    Needs,
+    Pair,
     Rule,
     Sources,
     cells_of,
     evidence_of,
     exact,
+    matching,
     not_reran,
     of_sample,
     over_draws,
+    pairs,
+    rest,
 )
 from mrirecon.ablation.claims.measures import best_rate, bounce_slope, failing_rate, state_copies, trials_needed
 from mrirecon.ablation.study.records import RunResult
@@ -141,15 +149,15 @@ def state_differences(kinds: Sequence[Needs], may_differ: Sequence[str]) -> Rule
         if any(cell not in copies for cell in cells):
             return Evidence(cells, unclear="not all of the cells have run")
         estimates = [exact(f"{a} - {b}", copies[a] - copies[b]) for a, b in found]
-        return Evidence(cells, tuple(estimates), _tuning_cost(sources, cells))
+        needed = {c["cell"]: trials_needed(c) for c in sources.study["cells"] if c["cell"] in cells}
+        said = [f"{cell} {k}" for cell, k in needed.items() if k is not None]
+        return Evidence(
+            cells,
+            tuple(estimates),
+            f"trials until the expected best loss is within 1 % of the best: {', '.join(said)}" if said else "",
+        )
 
     return rule
-
-
-def _tuning_cost(sources: Sources, cells: Sequence[str]) -> str:
-    needed = {c["cell"]: trials_needed(c) for c in sources.study["cells"] if c["cell"] in cells}
-    said = [f"{cell} {k}" for cell, k in needed.items() if k is not None]
-    return f"trials until the expected best loss is within 1 % of the best: {', '.join(said)}" if said else ""
 
 
 def _spread(sources: Sources, found: Sequence[Pair]) -> str:

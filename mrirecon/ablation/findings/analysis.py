@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrirecon.ablation.findings.contrasts import families
-from mrirecon.ablation.findings.inference import ALPHA, decide
-from mrirecon.ablation.findings.leaderboard import divergence, final_scores, validation_scores, volumes_of
+from mrirecon.ablation.findings.inference import ALPHA, decide, families
+from mrirecon.ablation.findings.leaderboard import divergence, final_scores, validation_scores, verdict, volumes_of
 from mrirecon.ablation.findings.learning_curves import (
     Target,
     decide_steps,
@@ -31,7 +30,6 @@ from mrirecon.ablation.findings.rerun_scores import (
     zero_filled,
 )
 from mrirecon.ablation.findings.tuning_summary import DIVERGED_COUNTS_AS, summarize_tuning
-from mrirecon.ablation.findings.verdict import verdict
 from mrirecon.ablation.study.grid import EXCLUDE, Grid
 from mrirecon.ablation.study.records import RunResult, without_nan
 from mrirecon.evaluation.stats import Margin, by_patient, variance_table
@@ -194,7 +192,10 @@ def _cells(
             "error": failures.get(cell.name, ""),
             **summarize_tuning(cell, grid.tuning, runs.get(cell.name, []), objective, zero_filled),
             **_reran(cell.name, _within(grid, runs.get(cell.name, []), objective), scores),
-            "by_acceleration": _by_acceleration(cell.name, at_each),
+            # mean test SSIM at each of several accelerations; empty where there is one
+            "by_acceleration": (
+                {of_one.at: final_scores({"ssim": of_one}, cell.name) for of_one in at_each} if len(at_each) > 1 else {}
+            ),
             "times": times_to(targets, _within(grid, runs.get(cell.name, []), objective), grid.seeds),
             **_footprint(runs.get(cell.name, [])),
         }
@@ -205,11 +206,6 @@ def _cells(
 def _within(grid: Grid, runs: Sequence[RunResult], objective: str) -> list[RunResult]:
     """The reruns of the seeds that are looked at."""
     return [run for run in reruns_of(runs, objective) if run.seed in grid.seeds]
-
-
-def _by_acceleration(cell: str, at_each: Sequence[RerunScores]) -> dict[str, Any]:
-    """Mean test SSIM at each of several accelerations; empty where there is one."""
-    return {of_one.at: final_scores({"ssim": of_one}, cell) for of_one in at_each} if len(at_each) > 1 else {}
 
 
 def _reran(cell: str, reruns: Sequence[RunResult], scores: Mapping[str, RerunScores]) -> dict[str, Any]:
@@ -253,11 +249,16 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
         "name": grid.name,
         "command": facts.get("command", ""),
         "created": facts.get("created", ""),
-        "data": _data(grid) | dict(facts.get("data") or {}),
+        "data": {
+            "mask": reference.get("data.mask"),
+            "acceleration": reference.get("data.acceleration"),
+            **(facts.get("data") or {}),
+        },
         "model": facts.get("model") or _model(grid, results),
         "budget": facts.get("budget") or _budget(results),
         "protocol": facts.get("protocol") or str(reference.get("protocol", "")),
-        "conditional": _conditional(grid),
+        # with one tuning draw all is about its winners; of several the draws are the units of inference
+        "conditional": ONE_DRAW if grid.tuning.repeats == 1 else "",
         "provenance": _provenance(results, facts),
         "factors": {factor: list(levels) for factor, levels in grid.factors.items()},
         "reference": grid.reference,
@@ -272,11 +273,6 @@ def frame(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any]) ->
     }
 
 
-def _conditional(grid: Grid) -> str:
-    """With one tuning draw all is about its winners; of several the draws are the units of inference."""
-    return ONE_DRAW if grid.tuning.repeats == 1 else ""
-
-
 def zero_filled_val(facts: Mapping[str, Any]) -> float:
     """SSIM of the zero-filled validation images; NaN: not known."""
     ssim = (facts.get("zero_filled_val") or {}).get("ssim")
@@ -288,11 +284,6 @@ def _targets(grid: Grid, results: Sequence[RunResult], facts: Mapping[str, Any])
     if frozen:
         return list(frozen["targets"] if isinstance(frozen, Mapping) else frozen)
     return make_targets(grid, results, zero_filled_val(facts))
-
-
-def _data(grid: Grid) -> dict[str, Any]:
-    settings = grid.cell(grid.reference).settings
-    return {"mask": settings.get("data.mask"), "acceleration": settings.get("data.acceleration")}
 
 
 def _model(grid: Grid, results: Sequence[RunResult]) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mrirecon.ablation.findings.contrasts import Family, families
-from mrirecon.ablation.findings.inference import ALPHA, decide
+from mrirecon.ablation.findings.inference import ALPHA, Family, decide, families
 from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, draws_of, reruns_of
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import Point, RunResult, Trace
@@ -192,24 +191,21 @@ def decide_steps(
     horizon = min((run.n_steps for of_cell in runs.values() for run in of_cell), default=0)
     family = Family(f"steps to the {100 * target['share']:g} % target, {everyone.name}", kept)
     draws = draws_of(grid, [run for of_cell in runs.values() for run in of_cell])
-    decided = decide(family, [_scores(grid, times, horizon, draws)], None, conditional, alpha=alpha, refused=refused)
-    note = f"{decided['note']} Times are known to the {_spacing(results)} steps between two validations."
-    return decided | {"note": note + (f" Never reached by {', '.join(sorted(missing))}." if missing else "")}
-
-
-def _scores(
-    grid: Grid, times: Mapping[str, Mapping[int, int | None]], horizon: int, draws: dict[int, int] | None
-) -> RerunScores:
-    """Steps as scores of a single column."""
+    # steps as scores of a single column
     values = {cell: np.full((len(grid.seeds), 1), math.nan) for cell in times}
     for cell, rows in values.items():
         for i, seed in enumerate(grid.seeds):
             if seed in times[cell]:
                 rows[i] = restricted([times[cell][seed]], horizon)
-    return RerunScores(STEPS, LOWER, grid.seeds, ("all",), None, values, {}, draws=draws)
-
-
-def _spacing(results: Sequence[RunResult]) -> int:
-    """Steps between the validations of a run, the most of all runs."""
+    decided = decide(
+        family,
+        [RerunScores(STEPS, LOWER, grid.seeds, ("all",), None, values, {}, draws=draws)],
+        None,
+        conditional,
+        alpha=alpha,
+        refused=refused,
+    )
+    # steps between the validations of a run, the most of all runs
     gaps = [b.step - a.step for run in results for a, b in zip(run.points, run.points[1:], strict=False)]
-    return max(gaps, default=0)
+    note = f"{decided['note']} Times are known to the {max(gaps, default=0)} steps between two validations."
+    return decided | {"note": note + (f" Never reached by {', '.join(sorted(missing))}." if missing else "")}

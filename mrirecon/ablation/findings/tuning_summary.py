@@ -113,20 +113,19 @@ def _cost(
         "n_chosen_from": len(trials) - n_replaced,
         "n_diverged": sum(trial.diverged_at is not None for trial in trials),
         "seconds": math.fsum(t for t in (trial.timing.seconds for trial in trials) if math.isfinite(t)),
-        "trials": [_trial(trial) for trial in trials],
+        "trials": [
+            {
+                "repeat": trial.repeat,
+                "trial": trial.trial,
+                "widened": trial.widened,
+                "values": dict(trial.values),
+                "loss": trial.final_loss,
+                "area": trial.area,
+                "diverged_at": trial.diverged_at,
+            }
+            for trial in trials
+        ],
         "best_of_k": [list(point) for point in best_of_k(counted, diverged_loss(trials, best, objective))],
-    }
-
-
-def _trial(trial: RunResult) -> dict[str, Any]:
-    return {
-        "repeat": trial.repeat,
-        "trial": trial.trial,
-        "widened": trial.widened,
-        "values": dict(trial.values),
-        "loss": trial.final_loss,
-        "area": trial.area,
-        "diverged_at": trial.diverged_at,
     }
 
 

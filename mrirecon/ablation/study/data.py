@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from mrirecon.ablation.study.folder import SPLIT_SEED, StudyFolder
 from mrirecon.ablation.study.grid import Grid
-from mrirecon.config import DataConfig, SimulateConfig, TrainConfig
+from mrirecon.config import SimulateConfig, TrainConfig
 from mrirecon.configfile import build, unflatten
 from mrirecon.data.folders.folder import DataFolder, open_folder, select
 from mrirecon.data.folders.manifest import are_others, content_hash, data_manifest, samples_of
@@ -45,7 +45,15 @@ def find_data(folder: StudyFolder, given: str, grid: Grid, old: Mapping[str, Any
             raise InputError(f"the data of this study were in {old['path']}, which is gone; say where: --data DIR")
         return Path(old["path"])
     if grid.simulate and folder.data.is_dir():
-        _require_same_options(folder, grid.simulate)
+        # an edited simulation is another data set, and another study
+        made = parse_yaml(folder.data / _MADE_WITH)
+        wanted = asdict(build(SimulateConfig, grid.simulate))
+        for key, value in wanted.items():
+            if key not in _NO_OPTIONS and made.get(key) != value:
+                raise InputError(
+                    f"{folder.data} was simulated with {key} {made.get(key)}, the grid now says {value}; "
+                    "choose another --output, or put it back"
+                )
     return _simulate_once(folder, grid.simulate)
 
 
@@ -61,18 +69,6 @@ def simulate(folder: Path, options: Mapping[str, Any]) -> None:
 
     say(f"data        simulating {folder}")
     simulate_dataset(replace(build(SimulateConfig, options), output=str(folder)))
-
-
-def _require_same_options(folder: StudyFolder, options: Mapping[str, Any]) -> None:
-    """An edited simulation is another data set, and another study."""
-    made = parse_yaml(folder.data / _MADE_WITH)
-    wanted = asdict(build(SimulateConfig, options))
-    for key, value in wanted.items():
-        if key not in _NO_OPTIONS and made.get(key) != value:
-            raise InputError(
-                f"{folder.data} was simulated with {key} {made.get(key)}, the grid now says {value}; "
-                "choose another --output, or put it back"
-            )
 
 
 def _simulate_once(study: StudyFolder, options: Mapping[str, Any]) -> Path:
@@ -97,7 +93,13 @@ def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
     train = unflatten(TrainConfig, settings)
     folder, splits = _open(train)
     volumes = [volume for split in splits.values() for volume in split]
-    _require_masks(train.data, volumes)
+    # raise an InputError for a file whose k-space the mask does not go with; full k-space needs no torch for it
+    if train.data.mask == "file" or not all(volume.is_full for volume in volumes):
+        from mrirecon.data.masking import mask_spec, uses_own
+
+        spec = mask_spec(train.data, volumes)
+        for volume in volumes:
+            uses_own(volume, spec)
     return {
         "path": str(path),
         "signature": now,
@@ -165,16 +167,6 @@ def require_same_samples(old: Mapping[str, Any], data: Mapping[str, Any], study:
             f"the files in {data['path']} have the names, sizes and headers of those that the runs in {study} were "
             "done on, but other samples; put them back, or choose another --output"
         )
-
-
-def _require_masks(config: DataConfig, volumes: Sequence[Volume]) -> None:
-    """Raise an InputError for a file whose k-space the mask does not go with; full k-space needs no torch for it."""
-    if config.mask == "file" or not all(volume.is_full for volume in volumes):
-        from mrirecon.data.masking import mask_spec, uses_own
-
-        spec = mask_spec(config, volumes)
-        for volume in volumes:
-            uses_own(volume, spec)
 
 
 def signature(path: Path, settings: Mapping[str, Any]) -> str:

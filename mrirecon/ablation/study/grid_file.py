@@ -195,7 +195,11 @@ def _cells(factors: Mapping[str, Mapping[str, Mapping[str, Any]]], base: Mapping
             settings.update(factors[factor][label])
         if settings["optimizer.lr"] == "auto":
             settings["optimizer.lr"] = recommended_lr(settings["optimizer.name"])
-        cells.append(Cell("/".join(labels), chosen, _without_foreign_groups(settings)))
+        # group sizes of the base are for the cells that have groups
+        foreign = {key for entry in NORMS.values() for key in entry.options} - set(norm_options(settings["model.norm"]))
+        cells.append(
+            Cell("/".join(labels), chosen, settings | {f"model.{key}": getattr(ModelConfig, key) for key in foreign})
+        )
     return tuple(cells)
 
 
@@ -204,12 +208,6 @@ def _build(values: Mapping[str, Any], where: str) -> TrainConfig:
         return build(TrainConfig, values)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-
-
-def _without_foreign_groups(settings: dict[str, Any]) -> dict[str, Any]:
-    """Group sizes of the base are for the cells that have groups."""
-    foreign = {key for entry in NORMS.values() for key in entry.options} - set(norm_options(settings["model.norm"]))
-    return settings | {f"model.{key}": getattr(ModelConfig, key) for key in foreign}
 
 
 def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mapping[str, Any]]) -> str:
@@ -243,7 +241,9 @@ def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tup
             f"tuning.dimensions is {dimensions}; it must hold lr (and may hold {', '.join(DIMENSIONS[1:])})"
         )
     own = content.get("spaces") or {}
-    _require_known("tuning.spaces", own, _searched(cells))
+    # names that a range may be given for: optimizers, levels and cells
+    names = [name for c in cells for name in (str(c.settings["optimizer.name"]), *c.levels.values(), c.name)]
+    _require_known("tuning.spaces", own, tuple(dict.fromkeys(names)))
     spaces = {cell.name: tuning_spaces(cell, dimensions, own) for cell in cells}
     _require_untuned(cells, dimensions)
     widening = content.get("widening", Tuning.widening)
@@ -260,12 +260,6 @@ def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tup
     if shared := set(tuning.seeds) & set(seeds):
         raise InputError(f"seed {min(shared)} is of the tuning and of the reruns; move tuning.first_seed")
     return tuning
-
-
-def _searched(cells: tuple[Cell, ...]) -> tuple[str, ...]:
-    """Return the names that a range may be given for: optimizers, levels and cells."""
-    names = [name for c in cells for name in (str(c.settings["optimizer.name"]), *c.levels.values(), c.name)]
-    return tuple(dict.fromkeys(names))
 
 
 def _require_untuned(cells: tuple[Cell, ...], dimensions: list[str]) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,10 +47,15 @@ def describe(grid: Grid, n_workers: int, costs: dict[str, Any] | None = None) ->
     for cell in grid.cells:
         ranges = ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in tuning.spaces[cell.name].items())
         lines.append(f"cell        {cell.name}: {per_cell} runs, searched over {ranges}; {_fixed(cell)}")
+    winners = (
+        f"{label_of(tuning.objectives[0])} at the end"
+        if tuning.objectives[0] in METRICS
+        else f"{' and '.join(tuning.objectives)} loss"
+    )
     lines.append(
         f"runs        {per_cell * len(grid.cells)}: per cell {tuning.trials} trials x {tuning.repeats} "
         f"draw{'s' * (tuning.repeats != 1)} (as many again where the best rate lies at an edge), "
-        f"{tuning.sweep} rates around each winner, {len(grid.seeds)} seeds; winners by {_words(tuning.objectives)}"
+        f"{tuning.sweep} rates around each winner, {len(grid.seeds)} seeds; winners by {winners}"
     )
     lines += _power_lines(grid)
     if costs:
@@ -107,7 +112,7 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
     Returns:
         `Cost` by cell, and the first line of the error of each cell that cannot run.
     """
-    from mrirecon.ablation.work.execute import Setting, training_config
+    from mrirecon.ablation.work.worker import Setting, training_config
 
     costs: dict[str, Any] = {}
     errors: dict[str, str] = {}
@@ -172,12 +177,6 @@ def _quietly() -> Iterator[None]:
         yield
     finally:
         progress.quiet = old
-
-
-def _words(objectives: Sequence[str]) -> str:
-    if objectives[0] in METRICS:
-        return f"{label_of(objectives[0])} at the end"
-    return f"{' and '.join(objectives)} loss"
 
 
 def _fixed(cell: Cell) -> str:
@@ -282,7 +281,7 @@ def check_cells(grid: Grid, device: str) -> dict[str, str]:
     Raises:
         InputError: No such device here.
     """
-    from mrirecon.ablation.work.execute import Setting, training_config
+    from mrirecon.ablation.work.worker import Setting, training_config
     from mrirecon.models.device import choose_device
     from mrirecon.workflows.setup.training_work import check_setting
 

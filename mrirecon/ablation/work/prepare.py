@@ -78,7 +78,18 @@ def prepare(name: str, config: AblateConfig) -> Study:
     folder = StudyFolder(study_path(name, config, grid.name))
     if config.data:
         require_folder(Path(config.data))
-    _require_ours(folder)
+    path = folder.path
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give a folder for the study (--output)")
+    if folder.is_foreign and not folder.manifest_file.is_file():
+        raise InputError(f"{path} holds something else than a study; choose another --output")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write to {path}: {error.strerror}; choose another --output") from None
     old = folder.read_manifest() if folder.manifest_file.is_file() else {}
     before = old.get("data", {}) or _data_of(name)
     data = _data(folder, config.data, grid, before)
@@ -161,21 +172,6 @@ def _data(folder: StudyFolder, given: str, grid: Grid, before: Mapping[str, Any]
         with suppress(OSError):  # it holds something
             folder.path.rmdir()
         raise
-
-
-def _require_ours(folder: StudyFolder) -> None:
-    path = folder.path
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; give a folder for the study (--output)")
-    if folder.is_foreign and not folder.manifest_file.is_file():
-        raise InputError(f"{path} holds something else than a study; choose another --output")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe.{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror}; choose another --output") from None
 
 
 def _codes(study: Study, accept: bool) -> list[str]:

@@ -161,7 +161,13 @@ def _ready_made(root: Path, groups: dict[str, list[Path]], coils: str) -> DataFo
     splits = {split: [v for path in paths for v in list_volumes(path, root)] for split, paths in groups.items()}
     if coils != "both":  # the single-coil and the multi-coil file of one fastMRI scan have one name
         for split, volumes in splits.items():
-            _require_different_names(root, split, volumes)
+            first: dict[str, Volume] = {}
+            for volume in volumes:
+                other = first.setdefault(volume.path.name, volume)
+                if other is not volume:
+                    raise InputError(
+                        f"{root}: {other.name} and {volume.name} are both in '{split}'; keep one of the two"
+                    )
     folder = DataFolder(root, [v for volumes in splits.values() for v in volumes], splits)
     _replace_unreferenced_test(folder, coils)
     return folder
@@ -186,14 +192,6 @@ def _replace_unreferenced_test(folder: DataFolder, coils: str) -> None:
     folder.notes.append(
         f"the test files have no reference, so val is halved by patient: {n_val} volumes to tune, {n_test} to test"
     )
-
-
-def _require_different_names(root: Path, split: str, volumes: Sequence[Volume]) -> None:
-    first: dict[str, Volume] = {}
-    for volume in volumes:
-        other = first.setdefault(volume.path.name, volume)
-        if other is not volume:
-            raise InputError(f"{root}: {other.name} and {volume.name} are both in '{split}'; keep one of the two")
 
 
 # ---- by patient, by seed, by what a configuration asks for

@@ -92,7 +92,24 @@ def read_facts(path: Path, name: str) -> Facts:
         InputError: `<name>: what is wrong; what to do`.
     """
     with opened(path, name) as file:
-        return _facts(file)
+        kspace = _kspace(file)
+        single = kspace.ndim == 3
+        shape = (kspace.shape[0], 1, *kspace.shape[1:]) if single else kspace.shape
+        target = _target(file, kspace, shape)
+        header = _header(file, shape, target)
+        header.acquired(shape[-1])  # a header that contradicts k-space is found now
+        image_shape = _image_shape(header, shape, target)
+        return Facts(
+            shape=shape,
+            single_coil=single,
+            header=header,
+            image_shape=image_shape,
+            target_key=None if target is None else target.name.lstrip("/"),
+            file_mask=_mask(file, shape[-1]),
+            attrs=read_attributes(file),
+            n_bytes=kspace.nbytes + (0 if target is None else target.nbytes),
+            **object_facts(file, (shape[0], *image_shape)),
+        )
 
 
 def object_facts(file: h5py.File, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -113,27 +130,6 @@ def object_facts(file: h5py.File, shape: tuple[int, ...]) -> dict[str, Any]:
     except InputError as error:
         return {"object_fault": readable(str(error))}
     return {"has_object_mask": True}
-
-
-def _facts(file: h5py.File) -> Facts:
-    kspace = _kspace(file)
-    single = kspace.ndim == 3
-    shape = (kspace.shape[0], 1, *kspace.shape[1:]) if single else kspace.shape
-    target = _target(file, kspace, shape)
-    header = _header(file, shape, target)
-    header.acquired(shape[-1])  # a header that contradicts k-space is found now
-    image_shape = _image_shape(header, shape, target)
-    return Facts(
-        shape=shape,
-        single_coil=single,
-        header=header,
-        image_shape=image_shape,
-        target_key=None if target is None else target.name.lstrip("/"),
-        file_mask=_mask(file, shape[-1]),
-        attrs=read_attributes(file),
-        n_bytes=kspace.nbytes + (0 if target is None else target.nbytes),
-        **object_facts(file, (shape[0], *image_shape)),
-    )
 
 
 def _kspace(file: h5py.File) -> h5py.Dataset:

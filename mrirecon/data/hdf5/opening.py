@@ -20,8 +20,7 @@ import numpy as np
 
 from mrirecon.data.hdf5.limits import require_room
 from mrirecon.data.hdf5.soundness import check_heaps, find_dataset, require_sound
-from mrirecon.errors import DataChangedError, InputError
-from mrirecon.refusals import why_unread
+from mrirecon.errors import DataChangedError, InputError, why_unread
 
 _LIMIT = 16  # a data set has more files than a process may hold open (often 1024, times the workers)
 _open: OrderedDict[Path, h5py.File] = OrderedDict()

@@ -64,17 +64,13 @@ def examine(jobs: Sequence[Job]) -> Generator[Found | InputError, None, None]:
     Raises:
         WorkFailedError: No process can be started.
     """
-    n = _n_children(jobs)
+    # more than one where that is worth its start and all may take the memory they are allowed
+    room = _MOST_BYTES // max((job.memory_bytes for job in jobs), default=1)
+    n = max(1, min(_MOST_CHILDREN // ranks.world_size(), room, len(jobs) // _JOBS_WORTH_A_CHILD))
     with ExitStack() as stack:
         children = [stack.enter_context(closing(_one_by_one(jobs[k::n]))) for k in range(n)]
         for i in range(len(jobs)):
             yield next(children[i % n])
-
-
-def _n_children(jobs: Sequence[Job]) -> int:
-    """More than one where that is worth its start and all may take the memory they are allowed."""
-    room = _MOST_BYTES // max((job.memory_bytes for job in jobs), default=1)
-    return max(1, min(_MOST_CHILDREN // ranks.world_size(), room, len(jobs) // _JOBS_WORTH_A_CHILD))
 
 
 def _one_by_one(jobs: Sequence[Job]) -> Generator[Found | InputError, None, None]:

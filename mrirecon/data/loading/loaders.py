@@ -28,9 +28,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.samples import collate
 from mrirecon.data.volume import Volume
-from mrirecon.errors import WorkFailedError
+from mrirecon.errors import WorkFailedError, few_files, full_shared_memory
 from mrirecon.files import is_disk_full
-from mrirecon.refusals import few_files, full_shared_memory
 from mrirecon.termination import STOP_SIGNALS
 
 Batches = Generator[Any, None, None]  # closing it ends the workers behind it

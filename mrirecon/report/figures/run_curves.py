@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrirecon.files import replacing
-from mrirecon.report.figures.drawing import WIDTH, NothingToDrawError, laid_out, spread_axis, styled
-from mrirecon.report.figures.panels import COLOURS
+from mrirecon.report.figures.drawing import COLOURS, WIDTH, NothingToDrawError, laid_out, spread_axis, styled
 from mrirecon.tables.metrics import METRICS, heading_of
 
 Rows = Sequence[Mapping[str, str]]
@@ -25,7 +24,18 @@ def draw_run_curves(rows: Rows) -> Figure:
     Raises:
         NothingToDrawError: No row holds any of them.
     """
-    shown = [(title, columns) for title, columns in _panels() if any(column(rows, name)[0] for name in columns)]
+    # the title of each panel with its columns of curves.csv and their names in the legend
+    shown = [
+        (title, columns)
+        for title, columns in [
+            ("loss", {"train_loss": "training", "val_loss": "validation"}),
+            *((f"validation {heading_of(name)}", {f"val_{name}": ""}) for name in METRICS),
+            ("learning rate", {"lr": ""}),
+            ("gradient norm", {"grad_norm": ""}),
+            ("update / weights", {"update_ratio": ""}),
+        ]
+        if any(column(rows, name)[0] for name in columns)
+    ]
     if not shown:
         raise NothingToDrawError("No curves: the run has not written any row of curves.csv.")
     n_rows, n_columns = -(-len(shown) // 3), min(3, len(shown))
@@ -50,17 +60,6 @@ def column(rows: Rows, name: str) -> tuple[list[float], list[float]]:
         steps.append(step)
         values.append(value)
     return steps, values
-
-
-def _panels() -> list[tuple[str, dict[str, str]]]:
-    """Return the title of each panel with its columns of curves.csv and their names in the legend."""
-    return [
-        ("loss", {"train_loss": "training", "val_loss": "validation"}),
-        *((f"validation {heading_of(name)}", {f"val_{name}": ""}) for name in METRICS),
-        ("learning rate", {"lr": ""}),
-        ("gradient norm", {"grad_norm": ""}),
-        ("update / weights", {"update_ratio": ""}),
-    ]
 
 
 def _draw(axes: Axes, rows: Rows, title: str, columns: Mapping[str, str]) -> None:

@@ -1,16 +1,16 @@
-"""Curves of a study over optimizer steps: training and validation, and the share of seeds that reached a target."""
+"""Curves of a study over optimizer steps, with the share of seeds that reached a target; and over the rates tried."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from mrirecon.report.figures.drawing import spread_axis
-from mrirecon.report.figures.panels import CellStyle, draw_panels
+from mrirecon.report.figures.drawing import INK, CellStyle, draw_panels, spread_axis
+from mrirecon.tables.metrics import METRICS, shortfall_label
 
 
 @dataclass(frozen=True)
@@ -133,3 +133,126 @@ def time_to(cell: Mapping[str, Any], share: float) -> dict[str, Any]:
     """Return the cell's times to the target of this share; empty where it has none."""
     found = (time for time in cell.get("times") or () if time["share"] == share and time.get("per_seed"))
     return next(found, {})
+
+
+# ---- what the tuning found: loss over learning rate, and the expected best of k trials
+
+
+_DIVERGED_AT = 0.97  # height in the axes, since the loss has no number
+_MARKS = (
+    ("trial", {"color": INK, "marker": "o", "markerfacecolor": "none", "linestyle": "", "markersize": 4}),
+    ("winner", {"color": INK, "marker": "*", "linestyle": "", "markersize": 9}),
+    ("sweep", {"color": INK, "marker": ".", "linewidth": 1.2}),
+    ("diverged", {"color": INK, "marker": "x", "linestyle": "", "markersize": 5}),
+    ("diverges from here", {"color": INK, "linewidth": 1, "linestyle": (0, (1, 1.5))}),
+)
+
+
+def lr_of(values: Mapping[str, float]) -> float | None:
+    """Return the learning rate among tuned values; None where it was not tuned."""
+    return next((value for key, value in values.items() if key.rpartition(".")[2] == "lr"), None)
+
+
+def draw_lr_sensitivity(study: Mapping[str, Any]) -> Figure:
+    """Draw final validation loss over learning rate: all trials, the winner, the sweep around it, where it diverges.
+
+    Such curves show how sensitive a training is to its rate (Wortsman et al., arXiv:2309.14322).
+
+    Raises:
+        NothingToDrawError: No cell has a trial.
+    """
+    cells = [cell for cell in study["cells"] if any(_points(cell))]
+    drawn = [point for cell in cells for point in _points(cell)]
+
+    def finish(axes: Axes) -> None:
+        spread_axis(axes.xaxis, [lr for lr, _ in drawn])
+        spread_axis(axes.yaxis, [loss for _, loss in drawn])
+
+    return draw_panels(
+        study,
+        cells,
+        _draw_cell,
+        xlabel="learning rate",
+        ylabel="final validation loss",
+        why_not="No learning rates to show: no tuning run is finished.",
+        finish=finish,
+        marks=_MARKS,
+    )
+
+
+def draw_best_of_k(study: Mapping[str, Any]) -> Figure:
+    """Draw the expected loss of the best of k trials over k (after Dodge et al. 2019).
+
+    Raises:
+        NothingToDrawError: No cell has it.
+    """
+    cells = [cell for cell in study["cells"] if _best_of_k(cell)]
+    objective = study.get("objective", "")
+
+    def draw(axes: Axes, cell: Mapping[str, Any], style: CellStyle) -> None:
+        ks, losses = zip(*_best_of_k(cell), strict=True)
+        axes.plot(ks, losses, color=style.colour, linestyle=style.line, marker=".", markersize=4)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return draw_panels(
+        study,
+        cells,
+        draw,
+        xlabel="tuning trials k",
+        ylabel=f"expected best {shortfall_label(objective) if objective in METRICS else 'loss'}",
+        why_not="No expected best of k: no cell has finished tuning.",
+        finish=lambda axes: spread_axis(axes.yaxis, [loss for cell in cells for _, loss in _best_of_k(cell)]),
+    )
+
+
+def _best_of_k(cell: Mapping[str, Any]) -> list[Sequence[float]]:
+    points = (cell.get("tuning") or {}).get("best_of_k") or []
+    return [point for point in points if point[1] is not None]
+
+
+def _points(cell: Mapping[str, Any]) -> Iterator[tuple[float, float | None]]:
+    """Yield learning rate and loss (None: diverged) of trials and sweep."""
+    for trial in (cell.get("tuning") or {}).get("trials") or ():
+        lr = lr_of(trial["values"])
+        if lr is not None:
+            yield lr, trial["loss"]
+    for point in (cell.get("sweep") or {}).get("points") or ():
+        yield point["lr"], point["loss"]
+
+
+def _draw_cell(axes: Axes, cell: Mapping[str, Any], style: CellStyle) -> None:
+    _draw_sweep(axes, cell.get("sweep") or {}, style)
+    trials = (cell.get("tuning") or {}).get("trials") or ()
+    tried = [(lr, trial["loss"]) for trial in trials if (lr := lr_of(trial["values"])) is not None]
+    finished = [(lr, loss) for lr, loss in tried if loss is not None]
+    look: dict[str, Any] = {"color": style.colour, "linestyle": ""}
+    axes.plot(*_columns(finished), marker="o", markerfacecolor="none", markersize=4, markeredgewidth=0.9, **look)
+    _draw_diverged(axes, [lr for lr, loss in tried if loss is None], style)
+    won = [(lr_of(t["values"]), t["loss"]) for t in trials if t["values"] in (cell.get("winners") or ())]
+    star: dict[str, Any] = {
+        "marker": "*",
+        "markersize": 10,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.6,
+        "zorder": 5,
+    }
+    axes.plot(*_columns([(lr, loss) for lr, loss in won if lr is not None and loss is not None]), **star, **look)
+
+
+def _draw_sweep(axes: Axes, sweep: Mapping[str, Any], style: CellStyle) -> None:
+    points = sweep.get("points") or ()
+    finished = sorted((point["lr"], point["loss"]) for point in points if point["loss"] is not None)
+    axes.plot(*_columns(finished), color=style.colour, linestyle=style.line, marker=".", markersize=5, linewidth=1.2)
+    _draw_diverged(axes, [point["lr"] for point in points if point["loss"] is None], style)
+    if sweep.get("lr_diverged") is not None:
+        axes.axvline(sweep["lr_diverged"], color=style.colour, linewidth=1, linestyle=(0, (1, 1.5)))
+
+
+def _draw_diverged(axes: Axes, lrs: Sequence[float], style: CellStyle) -> None:
+    heights = [_DIVERGED_AT] * len(lrs)
+    look = {"color": style.colour, "marker": "x", "linestyle": "", "markersize": 5}
+    axes.plot(lrs, heights, transform=axes.get_xaxis_transform(), **look)  # type: ignore[arg-type]
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]

@@ -27,14 +27,15 @@ def render(template: str, **values: Any) -> str:
     scripts = [Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in _SCRIPTS]
     style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
     page = _PAGES.get_template(template)
-    return page.render(scripts=scripts, style=style, policy=_policy(scripts), **values)
-
-
-def _policy(scripts: list[Markup]) -> str:
-    """Return the content security policy: images are inside the page, and only its own scripts run."""
+    # the content security policy: images are inside the page, and only its own scripts run
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii") for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    return page.render(
+        scripts=scripts,
+        style=style,
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
+        **values,
+    )
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -16,7 +16,7 @@ from mrirecon.report.figures.run_curves import column, draw_run_curves
 from mrirecon.report.numbers import NONE, interval, number
 from mrirecon.report.pages.html import Column, Entry, Table, data_uri, drawn, measured, pairs, render
 from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
-from mrirecon.runs import RunFolder
+from mrirecon.runs import RunFolder, open_run
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of, similarities
 from mrirecon.yamlfile import parse_yaml
 
@@ -255,3 +255,28 @@ def _float(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+# ---- the page of a run, written into its folder
+
+
+def run_report(run: str | Path, output: str | Path = "") -> Path:
+    """Write one offline HTML page of a run; one that is there is replaced, since it only repeats the run's files.
+
+    Args:
+        run: The run folder.
+        output: The page; empty: report.html in the run folder.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: No run folder.
+        OSError: The page cannot be written there.
+    """
+    folder = open_run(run)
+    path = Path(output) if output else folder.report
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a file such as {path / folder.report.name} (--output)")
+    write_run_page(folder, path)
+    return path

@@ -11,7 +11,7 @@ from PIL import Image
 from mrirecon.errors import InputError
 from mrirecon.files import write_text
 from mrirecon.report.figures.drawing import as_svg
-from mrirecon.report.figures.error_map import COLOURS, ErrorScale, error_scale
+from mrirecon.report.figures.slices import COLOURS, ErrorScale, error_scale
 from mrirecon.report.figures.study import StudyFigure, study_figures, write_study_figures
 from mrirecon.report.numbers import number, percent, setting
 from mrirecon.report.pages.html import Drawn, data_uri, drawn, pairs, render

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.report.figures.effects import comparison_names, verdict_of
-from mrirecon.report.figures.study_curves import time_to
-from mrirecon.report.figures.tuning import lr_of
+from mrirecon.report.figures.study import comparison_names, verdict_of
+from mrirecon.report.figures.study_curves import lr_of, time_to
 from mrirecon.report.numbers import NONE, duration, how_many, interval, number, p_value, percent, size, tuned
 from mrirecon.report.pages.html import Bar, Column, Entry, Table, bars, counted, measured, scored
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of
@@ -66,6 +65,9 @@ def _leader(
     notes += ["not ranked: the runs that did not diverge"] if _is_rest(study, cell) else []
     apart = cell.get("by_acceleration") or {}
     ssim = final.get("ssim")
+    # how many reruns diverged with the exact interval of their share; empty where none did
+    said, share = _diverged(cell.get("n_diverged")), cell.get("divergence") or {}
+    known = said and share.get("low") is not None
     return [
         Entry(cell["cell"], note=", ".join(notes), kind="name"),
         scored(ssim, "ssim"),
@@ -76,7 +78,11 @@ def _leader(
         measured(cell.get("area"), ".4f"),
         Entry(tuned(cell.get("values") or {}), lr_of(cell.get("values") or {}), _range_note(cell)),
         _tuning_cost(tuning),
-        Entry(number(cell.get("n_seeds"), "d"), cell.get("n_seeds"), _diverged_share(cell)),
+        Entry(
+            number(cell.get("n_seeds"), "d"),
+            cell.get("n_seeds"),
+            f"{said} (95 % interval {100 * share['low']:.0f} to {100 * share['high']:.0f} %)" if known else said,
+        ),
     ]
 
 
@@ -98,13 +104,6 @@ def _range_note(cell: Mapping[str, Any]) -> str:
 
 def _diverged(n: int | None) -> str:
     return f"{n} diverged" if n else ""
-
-
-def _diverged_share(cell: Mapping[str, Any]) -> str:
-    """Return how many reruns diverged with the exact interval of their share; empty where none did."""
-    said, share = _diverged(cell.get("n_diverged")), cell.get("divergence") or {}
-    known = said and share.get("low") is not None
-    return f"{said} (95 % interval {100 * share['low']:.0f} to {100 * share['high']:.0f} %)" if known else said
 
 
 _COSTS = (

@@ -1,4 +1,4 @@
-"""The terminal table of an evaluation."""
+"""The terminal tables of an evaluation: of its volumes, of regions, and of several things beside each other."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mrirecon.evaluation.protocol import PROTOCOLS
+from mrirecon.evaluation.regions import METRICS_INSIDE
 from mrirecon.evaluation.results import UNDECLARED, ZERO_FILLED, VolumeResult, acceleration_label, by_volume
 from mrirecon.evaluation.stats import goodness
-from mrirecon.report.numbers import how_many
-from mrirecon.tables.metrics import METRICS, digits_of, label_of
+from mrirecon.evaluation.summary import LEVEL
+from mrirecon.report.numbers import how_many, number
+from mrirecon.tables.metrics import METRICS, digits_of, label_of, unit_of
 
 MAX_ROWS = 20  # more volumes than this: the worst and the best
 _WORST, _BEST = 6, 4
@@ -26,7 +28,19 @@ def evaluation_table(results: Sequence[VolumeResult], summary: dict[str, Any]) -
     has_zero_filled = not all(math.isnan(value) for r in results for value in r.zero_filled.values())
     compared = results[0].reconstructor != "zero-filled" and has_zero_filled
     metrics = [name for name in METRICS if name in results[0].scores]
-    groups = _groups(summary, metrics, compared, results[0].reconstructor)
+    # a line for each metric of each group; all metrics side by side would not fit on a screen
+    named = {"all": summary["overall"]}
+    for group in ("by_acquisition", "by_acceleration", "by_origin"):
+        if 1 < len(summary[group]) < summary["overall"]["n_volumes"]:  # not each volume once more
+            spell = _times if group == "by_acceleration" else str
+            named |= {spell(name): values for name, values in summary[group].items()}
+    headed = {
+        f"{name}: {how_many(v['n_volumes'], 'volume')}, {how_many(v['n_patients'], 'patient')}": v
+        for name, v in named.items()
+    }
+    percent = f"{100 * summary['level']:g} %"
+    note = f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)"
+    groups = "\n".join([*lines_by_group(headed, metrics, compared, results[0].reconstructor), note])
     parts = [_caption(results, summary), _volumes(results, metrics, compared), groups]
     return "\n\n".join(parts) + seconds_line(summary, "\n")
 
@@ -97,22 +111,6 @@ def _over_draws(values: list[float], name: str) -> str:
     return f"{text} ± {stdev(values):{digits}}" if len(values) > 1 and all(map(math.isfinite, values)) else text
 
 
-def _groups(summary: dict[str, Any], metrics: Sequence[str], compared: bool, reconstructor: str) -> str:
-    """Return a line for each metric of each group; all metrics side by side would not fit on a screen."""
-    named = {"all": summary["overall"]}
-    for group in ("by_acquisition", "by_acceleration", "by_origin"):
-        if 1 < len(summary[group]) < summary["overall"]["n_volumes"]:  # not each volume once more
-            spell = _times if group == "by_acceleration" else str
-            named |= {spell(name): values for name, values in summary[group].items()}
-    headed = {
-        f"{name}: {how_many(v['n_volumes'], 'volume')}, {how_many(v['n_patients'], 'patient')}": v
-        for name, v in named.items()
-    }
-    percent = f"{100 * summary['level']:g} %"
-    note = f"SD over volumes; in brackets the {percent} interval of the mean over patients (needs at least 5)"
-    return "\n".join([*lines_by_group(headed, metrics, compared, reconstructor), note])
-
-
 def lines_by_group(
     groups: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], compared: bool, reconstructor: str
 ) -> list[str]:
@@ -166,3 +164,78 @@ def align(rows: list[list[str]], left: int) -> str:
         cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+# ---- the terminal table of scores inside boxes
+
+
+def region_table(labels: Mapping[str, Mapping[str, Any]], reconstructor: str) -> str:
+    """Return means over the boxes of each label, as text.
+
+    Args:
+        labels: From `means_by_label`.
+        reconstructor: Its name.
+    """
+    if not labels:
+        return "regions: no box lies in a scored slice"
+    groups, notes = {}, []
+    for label, values in labels.items():
+        n_boxes, n_without = values["n_boxes"], values["n_boxes"] - values["n_ssim"]
+        counted = f"{n_boxes:,} box{'es' * (n_boxes != 1)}, {how_many(values['n_patients'], 'patient')}"
+        groups[f"{label or '(no label)'}: {counted}"] = values
+        if n_without:
+            notes.append(f"no SSIM of {n_without} of these boxes ({label}): they lie within 3 pixels of the edge")
+    lines = lines_by_group(groups, METRICS_INSIDE, reconstructor != "zero-filled", reconstructor)
+    percent = f"{100 * LEVEL:g} %"
+    interval = f"SD over boxes; in brackets the {percent} interval of the mean over patients (needs at least 5)"
+    return "\n".join(["inside the regions", *lines, *notes, interval])
+
+
+# ---- the one table of several evaluations: a row for each thing, its scores and its seconds per slice
+
+
+_NONE = "-"
+
+
+def several_table(named: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return the table as text, with a line that says what it shows.
+
+    Args:
+        named: Name and summary.json of each.
+    """
+    metrics = _shared_metrics(named)
+    rows = [["", *(f"{label_of(name)}{unit_of(name)}" for name in metrics), "s per slice", "90 %"]]
+    for name, summary in named:
+        times = summary.get("seconds_per_slice") or {}
+        cells = [_mean_and_sd(summary["overall"][metric], metric) for metric in metrics]
+        rows.append([name, *cells, number(times.get("median"), ".3g"), number(times.get("p90"), ".3g")])
+    means = "slices" if named[0][1]["protocol"]["per_slice"] else "volumes"
+    note = (
+        f"mean over {means} ± SD over volumes; s per slice: median, and 90th percentile, of the reconstruction with\n"
+        "its maps, without reading and scoring, one slice at a time after the first"
+    )
+    return f"{align(rows, left=1)}\n{note}"
+
+
+def several_rows(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the same table with all digits, a row for each: name, mean and SD of each metric, seconds."""
+    rows = []
+    for name, summary in named:
+        times = summary.get("seconds_per_slice") or {}
+        row: dict[str, Any] = {"name": name}
+        for metric in _shared_metrics(named):
+            values = summary["overall"][metric]
+            row |= {metric: values["mean"], f"{metric}_sd": values["sd"]}
+        rows.append({**row, "seconds_per_slice": times.get("median"), "seconds_per_slice_p90": times.get("p90")})
+    return rows
+
+
+def _shared_metrics(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    return [metric for metric in METRICS if all(metric in summary["overall"] for _, summary in named)]
+
+
+def _mean_and_sd(values: Mapping[str, float | None], metric: str) -> str:
+    if values["mean"] is None:
+        return _NONE
+    sd = "" if values["sd"] is None else f" ± {values['sd']:{digits_of(metric)}}"
+    return f"{values['mean']:{digits_of(metric)}}{sd}"

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from mrirecon import ranks
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, why_unread
 from mrirecon.files import open_plain, write_text
 from mrirecon.progress import warn
-from mrirecon.refusals import why_unread
 from mrirecon.runs import RunFolder
 
 _WEIGHTS = ("state_dict", "training_weights")

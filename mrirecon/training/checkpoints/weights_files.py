@@ -234,7 +234,12 @@ def _read(file: Path) -> tuple[Tensors, str, str, ModelConfig | None]:
             head = handle.read(9)
             handle.seek(0)
             if head[8:] == b"{" and int.from_bytes(head[:8], "little") < size:
-                tensors, model = _read_safetensors(file)
+                from safetensors.torch import load_file, safe_open
+
+                with safe_open(str(file), "pt") as opened_file:
+                    header = opened_file.metadata() or {}
+                tensors = load_file(str(file))
+                model = stored_model(header, file) if "mrirecon_format" in header else None
                 kind = "safetensors"
             else:
                 tensors, kind = _state_dict(_unpacked(handle, file))
@@ -247,14 +252,6 @@ def _read(file: Path) -> tuple[Tensors, str, str, ModelConfig | None]:
     except Exception as error:
         raise InputError(f"{file} {why_not(error, 'no file of weights', _SAVE)}") from None
     return tensors, kind, digest, model
-
-
-def _read_safetensors(file: Path) -> tuple[Tensors, ModelConfig | None]:
-    from safetensors.torch import load_file, safe_open
-
-    with safe_open(str(file), "pt") as opened_file:
-        header = opened_file.metadata() or {}
-    return load_file(str(file)), stored_model(header, file) if "mrirecon_format" in header else None
 
 
 def _unpacked(handle: BinaryIO, file: Path) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from mrirecon.evaluation.stats import goodness
 from mrirecon.progress import say, warn
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import label_of
+from mrirecon.termination import StopRequest
 from mrirecon.training.checkpoints.read import load_checkpoint
-from mrirecon.training.loop.signals import StopRequest
 
 Scores = dict[str, float]
 STATE_KEY = "Keeper"

@@ -255,17 +255,14 @@ class Curves(pl.Callback):
             self._bar.set_postfix({k: f"{shown[k]:.3g}" for k in keys if k in shown}, refresh=False)
             self._bar.update(step - self._bar.n)
         elif not progress.quiet and time.monotonic() - self._said > _PLAIN_EVERY_S:
-            self._say_plain(step)
-
-    def _say_plain(self, step: int) -> None:
-        self._said = time.monotonic()
-        pace = (self._said - self._started) / max(step - self._first_step, 1)
-        loss = self.loss_sum / self.n_batches
-        rate = self.latest.get("slices_per_s", 0.0)
-        self._say(
-            f"step {step}/{self.n_steps}: loss {loss:.4f}, lr {self.lr:.2e}, "
-            f"{rate:.1f} slices/s, {pace * (self.n_steps - step):.0f} s left"
-        )
+            self._said = time.monotonic()
+            pace = (self._said - self._started) / max(step - self._first_step, 1)
+            loss = self.loss_sum / self.n_batches
+            rate = self.latest.get("slices_per_s", 0.0)
+            self._say(
+                f"step {step}/{self.n_steps}: loss {loss:.4f}, lr {self.lr:.2e}, "
+                f"{rate:.1f} slices/s, {pace * (self.n_steps - step):.0f} s left"
+            )
 
     def _say(self, line: str) -> None:
         if progress.quiet:

@@ -20,8 +20,8 @@ from mrirecon.evaluation.stats.verdict import LOSS
 from mrirecon.evaluation.summary import notes_on_objects
 from mrirecon.progress import say
 from mrirecon.tables.metrics import in_files, validation_metrics
+from mrirecon.termination import StopRequest
 from mrirecon.training.loop.curves import Curves
-from mrirecon.training.loop.signals import StopRequest
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.batchnorm import take_buffers_of_the_first
 

@@ -14,7 +14,7 @@ from typing import Any
 from mrirecon.config import CompareConfig, TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError, did_you_mean
-from mrirecon.evaluation.comparable import Table
+from mrirecon.evaluation.pairing import Table
 from mrirecon.evaluation.results import ScoreTable, read_tables
 from mrirecon.report.run_files import read_json, read_rows
 from mrirecon.runs import RunFolder

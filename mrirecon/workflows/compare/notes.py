@@ -24,7 +24,9 @@ def warnings_of(cells: Sequence[Cell], pairs: Pairs) -> list[str]:
     items = [item for cell in cells for item in cell.items]
     found = []
     for what, fact in _FACTS.items():
-        found += _difference(what, fact, items)
+        known = [(item.table.name, value) for item in items if (value := fact(item))]
+        other = next(((name, value) for name, value in known if value != known[0][1]), None)
+        found += [] if other is None else [f"different {what}: {known[0][1]} ({known[0][0]}), {other[1]} ({other[0]})"]
     return [*found, *_of_tables(cells, pairs), *_flattered(items)]
 
 
@@ -60,14 +62,6 @@ def _possible_copies(pairs: Pairs) -> list[list[str]]:
             found.setdefault((acceleration, scores), []).append(volume)
     copies = [volumes for volumes in found.values() if len(volumes) > 1]
     return [list(volumes) for volumes in dict.fromkeys(map(tuple, copies))]
-
-
-def _difference(what: str, fact: Fact, items: Sequence[Item]) -> list[str]:
-    known = [(item.table.name, value) for item in items if (value := fact(item))]
-    other = next(((name, value) for name, value in known if value != known[0][1]), None)
-    if other is None:
-        return []
-    return [f"different {what}: {known[0][1]} ({known[0][0]}), {other[1]} ({other[0]})"]
 
 
 def _flattered(items: Sequence[Item]) -> Iterator[str]:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.config import ModelConfig
-from mrirecon.errors import InputError, WorkFailedError, unknown_name
-from mrirecon.refusals import explained
+from mrirecon.errors import InputError, WorkFailedError, explained, unknown_name
 from mrirecon.training.checkpoints.weights_files import load_portable, save_portable
 from mrirecon.training.deployable import Deployable
 
@@ -139,19 +138,15 @@ def _write_onnx(network: Deployable, _config: ModelConfig, path: Path, size: Siz
         input_names=list(network.inputs),
         output_names=["reconstruction"],
     )
-    _name_axes(program, size)
+    # names for a reader; older versions of torch cannot give any
+    axes = program.model.graph.outputs[0].shape
+    if hasattr(program, "rename_axes"):
+        program.rename_axes(dict(zip(axes, ("batch",) if size else ("batch", "height", "width"), strict=False)))
     functions = program.model.functions.values()
     for node in [*program.model.graph, *(node for function in functions for node in function)]:
         node.metadata_props.clear()
     n_bytes = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     program.save(path, external_data=n_bytes > _ONE_FILE)
-
-
-def _name_axes(program: Any, size: Size | None) -> None:
-    """Names for a reader; older versions of torch cannot give any."""
-    axes = program.model.graph.outputs[0].shape
-    if hasattr(program, "rename_axes"):
-        program.rename_axes(dict(zip(axes, ("batch",) if size else ("batch", "height", "width"), strict=False)))
 
 
 def _open_onnx(path: Path) -> Runs:

@@ -20,12 +20,12 @@ from mrirecon.data.samples import Sample
 from mrirecon.data.transforms import apply_mask, image_statistics, reduced
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError
-from mrirecon.files import read_json, write_text
+from mrirecon.files import new_folder, read_json, require_free, write_text
 from mrirecon.models.device import inference
 from mrirecon.physics import expand_coils, fft2c
 from mrirecon.progress import say
 from mrirecon.report.text.card import Artefact, CardFacts, model_card
-from mrirecon.runs import RunFolder, open_run
+from mrirecon.runs import RunFolder, open_run, provenance
 from mrirecon.training.build import load_reconstructor, read_design
 from mrirecon.training.deployable import INPUTS, Deployable, deployable
 from mrirecon.training.prediction import TrainedNetwork
@@ -38,8 +38,6 @@ from mrirecon.workflows.export.artefacts import (
     require_graphs,
     write_any_size,
 )
-from mrirecon.workflows.outputs.new_folder import new_folder, require_free
-from mrirecon.workflows.setup.provenance import provenance
 
 LIMIT = 1e-4  # largest relative difference, ||a - b|| / ||b||, of an exported image from the run's
 CARD = "README.md"

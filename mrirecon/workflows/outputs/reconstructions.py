@@ -20,10 +20,9 @@ from mrirecon.data.hdf5.quarantine import Alive, Found, Job, examine
 from mrirecon.data.hdf5.write import new_hdf5
 from mrirecon.data.masking import mask_id
 from mrirecon.data.volume import Volume
-from mrirecon.errors import InputError, WorkFailedError
+from mrirecon.errors import InputError, WorkFailedError, explained
 from mrirecon.physics import Mask
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.refusals import explained
 from mrirecon.workflows.outputs.source_files import samples_sha256
 
 
@@ -211,23 +210,19 @@ def _what_it_is(path: Path, there: There, facts: Facts) -> str:
 
 def _difference(found: Mapping[str, str], facts: Facts) -> str:
     """The first thing in which a file's facts say otherwise; empty: none."""
-    for key in _deciding(facts):
+    # methods have no weights but a name; statistics of the batch depend on its size
+    keys = list(_SAME)
+    if not facts["weights_sha256"]:
+        keys.append("reconstructor")
+    if facts["bn_stats"] == "batch":
+        keys.append("batch_size")
+    for key in keys:
         theirs, ours = found.get(key, ""), str(facts.get(key, ""))
         if key == "options" and key not in found:  # of an earlier version: methods had none, weights tell their network
             theirs = ours if facts["weights_sha256"] else ""
         if theirs != ours:
             return f"made with {key} {_short(theirs or 'none')}, now {_short(ours or 'none')}"
     return ""
-
-
-def _deciding(facts: Facts) -> list[str]:
-    """Methods have no weights but a name; statistics of the batch depend on its size."""
-    keys = list(_SAME)
-    if not facts["weights_sha256"]:
-        keys.append("reconstructor")
-    if facts["bn_stats"] == "batch":
-        keys.append("batch_size")
-    return keys
 
 
 def _short(value: str) -> str:
@@ -239,7 +234,7 @@ def _write_h5(path: Path, images: np.ndarray, facts: Facts, sd: np.ndarray | Non
 
 
 def _write_png(path: Path, images: np.ndarray, facts: Facts, _sd: np.ndarray | None) -> None:
-    from mrirecon.report.figures.montage import draw_montage  # which needs matplotlib
+    from mrirecon.report.figures.slices import draw_montage  # which needs matplotlib
 
     n, height, width = images.shape
     slices = "1 slice" if n == 1 else f"{n} slices"

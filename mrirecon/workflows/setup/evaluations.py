@@ -22,7 +22,8 @@ from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_s
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
-from mrirecon.evaluation.regions.annotations import OF_FILES, OF_MASKS, Box, read_annotations
+from mrirecon.evaluation.regions import OF_FILES, OF_MASKS, Box, read_annotations
+from mrirecon.files import require_free
 from mrirecon.models.device import autocast, choose_device
 from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
@@ -32,12 +33,10 @@ from mrirecon.reconstruct.options import MethodCall, read_methods
 from mrirecon.runs import RunFolder, checkpoint_in_run, run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
-from mrirecon.workflows.outputs.new_folder import require_free
 from mrirecon.workflows.outputs.source_files import other_sampling
 from mrirecon.workflows.scoring.choice import Choice, Elsewhere, choose, open_elsewhere
 from mrirecon.workflows.scoring.loop import Scoring
-from mrirecon.workflows.scoring.regions import find_boxes
-from mrirecon.workflows.scoring.watchers import figure_slices, named_volumes
+from mrirecon.workflows.scoring.watchers import figure_slices, find_boxes, named_volumes
 from mrirecon.workflows.setup.spread import SpreadCall, read_spread
 
 SUMMARY = "summary.json"

@@ -26,7 +26,7 @@ from mrirecon.evaluation.stats import monitors
 from mrirecon.files import read_json
 from mrirecon.models.device import PRECISIONS, auto_precision, autocast, choose_device
 from mrirecon.progress import say
-from mrirecon.runs import RunFolder
+from mrirecon.runs import RunFolder, provenance
 from mrirecon.tables.augmentations import amounts, check_amounts
 from mrirecon.tables.optimizers import find_optimizer
 from mrirecon.training.build import Design, read_design
@@ -36,7 +36,6 @@ from mrirecon.training.loop.loggers import check_logger
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.lr_finder import LOW
 from mrirecon.training.recipe.schedules import resolve_auto
-from mrirecon.workflows.setup.provenance import provenance
 
 CHECKPOINTS = ("all", "end")
 _DEFAULT_EPOCHS = 50

@@ -12,16 +12,14 @@ import h5py
 import numpy as np
 import pytest
 
-from mrirecon import refusals
+from mrirecon import errors
 from mrirecon.cli import main
 from mrirecon.cli.command import run_safely
 from mrirecon.data.folders.volume_files import list_volumes
 from mrirecon.data.hdf5.write import new_hdf5
-from mrirecon.errors import InputError, WorkFailedError
-from mrirecon.files import write_text
-from mrirecon.refusals import explained, why_unread
+from mrirecon.errors import InputError, WorkFailedError, explained, why_unread
+from mrirecon.files import new_folder, write_text
 from mrirecon.runs import open_run
-from mrirecon.workflows.outputs.new_folder import new_folder
 from mrirecon.workflows.outputs.source_files import list_sources
 from mrirecon.yamlfile import parse_yaml
 
@@ -98,7 +96,7 @@ def one_line(outcome, code, path, *parts):
     assert all(part in outcome[1] for part in parts), outcome[1]
 
 
-@pytest.mark.parametrize("number", refusals._OF_PATHS)
+@pytest.mark.parametrize("number", errors._OF_PATHS)
 def test_every_number_is_one_line_with_the_path(number):
     said = explained(OSError(number, os.strerror(number), "/data/x.csv"))
     assert type(said) is (WorkFailedError if number in WORK else InputError)
@@ -213,7 +211,7 @@ def test_a_full_disk_as_hdf5_tells_it(small_disk):
     """It is asked in a process of its own, which may crash at its end."""
     script = (
         "import sys, h5py, numpy, os\n"
-        "from mrirecon.refusals import explained\n"
+        "from mrirecon.errors import explained\n"
         "try:\n"
         "    with h5py.File(sys.argv[1], 'w') as file:\n"
         "        file['a'] = numpy.ones(10**6)\n"

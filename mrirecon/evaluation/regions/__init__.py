@@ -1,1 +1,0 @@
-"""Scores inside boxes: annotations of readers, and what is scored in them."""

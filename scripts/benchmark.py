@@ -1,15 +1,19 @@
-"""Speed, measured side by side in one run: `python scripts/benchmark.py [names]`; without names, all of it.
+"""Speed, measured side by side in one run: `python scripts/benchmark.py [names]`; without names, all of this file.
+
+`python scripts/benchmark.py NAME [options]` calls a neighbour, `benchmark_NAME.py` (classical, time-to-quality, ...).
 
 Every comparison interleaves its competitors, so that a change of the machine's load meets all of them, and gives
 medians and their ratios. Two threads unless OMP_NUM_THREADS says otherwise.
 """
 
 import os
+import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -160,6 +164,11 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
 
 
 def main(names: list[str]) -> None:
+    neighbour = Path(__file__).parent / f"benchmark_{names[0].replace('-', '_')}.py" if names else None
+    if neighbour is not None and neighbour.is_file():
+        sys.argv = [str(neighbour), *names[1:]]
+        runpy.run_path(str(neighbour), run_name="__main__")
+        return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     for name in names:
         if name not in BENCHMARKS:

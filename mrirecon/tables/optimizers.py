@@ -62,6 +62,7 @@ class OptimizerEntry:
         return value[0] if isinstance(value, tuple) else value
 
 
+_FUSED = {"fused": True}  # one pass over the weights, a quarter of the time on a CPU
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
 _COUPLED, _COUPLED_ADAPTIVE, _DECOUPLED = (1e-7, 5e-5), (1e-7, 1e-3), (5e-3, 1.0)
 _ADAM_SPACE: Mapping[str, Range] = {"lr": (1e-4, 1e-1), "one_minus_beta1": (2e-2, 0.5)}
@@ -78,19 +79,27 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         "Gradient descent on the whole training set at each step.",
         "torch.optim:SGD",
         lr=0.1,
+        fixed=_FUSED,
         space=_SGD_SPACE,
         whole_set=True,
     ),
-    "sgd": OptimizerEntry("Plain stochastic gradient descent.", "torch.optim:SGD", lr=0.1, space=_SGD_SPACE),
+    "sgd": OptimizerEntry(
+        "Plain stochastic gradient descent.", "torch.optim:SGD", lr=0.1, fixed=_FUSED, space=_SGD_SPACE
+    ),
     "momentum": OptimizerEntry(
-        "SGD with heavy-ball momentum.", "torch.optim:SGD", lr=0.02, options={"momentum": 0.9}, space=_MOMENTUM_SPACE
+        "SGD with heavy-ball momentum.",
+        "torch.optim:SGD",
+        lr=0.02,
+        options={"momentum": 0.9},
+        fixed=_FUSED,
+        space=_MOMENTUM_SPACE,
     ),
     "nesterov": OptimizerEntry(
         "SGD with Nesterov momentum.",
         "torch.optim:SGD",
         lr=0.02,
         options={"momentum": 0.9},
-        fixed={"nesterov": True},
+        fixed={"nesterov": True, **_FUSED},
         space=_MOMENTUM_SPACE,
         bounds=_SOME_BETA,
     ),
@@ -108,6 +117,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         "torch.optim:Adagrad",
         lr=0.01,
         options={"eps": 1e-10},
+        fixed=_FUSED,
         space={"lr": (1e-3, 1.0), "weight_decay": _COUPLED_ADAPTIVE},
     ),
     "adam": OptimizerEntry(
@@ -115,6 +125,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         "torch.optim:Adam",
         lr=1e-3,
         options=_ADAM,
+        fixed=_FUSED,
         space={**_ADAM_SPACE, "weight_decay": _COUPLED_ADAPTIVE},
     ),
     # AlgoPerf's AdamW, and a decade more on the fast side
@@ -123,6 +134,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         "torch.optim:AdamW",
         lr=1e-3,
         options=_ADAM,
+        fixed=_FUSED,
         space={**_ADAM_SPACE, "weight_decay": _DECOUPLED},
         overlay={"optimizer.weight_decay": 1e-4},
     ),
@@ -131,7 +143,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         "torch.optim:Adam",
         lr=1e-3,
         options=_ADAM,
-        fixed={"amsgrad": True},
+        fixed={"amsgrad": True, **_FUSED},
         space={**_ADAM_SPACE, "weight_decay": _COUPLED_ADAPTIVE},
     ),
     "nadamw": OptimizerEntry(
@@ -171,10 +183,10 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
     "muon": OptimizerEntry(
         "Muon on convolutions, AdamW on the output layer and vectors; rates as for AdamW.",
         "mrirecon.training.recipe.muon:Muon",
-        lr=2e-3,
-        options={"momentum": 0.95, "betas": (0.9, 0.95)},
+        lr=0.008,
+        options={"momentum": 0.8, "betas": (0.9, 0.95)},
         groups="mrirecon.training.recipe.optimizers:muon_groups",
-        space={"lr": (5e-4, 5e-1), "one_minus_beta1": (1e-2, 0.2), "weight_decay": _DECOUPLED},
+        space={"lr": (5e-4, 5e-1), "one_minus_beta1": (1e-2, 0.5), "weight_decay": _DECOUPLED},
     ),
     # beta .9 to .98 (Defazio et al. 2024); SGD's rates are 10 to 50 times those of momentum, AdamW's 1 to 10
     "schedulefree_sgd": OptimizerEntry(

@@ -71,6 +71,8 @@ def make_optimizer(
         raise InputError(f"optimizer '{name}' with lr {lr} and {options}: {error}") from error
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"'{name}' makes no torch.optim.Optimizer")
+    # so says torch of fused methods, and Lightning then refuses to clip; no precision here scales the loss
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     if has_modes(optimizer):
         if any(group.get("betas", (1.0,))[0] == 0 for group in optimizer.param_groups):
             raise InputError(f"optimizer '{name}' with betas {options['betas']}: the first must be above 0")

@@ -5,6 +5,7 @@ Each key is a flag of the command that reads it.
 
 from mrirecon.config.make import DemoConfig, NoConfig, ShowConfig, SimulateConfig
 from mrirecon.config.train import (
+    AugmentConfig,
     AverageConfig,
     DataConfig,
     ModelConfig,
@@ -15,6 +16,7 @@ from mrirecon.config.train import (
 from mrirecon.config.use import CompareConfig, EvaluateConfig, ExportConfig, ReconstructConfig, ScoreConfig
 
 __all__ = [
+    "AugmentConfig",
     "AverageConfig",
     "CompareConfig",
     "DataConfig",

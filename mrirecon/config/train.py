@@ -48,6 +48,25 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """Changes of the training slices, drawn anew in every epoch; 0: off."""
+
+    flip: NonNegativeFloat = 0.0
+    """Probability of a mirror image, along each axis."""
+    rotate90: NonNegativeFloat = 0.0
+    """Probability of a turn by 90, 180 or 270 degrees (of the central square, where images are not square)."""
+    shift: NonNegativeInt = 0
+    """Most whole pixels of a displacement along each axis."""
+    scale: NonNegativeFloat = 0.0
+    """Most change of size, below 1: images become up to 1 + this times as large or as small."""
+    rotate: NonNegativeFloat = 0.0
+    """Most degrees of a turn either way."""
+    contrast: NonNegativeFloat = 0.0
+    """Most change of contrast, below 1: the magnitude over its maximum is raised to a power of up to 1 + this, or of
+    its inverse."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network, what it gets to see and its normalization layers."""
 
@@ -164,6 +183,7 @@ class TrainConfig:
     """Everything `mrirecon train` reads."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

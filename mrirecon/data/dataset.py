@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from mrirecon.config import AugmentConfig
+from mrirecon.data.augment import augmented, draw, moves_reference
 from mrirecon.data.folders.check import check_slices
 from mrirecon.data.folders.volume_files import list_volumes
 from mrirecon.data.masking import (
@@ -27,14 +29,16 @@ from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol
 from mrirecon.physics import Mask
+from mrirecon.tables.augmentations import amounts, check_amounts
 
 
 class SliceDataset(Dataset[Any]):
     """Undersampled slices of a folder or of a list of volumes.
 
     `dataset[i]` has the volume's evaluation mask (fastMRI's for the file's name); `dataset[i, seed]`
-    has a training mask drawn from `seed`. With several accelerations one (acceleration, center
-    fraction) pair is drawn with the mask; evaluate one of them with an own data set.
+    has a training mask drawn from `seed`; `dataset[i, seed, other_seed]` is augmented before the mask,
+    as drawn from `other_seed`. With several accelerations one (acceleration, center fraction) pair is
+    drawn with the mask; evaluate one of them with an own data set.
 
     Args:
         volumes: A folder of `.h5` files, or volumes.
@@ -48,10 +52,11 @@ class SliceDataset(Dataset[Any]):
         draw: Which evaluation mask; 0 is fastMRI's.
         targets: Off: references are never read, as if the files had none.
         protocol: Decides the evaluation masks and what the data range is.
-        object_masks: On: samples have the object masks that files hold, for metrics that ask.
+        object_masks: On: samples have the object masks that files hold, for metrics that ask; augmented ones do not.
+        augment: How far slices are augmented that are asked for with a seed of that.
 
     Raises:
-        InputError: A file, a name or a range that does not fit.
+        InputError: A file, a name or a range that does not fit, or files that cannot be augmented so.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class SliceDataset(Dataset[Any]):
         targets: bool = True,
         protocol: Protocol = FASTMRI_V1,
         object_masks: bool = False,
+        augment: AugmentConfig | None = None,
     ) -> None:
         if isinstance(volumes, str | os.PathLike):
             volumes = list_volumes(Path(volumes))
@@ -84,6 +90,9 @@ class SliceDataset(Dataset[Any]):
         if self.range_attribute:
             for volume in self.volumes:
                 _stored_range(volume, self.range_attribute)
+        self.amounts = {} if augment is None else amounts(augment)
+        check_amounts(self.amounts)
+        self.moves_reference = [moves_reference(volume, self.amounts) for volume in self.volumes if self.amounts]
         spans = check_slices(self.volumes, slices)
         self.items = [(v, i) for v, span in enumerate(spans) for i in span]
 
@@ -105,11 +114,16 @@ class SliceDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int | tuple[int, int | Sequence[int]]) -> Any:
-        i, seed = index if isinstance(index, tuple) else (index, None)
+    def __getitem__(self, index: int | tuple[int, int | Sequence[int]] | tuple[int, int | Sequence[int], int]) -> Any:
+        i, seed, *of_augmentation = index if isinstance(index, tuple) else (index, None)
         v, slice_idx = self.items[i]
         volume = self.volumes[v]
-        sample = reduced(self._sample(volume, slice_idx, self._mask(volume, seed)), self.needs)
+        full = torch.from_numpy(volume.kspace(slice_idx))
+        sample = self._sample(volume, slice_idx, self._mask(volume, seed))
+        if self.amounts and of_augmentation:
+            full, sample = self._augmented(v, full, sample, of_augmentation[0])
+        sample = sample._replace(masked_kspace=apply_mask(full, sample.mask))
+        sample = reduced(sample, self.needs)
         return sample if self.transform is None else self.transform(sample)
 
     def scoring_mask(self, volume: Volume) -> Mask:
@@ -143,13 +157,22 @@ class SliceDataset(Dataset[Any]):
             acceleration=float(mask.acceleration),
             acceleration_true=mask.acceleration_true,
             mask_id=mask_id(mask),
-            masked_kspace=apply_mask(torch.from_numpy(volume.kspace(slice_idx)), mask.columns),
             mask=mask.columns,
             n_center=sampled_center(volume, mask),
             crop_shape=volume.image_shape,
             object_mask=self._object_mask(volume, slice_idx),
             noise_covariance=self._noise_covariance(volume),
         )
+
+    def _augmented(self, v: int, kspace: torch.Tensor, sample: Sample, seed: int) -> tuple[torch.Tensor, Sample]:
+        """K-space, and the sample with its reference, of another object under the same mask."""
+        drawn, volume = draw(self.amounts, seed), self.volumes[v]
+        if drawn.is_nothing:
+            return kspace, sample
+        kspace, target = augmented(
+            kspace, sample.target, drawn, volume.acquired, volume.image_shape, self.moves_reference[v]
+        )
+        return kspace, sample._replace(target=target, object_mask=torch.empty(0))
 
     def _noise_covariance(self, volume: Volume) -> torch.Tensor:
         if "noise" not in self.needs:

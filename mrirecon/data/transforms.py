@@ -52,7 +52,12 @@ def zero_filled(masked_kspace: Tensor, shape: tuple[int, int]) -> Tensor:
 
     Equals the input of fastMRI's U-Net (`UnetDataTransform`) before it is normalised; narrow images are padded here.
     """
-    images = center_fit(ifft2c(masked_kspace), shape)
+    return magnitude_image(ifft2c(masked_kspace), shape)
+
+
+def magnitude_image(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Magnitude image `shape` of complex coil images `(..., coils, height, width)`: crop, RSS over coils."""
+    images = center_fit(images, shape)
     return images.squeeze(-3).abs() if images.shape[-3] == 1 else rss(images)
 
 

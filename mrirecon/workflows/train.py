@@ -27,6 +27,7 @@ from mrirecon.progress import progress, say, warn
 from mrirecon.report.figures.run_curves import draw_range_test
 from mrirecon.report.numbers import masks_in_words
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
+from mrirecon.tables.augmentations import amounts
 from mrirecon.tables.models import own_settings
 from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.tables.transforms import TRANSFORMS
@@ -157,6 +158,9 @@ def announce(work: TrainingWork, run: RunFolder) -> None:
     say(f"masks       {masks}{', the same in every epoch' if config.data.fixed_masks else ''}")
     if val_masks != masks:
         say(f"            in validation: {val_masks}")
+    if changes := amounts(config.augment):
+        words = ", ".join(f"{name} {value:g}" for name, value in changes.items())
+        say(f"augment     {words}; in training alone, before the masks")
     sees = own_settings(config.model)["input"]
     network = f"{config.model.name} of {sees}{' images' * (sees in TRANSFORMS)}"
     say(f"network     {network}, {work.device}, {work.precision}, {_threads()}")

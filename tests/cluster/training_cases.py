@@ -9,7 +9,15 @@ from unittest.mock import patch
 import torch
 
 from mrirecon import progress, ranks
-from mrirecon.config import AverageConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from mrirecon.config import (
+    AugmentConfig,
+    AverageConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from mrirecon.data.samples import to_device
 from mrirecon.training.loop import validation
 from mrirecon.training.loop.at_step import StepControl
@@ -57,6 +65,8 @@ def _cases():
     still = {"optimizer": OptimizerConfig("sgd", 1e-30), "val_every": 1, "early_stop": 2}
     yield "run-early-stop", "mixed", {**group, **still}
     yield "run-two-accelerations", "mixed", {**group, "data": {"acceleration": [4, 8]}}
+    augment = AugmentConfig(flip=0.5, rotate90=0.5, shift=2, scale=0.1, rotate=10.0, contrast=0.2)
+    yield "run-augmented", "mixed", {**group, "augment": augment}
     yield "run-one-validation-slice", "lonely", group
     yield "run-pictures", "pictures", {**group, "logger": "tensorboard"}
 

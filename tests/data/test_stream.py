@@ -130,3 +130,16 @@ def test_weights_make_a_step_the_mean_over_its_slices(accumulate):
         means = [np.mean([value[i] for i, _ in batches[n]]) * stream.weight(n, accumulate) for n in window]
         slices = [value[i] for n in window for i, _ in batches[n]]
         assert sum(means) / accumulate == pytest.approx(np.mean(slices))
+
+
+def test_seeds_of_augmentation_leave_order_and_masks_as_they_are():
+    plain, augmented = (BatchStream(SHAPES, 2, 20, seed=1, fixed_masks=True, augmented=a) for a in (False, True))
+    assert [[item[:2] for item in batch] for batch in augmented] == list(plain)
+    seeds = [seed for batch in augmented for _, _, seed in batch]
+    assert len(set(seeds)) == len(seeds)  # over three epochs, of slices that keep their masks
+    later = BatchStream(SHAPES, 2, 20, seed=1, fixed_masks=True, augmented=True)
+    later.start = 13
+    assert list(later) == list(augmented)[13:]
+    streams = shares(SHAPES, 1, 2, n_batches=20, seed=1, fixed_masks=True, augmented=True)
+    for whole, *parts in zip(augmented, *streams, strict=True):
+        assert {item for part in parts for item in part} == set(whole)

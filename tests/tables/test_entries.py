@@ -12,8 +12,9 @@ import pytest
 
 import mrirecon
 from mrirecon import tables
-from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from mrirecon.config import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.errors import InputError
+from mrirecon.tables.augmentations import AUGMENTATIONS
 from mrirecon.tables.entry import builder, fill_in, named
 from mrirecon.tables.losses import LOSSES
 from mrirecon.tables.masks import MASKS
@@ -34,6 +35,7 @@ TABLES = {  # with the configuration whose keys are the options of its entries
     "LOSSES": (LOSSES, TrainConfig),
     "MASKS": (MASKS, DataConfig),
     "TRANSFORMS": (TRANSFORMS, ModelConfig),
+    "AUGMENTATIONS": (AUGMENTATIONS, AugmentConfig),
 }
 NAMES = {table: entries.keys() for table, (entries, _) in TABLES.items()}
 NAMES |= {"METRICS": METRICS.keys(), "METHODS": METHODS.keys(), "MODELS": MODELS.keys()}

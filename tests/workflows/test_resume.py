@@ -12,7 +12,15 @@ import pytest
 import torch
 
 from mrirecon import configfile
-from mrirecon.config import AverageConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from mrirecon.config import (
+    AugmentConfig,
+    AverageConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from mrirecon.errors import InputError, Stopped
 from mrirecon.runs import open_run
 from mrirecon.training.checkpoints.write import CheckpointFiles
@@ -105,6 +113,16 @@ def test_a_second_stop_while_the_owed_validation_runs_trains_no_further(quick, m
             resume_training(config.output, config)
     assert checkpoint(open_run(config.output))["callbacks"]["Keeper"]["owes_validation"]
     assert_same_run(whole, resume_training(config.output, config))
+
+
+def test_augmented_slices_come_again_after_a_resume(quick, monkeypatch):
+    """Whose masks stay, while what is done to them is drawn anew in each epoch."""
+    changes = {"data": replace(quick().data, fixed_masks=True), "max_steps": 8}
+    augment = AugmentConfig(flip=0.5, rotate90=0.5, shift=2, scale=0.1, rotate=10.0, contrast=0.2)
+    whole = train(quick("whole", augment=augment, **changes))
+    assert_same_run(whole, stopped_and_resumed(monkeypatch, quick("parts", augment=augment, **changes), 6))
+    weights = [checkpoint(run)["state_dict"] for run in (whole, train(quick("plain", **changes)))]
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import mrirecon
 from mrirecon.config.slurm import JobConfig
+from mrirecon.tables.augmentations import AUGMENTATIONS
 
 # Each configuration key stands in one of three tables (tested). Here: where things are and how a run reports, nothing
 # that decides its numbers.
@@ -37,6 +38,7 @@ FIRST = (
 YOUNG: dict[str, Any] = {
     **{"weights": "", "freeze": [], "monitor": "ssim"},
     **{"model.cascades": 8, "model.sens_channels": 8, "model.sens_pools": 0, "model.checkpointing": False},
+    **{f"augment.{name}": 0 for name in AUGMENTATIONS},
 }
 
 

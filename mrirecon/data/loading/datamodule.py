@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from mrirecon import ranks
-from mrirecon.config import DataConfig
+from mrirecon.config import AugmentConfig, DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_folder, select
 from mrirecon.data.folders.manifest import require_unchanged
@@ -34,6 +34,7 @@ class ReconDataModule(pl.LightningDataModule):
         normalised_together: Slices that BatchNorm saw as one batch in training; 0: `batch_size`. See
             `recalibration_batches`.
         needs: What samples carry, names of `NEEDS`.
+        augment: What is done to training slices; validation and `recalibration_batches` take them as they are.
 
     Raises:
         InputError: From `open_split`, before any work: see there.
@@ -49,6 +50,7 @@ class ReconDataModule(pl.LightningDataModule):
         protocol: Protocol = FASTMRI_V1,
         normalised_together: int = 0,
         needs: Sequence[str] = ("image",),
+        augment: AugmentConfig | None = None,
     ) -> None:
         super().__init__()
         self.normalised_together = normalised_together or batch_size
@@ -64,7 +66,7 @@ class ReconDataModule(pl.LightningDataModule):
         check_masks(
             [*self.train_volumes, *self.val_volumes], self.spec
         )  # what does not fit must not show in the middle
-        self.train_set = self._dataset(self.train_volumes, self.spec, scored=False)
+        self.train_set = self._dataset(self.train_volumes, self.spec, augment, scored=False)
         self._dataset(self.val_volumes, self.spec.only(0))  # says what is wrong with the files before any work
         self.stream = self._stream()
         self.stream.share(ranks.rank(), ranks.world_size())
@@ -98,9 +100,10 @@ class ReconDataModule(pl.LightningDataModule):
     def recalibration_batches(self, n: int) -> Iterable[Sample]:
         """The first `n` training batches of the first epoch (all, if there are fewer), the same each time.
 
-        They are those of one process alone, on every process.
+        They are those of one process alone, on every process; not augmented, for they set what is evaluated.
         """
         stream = self._stream(self.normalised_together)
+        stream.augmented = False
         stream.n_batches = min(n, stream.batches_per_epoch)
         return StreamLoader(self.train_set, stream)
 
@@ -112,7 +115,13 @@ class ReconDataModule(pl.LightningDataModule):
 
     def _stream(self, batch_size: int = 0) -> BatchStream:
         shapes, fixed = self.train_set.batch_shapes, self.config.fixed_masks
-        return BatchStream(shapes, batch_size or self.batch_size, seed=self.seed, fixed_masks=fixed)
+        return BatchStream(
+            shapes,
+            batch_size or self.batch_size,
+            seed=self.seed,
+            fixed_masks=fixed,
+            augmented=bool(self.train_set.amounts),
+        )
 
     def val_dataloader(self) -> Sequence[UnitLoader]:
         """One loader per acceleration, in fixed units; see `scored_passes`."""
@@ -124,9 +133,12 @@ class ReconDataModule(pl.LightningDataModule):
         costs = unit_costs(units, dataset.items, volumes)
         return UnitLoader(dataset, units, self.config.workers, costs, ranks.rank(), ranks.world_size())
 
-    def _dataset(self, volumes: list[Volume], spec: MaskSpec, scored: bool = True) -> SliceDataset:
+    def _dataset(
+        self, volumes: list[Volume], spec: MaskSpec, augment: AugmentConfig | None = None, scored: bool = True
+    ) -> SliceDataset:
         return SliceDataset(
             volumes,
+            augment=augment,
             object_masks=scored and needed(list(METRICS), OBJECT_MASK),
             mask=spec,
             protocol=self.protocol,

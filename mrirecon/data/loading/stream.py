@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-Batch = list[tuple[int, int]]  # (index of the slice, seed of its mask)
+Batch = list[tuple[int, ...]]  # (index of the slice, seed of its mask[, seed of its augmentation])
 
 
 class BatchStream:
@@ -26,6 +26,7 @@ class BatchStream:
         seed: Seed of order and masks.
         rank, world_size: Which of how many processes; see `share`.
         fixed_masks: A slice keeps its mask's seed in every epoch.
+        augmented: Slices get a seed of their augmentation, too, another one in every epoch; order and masks stay.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class BatchStream:
         rank: int = 0,
         world_size: int = 1,
         fixed_masks: bool = False,
+        augmented: bool = False,
     ) -> None:
         self._of_shape: dict[tuple[int, ...], list[int]] = {}
         for index, shape in enumerate(shapes):
             self._of_shape.setdefault(tuple(shape), []).append(index)
         self.batch_size, self.seed, self.fixed_masks = batch_size, seed, fixed_masks
+        self.augmented = augmented
         self.n_slices = len(shapes)
         self._n_batches = n_batches
         self.start = 0
@@ -113,9 +116,12 @@ class BatchStream:
         """The batches of all processes together."""
         rng = np.random.default_rng([self.seed, epoch])
         seeds = (np.random.default_rng([self.seed]) if self.fixed_masks else rng).integers(2**32, size=self.n_slices)
+        columns = [seeds.tolist()]
+        if self.augmented:
+            columns.append(np.random.default_rng([self.seed, epoch, 1]).integers(2**32, size=self.n_slices).tolist())
         size = self.batch_size * self.world_size
         groups = [
-            [(int(i), int(seeds[i])) for i in order[first : first + size]]
+            [(int(i), *(column[i] for column in columns)) for i in order[first : first + size]]
             for order in (rng.permutation(indices) for indices in self._of_shape.values())
             for first in range(0, len(order), size)
         ]

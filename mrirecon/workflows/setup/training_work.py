@@ -27,6 +27,7 @@ from mrirecon.files import read_json
 from mrirecon.models.device import PRECISIONS, auto_precision, autocast, choose_device
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder
+from mrirecon.tables.augmentations import amounts, check_amounts
 from mrirecon.tables.optimizers import find_optimizer
 from mrirecon.training.build import Design, read_design
 from mrirecon.training.checkpoints.weights_files import Match, put_weights, read_weights
@@ -126,6 +127,7 @@ class TrainingWork:
             protocol=self.protocol,
             normalised_together=config.batch_size * (ranks.world_size() if config.sync_batchnorm else 1),
             needs=self.design.needs,
+            augment=config.augment,
         )
         for shape in set(self.data.train_set.image_shapes):
             self.design.check_image_size(shape)
@@ -301,6 +303,7 @@ def check_numbers(config: TrainConfig) -> None:
             raise InputError(f"{name} is {value}; at most {_MOST_OF_A_MACHINE}")
     if not isinstance(config.optimizer.lr, str) and not config.optimizer.lr > 0:
         raise InputError(f"--lr {config.optimizer.lr:g}; it must be above 0 (or auto, or find)")
+    check_amounts(amounts(config.augment))
     if config.max_steps and config.max_epochs:
         raise InputError(f"max_steps {config.max_steps} and max_epochs {config.max_epochs} were both given; give one")
     if config.checkpoints not in CHECKPOINTS:

@@ -108,5 +108,6 @@ def _method(name: str, groups: Groups, options: dict[str, Any]) -> tuple[Callabl
         raise InputError(f"betas {options['betas']}: give two numbers (--optimizer.betas 0.9 0.999)")
     if not all(0 <= beta < 1 for beta in options.get("betas", ())):
         raise InputError(f"betas {options['betas']}: each must be at least 0 and below 1")
-    build = partial(builder(method.build), **{**method.fixed, **method.options, **options})
+    fused = {"fused": True} if method.is_fused else {}
+    build = partial(builder(method.build), **{**fused, **method.fixed, **method.options, **options})
     return build, builder(method.groups)(groups) if method.groups else groups

@@ -25,6 +25,7 @@ from statistics import fmean
 
 STEPS_OF_FASTMRI = 240
 CHECKPOINTS = 12
+PACED = 48  # steps that tell what one takes
 HELD = 3  # checkpoints in a row that have a quality before it counts as reached
 LABELS = ("fastMRI's recipe", "mrirecon, a sixth of its time", "mrirecon, all of its time")
 HEAD = (
@@ -149,7 +150,8 @@ def ours(data: Path, out: Path, seed: int, n_steps: int, options: list[str]) -> 
 def compare(data: Path, out: Path, seed: int, args: argparse.Namespace, options: list[str]) -> list[Training]:
     """One seed: fastMRI, ours in a sixth of its time, ours in all of it."""
     theirs = fastmri(data, out / f"fastmri-{seed}", seed, args.steps, args.coils == 1)
-    pace = ours(data, out / f"pace-{seed}", seed, 24, options).seconds[-1] / 24
+    paced = ours(data, out / f"pace-{seed}", seed, PACED, options)
+    pace = paced.seconds[-1] / PACED
     steps = [max(CHECKPOINTS, int(share * theirs.seconds[-1] / pace)) for share in (1 / 6, 1.0)]
     return [theirs, *(ours(data, out / f"{n}-steps-{seed}", seed, n, options) for n in steps)]
 

@@ -118,12 +118,11 @@ class SliceDataset(Dataset[Any]):
         i, seed, *of_augmentation = index if isinstance(index, tuple) else (index, None)
         v, slice_idx = self.items[i]
         volume = self.volumes[v]
-        full = torch.from_numpy(volume.kspace(slice_idx))
         sample = self._sample(volume, slice_idx, self._mask(volume, seed))
+        kspace = torch.from_numpy(volume.kspace(slice_idx))
         if self.amounts and of_augmentation:
-            full, sample = self._augmented(v, full, sample, of_augmentation[0])
-        sample = sample._replace(masked_kspace=apply_mask(full, sample.mask))
-        sample = reduced(sample, self.needs)
+            kspace, sample = self._augmented(v, kspace, sample, of_augmentation[0])
+        sample = reduced(sample._replace(masked_kspace=apply_mask(kspace, sample.mask)), self.needs)
         return sample if self.transform is None else self.transform(sample)
 
     def scoring_mask(self, volume: Volume) -> Mask:

@@ -63,7 +63,7 @@ def test_kspace_of_a_mirror_image_is_that_of_numpys_flip(shape, axes):
 
 @pytest.mark.parametrize("n", [7, 8])
 def test_a_mirror_image_is_a_mirrored_kspace_with_a_ramp(n):
-    """`K'(k) = K(-k) exp(2 pi i k e / n)`: the centre is pixel n // 2, and flip takes it to n - 1 - n // 2."""
+    """`K'(k) = K(-k) exp(-2 pi i k e / n)`, e = n - 1 - 2 (n // 2): flip takes the centre n // 2 to n - 1 - n // 2."""
     images = random_images((n, n))
     seed = seed_of("flip", 0.5, np.flip(images, (-1,)), images)
     before = numpy_fft(images)

@@ -52,22 +52,18 @@ def interleaved(competitors: dict[str, Callable[[], object]], repeats: int = 9, 
 
 
 def training_step(
-<<<<<<< HEAD
-    model: nn.Module, images: torch.Tensor, bf16: bool, optimizer: torch.optim.Optimizer | None = None
+    model: nn.Module,
+    images: torch.Tensor,
+    bf16: bool,
+    optimizer: torch.optim.Optimizer | None = None,
+    target: torch.Tensor | None = None,
 ) -> Callable[[], None]:
-    """Forward, L1 loss, backward and one step (of AdamW) on `images` (batch, 1, height, width)."""
-    optimizer = optimizer or make_optimizer("adamw", model, 1e-3)
-    target = torch.randn(images.shape)
-=======
-    model: nn.Module, images: torch.Tensor, bf16: bool, target: torch.Tensor | None = None
-) -> Callable[[], None]:
-    """Forward, L1 loss, backward and one AdamW step on `images` (batch, 1, height, width), or what else it takes.
+    """Forward, L1 loss, backward and one step (of AdamW) on `images` (batch, 1, height, width), or what else it takes.
 
     The target is random, of the shape of the images, where none is given.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = optimizer or make_optimizer("adamw", model, 1e-3)
     target = torch.randn(images.shape).to(images.device) if target is None else target
->>>>>>> main
 
     def step() -> None:
         optimizer.zero_grad()
@@ -212,9 +208,8 @@ def optimizer_steps() -> Table:
 def profile_of_step() -> Table:
     """Where a training step's time goes: U-Net of 32 channels, 320 x 320, batch 1, Muon, one profile of three steps."""
     network = UNet(residual=True)
-    step = training_step(
-        network, torch.randn(1, 1, 320, 320), auto_precision("cpu") == "bf16-mixed", make_optimizer("muon", network, 1e-3)
-    )
+    has_bf16, optimizer = auto_precision("cpu") == "bf16-mixed", make_optimizer("muon", network, 1e-3)
+    step = training_step(network, torch.randn(1, 1, 320, 320), has_bf16, optimizer)
     step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         for _ in range(3):

@@ -222,7 +222,7 @@ class Competitor(NamedTuple):
         for part in network.modules():
             if setting.is_compiled and isinstance(part, Unet | UNet):
                 part.compile(backend=machine.size.compiler, dynamic=False)
-        step = training_step(network, self.inputs.to(machine.device), setting.bf16, target.to(machine.device))
+        step = training_step(network, self.inputs.to(machine.device), setting.bf16, target=target.to(machine.device))
 
         def under_setting() -> None:
             with tf32(setting.tf32):

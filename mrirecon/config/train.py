@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from mrirecon.config.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 from mrirecon.config.slurm import JobConfig
+from mrirecon.tables.models import MODELS
 from mrirecon.tables.optimizers import recommended_lr
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -89,8 +90,9 @@ class ModelConfig:
     """{NORMS:n_groups}: number of groups, in place of channels_per_group."""
     norm_position: str = "between"
     """before the convolution, between convolution and activation, or after the activation."""
-    residual: bool = False
-    """The network predicts the correction to its input."""
+    residual: bool | Literal["auto"] = "auto"
+    """The network predicts the correction to its input; auto: one that is trained anew does, weights that are given
+    decide (where their file does not tell, as fastMRI's: false)."""
     dropout: float = 0.0
     """Probability of zeroing a channel."""
     cascades: int = 8
@@ -102,12 +104,17 @@ class ModelConfig:
     checkpointing: bool = False
     """{MODELS:checkpointing}: compute cascades a second time for the gradient: less memory, more time."""
 
+    def with_residual(self, like: "ModelConfig") -> "ModelConfig":
+        """With `residual` as that of a network whose weights it takes, in place of `auto`, where the network has it."""
+        has_it = self.name in MODELS and "residual" in MODELS[self.name].keys
+        return replace(self, residual=like.residual) if has_it and self.residual == "auto" else self
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """The gradient method; options that a method lacks are refused when set."""
 
-    name: dict[str, Any] | str = "adamw"
+    name: dict[str, Any] | str = "muon"
     """{OPTIMIZERS}, or {class_path, init_args}."""
     lr: float | Literal["auto", "find"] = "auto"
     """Learning rate at the top of the schedule; auto: recommended for the method ({OPTIMIZERS:lr}; of a class
@@ -139,7 +146,7 @@ class ScheduleConfig:
     """Settings of the learning rate's course over training."""
 
     name: str = "auto"
-    """{SCHEDULES:help}; auto: onecycle, and constant after 5 % warm-up for Schedule-Free methods."""
+    """{SCHEDULES:help}; auto: linear for muon, constant after 5 % warm-up for Schedule-Free methods, else onecycle."""
     warmup: float = 0.0
     """Linear warm-up: a share of all steps below 1, a number of steps from 1 on (onecycle: 0 is 0.3)."""
     step_at: float = 0.8
@@ -190,7 +197,7 @@ class TrainConfig:
     """{LOSSES:help}, or {class_path, init_args}."""
     l1_weight: float = 0.01
     """{LOSSES:l1_weight}: weight of l1 beside 1 - SSIM."""
-    batch_size: PositiveInt = 2
+    batch_size: PositiveInt = 1
     """Slices of each process per optimizer step and accumulation part; batches hold images of one shape."""
     accumulate: PositiveInt = 1
     """Batches whose gradients are averaged before a step."""

@@ -95,7 +95,7 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
 def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructor:
     """Make a reconstructor of a file of weights; its evaluations go to runs/<name of the file>."""
     given = read_weights(path)
-    model = config.model if given.model is None else given.model
+    model = config.model.with_residual(ModelConfig(residual=False)) if given.model is None else given.model
     asked_for = differing_keys(config.model, ModelConfig())
     if wrong := [key for key in asked_for if key in differing_keys(config.model, model)]:
         asked, known = (flatten(of)[wrong[0]] for of in (config.model, model))

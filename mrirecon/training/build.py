@@ -95,6 +95,7 @@ class Design:
 
     def _built(self, norm: str | dict[str, Any], options: Mapping[str, Any]) -> nn.Module:
         values = {**{key: getattr(self.config, key) for key in self.entry.keys}, "norm": norm, **options}
+        values["residual"] = values.get("residual") is True  # a training has decided what `auto` is
         arguments = {key: values[key] for key in self.entry.keys}
         if self.seen.channels:
             arguments |= {"in_channels": self.seen.channels, "out_channels": self.seen.channels}

@@ -106,7 +106,7 @@ def test_steps_are_timms_with_the_same_iteration():
     """Momentum, decay, step size and which are AdamW's, over four steps; bfloat16 rounds both."""
 
     def ours(weights):
-        return make_optimizer("muon", weights, 0.05, weight_decay=0.1)
+        return make_optimizer("muon", weights, 0.05, weight_decay=0.1, momentum=0.95)
 
     def timms(weights):
         wanted = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim == 1]

@@ -71,6 +71,8 @@ def make_optimizer(
         raise InputError(f"optimizer '{name}' with lr {lr} and {options}: {error}") from error
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"'{name}' makes no torch.optim.Optimizer")
+    # so says torch of fused methods, and Lightning then refuses to clip; no precision here scales the loss
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     if has_modes(optimizer):
         if any(group.get("betas", (1.0,))[0] == 0 for group in optimizer.param_groups):
             raise InputError(f"optimizer '{name}' with betas {options['betas']}: the first must be above 0")
@@ -106,5 +108,6 @@ def _method(name: str, groups: Groups, options: dict[str, Any]) -> tuple[Callabl
         raise InputError(f"betas {options['betas']}: give two numbers (--optimizer.betas 0.9 0.999)")
     if not all(0 <= beta < 1 for beta in options.get("betas", ())):
         raise InputError(f"betas {options['betas']}: each must be at least 0 and below 1")
-    build = partial(builder(method.build), **{**method.fixed, **method.options, **options})
+    fused = {"fused": True} if method.is_fused else {}
+    build = partial(builder(method.build), **{**fused, **method.fixed, **method.options, **options})
     return build, builder(method.groups)(groups) if method.groups else groups

@@ -12,6 +12,7 @@ from mrirecon.config import ScheduleConfig
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.tables.entry import builder
 from mrirecon.tables.schedules import SCHEDULES
+from mrirecon.training.recipe.muon import Muon
 from mrirecon.training.recipe.optimizers import has_modes
 
 _ONECYCLE_START, _ONECYCLE_END, _ONECYCLE_WARMUP = 1 / 25, 1 / 25e4, 0.3
@@ -112,13 +113,14 @@ def make_schedule(optimizer: Optimizer, config: ScheduleConfig, n_steps: int) ->
 def resolve_auto(config: ScheduleConfig, optimizer: Optimizer) -> ScheduleConfig:
     """Resolve `auto`: onecycle (Smith & Topin 2019), but constant for Schedule-Free methods (Defazio et al. 2024).
 
-    For these after a warm-up, of 5 % unless given.
+    For these after a warm-up, of 5 % unless given. Muon, whose first step is as long as any other, needs no warm-up:
+    it gets `linear`, so that the shortest training spends no step on one.
     """
     if config.name != "auto":
         return config
     if has_modes(optimizer):
         return replace(config, name="constant", warmup=config.warmup or _SCHEDULE_FREE_WARMUP)
-    return replace(config, name="onecycle")
+    return replace(config, name="linear" if isinstance(optimizer, Muon) else "onecycle")
 
 
 def schedule_factor(config: ScheduleConfig, n_steps: int) -> Callable[[int], float]:

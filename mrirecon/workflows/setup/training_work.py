@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mrirecon import ranks
-from mrirecon.config import OptimizerConfig, TrainConfig
+from mrirecon.config import ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.config.train import DEVICES
 from mrirecon.configfile import flatten, require_ranges
 from mrirecon.data.folders.manifest import data_manifest, first_difference, half_known, read_record
@@ -103,7 +103,10 @@ class TrainingWork:
     def __init__(self, config: TrainConfig, goes_on: bool = False) -> None:
         config = dataclasses.replace(config, weights=config.weights and str(Path(config.weights).absolute()))
         self.lr_is_recommended = config.optimizer.lr == "auto"
-        config = dataclasses.replace(config, optimizer=config.optimizer.with_lr())
+        given = read_weights(config.weights) if config.weights and not goes_on else None
+        trained = ModelConfig(residual=given is None) if given is None or given.model is None else given.model
+        model = config.model.with_residual(trained)
+        config = dataclasses.replace(config, optimizer=config.optimizer.with_lr(), model=model)
         self.config = config
         check_numbers(config)
         _check_processes(config)
@@ -131,8 +134,8 @@ class TrainingWork:
         torch.manual_seed(config.seed)
         self.model = self.design.build()
         self.given: Match | None = None
-        if config.weights and not goes_on:
-            self.given = put_weights(self.model, config.model, read_weights(config.weights))
+        if given is not None:
+            self.given = put_weights(self.model, config.model, given)
         self.plan: Plan = make_plan(config, self.data.stream.batches_per_epoch)
         self.data.plan(self.plan.n_steps * self.plan.accumulate)
         self.module = build_module(

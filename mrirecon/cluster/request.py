@@ -32,7 +32,7 @@ _TIMEOUT_S = 20
 
 @dataclass(frozen=True)
 class Request:
-    """What a job is asked for with, read once from the keys of `slurm`; every value is one that can be asked for."""
+    """The request of a job, read once from the keys of `slurm`; every value is one that can be asked for."""
 
     name: str  # of the job; empty: none was given
     options: Mapping[str, Any]  # of sbatch (https://slurm.schedmd.com/sbatch.html), by their long names

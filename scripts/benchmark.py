@@ -173,6 +173,31 @@ def varnet_memory_320() -> Table:
     return varnet_memory((320, 320))
 
 
+def peak_of_step(whose: str, batch: int) -> float:
+    """Peak resident memory in GB (10^9 bytes) of two training steps at 320 x 320, libraries included."""
+    keep_freed_memory()  # as trainings do
+    network = Unet(1, 1, 32, 4) if whose.startswith("fastMRI") else UNet(residual=True)
+    optimizer = make_optimizer("rmsprop" if whose.startswith("fastMRI") else "muon", network, 1e-3)
+    step = training_step(network, torch.randn(batch, 1, 320, 320), whose.endswith("bf16"), optimizer)
+    with PeakMemory() as peak:
+        step()
+        step()
+    return peak.bytes / 1e9
+
+
+def unet_memory() -> Table:
+    """Peak memory of a training step, U-Net of 32 channels, 320 x 320, each in a process of its own (at most .8x)."""
+    names = ["fastMRI fp32", "mrirecon fp32", *(["mrirecon bf16"] if auto_precision("cpu") == "bf16-mixed" else [])]
+    table: Table = [("slices", *(f"{name}, GB" for name in names), "over fastMRI's")]
+    for batch in (1, 2, 8):
+        peaks = []
+        for name in names:
+            with get_context("spawn").Pool(1) as pool:
+                peaks.append(pool.apply(peak_of_step, (name, batch)))
+        table.append((str(batch), *(f"{peak:.2f}" for peak in peaks), f"{peaks[-1] / peaks[0]:.2f}"))
+    return table
+
+
 def optimizer_step(size: int) -> Table:
     """Medians of the whole training step of the U-Net of 32 channels, batch 1, with each optimizer."""
     image = torch.randn(1, 1, size, size)
@@ -227,6 +252,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "train-step": train_step,
     "optimizer-step": optimizer_steps,
     "profile": profile_of_step,
+    "unet-memory": unet_memory,
     "varnet-memory": varnet_memory_full,
     "varnet-memory-320": varnet_memory_320,
 }

@@ -110,7 +110,6 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
         "torch.optim:RMSprop",
         lr=1e-3,
         options={"alpha": 0.99, "eps": 1e-8, "momentum": 0.0},
-        is_fused=True,
         space={"lr": (1e-4, 1e-1), "one_minus_beta1": (5e-2, 1.0), "weight_decay": _COUPLED_ADAPTIVE},
     ),
     # rates fall as it goes, so they begin higher (Duchi et al. 2011; torch's default .01)

@@ -4,6 +4,7 @@ Every solver minimises `1/2 ||M F S x - y||^2` plus a penalty of its own, over c
 first so that the zero-filled image `A^H y` has the maximum 1: a weight then means the same for every scanner.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ class Penalised(ABC):
     """A method that minimises the misfit plus a penalty of weight `lambda`.
 
     Args:
-        lambda_: Weight of the penalty, above 0.
+        lambda_: Weight of the penalty, above 0 and finite.
         iterations: At most.
         tolerance: See `minimised`.
         maps, crop: See `Maps`.
@@ -237,9 +238,9 @@ class Penalised(ABC):
                 "lambda is not set: give --method.lambda VALUE, such as one that `mrirecon evaluate` chose"
             )
         for name, value, holds, allowed in (
-            ("lambda", lambda_, lambda_ > 0, "above 0"),
+            ("lambda", lambda_, 0 < lambda_ < math.inf, "above 0 and finite"),
             ("iterations", iterations, iterations >= 1, "at least 1"),
-            ("tolerance", tolerance, tolerance >= 0, "at least 0"),
+            ("tolerance", tolerance, 0 <= tolerance < math.inf, "at least 0 and finite"),
         ):
             if not holds:
                 raise InputError(f"{name} is {value:g}; it must be {allowed}")

@@ -6,8 +6,8 @@ and good reconstructions have not, hardly weighs in it. In the SSIM of a whole i
 prefers noise: on two measured brains it takes the smallest weight of the grid, NMSE and the SSIM inside the object
 take 0.002. The latter depends on a rule that finds the object, and has no value where there is none.
 
-Where the best value is the smallest or the largest one of its grid, one beyond it is tried, as far away as its neighbour
-(as a factor), until the best one lies inside or `N_BEYOND` have been tried.
+Where the best value is the smallest or the largest one of its grid, one beyond it is tried, as far away (as a factor)
+as its neighbour, until the best one lies inside or `N_BEYOND` have been tried.
 """
 
 import math

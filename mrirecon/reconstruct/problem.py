@@ -105,8 +105,7 @@ class Problem:
         mask = measured_mask(sample.masked_kspace, sample.mask)
         if whiten == "none":
             return cls.of_kspace(sample.masked_kspace, mask, maps(sample), (height, width))
-        covariance = torch.stack([_noise(sample, k, height, whiten) for k in range(len(sample.masked_kspace))])
-        mixing = whitening_matrix(covariance)
+        mixing = torch.stack([_whitening(sample, k, height, whiten) for k in range(len(sample.masked_kspace))])
         # of the scale of the coils, or maps and threshold would depend on the units of the noise
         mixing = mixing / torch.linalg.matrix_norm(mixing, 2)[:, None, None]
         sample = sample._replace(masked_kspace=mix_coils(mixing, sample.masked_kspace))
@@ -131,30 +130,42 @@ class Problem:
         return center_fit(magnitude if self.intensity is None else magnitude * self.intensity, self.shape)
 
 
+def _whitening(sample: Sample, k: int, height: int, whiten: str) -> Tensor:
+    """Whitening matrix of slice `k` of a batch, `(coils, coils)`."""
+    try:
+        return whitening_matrix(_noise(sample, k, height, whiten))
+    except InputError as error:
+        raise InputError(f"{sample.volume[k]}: {error}") from None
+
+
 def _noise(sample: Sample, k: int, height: int, whiten: str) -> Tensor:
     """Covariance of the noise of slice `k` of a batch, `(coils, coils)`."""
-    stored, kspace, volume = sample.noise_covariance[k], sample.masked_kspace[k], sample.volume[k]
+    stored, kspace = sample.noise_covariance[k], sample.masked_kspace[k]
     if whiten == "stored":
         if not bool(stored.any()):
             raise InputError(
-                f"{volume} has no data set 'noise_covariance' (coils, coils): write it, or use --method.whiten readout "
-                "or none"
+                "there is no data set 'noise_covariance' (coils, coils), or it is 0: write it, or use --method.whiten "
+                "readout or none"
             )
         return stored.to(torch.complex128)
+    if not bool(kspace.any()):  # a slice without signal has no noise either
+        return torch.eye(len(kspace), dtype=torch.complex128, device=kspace.device)
     # Beyond the rows of the image an oversampled readout has no object. The half of them that is farther away is taken,
     # and the centre left out, whose leakage of the object is the strongest.
     beside = (kspace.shape[_ROWS] - height) // 4
     columns = (kspace != 0).any(0).any(0)
-    center = int(torch.as_tensor(sample.n_center)[k])
+    center = min(int(torch.as_tensor(sample.n_center)[k]), kspace.shape[_COLUMNS] // 4)  # half of a full k-space
     first = kspace.shape[_COLUMNS] // 2 - center
     columns[max(first, 0) : first + 2 * center] = False
-    rows = _transformed(torch.fft.ifft, kspace[..., columns], _ROWS)
+    rows = kspace[..., columns]
+    if rows.numel():
+        rows = _transformed(torch.fft.ifft, rows, _ROWS)
     noise = torch.cat([rows[:, :beside], rows[:, rows.shape[1] - beside :]], 1) if beside else rows[:, :0]
     try:
         return noise_covariance(noise.flatten(1))
     except InputError as error:
         raise InputError(
-            f"{volume}: the readout of {kspace.shape[_ROWS]} samples has too little beside the image "
+            f"the readout of {kspace.shape[_ROWS]} samples has too little beside the image "
             f"of {height} rows to tell the noise ({error}); use --method.whiten none, or stored where a file holds it"
         ) from None
 

@@ -25,6 +25,7 @@ from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.maps import forget_maps
 from mrirecon.reconstruct.spread import CalibrationCounts, spread_of
+from mrirecon.report.run_files import COMPARISON, TABLE
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.evaluation_table import evaluation_table
 from mrirecon.report.text.region_table import region_table
@@ -40,7 +41,6 @@ from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, belo
 from mrirecon.workflows.setup.provenance import provenance
 
 _REGIONS = "regions.csv"
-TABLE, _COMPARISON = "table.csv", "comparison.json"
 _TOGETHER = "together"  # its folder below --output
 _LONGEST_NAME = 120  # of a folder, of at most 255 bytes
 
@@ -256,7 +256,7 @@ def _compared(one: Evaluation, names: Sequence[str], folders: Sequence[Path], fo
     except InputError as error:  # trainings that differ in their seed alone, for example
         warn(f"note: not compared: {error}")
         return table
-    write_json(folder / _COMPARISON, result)
+    write_json(folder / COMPARISON, result)
     return comparison_text(result, table)
 
 

@@ -15,6 +15,7 @@ from mrirecon.evaluation.comparable import of_origin
 from mrirecon.evaluation.pairing import Pairs, pair
 from mrirecon.evaluation.stats import Side
 from mrirecon.files import write_json
+from mrirecon.report.run_files import COMPARISON
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.tables.entry import named
 from mrirecon.tables.metrics import METRICS, label_of
@@ -22,7 +23,7 @@ from mrirecon.workflows.compare.items import Cell, find_items, group_by_seed
 from mrirecon.workflows.compare.result import check_margin, comparison_result, side
 from mrirecon.workflows.outputs.new_folder import new_folder, require_free
 
-_RESULT, _DIFFERENCES = "comparison.json", "differences.csv"
+_DIFFERENCES = "differences.csv"
 _COLUMNS = (
     *("metric", "name", "reference", "seed", "volume", "patient", "acceleration", "n_slices"),
     *("score", "reference_score", "difference"),
@@ -47,7 +48,7 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
     result = comparison_result(config, cells, pairs)
     if config.output:
         with new_folder(Path(config.output)) as folder:
-            write_json(folder / _RESULT, result)
+            write_json(folder / COMPARISON, result)
             _write_differences(folder / _DIFFERENCES, cells, pairs)
     print(comparison_text(result), flush=True)
     if config.output:
@@ -93,7 +94,7 @@ def _check(config: CompareConfig) -> None:
     require_ranges(config)
     check_margin(config.margin)
     if config.output:
-        require_free(Path(config.output), _RESULT, config.overwrite)
+        require_free(Path(config.output), COMPARISON, config.overwrite)
 
 
 def _write_differences(path: Path, cells: Sequence[Cell], pairs: Pairs) -> None:

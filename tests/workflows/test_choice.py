@@ -301,13 +301,22 @@ def test_scores_that_are_not_finite_choose_nothing(data, monkeypatch):
         chosen(data, split="val")
 
 
-@pytest.mark.parametrize("value", ["0", "-1"])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("0", "lambda is 0; it must be above 0"),
+        ("-1", "lambda is -1; it must be above 0"),
+        ("1e400", "lambda is inf; it must be above 0 and finite"),
+        ("nan", "tv: lambda: Expected a float or null. Got value: nan"),
+        ("", "tv: lambda: Expected a float or null. Got value: nothing"),
+    ],
+)
 @pytest.mark.parametrize("call", [("evaluate", "tv", "--data", "missing"), ("reconstruct", "tv", "missing", "-o", "o")])
-def test_a_weight_that_is_none_is_refused_before_work(capsys, call, value):
+def test_a_weight_that_is_none_is_refused_before_work(capsys, call, value, words):
     assert main([*call, "--method.lambda", value]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"lambda is {value}; it must be above 0" in error
+    assert words in error
 
 
 def test_reconstruct_asks_for_what_is_open_before_work(capsys):

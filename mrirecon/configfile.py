@@ -137,7 +137,8 @@ def parse_errors(cls: type) -> Iterator[None]:
                 below = re.search(r"(\S+) does not conform to restriction", said) if key.range else None
                 if below:
                     raise _out_of_range(key, below[1]) from None
-                text = f"{key.name}: {_no_number(key, said)} ({key.help})"
+                name = key.name.rstrip("_")  # a word of Python, such as lambda, has a line at its end in a dataclass
+                text = f"{name}: {_no_number(key, said)} ({key.help})"
         text = text.replace("<class '", "").replace("'>", "").replace("Expected a int", "Expected an int")
         raise InputError(text) from None
 
@@ -175,11 +176,12 @@ def _no_number(key: Key, text: str) -> str:
 
 def _either(text: str) -> str:
     """The parser's report on a key of several types, in its words for a key of one type."""
-    found = re.search(r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: (\S*)", text)
+    found = re.search(r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value:\s?(\S*)", text)
     if not found:
         return text
     kinds = re.sub(r"typing\.Literal\[(.*?)\]", r"\1", found[1]).replace("NoneType", "null").split(", ")
-    return f"{text[: found.start()]}Expected a {' or '.join(kinds)}. Got value: {found[2]}{text[found.end() :]}"
+    given = found[2] or "nothing"
+    return f"{text[: found.start()]}Expected a {' or '.join(kinds)}. Got value: {given}{text[found.end() :]}"
 
 
 def from_namespace(cls: type[C], namespace: Any) -> C:

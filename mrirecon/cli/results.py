@@ -92,10 +92,16 @@ def _report(_config: NoConfig, folder: str, output: str = "", **_words: object) 
 
 REPORT = Command(
     name="report",
-    summary="Write one offline HTML page of a run or of an ablation.",
+    summary="Write one offline HTML page of a run, a comparison or an ablation.",
     config=NoConfig,
     run=_report,
-    positionals=(("RUN|ABLATION", "a run folder, or the folder of an ablation"),),
-    extra=(("--output FILE", "the page of a run [RUN/report.html]"),),
+    positionals=(
+        (
+            "FOLDER",
+            "of a run, of an ablation, of a method (runs/tv), of an evaluation, or of a comparison, as evaluate of "
+            "several things and compare --output write it",
+        ),
+    ),
+    extra=(("--output FILE", "the page, but of an ablation [FOLDER/report.html]"),),
     epilog="examples:\n  mrirecon report runs/group-adam-20260101-120000\n  mrirecon report ablations/smoke",
 )

@@ -59,7 +59,7 @@ def _calibration(kspace: Tensor, n_center: int, n_rows: int | None) -> Tensor:
     if n_center < _LEAST or n_rows < KERNEL:
         raise InputError(
             f"ESPIRiT needs at least {_LEAST} fully sampled central columns of {KERNEL} samples, and there are "
-            f"{n_center} of {n_rows}; use low-resolution maps, or a larger center fraction"
+            f"{n_center} of {n_rows}; use --method.maps low-resolution, or a larger center fraction"
         )
     first_row, first = height // 2 - n_rows // 2, width // 2 - n_center // 2
     lines = kspace[..., first_row : first_row + n_rows, first : first + n_center]

@@ -18,6 +18,8 @@ _KEPT_BYTES = 256 * 2**20
 class Maps:
     """Coil sensitivity maps of samples, made of their calibration lines; one coil's is 1 everywhere.
 
+    A slice without any signal has maps of 0, and so an image of 0.
+
     The maps of the last slices are kept, so that another method or weight finds them. They are found by the values of
     the k-space that they come from, and so are never those of other data.
 
@@ -41,11 +43,12 @@ class Maps:
         are_columns = measured_mask(sample.masked_kspace, sample.mask).ndim == 2
         found = []
         counts = torch.as_tensor(sample.n_center).tolist()
-        for kspace, n_center, volume in zip(sample.masked_kspace, counts, sample.volume, strict=True):
+        numbers = torch.as_tensor(sample.slice_idx).tolist()
+        for kspace, n_center, volume, i in zip(sample.masked_kspace, counts, sample.volume, numbers, strict=True):
             try:
                 found.append(self._of(kspace, n_center, are_columns))
             except InputError as error:
-                raise InputError(f"{volume}: {error}") from None
+                raise InputError(f"{volume}, slice {i}: {error}") from None
         return torch.stack(found)
 
     def _of(self, kspace: Tensor, n_center: int, are_columns: bool) -> Tensor:
@@ -58,6 +61,8 @@ class Maps:
             )
         if self.kind == "low-resolution":
             return estimated_smaps(kspace, n_center)
+        if not bool(kspace.any()):
+            return torch.zeros_like(kspace)
         # of a block that is sampled along both axes, as large a share of the rows
         n_rows = None if are_columns else round(n_center * kspace.shape[-2] / kspace.shape[-1])
         digest = blake2b(torch.view_as_real(kspace).cpu().numpy().tobytes(), digest_size=16).hexdigest()

@@ -4,6 +4,7 @@ Every solver minimises `1/2 ||M F S x - y||^2` plus a penalty of its own, over c
 first so that the zero-filled image `A^H y` has the maximum 1: a weight then means the same for every scanner.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -104,8 +105,7 @@ class Problem:
         mask = measured_mask(sample.masked_kspace, sample.mask)
         if whiten == "none":
             return cls.of_kspace(sample.masked_kspace, mask, maps(sample), (height, width))
-        covariance = torch.stack([_noise(sample, k, height, whiten) for k in range(len(sample.masked_kspace))])
-        mixing = whitening_matrix(covariance)
+        mixing = torch.stack([_whitening(sample, k, height, whiten) for k in range(len(sample.masked_kspace))])
         # of the scale of the coils, or maps and threshold would depend on the units of the noise
         mixing = mixing / torch.linalg.matrix_norm(mixing, 2)[:, None, None]
         sample = sample._replace(masked_kspace=mix_coils(mixing, sample.masked_kspace))
@@ -130,30 +130,42 @@ class Problem:
         return center_fit(magnitude if self.intensity is None else magnitude * self.intensity, self.shape)
 
 
+def _whitening(sample: Sample, k: int, height: int, whiten: str) -> Tensor:
+    """Whitening matrix of slice `k` of a batch, `(coils, coils)`."""
+    try:
+        return whitening_matrix(_noise(sample, k, height, whiten))
+    except InputError as error:
+        raise InputError(f"{sample.volume[k]}: {error}") from None
+
+
 def _noise(sample: Sample, k: int, height: int, whiten: str) -> Tensor:
     """Covariance of the noise of slice `k` of a batch, `(coils, coils)`."""
-    stored, kspace, volume = sample.noise_covariance[k], sample.masked_kspace[k], sample.volume[k]
+    stored, kspace = sample.noise_covariance[k], sample.masked_kspace[k]
     if whiten == "stored":
         if not bool(stored.any()):
             raise InputError(
-                f"{volume} has no data set 'noise_covariance' (coils, coils): write it, or use --method.whiten readout "
-                "or none"
+                "there is no data set 'noise_covariance' (coils, coils), or it is 0: write it, or use --method.whiten "
+                "readout or none"
             )
         return stored.to(torch.complex128)
+    if not bool(kspace.any()):  # a slice without signal has no noise either
+        return torch.eye(len(kspace), dtype=torch.complex128, device=kspace.device)
     # Beyond the rows of the image an oversampled readout has no object. The half of them that is farther away is taken,
     # and the centre left out, whose leakage of the object is the strongest.
     beside = (kspace.shape[_ROWS] - height) // 4
     columns = (kspace != 0).any(0).any(0)
-    center = int(torch.as_tensor(sample.n_center)[k])
+    center = min(int(torch.as_tensor(sample.n_center)[k]), kspace.shape[_COLUMNS] // 4)  # half of a full k-space
     first = kspace.shape[_COLUMNS] // 2 - center
     columns[max(first, 0) : first + 2 * center] = False
-    rows = _transformed(torch.fft.ifft, kspace[..., columns], _ROWS)
+    rows = kspace[..., columns]
+    if rows.numel():
+        rows = _transformed(torch.fft.ifft, rows, _ROWS)
     noise = torch.cat([rows[:, :beside], rows[:, rows.shape[1] - beside :]], 1) if beside else rows[:, :0]
     try:
         return noise_covariance(noise.flatten(1))
     except InputError as error:
         raise InputError(
-            f"{volume}: the readout of {kspace.shape[_ROWS]} samples has too little beside the image "
+            f"the readout of {kspace.shape[_ROWS]} samples has too little beside the image "
             f"of {height} rows to tell the noise ({error}); use --method.whiten none, or stored where a file holds it"
         ) from None
 
@@ -219,7 +231,7 @@ class Penalised(ABC):
     """A method that minimises the misfit plus a penalty of weight `lambda`.
 
     Args:
-        lambda_: Weight of the penalty, above 0.
+        lambda_: Weight of the penalty, above 0 and finite.
         iterations: At most.
         tolerance: See `minimised`.
         maps, crop: See `Maps`.
@@ -237,9 +249,9 @@ class Penalised(ABC):
                 "lambda is not set: give --method.lambda VALUE, such as one that `mrirecon evaluate` chose"
             )
         for name, value, holds, allowed in (
-            ("lambda", lambda_, lambda_ > 0, "above 0"),
+            ("lambda", lambda_, 0 < lambda_ < math.inf, "above 0 and finite"),
             ("iterations", iterations, iterations >= 1, "at least 1"),
-            ("tolerance", tolerance, tolerance >= 0, "at least 0"),
+            ("tolerance", tolerance, 0 <= tolerance < math.inf, "at least 0 and finite"),
         ):
             if not holds:
                 raise InputError(f"{name} is {value:g}; it must be {allowed}")

@@ -8,6 +8,8 @@ from typing import Any
 from mrirecon import files
 from mrirecon.errors import InputError
 
+COMPARISON, TABLE = "comparison.json", "table.csv"  # of several things, as `evaluate` and `compare` write them
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of the run; empty where it is missing or damaged: a card with a gap is better than none.

@@ -25,6 +25,7 @@ from mrirecon.progress import warn
 from mrirecon.reconstruct.base import Reconstructor
 from mrirecon.reconstruct.maps import forget_maps
 from mrirecon.reconstruct.spread import CalibrationCounts, spread_of
+from mrirecon.report.run_files import COMPARISON, TABLE
 from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.evaluation_table import evaluation_table, region_table, several_rows, several_table
 from mrirecon.runs import RunFolder, provenance
@@ -42,7 +43,6 @@ from mrirecon.workflows.scoring.watchers import (
 from mrirecon.workflows.setup.evaluations import SUMMARY, Evaluation, Pass, below, prepare, read_call
 
 _REGIONS = "regions.csv"
-TABLE, _COMPARISON = "table.csv", "comparison.json"
 _TOGETHER = "together"  # its folder below --output
 _LONGEST_NAME = 120  # of a folder, of at most 255 bytes
 
@@ -258,7 +258,7 @@ def _compared(one: Evaluation, names: Sequence[str], folders: Sequence[Path], fo
     except InputError as error:  # trainings that differ in their seed alone, for example
         warn(f"note: not compared: {error}")
         return table
-    write_json(folder / _COMPARISON, result)
+    write_json(folder / COMPARISON, result)
     return comparison_text(result, table)
 
 

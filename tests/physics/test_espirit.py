@@ -1,14 +1,20 @@
 """ESPIRiT maps equal BART's, are the true ones of a simulated scan, and say when there is nothing to calibrate on."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
 import torch
 from bart_program import coils_last, needs_bart, run
 
+from mrirecon.config import SimulateConfig
 from mrirecon.errors import InputError
 from mrirecon.physics import center_crop, espirit, expand_coils, fft2c, ifft2c, rss
 from mrirecon.physics.espirit import espirit_smaps
+from mrirecon.simulate.head.phantom import Phantom
+from mrirecon.simulate.scanner.acquisition import coil_maps, complex_noise, random_receiver, scan_slice
+from mrirecon.simulate.scanner.slices import Geometry
 
 
 def smooth_maps(n_coils, height, width):
@@ -83,6 +89,53 @@ def test_it_finds_the_maps_of_a_simulated_scan():
     assert float(likeness(found, maps)[inside].min()) > 0.999
     norm = torch.linalg.vector_norm(found, dim=0)
     torch.testing.assert_close(norm[inside], torch.ones_like(norm[inside]))
+
+
+def head_scan(seed, n_coils, size=96):
+    """One slice of a simulated head, noise-free: k-space of an array and of a body coil, true maps, and where it is."""
+    rng, config = np.random.default_rng(seed), SimulateConfig(coils=n_coils)
+    head = Phantom.random(rng, True, "T2")
+    stack = Geometry("axial", (size, size), 1.0, 1, 0.2).random_stack(
+        rng, head.box, head.slice_range_mm("axial"), (4, 6)
+    )
+    receiver, (plane,) = random_receiver(head, config, rng), stack.planes
+    kspace, inside = scan_slice(head, plane, stack, receiver)
+    body, _ = scan_slice(head, plane, stack, replace(receiver, loops=[], unit=1.0))
+    pixels = (np.arange(size) - size // 2) * stack.finer + plane.shape[0] // 2  # their centres on the object's grid
+    maps = coil_maps(plane, receiver.loops)[:, pixels][:, :, pixels]
+    return torch.from_numpy(kspace), torch.from_numpy(body), torch.from_numpy(maps), torch.from_numpy(inside)
+
+
+@pytest.mark.parametrize("acceleration", [1, 4])
+@pytest.mark.parametrize(
+    ("n_coils", "snr", "median", "least"),
+    [(8, None, 0.9995, 0.998), (8, 30, 0.999, 0.997), (16, 30, 0.999, 0.995), (4, 10, 0.998, 0.99)],
+)
+def test_maps_are_those_of_the_coils_and_what_a_body_coil_measures(n_coils, snr, median, least, acceleration):
+    """They are the true ones up to a phase and a length of each pixel, which no array can know of itself."""
+    kspace, body, true, inside = head_scan(n_coils, n_coils)
+    measured = ifft2c(kspace) / ifft2c(body)
+    if snr:
+        sd = float(rss(ifft2c(kspace))[inside].mean()) / snr
+        kspace = kspace + torch.from_numpy(complex_noise(np.random.default_rng(0), tuple(kspace.shape), sd))
+    width, n_center = kspace.shape[-1], 24 if acceleration > 1 else kspace.shape[-1]
+    columns = torch.arange(width) % acceleration == 0
+    columns[width // 2 - n_center // 2 :][:n_center] = True
+    found = espirit_smaps(torch.where(columns, kspace, 0), n_center)
+    image = rss(ifft2c(kspace))
+    signal = inside & (image > 0.1 * image.max())
+    assert float((found.abs().sum(0) > 0)[signal].float().mean()) > 0.999  # none of it is cropped
+    for reference in (true, measured):
+        alike = likeness(found, reference / torch.linalg.vector_norm(reference, dim=0))[signal]
+        assert float(alike.median()) > median
+        assert float(alike.quantile(0.01)) > least
+    # how strong neighbouring coils are against each other, where both receive
+    unit = true / torch.linalg.vector_norm(true, dim=0)
+    both = (unit[1:].abs() > 0.2) & (unit[:-1].abs() > 0.2) & signal
+    ratios = (found[1:] / found[:-1]).abs()[both] / (true[1:] / true[:-1]).abs()[both]
+    assert both.sum() > 3000
+    assert float(ratios.median()) == pytest.approx(1, abs=0.01)
+    assert float((ratios - 1).abs().quantile(0.9)) < (0.1 if snr == 10 else 0.05)
 
 
 def test_outside_of_the_object_maps_are_zero_unless_nothing_is_cropped():

@@ -4,11 +4,15 @@ import pytest
 import torch
 from kspace_problems import SIZE, columns, dense, kspace_of, maps_and_image, sample_of
 
+from mrirecon.data.samples import collate, uncollated
 from mrirecon.errors import InputError
 from mrirecon.physics import Sense, center_crop
-from mrirecon.reconstruct.maps import Maps
-from mrirecon.reconstruct.problem import Problem, minimised
+from mrirecon.reconstruct.maps import KINDS, Maps
+from mrirecon.reconstruct.options import method_options, option_keys
+from mrirecon.reconstruct.problem import WHITENED, Problem, minimised
 from mrirecon.reconstruct.sense import Combined
+from mrirecon.tables.entry import builder
+from mrirecon.tables.methods import METHODS
 
 
 def random_image(size=SIZE):
@@ -85,11 +89,11 @@ def test_kept_maps_are_never_those_of_other_kspace():
 @pytest.mark.parametrize(
     ("kind", "n_center", "words"),
     [
-        ("espirit", 2, "v.h5: ESPIRiT needs at least 4 fully sampled central columns"),
+        ("espirit", 2, "v.h5, slice 0: ESPIRiT needs at least 4 fully sampled central columns"),
         (
             "low-resolution",
             1,
-            "v.h5: low-resolution maps need at least 2 fully sampled .* and there are 1",
+            "v.h5, slice 0: low-resolution maps need at least 2 fully sampled .* and there are 1",
         ),
         ("espirt", 6, "unknown maps 'espirt'"),
     ],
@@ -99,6 +103,28 @@ def test_what_has_no_maps(kind, n_center, words):
     sample = sample_of(kspace_of(image, maps, columns()), columns(), SIZE, n_center)
     with pytest.raises(InputError, match=words):
         Maps(kind, 0.0)(sample)
+
+
+@pytest.mark.parametrize("whiten", WHITENED)
+@pytest.mark.parametrize("maps", KINDS)
+@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if "kspace" in entry.needs])
+def test_a_slice_without_signal_gives_an_image_without_and_leaves_the_other_alone(name, maps, whiten):
+    """In a batch with one that has some, as some volumes end with empty slices."""
+    smaps, image = maps_and_image(dtype=torch.complex64, size=(96, 20))
+    kspace = kspace_of(image, smaps, columns(), noise=0.01)
+    covariance = (torch.eye(4) + 0.1 * torch.ones(4, 4)).to(torch.complex64)
+    both = [
+        uncollated(sample_of(values, columns(), SIZE, noise_covariance=covariance), 0)
+        for values in (kspace, 0 * kspace)
+    ]
+    values = {"maps": maps, "whiten": whiten, **{option: grid[2] for option, grid in METHODS[name].chosen.items()}}
+    keys = option_keys(METHODS[name])
+    options = {keys[option].name: value for option, value in method_options(name, values).items()}
+    method = builder(METHODS[name].build)(**options)
+    found = method(collate(both))
+    assert bool((found[1] == 0).all())
+    assert float(found[0].max()) > 0
+    torch.testing.assert_close(found[:1], method(collate(both[:1])))
 
 
 def test_each_slice_stops_by_itself():

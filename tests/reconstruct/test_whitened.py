@@ -68,11 +68,15 @@ def test_a_noisy_coil_spoils_less_once_coils_are_whitened(name):
     assert errors[1] < 0.5 * errors[0]
 
 
-def test_the_noise_beside_the_image_is_that_of_the_file():
-    """An image whose object ends inside of its rows; the covariance is known to the error of its samples."""
+@pytest.mark.parametrize("n_center", [4, SIZE[1]])
+def test_the_noise_beside_the_image_is_that_of_the_file(n_center):
+    """An image whose object ends inside of its rows; the covariance is known to the error of its samples.
+
+    Where all columns are the centre, those away from the middle count.
+    """
     kspace, covariance, _ = noisy(sd=0.05, height=8 * SIZE[0])
     stored, readout = (
-        method(whiten=kind)(sample_of(kspace, FULL, SIZE, 4, noise_covariance=covariance))[0]
+        method(whiten=kind)(sample_of(kspace, FULL, SIZE, n_center, noise_covariance=covariance))[0]
         for kind in ("stored", "readout")
     )
     assert float((stored - readout).square().sum() / stored.square().sum()) < 1e-3
@@ -86,10 +90,25 @@ def test_without_rows_beside_the_image_there_is_no_noise_to_see():
 
 def test_what_is_not_stored_and_not_known():
     kspace, *_ = noisy()
-    with pytest.raises(InputError, match="v.h5 has no data set 'noise_covariance'"):
+    with pytest.raises(InputError, match="v.h5: there is no data set 'noise_covariance'"):
         method(whiten="stored")(sample_of(kspace, FULL, SIZE))
     with pytest.raises(InputError, match="unknown whitening 'read'"):
         method(whiten="read")
+
+
+@pytest.mark.parametrize(
+    ("covariance", "words"),
+    [
+        (torch.ones(4, 4), "is singular"),
+        (-torch.eye(4), "holds coils without noise"),
+        (torch.eye(4) * torch.nan, "not finite"),
+        (torch.eye(4) + torch.ones(4, 4).triu(), "is not Hermitian"),
+    ],
+)
+def test_a_covariance_that_is_none_is_said_with_its_file(covariance, words):
+    kspace, *_ = noisy()
+    with pytest.raises(InputError, match=f"^v.h5: the noise covariance .*{words}"):
+        method(whiten="stored")(sample_of(kspace, FULL, SIZE, noise_covariance=covariance))
 
 
 @pytest.fixture

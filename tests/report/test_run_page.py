@@ -212,5 +212,5 @@ def test_help_needs_no_heavy_library():
         "print(sorted({'torch', 'matplotlib', 'jinja2', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0].startswith("usage: mrirecon report RUN|ABLATION")
+    assert done.stdout.splitlines()[0].startswith("usage: mrirecon report FOLDER")
     assert done.stdout.splitlines()[-1] == "[]"

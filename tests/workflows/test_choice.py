@@ -170,12 +170,45 @@ def close_all(folder):
         close(path)
 
 
-@pytest.mark.parametrize(("grid", "is_edge"), [((0.1, 0.2), True), ((2.0, 9.0), True), ((0.5, 1.4, 9.0), False)])
-def test_the_best_at_an_edge_is_said(data, monkeypatch, capsys, grid, is_edge):
+@pytest.mark.parametrize(
+    ("grid", "beyond", "is_edge"),
+    [
+        ((0.1, 0.2), [0.4, 0.8, 1.6, 3.2], False),  # upwards until the best is inside
+        ((8.0, 16.0), [4.0, 2.0, 1.0, 0.5], False),  # downwards
+        ((0.001, 0.002), [0.004, 0.008, 0.016, 0.032], True),  # so far and no further
+        ((0.5, 1.4, 9.0), [], False),
+        ((1, 0), [], True),  # 0 and whole numbers have no factor
+        ((1.4,), [], False),
+    ],
+)
+def test_values_beyond_the_grid_are_tried_where_the_best_is_at_its_edge(
+    data, monkeypatch, capsys, grid, beyond, is_edge
+):
     monkeypatch.setitem(METHODS, "scaled", Method("scaled", Scaled, ScaledOptions, chosen={"factor": grid}))
     (found,) = chosen(data, split="val")
-    assert found["at_edge"] == ["factor"] * is_edge
-    assert ("factor is at the edge of what was tried" in capsys.readouterr().out) == is_edge
+    volumes = [v for v in list_volumes(data / "train", data) if v.name in found["volumes"]]
+    expected = {factor: nmse_of(volumes, factor) for factor in sorted([*grid, *beyond])}
+    assert [tried["factor"] for tried in found["tried"]] == list(expected)
+    assert [tried["nmse"] for tried in found["tried"]] == pytest.approx(list(expected.values()), rel=1e-5)
+    assert found["values"]["factor"] == min(expected, key=expected.get)
+    assert (found["n_beyond_grid"], found["at_edge"]) == (len(beyond), ["factor"] * is_edge)
+    out = capsys.readouterr().out
+    assert ("factor is at the edge of what was tried" in out) == is_edge
+    said = f"the best value of the grid was at its edge, and {len(beyond)} beyond it were tried"
+    assert (said in out) == bool(beyond)
+    assert out.count("scaled at 4x") == 1
+
+
+def test_values_that_the_method_refuses_are_not_tried(data, monkeypatch, capsys):
+    def limited(factor, power):
+        if factor > 0.5:
+            raise InputError("too large")
+        return Scaled(factor, power)
+
+    monkeypatch.setitem(METHODS, "scaled", Method("scaled", limited, ScaledOptions, chosen={"factor": (0.1, 0.2)}))
+    (found,) = chosen(data, split="val")
+    assert (found["values"], found["at_edge"], found["n_beyond_grid"]) == ({"factor": 0.4}, ["factor"], 1)
+    assert "factor is at the edge of what was tried" in capsys.readouterr().out
 
 
 def test_a_given_value_is_not_chosen(data, capsys):
@@ -268,13 +301,22 @@ def test_scores_that_are_not_finite_choose_nothing(data, monkeypatch):
         chosen(data, split="val")
 
 
-@pytest.mark.parametrize("value", ["0", "-1"])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("0", "lambda is 0; it must be above 0"),
+        ("-1", "lambda is -1; it must be above 0"),
+        ("1e400", "lambda is inf; it must be above 0 and finite"),
+        ("nan", "tv: lambda: Expected a float or null. Got value: nan"),
+        ("", "tv: lambda: Expected a float or null. Got value: nothing"),
+    ],
+)
 @pytest.mark.parametrize("call", [("evaluate", "tv", "--data", "missing"), ("reconstruct", "tv", "missing", "-o", "o")])
-def test_a_weight_that_is_none_is_refused_before_work(capsys, call, value):
+def test_a_weight_that_is_none_is_refused_before_work(capsys, call, value, words):
     assert main([*call, "--method.lambda", value]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"lambda is {value}; it must be above 0" in error
+    assert words in error
 
 
 def test_reconstruct_asks_for_what_is_open_before_work(capsys):

@@ -202,7 +202,7 @@ def test_masks_are_scored_by_their_pixels(tmp_path, volume_writer, capsys):
         assert float(row["ssim"]) == pytest.approx(full[inside].mean(), rel=1e-6)
         assert float(row["nmse"]) == pytest.approx(normalized_root_mse(target[inside], image[inside]) ** 2, rel=1e-6)
         assert int(row["n_windows"]) == inside.sum()
-    assert "3 regions of slices in 1 files; 1 of 2 files have no data set 'regions'" in capsys.readouterr().err
+    assert "3 regions of slices in 1 file; 1 of 2 files have no data set 'regions'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

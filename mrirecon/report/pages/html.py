@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mrirecon.errors import InputError
+from mrirecon.files import read_plain
 from mrirecon.report.figures.drawing import NothingToDrawError
 from mrirecon.report.numbers import NONE, interval, number
 from mrirecon.report.rendering import environment
@@ -16,6 +18,8 @@ from mrirecon.tables.metrics import digits_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = ("tables.js", "viewer.js")
+_MOST_BYTES = 2**26  # of the pictures of one folder, which a page holds
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PAGES = environment(_TEMPLATES, escape=True)
 
 
@@ -44,6 +48,24 @@ def data_uri(kind: str, content: bytes) -> str:
     The form is that of RFC 2397 (1998).
     """
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def pictures(files: list[Path]) -> list[tuple[str, str]]:
+    """Return names and data URIs of pictures.
+
+    Raises:
+        InputError: One is no PNG, but a link to something else for example, which the page would give away.
+    """
+    found, n_bytes = [], 0
+    for file in files:
+        content = read_plain(file, _MOST_BYTES)
+        n_bytes += len(content)
+        if not content.startswith(_PNG):
+            raise InputError(f"{file} is no PNG picture; remove it")
+        if n_bytes > _MOST_BYTES:
+            raise InputError(f"the pictures in {file.parent} have more than {_MOST_BYTES / 2**20:g} MiB; remove some")
+        found.append((file.stem, data_uri("image/png", content)))
+    return found
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,18 @@ from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import goodness, monitors
-from mrirecon.files import read_plain, write_text
+from mrirecon.files import write_text
 from mrirecon.report.figures.drawing import as_svg
 from mrirecon.report.figures.run_curves import column, draw_run_curves
 from mrirecon.report.numbers import NONE, interval, number
-from mrirecon.report.pages.html import Column, Entry, Table, data_uri, drawn, measured, pairs, render
-from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
+from mrirecon.report.pages.comparison_page import write_comparison_page
+from mrirecon.report.pages.html import Column, Entry, Table, drawn, measured, pairs, pictures, render
+from mrirecon.report.run_files import COMPARISON, TABLE, name_of, read_json, read_rows, slices_per_step
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of, similarities
 from mrirecon.yamlfile import parse_yaml
 
 _MOST_PICTURES = 6  # of an evaluation; all of them stand in its own folder
-_MOST_BYTES = 2**26  # of the pictures of one folder, which the page holds
-_PNG = b"\x89PNG\r\n\x1a\n"
 _CAPTION = "Training values are means since the row before; validations are dots."
 _GROUPS = (
     Column("volumes of"),
@@ -61,24 +60,33 @@ def write_run_page(run: RunFolder, path: Path) -> None:
     What the run folder lacks leaves a line that says so.
 
     Args:
-        run: The run's folder.
+        run: The run's folder, that of a method, which has evaluations alone, or of one evaluation.
         path: The HTML file.
     """
     rows = read_rows(run.curves)
-    found = [_evaluation(file.parent) for file in sorted(run.path.glob("evaluation/*/summary.json"))]
+    found = [_evaluation(file.parent) for file in evaluations(run)]
     volumes = {split: str(len(names)) for split, names in read_json(run.split).items() if isinstance(names, list)}
     parts = {
         "name": run.name,
         "setting": _setting(run),
-        "verdict": [_validation(rows, run), *(f"{e.name}: {e.words}" for e in found)],
+        "verdict": [
+            *([] if found and not run.config.is_file() else [_validation(rows, run)]),  # a method has none
+            *(f"{e.name}: {e.words}" for e in found),
+        ],
         "curves": drawn("curves", "Curves", _CAPTION, lambda: as_svg(draw_run_curves(rows))),
         "evaluations": found,
-        "pictures": _pictures(sorted(run.figures.glob("*.png"))),
+        "pictures": pictures(sorted(run.figures.glob("*.png"))),
         "config": _text(run.config),
         "volumes": list(volumes.items()),
         "provenance": pairs(read_json(run.provenance)),
     }
     write_text(path, render("run.html", **parts))
+
+
+def evaluations(run: RunFolder) -> list[Path]:
+    """Return the summaries of the evaluations of a run or a method, or that of the folder where it is one itself."""
+    own = run.path / "summary.json"
+    return [own] if own.is_file() else sorted(run.path.glob("evaluation/*/summary.json"))
 
 
 def _setting(run: RunFolder) -> str:
@@ -122,7 +130,7 @@ def _validation(rows: list[dict[str, str]], run: RunFolder) -> str:
 
 def _evaluation(folder: Path) -> Evaluation:
     summary, rows = read_json(folder / "summary.json"), read_rows(folder / "volumes.csv")
-    pictures = sorted(folder.glob("figures/*.png"))
+    drawings = sorted(folder.glob("figures/*.png"))
     keys = ("reconstructor", "checkpoint", "data", "split", "mask", "acceleration", "mask_draws", "precision")
     facts: dict[str, Any] = {key: summary.get(key) for key in keys}
     try:
@@ -132,32 +140,14 @@ def _evaluation(folder: Path) -> Evaluation:
             words=evaluation_words(summary),
             groups=group_table(summary, f"groups-{folder.name}"),
             volumes=volume_table(rows, f"volumes-{folder.name}"),
-            pictures=_pictures(pictures[:_MOST_PICTURES]),
-            n_pictures=len(pictures),
+            pictures=pictures(drawings[:_MOST_PICTURES]),
+            n_pictures=len(drawings),
             facts=pairs({**facts, "protocol": protocol.get("name"), "what it means": protocol.get("description")}),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # what stands where, a stranger decided
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder / 'summary.json'} is not of `mrirecon evaluate` ({error}); evaluate again") from None
-
-
-def _pictures(files: list[Path]) -> list[tuple[str, str]]:
-    """Return names and data URIs of pictures.
-
-    Raises:
-        InputError: One is no PNG, but a link to something else for example, which the page would give away.
-    """
-    pictures, n_bytes = [], 0
-    for file in files:
-        content = read_plain(file, _MOST_BYTES)
-        n_bytes += len(content)
-        if not content.startswith(_PNG):
-            raise InputError(f"{file} is no PNG picture; remove it")
-        if n_bytes > _MOST_BYTES:
-            raise InputError(f"the pictures in {file.parent} have more than {_MOST_BYTES / 2**20:g} MiB; remove some")
-        pictures.append((file.stem, data_uri("image/png", content)))
-    return pictures
 
 
 def _text(path: Path) -> str:
@@ -257,26 +247,32 @@ def _float(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# ---- the page of a run, written into its folder
+# ---- the page of a run, an evaluation or a comparison, written into its folder
 
 
-def run_report(run: str | Path, output: str | Path = "") -> Path:
-    """Write one offline HTML page of a run; one that is there is replaced, since it only repeats the run's files.
+def run_report(folder: str | Path, output: str | Path = "") -> Path:
+    """Write one offline HTML page of a folder; one that is there is replaced, since it only repeats the folder's files.
 
     Args:
-        run: The run folder.
-        output: The page; empty: report.html in the run folder.
+        folder: Of a run, of a method's evaluations or of one of them, or of a comparison.
+        output: The page; empty: report.html in the folder.
 
     Returns:
         The page.
 
     Raises:
-        InputError: No run folder.
+        InputError: None of these.
         OSError: The page cannot be written there.
     """
-    folder = open_run(run)
-    path = Path(output) if output else folder.report
+    run = RunFolder(Path(folder))
+    is_comparison = any((run.path / name).is_file() for name in (COMPARISON, TABLE))
+    if not is_comparison and not evaluations(run):
+        open_run(folder)
+    path = Path(output) if output else run.report
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give a file such as {path / folder.report.name} (--output)")
-    write_run_page(folder, path)
+        raise InputError(f"{path} is a folder; give a file such as {path / run.report.name} (--output)")
+    if is_comparison:
+        write_comparison_page(run.path, path)
+    else:
+        write_run_page(run, path)
     return path

@@ -18,13 +18,14 @@ from mrirecon.evaluation.pairing import Pairs, of_origin, pair
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.stats import HIGHER, Comparison, Margin, Sample, Side, better_is, compare_family, sample
 from mrirecon.files import new_folder, require_free, write_json
+from mrirecon.report.run_files import COMPARISON
 from mrirecon.report.text.comparison import comparison_text, paragraph
 from mrirecon.tables.entry import named
 from mrirecon.tables.metrics import METRICS, label_of
 from mrirecon.workflows.compare.items import METHOD, Cell, find_items, group_by_seed
 from mrirecon.workflows.compare.notes import budget, caveats_of, undeclared_cells, warnings_of, words_of
 
-_RESULT, _DIFFERENCES = "comparison.json", "differences.csv"
+_DIFFERENCES = "differences.csv"
 _COLUMNS = (
     *("metric", "name", "reference", "seed", "volume", "patient", "acceleration", "n_slices"),
     *("score", "reference_score", "difference"),
@@ -49,7 +50,7 @@ def compare(config: CompareConfig, words: Sequence[str]) -> dict[str, Any]:
     result = comparison_result(config, cells, pairs)
     if config.output:
         with new_folder(Path(config.output)) as folder:
-            write_json(folder / _RESULT, result)
+            write_json(folder / COMPARISON, result)
             # one row for each metric, pair, seed and volume; floats keep all their digits
             with (folder / _DIFFERENCES).open("w", newline="", encoding="utf-8") as handle:
                 writer = csv.writer(handle)
@@ -100,7 +101,7 @@ def _check(config: CompareConfig) -> None:
     require_ranges(config)
     check_margin(config.margin)
     if config.output:
-        require_free(Path(config.output), _RESULT, config.overwrite)
+        require_free(Path(config.output), COMPARISON, config.overwrite)
 
 
 def _difference_rows(metric: str, cells: Sequence[Cell], pairs: Pairs) -> Iterator[tuple[Any, ...]]:

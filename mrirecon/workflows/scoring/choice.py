@@ -5,6 +5,9 @@ NMSE is what the least-squares problem itself measures, in its units, and the no
 and good reconstructions have not, hardly weighs in it. In the SSIM of a whole image that air weighs most, so that it
 prefers noise: on two measured brains it takes the smallest weight of the grid, NMSE and the SSIM inside the object
 take 0.002. The latter depends on a rule that finds the object, and has no value where there is none.
+
+Where the best value is the smallest or the largest one of its grid, one beyond it is tried, as far away (as a factor)
+as its neighbour, until the best one lies inside or `N_BEYOND` have been tried.
 """
 
 import math
@@ -27,6 +30,7 @@ from mrirecon.workflows.scoring.loop import Scoring, score_dataset
 
 METRIC = "nmse"
 N_SLICES = 6  # of at most so many volumes, as few as this since each value of the grid reconstructs them all
+N_BEYOND = 4  # values beyond the grid, at most
 _SPLITS = ("val", "train")  # the first one that is not reported
 
 
@@ -70,6 +74,7 @@ class Choice:
 
     values: Mapping[str, Any]
     tried: Sequence[tuple[Mapping[str, Any], float]]
+    n_beyond: int  # of these, so many are beyond the grid
     split: str
     volumes: Sequence[str]
     n_slices: int
@@ -77,10 +82,7 @@ class Choice:
     @property
     def at_edge(self) -> list[str]:
         """Options of which the smallest or the largest value tried is the best: a better one may lie beyond."""
-        edges = {
-            name: (min(v[name] for v, _ in self.tried), max(v[name] for v, _ in self.tried)) for name in self.values
-        }
-        return [name for name, value in self.values.items() if value in edges[name] and edges[name][0] < edges[name][1]]
+        return _at_edge(self.values, self.tried)
 
     def facts(self) -> dict[str, Any]:
         """Return the part of summary.json about it."""
@@ -91,6 +93,7 @@ class Choice:
             "volumes": list(self.volumes),
             "n_slices": self.n_slices,
             "tried": [{**values, METRIC: score if math.isfinite(score) else None} for values, score in self.tried],
+            "n_beyond_grid": self.n_beyond,
             "at_edge": self.at_edge,
         }
 
@@ -108,12 +111,30 @@ class Choice:
             f"{name} at {times}: {chosen}, chosen by the NMSE of {self.n_slices} slices of {n} "
             f"{'volume' if n == 1 else 'volumes'} of {self.split} ({tried})"
         )
+        if self.n_beyond:
+            text += f"; the best value of the grid was at its edge, and {self.n_beyond} beyond it were tried"
         if edge := self.at_edge:
             text += (
                 f"; {' and '.join(edge)} is at the edge of what was tried, and a better value may lie beyond: see "
                 f"--method.{edge[0]}"
             )
         return text
+
+
+def _at_edge(values: Mapping[str, Any], tried: Sequence[tuple[Mapping[str, Any], float]]) -> list[str]:
+    edges = {name: (min(v[name] for v, _ in tried), max(v[name] for v, _ in tried)) for name in values}
+    return [name for name, value in values.items() if value in edges[name] and edges[name][0] < edges[name][1]]
+
+
+def _beyond(values: Mapping[str, Any], tried: Sequence[tuple[Mapping[str, Any], float]]) -> dict[str, Any] | None:
+    """The next values to try where the best ones are at an edge; None: they are not, or nothing lies beyond."""
+    for name in _at_edge(values, tried):
+        nearest, next_one, *_ = sorted({v[name] for v, _ in tried}, key=lambda value: abs(value - values[name]))
+        if isinstance(nearest, float) and nearest * next_one > 0:  # whole numbers and 0 have no such factor
+            further = float(f"{nearest**2 / next_one:.2g}")
+            if abs(further - nearest) > 0 and (further > nearest) == (nearest > next_one):
+                return {**values, name: further}
+    return None
 
 
 def open_elsewhere(data: DataConfig, reported: str, seed: int, protocol: Protocol, name: str, option: str) -> Elsewhere:
@@ -154,7 +175,7 @@ def choose(
     spec: MaskSpec,
     split: str,
 ) -> Choice:
-    """Try each of the candidates on the middle slices of volumes.
+    """Try each of the candidates on the middle slices of volumes, and some beyond them where the best is at an edge.
 
     Several processes share the slices, and all return the same.
 
@@ -169,38 +190,50 @@ def choose(
     Raises:
         InputError: No candidate has a finite score.
     """
-    scored: list[tuple[Mapping[str, Any], float]] = []
-    for values in candidates:
+    dataset = SliceDataset(
+        volumes,
+        mask=spec,
+        needs=(*make(candidates[0]).needs, "image"),
+        slices=scoring.slices,
+        protocol=scoring.protocol,
+    )
+    dataset.items = _middle(dataset.items, max(1, N_SLICES // len(volumes)))
+
+    def score(reconstructor: Reconstructor, values: Mapping[str, Any]) -> float:
         words = " ".join(f"{option} {value:g}" for option, value in values.items())
-        reconstructor = make(values)
-        named = replace(reconstructor, name=f"{reconstructor.name} {words}")
-        dataset = SliceDataset(
-            volumes,
-            mask=spec,
-            needs=(*named.needs, "image"),
-            slices=scoring.slices,
-            protocol=scoring.protocol,
-        )
-        dataset.items = _middle(dataset.items, max(1, N_SLICES // len(volumes)))
-        with inference(named.device):
+        with inference(reconstructor.device):
             results = score_dataset(
                 dataset,
-                named,
+                replace(reconstructor, name=f"{reconstructor.name} {words}"),
                 spec.name,
                 metrics=[METRIC],
                 protocol=scoring.protocol,
                 batch_size=scoring.batch_size,
                 workers=scoring.workers,
             )
-        scored.append((values, fmean(result.scores[METRIC] for result in results)))
+        return fmean(result.scores[METRIC] for result in results)
+
+    tried = [(values, score(make(values), values)) for values in candidates]
+    while True:
+        finite = [(values, score) for values, score in tried if math.isfinite(score)]
+        if not finite:
+            raise InputError(
+                f"no {METRIC} of {volumes[0].name} and others of {split} is finite: {_advice(*list(candidates[0])[:1])}"
+            )
+        best, _ = min(finite, key=lambda pair: pair[1])
+        further = _beyond(best, tried)
+        if further is None or len(tried) == len(candidates) + N_BEYOND:
+            break
+        try:
+            reconstructor = make(further)
+        except InputError:  # the method takes no such value
+            break
+        tried.append((further, score(reconstructor, further)))
     require_unchanged(volumes)
-    finite = [(values, score) for values, score in scored if math.isfinite(score)]
-    if not finite:
-        raise InputError(
-            f"no {METRIC} of {volumes[0].name} and others of {split} is finite: {_advice(*list(candidates[0])[:1])}"
-        )
-    best, _ = min(finite, key=lambda pair: pair[1])
-    return Choice(best, scored, split, [volume.name for volume in volumes], len(dataset.items))
+    n_beyond = len(tried) - len(candidates)
+    if len(best) == 1:
+        tried.sort(key=lambda pair: [*pair[0].values()])
+    return Choice(best, tried, n_beyond, split, [volume.name for volume in volumes], len(dataset.items))
 
 
 def _middle(items: Sequence[tuple[int, int]], n: int) -> list[tuple[int, int]]:

@@ -305,7 +305,8 @@ def _masks(volumes: Sequence[Volume], spans: Sequence[range]) -> tuple[list[Box]
             f"--regions {OF_MASKS}, but none of the {len(volumes)} files has a data set 'regions' with a region in the "
             "slices that are scored; write it (whole numbers (slices, h, w), 0 for none), or give a table"
         )
-    said = f"{len(found)} regions of slices in {len({box.file for box in found})} files"
+    n = len({box.file for box in found})
+    said = f"{len(found)} region{'s' * (len(found) != 1)} of slices in {n} file{'s' * (n != 1)}"
     n_others = len(volumes) - n_files
     return found, said + (f"; {n_others} of {len(volumes)} files have no data set 'regions'" if n_others else "")
 

@@ -61,10 +61,10 @@ def test_designs_that_decide_are_the_smallest(regime):
 
     def width(n_seeds, n_patients):
         rest = of_rest / (n_seeds * n_patients)
-        t = [stats.t.ppf(1 - 0.025 / 8, n - 1) for n in (n_seeds, n_patients)]
-        ms, mp = of_seeds / n_seeds + rest, of_patients / n_patients + rest
-        ways = t[0] ** 2 * ms + t[1] ** 2 * (mp - rest), t[0] ** 2 * (ms - rest) + t[1] ** 2 * mp
-        return 2 * math.sqrt(max(ways))
+        squares = np.array([of_seeds / n_seeds + rest, of_patients / n_patients + rest])
+        z, t = (d.ppf(1 - 0.025 / 8) for d in (stats.norm, stats.t([n_seeds - 1, n_patients - 1])))
+        of_few = (t**2 - z**2) * squares * (squares / squares.sum()) ** (25 * 0.05 / 8)
+        return 2 * math.sqrt(z**2 * (squares.sum() - rest) + of_few.sum())
 
     for n_seeds, n_patients in designs:
         assert width(n_seeds, n_patients) <= margin

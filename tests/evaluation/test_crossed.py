@@ -26,7 +26,7 @@ def by_hand(sources, rest, alpha):
     """Sources of variance (squared standard error, how many were drawn) to half the width."""
     z, total = stats.norm.ppf(1 - alpha / 2), sum(square for square, _ in sources)
     of_few = [
-        (stats.t.ppf(1 - alpha / 2, n - 1) ** 2 - z**2) * square * (square / total) ** (25 * min(alpha, 0.05))
+        (stats.t.ppf(1 - alpha / 2, n - 1) ** 2 - z**2) * square * (square / total) ** (1.25 * min(20 * alpha, 1) ** 2)
         for square, n in sources
     ]
     return math.sqrt(z**2 * max(total - rest, 0) + sum(of_few))

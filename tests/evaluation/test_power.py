@@ -63,7 +63,7 @@ def test_designs_that_decide_are_the_smallest(regime):
         rest = of_rest / (n_seeds * n_patients)
         squares = np.array([of_seeds / n_seeds + rest, of_patients / n_patients + rest])
         z, t = (d.ppf(1 - 0.025 / 8) for d in (stats.norm, stats.t([n_seeds - 1, n_patients - 1])))
-        of_few = (t**2 - z**2) * squares * (squares / squares.sum()) ** (25 * 0.05 / 8)
+        of_few = (t**2 - z**2) * squares * (squares / squares.sum()) ** (1.25 / 8**2)
         return 2 * math.sqrt(z**2 * (squares.sum() - rest) + of_few.sum())
 
     for n_seeds, n_patients in designs:

@@ -118,12 +118,12 @@ def half_width(parts: Parts, alpha: float | np.ndarray) -> np.ndarray:
     The variance of the mean with the normal quantile z, in which the rest counts once, and for each source c (seeds,
     patients) what Student's quantile t of its own degrees of freedom adds, weighted by a power of its share:
 
-        h^2 = z^2 (sum c - rest) + sum (t_c^2 - z^2) c (c / sum c)^(25 alpha),   at most a power of 1.25
+        h^2 = z^2 (sum c - rest) + sum (t_c^2 - z^2) c (c / sum c)^power,   power = 1.25 min(20 alpha, 1)^2
 
     With a power of 1 that is the approximation of Welch (1947, Biometrika 34:28) to first order, which covers well at
     alpha .05. At the small alpha of families it misses too often: a rare miss is one source underestimated, and then
     its share is, too. So the power falls with alpha, to the sum of squared quantiles (Banerjee 1960, Sankhya 22:359),
-    which never misses too often but alone is too wide at .05. The factor 25 is from simulation
+    which never misses too often but alone is too wide at .05. Both numbers are from simulation
     (scripts/prove_statistics.py). Unpaired seeds all have the degrees of freedom of the method with fewest: few runs
     of skewed scores look alike by chance, and then only the others' spread is left.
 
@@ -143,7 +143,7 @@ def half_width(parts: Parts, alpha: float | np.ndarray) -> np.ndarray:
     total = sources.sum(axis=-1, keepdims=True)
     shares = sources / np.where(total > 0, total, 1)
     z = ndtri(alpha / 2)
-    of_few = (_quantile(counts, alpha / 2) ** 2 - z**2) * sources * shares ** (25 * np.minimum(alpha, 0.05))
+    of_few = (_quantile(counts, alpha / 2) ** 2 - z**2) * sources * shares ** (1.25 * np.minimum(20 * alpha, 1) ** 2)
     once = np.maximum(total[..., 0] - parts.rest.sum(axis=-1), 0)
     return np.sqrt(z[..., 0] ** 2 * once + of_few.sum(axis=-1))
 

@@ -35,6 +35,7 @@ DRAWN: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] =
 SEEDS, PATIENTS = (5, 6, 10, 20), (3, 5, 10, 50)
 AGAINST_ONE = tuple((i, 0) for i in range(1, 9))  # eight methods and their reference
 ALL_PAIRS = tuple(itertools.combinations(range(9), 2))
+MOST_VOLUMES = 12  # of a patient, where they have several: 1 to 12, each number as often
 _NUMBERS = 4_000_000  # drawn at once
 
 
@@ -51,8 +52,10 @@ class Setting(NamedTuple):
 
     @property
     def sds(self) -> Variances:
-        """True standard deviations of a paired difference of two methods, one volume a patient."""
+        """True standard deviations of a paired difference of two methods, volumes of a patient averaged."""
         seeds, patients, three_way, residual = (math.sqrt(2) * sd for sd in REGIMES[self.regime])
+        if self.drawn == VOLUMES:
+            residual *= math.sqrt(sum(1 / n for n in range(1, MOST_VOLUMES + 1)) / MOST_VOLUMES)
         return Variances(seeds, patients, math.hypot(three_way, residual))
 
     @property
@@ -74,7 +77,7 @@ def methods(rng: np.random.Generator, setting: Setting, n: int, n_methods: int =
     """
     draw, (of_seed, of_patient, three_way, residual) = DRAWN[setting.drawn], REGIMES[setting.regime]
     shape = (n, n_methods, setting.n_seeds, setting.n_patients)
-    volumes = rng.integers(1, 13, (n, 1, 1, setting.n_patients)) if setting.drawn == VOLUMES else np.ones(1)
+    volumes = rng.integers(1, MOST_VOLUMES + 1, (n, 1, 1, setting.n_patients)) if setting.drawn == VOLUMES else np.ones(1)
     return (
         of_seed * draw(rng, (*shape[:3], 1))
         + of_patient * draw(rng, (n, n_methods, 1, setting.n_patients))

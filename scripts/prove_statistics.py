@@ -56,7 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
         "tuning draws as units: families of 8, coverage of one": draws(n, seed),
         f"looks at {', '.join(map(str, LOOKS))} seeds: any finding at any": looks(n, seed),
         "EQUIVALENT at a true difference of one margin, families of 8": equivalence(settings, n, seed),
-        "BETTER at the detectable difference of the true variances (80 %)": power(settings, n, seed),
+        "BETTER at the detectable difference of the true variances (80 %; more under t3, of which most draws spread "
+        "less than its variance, as in the t test)": power(settings, n, seed),
         "a lost run does not narrow the interval (mean width over that of all runs)": widths(n // 2, seed),
         "reports say what was counted; p <= .05 exactly where 0 lies outside": said(seed),
     }
@@ -136,12 +137,20 @@ def equivalence(settings: Sequence[Setting], n: int, seed: int) -> Iterator[Line
 
 
 def power(settings: Sequence[Setting], n: int, seed: int) -> Iterator[Line]:
+    """Found in 75 to 85 %; under t3 in up to 88 %.
+
+    Most draws of t3 spread less than their variance says, which a few far ones make: an interval is narrow more often
+    than a normal one. The plain t test of one sample shows the same, and comes first.
+    """
+    for n_drawn in (3, 5, 10, 50):
+        found = studies.found_by_the_t_test(studies.T3, n_drawn, 10 * n, seed + 6000)
+        yield Line(f"Student's t test, {n_drawn:2} differences of t3", found, 0.8, 0.88)
     for i, setting in enumerate(settings):
         for m in (1, 8):
             wanted = detectable_difference(setting.sds, setting.n_seeds, setting.n_patients, m)
             found = studies.found(setting, wanted, m, n, seed + 6000 + i)
             error = 2 * math.sqrt(0.8 * 0.2 / n)
-            high = 0.95 if setting.drawn == studies.T3 else 0.85  # most draws of t3 spread less than a normal's
+            high = 0.88 if setting.drawn == studies.T3 else 0.85
             yield Line(f"{setting}, {m} comparison(s), {wanted:.2f}", found, 0.75 - error, high + error)
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from interval_by_hand import half_by_hand, half_of
 from scipy import stats
 from simulated_studies import NORMAL, PATIENTS, REGIMES, SEEDS, Setting, equal_methods, methods, unmatched
 
@@ -22,22 +23,12 @@ def table(n_seeds=6, n_patients=9, sds=(1.0, 0.7, 0.5), seed=0):
     return 0.4 + sum(sd * part for sd, part in zip(sds, parts, strict=True))
 
 
-def by_hand(sources, rest, alpha):
-    """Sources of variance (squared standard error, how many were drawn) to half the width."""
-    z, total = stats.norm.ppf(1 - alpha / 2), sum(square for square, _ in sources)
-    of_few = [
-        (stats.t.ppf(1 - alpha / 2, n - 1) ** 2 - z**2) * square * (square / total) ** (1.25 * min(20 * alpha, 1) ** 2)
-        for square, n in sources
-    ]
-    return math.sqrt(z**2 * max(total - rest, 0) + sum(of_few))
-
-
 def test_equals_the_two_way_table_by_hand():
     # mean squares of a 3 x 5 table: rows 50, columns 10, residual 2
     rows, columns = np.array([-1.0, 0, 1]) * math.sqrt(10), np.array([-2.0, -1, 0, 1, 2]) * math.sqrt(4 / 3)
     residual = np.outer([1.0, -1, 0], [1.0, -1, 1, -1, 0]) * math.sqrt(2)
     effect = crossed_effect(7 + rows[:, None] + columns + residual)
-    half = by_hand([(50 / 15, 3), (10 / 15, 5)], 2 / 15, 0.05)
+    half = half_of([(50 / 15, 3), (10 / 15, 5)], 2 / 15)
     assert (effect.mean, effect.n_seeds, effect.n_patients) == (pytest.approx(7), 3, 5)
     assert (effect.low, effect.high) == pytest.approx((7 - half, 7 + half))
     assert (effect.sd_seeds, effect.sd_patients) == pytest.approx((math.sqrt(48 / 5), math.sqrt(8 / 3)))
@@ -49,15 +40,8 @@ def test_equals_the_two_way_table_by_hand():
 @pytest.mark.parametrize("sds", [(1.0, 0.1, 0.2), (0.1, 1.0, 0.2), (0.0, 0.0, 1.0)])
 def test_every_table_by_sums_of_squares(n_seeds, n_patients, sds):
     d = table(n_seeds, n_patients, sds)
-    of_seeds = n_patients * sum((row.mean() - d.mean()) ** 2 for row in d) / (n_seeds - 1)
-    of_patients = n_seeds * sum((column.mean() - d.mean()) ** 2 for column in d.T) / (n_patients - 1)
-    total = sum((x - d.mean()) ** 2 for x in d.ravel())
-    left = total - (n_seeds - 1) * of_seeds - (n_patients - 1) * of_patients
-    rest = left / ((n_seeds - 1) * (n_patients - 1))
-    of_seeds, of_patients, rest = (square / d.size for square in (of_seeds, of_patients, rest))
     for alpha in (0.2, 0.05, 0.05 / 36):
-        half = by_hand([(of_seeds, n_seeds), (of_patients, n_patients)], rest, alpha)
-        assert half_width(paired_parts(d), alpha) == pytest.approx(half)
+        assert half_width(paired_parts(d), alpha) == pytest.approx(half_by_hand(d, alpha))
 
 
 def test_without_variance_between_patients_equals_the_t_test_over_seeds():
@@ -120,7 +104,7 @@ def test_own_seeds_by_hand_have_the_degrees_of_freedom_of_the_fewest():
     parts = nested_parts([a, b], [1, -1])
     variances = a[:, 0].var(ddof=1) / 7, b[:, 0].var(ddof=1) / 4
     for alpha in (0.05, 0.05 / 8):
-        half = by_hand([(variance, 4) for variance in variances], 0, alpha)
+        half = half_of([(variance, 4) for variance in variances], 0, alpha)
         assert half_width(parts, alpha) == pytest.approx(half)
     assert parts.mean == pytest.approx(a.mean() - b.mean())
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from interval_by_hand import half_of
 from scipy import stats
 from simulated_studies import NORMAL, REGIMES, Setting, found, methods
 
@@ -61,10 +62,8 @@ def test_designs_that_decide_are_the_smallest(regime):
 
     def width(n_seeds, n_patients):
         rest = of_rest / (n_seeds * n_patients)
-        squares = np.array([of_seeds / n_seeds + rest, of_patients / n_patients + rest])
-        z, t = (d.ppf(1 - 0.025 / 8) for d in (stats.norm, stats.t([n_seeds - 1, n_patients - 1])))
-        of_few = (t**2 - z**2) * squares * (squares / squares.sum()) ** (1.25 / 8**2)
-        return 2 * math.sqrt(z**2 * (squares.sum() - rest) + of_few.sum())
+        seeds, patients = of_seeds / n_seeds + rest, of_patients / n_patients + rest
+        return 2 * half_of([(seeds, n_seeds), (patients, n_patients)], rest, 0.05 / 8)
 
     for n_seeds, n_patients in designs:
         assert width(n_seeds, n_patients) <= margin

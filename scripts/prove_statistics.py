@@ -56,7 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
         "tuning draws as units: families of 8, coverage of one": draws(n, seed),
         f"looks at {', '.join(map(str, LOOKS))} seeds: any finding at any": looks(n, seed),
         "EQUIVALENT at a true difference of one margin, families of 8": equivalence(settings, n, seed),
-        "BETTER at the detectable difference of the true variances (80 %)": power(settings, n, seed),
+        "BETTER at the detectable difference of the true variances (80 %; more under t3, of which most draws spread "
+        "less than its variance, as in the t test)": power(settings, n, seed),
         "a lost run does not narrow the interval (mean width over that of all runs)": widths(n // 2, seed),
         "reports say what was counted; p <= .05 exactly where 0 lies outside": said(seed),
     }
@@ -83,17 +84,17 @@ def at_most(n: int, share: float = 0.05) -> float:
     return share + 2 * math.sqrt(share * (1 - share) / n)
 
 
-def covering(setting: str, n: int, found: Null, few: bool) -> Iterator[Line]:
-    """False findings at most 5 %; coverage 93 to 97 %, with few patients or seeds no upper end: wide, not wrong."""
+def covering(setting: str, n: int, found: Null) -> Iterator[Line]:
+    """False findings at most 5 %; coverage 93 to 97 %."""
     error = 2 * math.sqrt(0.05 * 0.95 / (3 * n))  # eight comparisons with one reference tell as much as three or four
     yield Line(f"false findings, {setting}", found.false_findings, 0, at_most(n))
-    yield Line(f"coverage,       {setting}", found.coverage, 0.93 - error, 1 if few else 0.97 + error)
+    yield Line(f"coverage,       {setting}", found.coverage, 0.93 - error, 0.97 + error)
 
 
 def equal(settings: Sequence[Setting], n: int, seed: int) -> Iterator[Line]:
     for i, setting in enumerate(settings):
         found = studies.equal_methods(setting, AGAINST_ONE, n, seed + i, margin=setting.se)
-        yield from covering(str(setting), n, found, setting.n_patients < 2 * MIN_PATIENTS)
+        yield from covering(str(setting), n, found)
 
 
 def pairs(settings: Sequence[Setting], n: int, seed: int) -> Iterator[Line]:
@@ -109,7 +110,7 @@ def unmatched(n: int, seed: int, is_quick: bool) -> Iterator[Line]:
             for n_patients in (3, 10, 50):
                 setting = Setting(regime, kind, others, n_patients)
                 found = studies.unmatched(setting, reference, n, seed + 2000 + i)
-                yield from covering(f"{reference:2} against {setting}", n, found, True)
+                yield from covering(f"{reference:2} against {setting}", n, found)
 
 
 def draws(n: int, seed: int) -> Iterator[Line]:
@@ -117,7 +118,7 @@ def draws(n: int, seed: int) -> Iterator[Line]:
         for n_draws, per_draw, sd in DRAWS:
             setting = Setting(regime, studies.NORMAL, n_draws, 20)
             found = studies.tuned_in_draws(setting, per_draw, sd, n, seed + 3000 + i)
-            yield from covering(f"{setting} (draws, {per_draw} seeds each)", n, found, False)
+            yield from covering(f"{setting} (draws, {per_draw} seeds each)", n, found)
 
 
 def looks(n: int, seed: int) -> Iterator[Line]:
@@ -136,14 +137,20 @@ def equivalence(settings: Sequence[Setting], n: int, seed: int) -> Iterator[Line
 
 
 def power(settings: Sequence[Setting], n: int, seed: int) -> Iterator[Line]:
+    """Found in 75 to 85 %; under t3 in up to 88 %.
+
+    Most draws of t3 spread less than their variance says, which a few far ones make: an interval is narrow more often
+    than a normal one. The plain t test of one sample shows the same, and comes first.
+    """
+    for n_drawn in (3, 5, 10, 50):
+        found = studies.found_by_the_t_test(studies.T3, n_drawn, 10 * n, seed + 6000)
+        yield Line(f"Student's t test, {n_drawn:2} differences of t3", found, 0.8, 0.88)
     for i, setting in enumerate(settings):
-        if setting.drawn == studies.VOLUMES:
-            continue  # its residual has no one variance
         for m in (1, 8):
             wanted = detectable_difference(setting.sds, setting.n_seeds, setting.n_patients, m)
             found = studies.found(setting, wanted, m, n, seed + 6000 + i)
             error = 2 * math.sqrt(0.8 * 0.2 / n)
-            high = 0.95 if setting.drawn == studies.T3 else 0.85  # most draws of t3 spread less than a normal's
+            high = 0.88 if setting.drawn == studies.T3 else 0.85
             yield Line(f"{setting}, {m} comparison(s), {wanted:.2f}", found, 0.75 - error, high + error)
 
 

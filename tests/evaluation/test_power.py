@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from interval_by_hand import half_of
 from scipy import stats
 from simulated_studies import NORMAL, REGIMES, Setting, found, methods
 
@@ -61,10 +62,8 @@ def test_designs_that_decide_are_the_smallest(regime):
 
     def width(n_seeds, n_patients):
         rest = of_rest / (n_seeds * n_patients)
-        t = [stats.t.ppf(1 - 0.025 / 8, n - 1) for n in (n_seeds, n_patients)]
-        ms, mp = of_seeds / n_seeds + rest, of_patients / n_patients + rest
-        ways = t[0] ** 2 * ms + t[1] ** 2 * (mp - rest), t[0] ** 2 * (ms - rest) + t[1] ** 2 * mp
-        return 2 * math.sqrt(max(ways))
+        seeds, patients = of_seeds / n_seeds + rest, of_patients / n_patients + rest
+        return 2 * half_of([(seeds, n_seeds), (patients, n_patients)], rest, 0.05 / 8)
 
     for n_seeds, n_patients in designs:
         assert width(n_seeds, n_patients) <= margin

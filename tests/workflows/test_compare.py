@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from finished_runs import NAME, make_run, make_seeds, of, run, scored, write_table
+from interval_by_hand import half_by_hand
 from result_rows import changed_row, foreign_row
 from scipy import stats
 
@@ -30,21 +31,6 @@ def flipped_p(values):
         n_resamples=np.inf,
     )  # fmt: skip
     return result.pvalue
-
-
-def half_by_hand(d, alpha=0.05):
-    """Half the width over seeds and patients, from sums of squares."""
-    n, m = d.shape
-    of_seeds = m * ((d.mean(axis=1) - d.mean()) ** 2).sum() / (n - 1)
-    of_patients = n * ((d.mean(axis=0) - d.mean()) ** 2).sum() / (m - 1)
-    left = ((d - d.mean()) ** 2).sum() - (n - 1) * of_seeds - (m - 1) * of_patients
-    rest = left / ((n - 1) * (m - 1))
-    t_s, t_p = (stats.t.ppf(1 - alpha / 2, k - 1) for k in (n, m))
-    ways = (
-        t_s**2 * of_seeds + t_p**2 * max(of_patients - rest, 0),
-        t_s**2 * max(of_seeds - rest, 0) + t_p**2 * of_patients,
-    )
-    return math.sqrt(max(ways) / (n * m))
 
 
 def test_one_run_of_each_says_which_run_scored_higher_and_nothing_of_methods(tmp_path):
@@ -114,6 +100,10 @@ def test_a_lost_run_changes_neither_estimand_nor_formula_and_another_method_noth
     (lost,) = run([*adam, *sgd[:2], *sgd[3:]])["comparisons"]["ssim"]
     for key in ("pairing", "over", "verdict"):
         assert whole[key] == lost[key]
+    text = run([*adam, *sgd[:2], *sgd[3:]])["paragraph"]
+    assert (
+        "Differences of sgd are over the seeds that adam has, too, so they need not equal those of the means." in text
+    )
     kept = [i for i in range(6) if i != 2]
     assert lost["high"] - lost["effect"] == pytest.approx(half_by_hand((y - x)[kept]), rel=1e-9)
     (beside, other) = run([*adam, *sgd, "momentum-s0"])["comparisons"]["ssim"]

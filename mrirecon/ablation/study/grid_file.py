@@ -353,7 +353,7 @@ def _read_flag(name: str, value: Any) -> bool:
 def _share(name: str, value: Any) -> float:
     """A number above 0 and at most 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise InputError(f"{name} {value!r}; it must be a share between 0 and 1")
+        raise InputError(f"{name} {value!r}; it must be a number above 0 and at most 1")
     return float(value)
 
 
@@ -363,6 +363,5 @@ def _require_known(where: str, content: Mapping[str, Any], known: tuple[str, ...
         raise InputError(f"{where} is {content!r}; it must map {', '.join(known)} to values")
     for name in content:
         if name not in known:
-            raise InputError(
-                f"unknown key '{name}' in {where}{did_you_mean(str(name), known)} Known: {', '.join(known)}"
-            )
+            hint = did_you_mean(str(name), known) or "."
+            raise InputError(f"unknown key '{name}' in {where}{hint} Known: {', '.join(known)}")

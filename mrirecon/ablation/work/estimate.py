@@ -21,7 +21,7 @@ from mrirecon.config.ablate import AblateConfig
 from mrirecon.configfile import build
 from mrirecon.data.folders.volume_files import sharing_volumes
 from mrirecon.errors import InputError
-from mrirecon.evaluation.stats import Variances, detectable_difference
+from mrirecon.evaluation.stats import MIN_SEEDS, Variances, detectable_difference
 from mrirecon.progress import say
 from mrirecon.tables.metrics import METRICS, label_of
 from mrirecon.tables.optimizers import find_optimizer
@@ -65,7 +65,8 @@ def describe(grid: Grid, n_workers: int, costs: dict[str, Any] | None = None) ->
 
 def _units(grid: Grid) -> str:
     if grid.tuning.repeats == 1:
-        return f"{len(grid.seeds)} paired seeds of one tuning draw (tuned configurations are compared, not methods)"
+        n = len(grid.seeds)
+        return f"{n} paired seed{'s' * (n != 1)} of one tuning draw (tuned configurations are compared, not methods)"
     each = len(grid.seeds) / grid.n_units
     return f"{grid.n_units} tuning draws of {each:.3g} seed{'s' * (each != 1)} each (methods are compared)"
 
@@ -73,8 +74,8 @@ def _units(grid: Grid) -> str:
 def _power_lines(grid: Grid) -> list[str]:
     """Say which difference the design can find, in SD of a paired difference: scores are not known before it ran."""
     n_seeds, n = grid.n_units, max(len(grid.cells) - 1, 1)
-    if n_seeds < 2:
-        return []
+    if n_seeds < MIN_SEEDS:
+        return [f"test        {_units(grid)}: no verdict, which takes {MIN_SEEDS} of them or more"]
     by_seeds = detectable_difference(Variances(1, 0, 0), n_seeds, 50, n)
     by_patients = [detectable_difference(Variances(0, 1, 0), n_seeds, patients, n) for patients in _PATIENTS]
     looks = "".join(f", {100 * share:.3g} % of alpha at {seeds}" for seeds, share in grid.looks.items())
@@ -95,6 +96,8 @@ def pilot_lines(grid: Grid, analysed: Mapping[str, Any]) -> list[str]:
     """
     lines, n = [], max(len(grid.cells) - 1, 1)
     for table in analysed.get("variances") or ():
+        if grid.n_units < MIN_SEEDS or table["n_patients"] < 2:
+            continue  # no verdict, whatever the difference
         sd = {name: math.sqrt(2) * value for name, value in table["sd"].items()}
         of_pair = Variances(sd["method x seed"], sd["method x patient"], sd["rest"])
         size = detectable_difference(of_pair, grid.n_units, table["n_patients"], n)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mrirecon.evaluation.pairing import Pairs
-from mrirecon.evaluation.stats import MIN_PATIENTS, Comparison, in_words
+from mrirecon.evaluation.stats import MIN_PATIENTS, MIN_SEEDS, Comparison, in_words
 from mrirecon.report.run_files import read_json, slices_per_step
 from mrirecon.workflows.compare.items import FOREIGN, TRAINING, Cell, Item
 
@@ -162,6 +162,15 @@ def _on_seeds(cells: Sequence[Cell]) -> list[str]:
         )
     if foreign := [c.name for c in cells if len(c.items) == 1 and c.items[0].kind == FOREIGN]:
         said.append(f"Of {', '.join(foreign)} one set of images is known: its spread between trainings is not.")
+    reference, *others = cells
+    shared = {
+        c.name: (len(set(c.seeds) & set(reference.seeds)), len(set(c.seeds) | set(reference.seeds))) for c in others
+    }
+    if paired := [name for name, (n, of) in shared.items() if MIN_SEEDS <= n < of]:
+        said.append(
+            f"Differences of {', '.join(paired)} are over the seeds that {reference.name} has, too, so they need not "
+            "equal those of the means."
+        )
     return said
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mrirecon.models.unet import UNet
-from mrirecon.training.recipe.muon import orthogonalised
+from mrirecon.training.recipe.muon import in_blocks, orthogonalised
 from mrirecon.training.recipe.optimizers import make_optimizer, muon_groups
 
 JORDAN = (3.4445, -4.7750, 2.0315)
@@ -148,3 +148,42 @@ def test_it_goes_on_exactly_from_its_state():
     half, kept = run(3)
     resumed, _ = run(6, (kept, 3), half)
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((24, 40), 0), ((40, 24), 1), ((3, 24, 40), 1), ((10, 40), 0)])
+def test_blocks_of_the_smaller_side_are_orthogonal_each_by_itself(shape, axis):
+    matrices = random(*shape)
+    blocks = [orthogonalised(block) for block in matrices.split(10, axis)]
+    assert torch.equal(in_blocks(matrices, rows=10), torch.cat(blocks, axis))
+    assert torch.equal(in_blocks(matrices, rows=24), orthogonalised(matrices))
+
+
+def trained(name, seed, image, target, n_steps=150):
+    """The mean loss of the last steps of a U-Net whose middle level has more than `_ROWS` channels."""
+    torch.manual_seed(seed)
+    network = UNet(channels=80, pools=2, residual=True)
+    lr = 0.005
+    if name == "timm":
+        wanted = muon_groups([{"params": list(network.parameters())}])
+        optimizer = timm.optim.Muon(wanted, lr=lr, momentum=0.8, nesterov=True, adjust_lr_fn="match_rms_adamw")
+    else:
+        optimizer = make_optimizer("muon", network, lr)
+    losses = []
+    for step in range(n_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - step / n_steps)
+        optimizer.zero_grad()
+        loss = (network(image[step % len(image)][None, None]) - target[step % len(image)]).abs().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return sum(losses[-20:]) / 20
+
+
+@pytest.mark.slow  # six trainings, two minutes
+def test_a_training_ends_as_well_as_with_timms_iterations_on_whole_matrices():
+    """Three iterations in bfloat16 on blocks, against timm's five on whole matrices, over three seeds."""
+    target = torch.nn.functional.interpolate(random(8, 1, 6, 6), size=(48, 48), mode="bilinear")[:, 0]
+    image = target + 0.3 * random(8, 48, 48, seed=1)
+    ours, theirs = ([trained(name, seed, image, target) for seed in range(3)] for name in ("ours", "timm"))
+    assert sum(ours) < 1.05 * sum(theirs), (ours, theirs)

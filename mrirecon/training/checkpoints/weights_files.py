@@ -49,7 +49,7 @@ def save_portable(model: nn.Module, config: ModelConfig, path: str | os.PathLike
         "format": "pt",  # what other readers of safetensors look for
         "mrirecon_format": VERSION,
         "mrirecon_version": mrirecon.__version__,
-        "model": json.dumps(asdict(config)),
+        "model": json.dumps(asdict(config.with_residual(False))),  # as `build_model` makes it
     }
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     with replacing(path) as temporary:

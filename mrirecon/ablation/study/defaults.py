@@ -1,4 +1,4 @@
-"""What a study means by the keys that its grid does not set: the defaults of when it was begun, whatever they are today.
+"""What a study means by keys that its grid does not set: the defaults of when it was begun, whatever they are today.
 
 A new study notes the number of today's defaults (`defaults`) in its grid; the first studies noted none.
 """

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FIRST, TODAY = 1, 2
+FIRST_STUDIES, TODAY = 1, 2
 _OPEN = (None, "auto")  # values that leave a key to the method
 
 
@@ -27,7 +27,7 @@ class Defaults:
 
 # A default that changes makes a new number: the value of before is entered here for all numbers before it.
 DEFAULTS = {
-    FIRST: Defaults(
+    FIRST_STUDIES: Defaults(
         base={"optimizer.name": "adamw", "model.residual": False, "batch_size": 2},
         methods={"muon": {"optimizer.momentum": 0.95, "schedule.name": "onecycle"}},
         spaces={"muon": {"one_minus_beta1": (1e-2, 0.2)}},

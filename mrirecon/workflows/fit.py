@@ -115,8 +115,7 @@ def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, control: St
         )
     if ranks.is_first():
         with needing_room(run, trainer):
-            network = load_reconstructor(run, _exported(work, run, control)).model
-            save_portable(network, work.config.model, run.weights)
+            _export_weights(work, run, _exported(work, run, control))
         CheckpointFiles(run).drop_previous()
     ranks.barrier()  # of several processes none goes deaf before the weights are there
 
@@ -159,6 +158,11 @@ def _exported(work: TrainingWork, run: RunFolder, control: StepControl) -> str:
         )
         return "last"
     return "best"
+
+
+def _export_weights(work: TrainingWork, run: RunFolder, checkpoint: str) -> None:
+    """Write the network alone, with what it is, in a format that runs no code when read."""
+    save_portable(load_reconstructor(run, checkpoint).model, work.config.model, run.weights)
 
 
 def _hush() -> None:

@@ -208,7 +208,7 @@ def test_gd_takes_the_whole_training_set_in_each_step(quick):
     from mrirecon.data.loading.datamodule import ReconDataModule
     from mrirecon.training.module import ReconModule
 
-    model = ModelConfig(channels=4, pools=2, norm="instance")
+    model = ModelConfig(channels=4, pools=2, norm="instance", residual=False)
     config = quick(max_steps=1, batch_size=5, model=model, optimizer=OptimizerConfig("gd", 0.1))
     config = replace(config, schedule=replace(config.schedule, name="constant"))
     run = train(config)

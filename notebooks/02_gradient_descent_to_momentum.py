@@ -228,8 +228,8 @@ for name, lr in (("sgd", 0.56), ("momentum", 0.1)):
 # %% tags=["G13", "G16"]
 progress.quiet, work = True, tempfile.mkdtemp(prefix="momentum-")
 heads = config.SimulateConfig(f"{work}/data", train=5, val=1, test=0, slices=4, matrix=[64, 64], coils=4)
-files, model = config.DataConfig(str(simulate_dataset(heads))), config.ModelConfig(channels=8, pools=2)
-often = {"max_steps": 400 if os.environ.get("LONG") else 80, "val_every": 10, "precision": "fp32"}
+files, model = config.DataConfig(str(simulate_dataset(heads))), config.ModelConfig(channels=8, pools=2, residual=False)
+often = {"max_steps": 400 if os.environ.get("LONG") else 80, "val_every": 10, "batch_size": 2, "precision": "fp32"}
 _, axes = plt.subplots(1, 2, figsize=(9, 2.4))
 for name in ("sgd", "momentum", "nesterov"):
     method, constant = config.OptimizerConfig(name), config.ScheduleConfig("constant")

@@ -25,7 +25,12 @@ from mrirecon.data.folders.volume_files import sharing_volumes
 GRID = {
     "name": "overhead",
     "factors": {"optimizer": ["momentum", "adam"]},
-    "base": {"model": {"channels": 8, "norm": "instance"}, "batch_size": 4, "max_steps": 1, "val_every": 1},
+    "base": {
+        "model": {"channels": 8, "norm": "instance", "residual": False},
+        "batch_size": 4,
+        "max_steps": 1,
+        "val_every": 1,
+    },
     "seeds": 100,
     "reference": {"optimizer": "adam"},
     "tuning": {"trials": 2, "sweep": 0},

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 from mrirecon import progress
-from mrirecon.config import DataConfig, ModelConfig, SimulateConfig, TrainConfig
+from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, SimulateConfig, TrainConfig
 from mrirecon.models import auto_precision
 from mrirecon.workflows.simulate import simulate_dataset
 from mrirecon.workflows.train import train
@@ -25,7 +25,9 @@ def final_ssim(data: Path, folder: Path, precision: str, seed: int) -> float:
     """Validation SSIM after the last step."""
     config = TrainConfig(
         data=DataConfig(path=str(data)),
-        model=ModelConfig(channels=16),
+        model=ModelConfig(channels=16, residual=False),
+        optimizer=OptimizerConfig("adamw"),
+        batch_size=2,
         max_steps=STEPS,
         val_every=STEPS,
         precision=precision,

@@ -19,11 +19,15 @@ from pathlib import Path
 
 NETWORKS = {  # called by the second word
     words.split()[1]: words.split()
-    for words in ("--model unet", "-c varnet_small --schedule onecycle", "--model unet_dc")
+    for words in (
+        "--model unet --residual false --schedule onecycle",
+        "-c varnet_small --schedule onecycle",
+        "--model unet_dc --residual false --schedule onecycle",
+    )
 }
 METHODS = {  # tried in the short trainings
     words: ["--optimizer", *words.split()]
-    for words in ("adam --lr 1e-3", "adamw --lr 2e-3", "rmsprop --lr 1e-3", "muon --lr 1e-2")
+    for words in ("adam --lr 1e-3", "adamw --lr 2e-3", "rmsprop --lr 1e-3", "muon --lr 1e-2 --momentum 0.95")
 }
 BESIDE = "zero-filled sense tv"
 

@@ -3,9 +3,9 @@
     python scripts/optimizer_table.py [--steps 20] [--output optimizer-table]
 
 Each run is `mrirecon train -c optimizer/NAME --norm NORM` with the shipped overlay on simulated data (96 x 96, U-Net
-of 8 channels, batch 4, no validation but the last). The loss shown is `val_loss` of the network as it is drawn (after
-a step of rate 1e-30, the same for all optimizers) and after the last step, on the same validation masks and with the
-weights that are evaluated.
+of 8 channels that predicts the image itself, batch 4, no validation but the last). The loss shown is `val_loss` of the
+network as it is drawn (after a step of rate 1e-30, the same for all optimizers) and after the last step, on the same
+validation masks and with the weights that are evaluated.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def trained(name: str, norm: str, arguments: argparse.Namespace) -> tuple[float,
 def final_loss(cell: list[str], steps: list[str], arguments: argparse.Namespace) -> tuple[float, str]:
     folder = arguments.output / "-".join([*cell, steps[1]])
     words = ["train", "-c", f"optimizer/{cell[0]}", "--data", str(arguments.output / "data"), "--norm", cell[1], *steps]
-    words += ["--channels", "8", "--batch-size", "4", "--threads", "1", "--precision", "fp32", "--quiet"]
+    words += ["--channels", "8", "--batch-size", "4", "--residual", "false"]
+    words += ["--threads", "1", "--precision", "fp32", "--quiet"]
     done = subprocess.run(
         [*PROGRAM, *words, "--output", str(folder), "--overwrite"], capture_output=True, text=True, check=False
     )

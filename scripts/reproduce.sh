@@ -27,7 +27,7 @@ for split in train val; do
   done
 done
 
-mrirecon train --data "$out/data" --coils both --mask random --channels 32 --lr 1e-3 --batch-size 2 \
+mrirecon train --data "$out/data" -c adamw_onecycle --coils both --mask random \
   --max-steps 3000 --val-every 1000 --output "$out/run"
 
 for kind in multicoil singlecoil; do

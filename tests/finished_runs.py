@@ -42,7 +42,7 @@ def make_run(tmp_path, name, rows, config=None, *, evaluation=NAME, steps=200, p
     """A finished run as its files tell it: configuration, curves, one evaluation."""
     run = tmp_path / name
     run.mkdir(parents=True, exist_ok=True)
-    configfile.save(config or TrainConfig(), run / "config.yaml")
+    configfile.save(config or of("adamw"), run / "config.yaml")
     (run / "curves.csv").write_text(f"step,train_loss\n10,1.0\n{steps},0.5\n")
     write_json(run / "provenance.json", provenance or {})
     write_table(run / "evaluation" / evaluation, rows, **summary)
@@ -50,7 +50,7 @@ def make_run(tmp_path, name, rows, config=None, *, evaluation=NAME, steps=200, p
 
 
 def of(optimizer, seed=0, **changes):
-    return replace(TrainConfig(optimizer=OptimizerConfig(name=optimizer), seed=seed), **changes)
+    return replace(TrainConfig(optimizer=OptimizerConfig(name=optimizer), batch_size=2, seed=seed), **changes)
 
 
 def make_seeds(tmp_path, optimizer, seeds, mean, spread=0.02):

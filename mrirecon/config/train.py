@@ -104,10 +104,10 @@ class ModelConfig:
     checkpointing: bool = False
     """{MODELS:checkpointing}: compute cascades a second time for the gradient: less memory, more time."""
 
-    def with_residual(self, like: "ModelConfig") -> "ModelConfig":
-        """With `residual` as that of a network whose weights it takes, in place of `auto`, where the network has it."""
+    def with_residual(self, auto: bool) -> "ModelConfig":
+        """With a value in place of `residual: auto`: the given one, and false for a network that has no such key."""
         has_it = self.name in MODELS and "residual" in MODELS[self.name].keys
-        return replace(self, residual=like.residual) if has_it and self.residual == "auto" else self
+        return replace(self, residual=auto and has_it) if self.residual == "auto" else self
 
 
 @dataclass(frozen=True)

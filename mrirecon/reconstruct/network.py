@@ -95,7 +95,7 @@ def of_run(run: RunFolder, checkpoint: str, config: NetworkUse, device: torch.de
 def of_file(path: str, config: NetworkUse, device: torch.device) -> Reconstructor:
     """Make a reconstructor of a file of weights; its evaluations go to runs/<name of the file>."""
     given = read_weights(path)
-    model = config.model.with_residual(ModelConfig(residual=False)) if given.model is None else given.model
+    model = config.model.with_residual(False) if given.model is None else given.model
     asked_for = differing_keys(config.model, ModelConfig())
     if wrong := [key for key in asked_for if key in differing_keys(config.model, model)]:
         asked, known = (flatten(of)[wrong[0]] for of in (config.model, model))
@@ -138,8 +138,9 @@ def differing_keys(one: ModelConfig, other: ModelConfig) -> list[str]:
 
 
 def _set_keys(model: ModelConfig) -> dict[str, Any]:
-    """Return the keys of a network that are not at their default, with their values."""
-    return {key.name: getattr(model, key.name) for key in fields(model) if getattr(model, key.name) != key.default}
+    """Return the keys of a network that are not as in a configuration that sets none, with their values."""
+    unset = ModelConfig().with_residual(False)  # what a network computes that says nothing of it
+    return {key.name: value for key in fields(model) if (value := getattr(model, key.name)) != getattr(unset, key.name)}
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -95,7 +95,7 @@ class Design:
 
     def _built(self, norm: str | dict[str, Any], options: Mapping[str, Any]) -> nn.Module:
         values = {**{key: getattr(self.config, key) for key in self.entry.keys}, "norm": norm, **options}
-        values["residual"] = values.get("residual") is True  # a training has decided what `auto` is
+        values["residual"] = values.get("residual") is True  # auto: weights of which no one says it
         arguments = {key: values[key] for key in self.entry.keys}
         if self.seen.channels:
             arguments |= {"in_channels": self.seen.channels, "out_channels": self.seen.channels}
@@ -119,7 +119,8 @@ def read_design(config: ModelConfig) -> Design:
         )
     for key in fields(config):
         value = getattr(config, key.name)
-        if key.name not in ("name", "input", "normalize", *entry.keys) and value != key.default:
+        is_set = value != key.default and (key.name != "residual" or value)  # false is what a training makes of auto
+        if key.name not in ("name", "input", "normalize", *entry.keys) and is_set:
             raise InputError(
                 f"model.{key.name} is {value}, but {config.name} has no such key, only {', '.join(entry.keys)}; "
                 "leave it out"

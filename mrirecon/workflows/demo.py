@@ -46,8 +46,8 @@ def demo(config: DemoConfig) -> RunFolder:
     run = train(
         TrainConfig(
             data=DataConfig(path=str(data)),
-            model=ModelConfig(channels=16),
-            optimizer=OptimizerConfig(lr=2e-3),
+            model=ModelConfig(channels=16, residual=False),
+            optimizer=OptimizerConfig("adamw", 2e-3),
             batch_size=4,
             max_steps=config.max_steps,
             val_every=max(1, config.max_steps // 2),

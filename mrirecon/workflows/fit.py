@@ -17,13 +17,14 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from mrirecon import ranks
 from mrirecon.errors import InputError, Stopped, WorkFailedError
-from mrirecon.files import is_disk_full, replacing
+from mrirecon.files import is_disk_full
 from mrirecon.models.device import keep_freed_memory
 from mrirecon.progress import say
 from mrirecon.runs import RunFolder, RunLock
 from mrirecon.tables.metrics import validation_metrics
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.checkpoints.read import load_checkpoint
+from mrirecon.training.checkpoints.weights_files import save_portable
 from mrirecon.training.checkpoints.write import CheckpointFiles
 from mrirecon.training.loop.at_step import StepControl
 from mrirecon.training.loop.curves import Curves, Journal
@@ -114,7 +115,7 @@ def _finish(work: TrainingWork, run: RunFolder, trainer: pl.Trainer, control: St
         )
     if ranks.is_first():
         with needing_room(run, trainer):
-            _export_weights(run, _exported(work, run, control))
+            _export_weights(work, run, _exported(work, run, control))
         CheckpointFiles(run).drop_previous()
     ranks.barrier()  # of several processes none goes deaf before the weights are there
 
@@ -159,14 +160,9 @@ def _exported(work: TrainingWork, run: RunFolder, control: StepControl) -> str:
     return "best"
 
 
-def _export_weights(run: RunFolder, checkpoint: str) -> None:
-    """The network alone, in a format that runs no code when read."""
-    from safetensors.torch import save
-
-    model = load_reconstructor(run, checkpoint).model
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    with replacing(run.weights) as temporary:
-        temporary.write_bytes(save(tensors))  # save_file makes it unreadable for others
+def _export_weights(work: TrainingWork, run: RunFolder, checkpoint: str) -> None:
+    """Write the network alone, with what it is, in a format that runs no code when read."""
+    save_portable(load_reconstructor(run, checkpoint).model, work.config.model, run.weights)
 
 
 def _hush() -> None:

@@ -284,6 +284,7 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> t
     new = configfile.flatten(changes)
     config = configfile.build(TrainConfig, {**flat, **{key: new[key] for key in given}})
     work = TrainingWork(config, goes_on=True)
+    work.go_on_with(stored)
     work.require_settings(stored, run)
     work.require_same_data(run)
     return work, checkpoint
@@ -357,6 +358,7 @@ def _free_or_begun(first: Path, config: TrainConfig) -> str:
 def _is_begun(run: RunFolder, config: TrainConfig) -> bool:
     config = dataclasses.replace(config, optimizer=config.optimizer.with_lr())
     found, wanted = configfile.flatten(configfile.load(TrainConfig, run.config)), configfile.flatten(config)
-    if wanted["optimizer.lr"] == "find":  # the folder has the one that was found
-        found["optimizer.lr"] = "find"
+    for key, open_value in (("optimizer.lr", "find"), ("model.residual", "auto")):  # the folder has what was decided
+        if wanted[key] == open_value:
+            found[key] = open_value
     return bool(found == wanted)

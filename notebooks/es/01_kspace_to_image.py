@@ -179,8 +179,9 @@ else:
 run = train(
     TrainConfig(
         data=DataConfig(path=str(DATA), acceleration=[4]),
-        model=ModelConfig(channels=16, pools=3),
-        optimizer=OptimizerConfig(lr=3e-3),
+        model=ModelConfig(channels=16, pools=3, residual=False),
+        optimizer=OptimizerConfig("adamw", 3e-3),
+        batch_size=2,
         max_steps=1500 if LONG else 120,
         val_every=300 if LONG else 24,
         output=str(WORK / "unet"),

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mrirecon import progress
-from mrirecon.config import DataConfig, ModelConfig, SimulateConfig, TrainConfig
+from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, SimulateConfig, TrainConfig
 from mrirecon.data import SliceDataset, normalize
 from mrirecon.data.samples import collate
 from mrirecon.evaluation import ssim
@@ -224,9 +224,9 @@ for layer in (*(make_norm(name, 6) for name in ("batch", "layer", "instance", "g
 unseen = [collate([s]) for s in SliceDataset(DATA / "test", "random", acceleration=4, needs=("image",))]
 images = {"target": [s.target[0] for s in unseen]}
 for norm, kinds in (("batch", ("running", "recalibrated", "batch")), ("instance", ("",)), ("group", ("",))):
-    data, model = DataConfig(path=str(DATA), acceleration=[4]), ModelConfig(channels=8, pools=2, norm=norm)
-    steps, output = (1200 if LONG else 120), f"{WORK}/{norm}"
-    config = TrainConfig(data, model, batch_size=1, max_steps=steps, val_every=120, precision="fp32", output=output)
+    data, method, steps = DataConfig(path=str(DATA)), OptimizerConfig("adamw"), 1200 if LONG else 120
+    model, to = ModelConfig(channels=8, pools=2, norm=norm, residual=False), f"{WORK}/{norm}"
+    config = TrainConfig(data, model, method, batch_size=1, max_steps=steps, val_every=120, precision="fp32", output=to)
     run = train(config)
     for kind in kinds:
         network = load_reconstructor(run, "last")

@@ -30,7 +30,10 @@ def another(key):
         return key.default + 3
     if getattr(key.type, "__origin__", None) is list:
         return {int: [5, 7], float: [0.25, 0.5], str: ["a", "b*"]}[key.type.__args__[0]]
-    return 0.125 if key.type is float or float in getattr(key.type, "__args__", ()) else "other"
+    either = getattr(key.type, "__args__", ())
+    if bool in either:
+        return True
+    return 0.125 if key.type is float or float in either else "other"
 
 
 @pytest.mark.parametrize("key", list(configfile.keys(TrainConfig)), ids=lambda key: key.name)

@@ -26,7 +26,13 @@ def config(tmp_path, volume_writer):
         volume_writer(tmp_path / split / f"{split}.h5", n_slices=3, n_coils=2, matrix=(32, 32))
     model = ModelConfig(channels=4, pools=2, norm="batch")
     return TrainConfig(
-        data=DataConfig(path=str(tmp_path)), model=model, precision="fp32", threads=1, device="cpu", max_steps=4
+        data=DataConfig(path=str(tmp_path)),
+        model=model,
+        batch_size=2,
+        precision="fp32",
+        threads=1,
+        device="cpu",
+        max_steps=4,
     )
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from result_rows import row, rows
 
-from mrirecon.config import AverageConfig, DataConfig, ModelConfig, TrainConfig
+from mrirecon.config import AverageConfig, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.configfile import save
 from mrirecon.evaluation.summary import summarize
 from mrirecon.report.text.card import Artefact, CardFacts, model_card
@@ -23,6 +23,7 @@ def run(tmp_path):
     config = TrainConfig(
         data=DataConfig(path=str(tmp_path / "secret"), mask="random", acceleration=[4, 8]),
         model=ModelConfig(norm={"class_path": "torch.nn.BatchNorm2d", "init_args": {}}),
+        optimizer=OptimizerConfig("adamw"),
         average=AverageConfig(name="ema"),
         max_steps=300,
         seed=7,

@@ -219,6 +219,7 @@ def config(tmp_path, volume_writer):
     return TrainConfig(
         data=DataConfig(path=str(tmp_path / "data")),
         model=ModelConfig(channels=4, pools=2, norm="batch", dropout=0.3),
+        batch_size=2,
         max_steps=20,
         val_every=20,
         precision="fp32",

@@ -91,13 +91,14 @@ def test_plateau_remembers_across_a_restart():
     assert [observed(i) for i in range(5)] == [observed(None)] * 5
 
 
-def test_auto_is_onecycle_and_constant_for_schedule_free():
+def test_auto_is_onecycle_linear_for_muon_and_constant_for_schedule_free():
     def chosen(name, **given):
         made = make_optimizer(name, [nn.Parameter(torch.zeros(2, 2))], 0.1)
         config = resolve_auto(ScheduleConfig("auto", **given), made)
         return config.name, config.warmup
 
     assert chosen("adamw") == ("onecycle", 0.0)
+    assert chosen("muon") == ("linear", 0.0)
     assert chosen("schedulefree_adamw") == ("constant", 0.05)
     assert chosen("schedulefree_sgd", warmup=0.2) == ("constant", 0.2)
 

@@ -33,7 +33,7 @@ def quick(small_data, tmp_path):
     def make(name="run", **changes):
         config = TrainConfig(
             data=DataConfig(path=str(small_data)),
-            model=ModelConfig(channels=4, pools=2, norm="batch", dropout=0.2),
+            model=ModelConfig(channels=4, pools=2, norm="batch", dropout=0.2, residual=False),
             optimizer=OptimizerConfig(name="adam", lr=1e-2),
             batch_size=2,
             max_steps=11,

@@ -65,7 +65,7 @@ def recorded(monkeypatch):
 
 
 def configuration(quick, kind, **changes):
-    model = ModelConfig(channels=4, pools=2, norm="batch")
+    model = ModelConfig(channels=4, pools=2, norm="batch", residual=False)
     return quick(max_steps=N_STEPS, val_every=4, checkpoint_every=3, model=model, **{**KINDS[kind], **changes})
 
 

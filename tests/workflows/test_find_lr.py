@@ -39,13 +39,13 @@ def test_the_suggestion_is_a_tenth_of_the_least():
         suggestion([1e-3, 1e-2], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("norm", ["batch", "none"])
-def test_it_finds_a_rate_trains_with_it_and_changes_nothing_else(quick, tmp_path, norm):
+@pytest.mark.parametrize(("norm", "method"), [("batch", "sgd"), ("none", "sgd"), ("instance", "muon")])
+def test_it_finds_a_rate_trains_with_it_and_changes_nothing_else(quick, tmp_path, norm, method):
     """A run with the rate found equals one that was given it by hand, bit for bit."""
     model = ModelConfig(channels=4, pools=2, norm=norm, dropout=0.2)
-    found = train(quick("found", model=model, optimizer=OptimizerConfig("sgd", "find"), max_steps=4))
+    found = train(quick("found", model=model, optimizer=OptimizerConfig(method, "find"), max_steps=4))
     lr = configfile.load(TrainConfig, found.config).optimizer.lr
-    given = train(quick("given", model=model, optimizer=OptimizerConfig("sgd", lr), max_steps=4))
+    given = train(quick("given", model=model, optimizer=OptimizerConfig(method, lr), max_steps=4))
     first, second = (torch.load(run.checkpoint("last"), weights_only=True)["state_dict"] for run in (found, given))
     assert all(torch.equal(first[name], second[name]) for name in first)
     test = rows(found.lr_find)

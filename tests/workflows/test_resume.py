@@ -23,6 +23,7 @@ from mrirecon.config import (
 )
 from mrirecon.errors import InputError, Stopped
 from mrirecon.runs import open_run
+from mrirecon.training.checkpoints.read import hash_file
 from mrirecon.training.checkpoints.write import CheckpointFiles
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
@@ -261,6 +262,35 @@ def test_automatic_precision_stays_what_it_was(quick, monkeypatch):
             train(config)
     monkeypatch.setattr(training_work, "auto_precision", lambda _device: "bf16-mixed")
     assert_same_run(whole, resume_training(config.output, config))
+
+
+def test_muon_of_an_earlier_version_goes_on_with_its_schedule_and_momentum(quick, monkeypatch):
+    """`auto` was onecycle for it, and its own momentum 0.95; the run's files say neither."""
+    keys = {"optimizer": OptimizerConfig("muon", 1e-2, momentum=0.95), "schedule": ScheduleConfig("onecycle")}
+    whole = train(quick("whole", **keys))
+    config = quick("parts", **keys)
+    with monkeypatch.context() as patch:
+        stop_at_batch(patch, 5)
+        with pytest.raises(Stopped):
+            train(config)
+    run = open_run(config.output)
+    text = run.config.read_text()
+    assert text.count("momentum: 0.95\n") == text.count("name: onecycle\n") == 1
+    run.config.write_text(
+        text.replace("momentum: 0.95\n", "momentum: null\n").replace("name: onecycle\n", "name: auto\n")
+    )
+    state = checkpoint(run)
+    settings = state["callbacks"]["Keeper"]["settings"]
+    assert settings.pop("schedule") == "onecycle"
+    settings |= {"optimizer.momentum": None, "schedule.name": "auto"}
+    torch.save(state, run.checkpoint("last"))
+    hash_file(run.checkpoint("last")).unlink()
+    with monkeypatch.context() as patch:  # and its next checkpoints say it
+        stop_at_batch(patch, 8)
+        with pytest.raises(Stopped):
+            resume_training(config.output, TrainConfig())
+    assert checkpoint(run)["callbacks"]["Keeper"]["settings"]["schedule"] == "onecycle"
+    assert_same_run(whole, resume_training(config.output, TrainConfig()))
 
 
 def test_a_kill_between_best_and_last_loses_neither(quick, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from fastmri import evaluate
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mrirecon import configfile
 from mrirecon.cli import main
@@ -23,6 +24,7 @@ from mrirecon.training.build import build_model, load_reconstructor
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.recipe.optimizers import OPTIMIZERS
 from mrirecon.workflows.setup import training_work
+from mrirecon.workflows.setup.training_work import TrainingWork
 from mrirecon.workflows.train import train
 
 
@@ -206,7 +208,7 @@ def test_gd_takes_the_whole_training_set_in_each_step(quick):
     from mrirecon.data.loading.datamodule import ReconDataModule
     from mrirecon.training.module import ReconModule
 
-    model = ModelConfig(channels=4, pools=2, norm="instance")
+    model = ModelConfig(channels=4, pools=2, norm="instance", residual=False)
     config = quick(max_steps=1, batch_size=5, model=model, optimizer=OptimizerConfig("gd", 0.1))
     config = replace(config, schedule=replace(config.schedule, name="constant"))
     run = train(config)
@@ -345,3 +347,65 @@ def test_a_step_that_does_not_fit_is_refused_with_its_size(quick, monkeypatch, t
     monkeypatch.undo()
     run = train(quick(batch_size=10_000, max_steps=1, output=str(out)))
     assert json.loads(run.provenance.read_text())["model"]["batch_size"] == n
+
+
+def test_the_default_recipe_is_muons(quick, small_data, capsys):
+    config = TrainConfig(
+        data=DataConfig(path=str(small_data)),
+        model=ModelConfig(channels=4, pools=2),
+        max_steps=4,
+        val_every=2,
+        threads=1,
+        device="cpu",
+        output=quick().output,
+    )
+    run = train(config)
+    said = capsys.readouterr().err
+    lr = OPTIMIZERS["muon"].lr
+    assert f"optimizer   name muon, lr {lr:g}, recommended for muon" in said
+    assert "schedule    name linear" in said
+    assert "4 steps x 1 slices" in said
+    assert "residual True" in said
+    groups = torch.load(run.checkpoint("last"), weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert {group["initial_lr"] for group in groups} == {lr}
+
+
+def test_options_of_muon_reach_it(quick):
+    given = OptimizerConfig("muon", 3e-3, momentum=0.7, betas=[0.8, 0.9], weight_decay=0.1)
+    groups = TrainingWork(quick(optimizer=given)).module.configure_optimizers()["optimizer"].param_groups
+    assert {group["momentum"] for group in groups} == {0.7}
+    assert {tuple(group["betas"]) for group in groups} == {(0.8, 0.9)}
+    assert {(p.ndim > 1, group["weight_decay"]) for group in groups for p in group["params"]} == {
+        (True, 0.1),
+        (False, 0.0),
+    }
+    with pytest.raises(InputError, match="optimizer 'muon' has no option 'alpha'"):
+        TrainingWork(quick(optimizer=OptimizerConfig("muon", alpha=0.9)))
+
+
+FUSED = [name for name, entry in OPTIMIZERS.items() if entry.fixed.get("fused")]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-mixed"])
+@pytest.mark.parametrize("name", [*FUSED, "muon"])
+@pytest.mark.cells(4)
+def test_gradients_are_clipped_for_fused_methods_too(quick, name, precision):
+    """Each step sees a gradient of at most that length, where without clipping it is longer."""
+    config = quick(optimizer=OptimizerConfig(name), precision=precision, max_steps=2, val_every=2)
+    norms, n_weights = [], len(list(build_model(config.model).parameters()))
+
+    def note(optimizer, _args, _kwargs):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if len(gradients) == n_weights:  # else the memory of a step is being looked at
+            norms.append(float(torch.stack([g.double().norm() for g in gradients]).norm()))
+
+    hook = register_optimizer_step_post_hook(note)
+    try:
+        train(config)
+        free, norms[:] = list(norms), []
+        train(replace(config, clip=1e-3, output=f"{config.output}-clipped"))
+    finally:
+        hook.remove()
+    assert len(free) == len(norms) == 2
+    assert min(free) > 2e-3
+    assert norms == pytest.approx([1e-3] * 2, rel=1e-3)

@@ -13,6 +13,8 @@ import torch
 from fastmri.data.subsample import RandomMaskFunc
 from fastmri.data.transforms import UnetDataTransform
 from fastmri.models import Unet
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from skimage.metrics import structural_similarity
 
 from mrirecon import configfile
@@ -31,13 +33,13 @@ from mrirecon.evaluation.results import read_results
 from mrirecon.runs import open_run
 from mrirecon.training.build import build_model, load_reconstructor
 from mrirecon.training.checkpoints.read import hash_file
-from mrirecon.training.checkpoints.weights_files import save_portable
+from mrirecon.training.checkpoints.weights_files import load_portable, save_portable
 from mrirecon.training.loop.at_step import StepControl
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
-from mrirecon.workflows.setup.training_work import TrainingWork
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.setup.training_work import TrainingWork, check_setting
+from mrirecon.workflows.train import _is_begun, repeatable, resume_training, train
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,12 @@ def test_a_file_gives_the_images_of_the_run_that_it_is_of(quick, small_data, tmp
             with h5py.File(next(folder.rglob(name))) as other:
                 assert np.array_equal(other["reconstruction"][()], expected)
                 assert other.attrs["weights_sha256"] == sha
-    lonely = shutil.copy(run.weights, tmp_path / "lonely.safetensors")
+    tensors_alone = load_file(str(run.weights))
+    lonely = shutil.copy(run.weights, tmp_path / "lonely.safetensors")  # its header says which network it is of
+    reconstruct(ReconstructConfig(output=str(tmp_path / "lonely")), str(lonely), [test])
+    with h5py.File(next((tmp_path / "lonely").rglob(name))) as other:
+        assert np.array_equal(other["reconstruction"][()], expected)
+    save_file(tensors_alone, str(lonely))
     with pytest.raises(InputError, match="add --channels 4 --pools 2"):
         reconstruct(ReconstructConfig(output=str(tmp_path / "no")), str(lonely), [test])
 
@@ -313,3 +320,104 @@ def test_weights_are_named_in_the_card_without_a_path(quick, tmp_path):
 def test_load_reconstructor_knows_the_step(quick):
     run = train(quick(max_steps=5, val_every=2))
     assert load_reconstructor(run, "last").trained_steps == 5
+
+
+# ---- residual learning: trained anew, told by weights, or not told
+
+
+def residuals(run):
+    """What the run's configuration says, and the header of its weights, which other programs read."""
+    return configfile.load(TrainConfig, run.config).model.residual, stored_residual(run.weights)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (ModelConfig(channels=4, pools=1), True),
+        (ModelConfig(channels=4, pools=1, residual=False), False),
+        (ModelConfig("unet", "complex", channels=4, pools=1), True),
+        (ModelConfig("normunet", channels=4, pools=1), True),
+        (ModelConfig("normunet", "complex", channels=4, pools=1), True),
+        (ModelConfig("unet_dc", channels=4, pools=1), True),
+        (ModelConfig("varnet", channels=4, pools=1, cascades=1, sens_channels=2), False),  # which has no such key
+    ],
+    ids=lambda value: f"{value.name}-{value.input}-{value.residual}" if isinstance(value, ModelConfig) else None,
+)
+def test_a_training_decides_what_auto_is_and_stores_it(quick, model, expected):
+    run = train(quick(model=model, max_steps=1, val_every=1))
+    assert residuals(run) == (expected, expected)
+    assert main(["export", str(run.path), "--quiet"]) == 0
+    assert stored_residual(run.export / "model.safetensors") is expected
+    assert load_portable(run.export / "model.safetensors") is not None
+    again = configfile.load(TrainConfig, run.config)  # of a network without the key, false is as good as nothing
+    assert TrainingWork(again).config.model == again.model
+
+
+def stored_residual(path):
+    with safe_open(str(path), "pt") as file:
+        return json.loads(file.metadata()["model"])["residual"]
+
+
+def test_fastmris_weights_are_of_a_network_that_predicts_the_image(published, quick, tmp_path):
+    path, network = published
+    config = quick(model=ModelConfig(channels=8, pools=2), weights=str(path), max_steps=1, val_every=1)
+    work = TrainingWork(config)
+    assert work.config.model.residual is False
+    x = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(work.model.eval()(x), network(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(build_like(network, config.model)(x), network(x), rtol=1e-4, atol=1e-5)
+    assert residuals(train(config)) == (False, False)
+    told = TrainingWork(replace(config, model=ModelConfig(channels=8, pools=2, residual=True)))  # by the caller
+    with torch.no_grad():
+        torch.testing.assert_close(told.model.eval()(x), network(x) + x, rtol=1e-4, atol=1e-5)
+
+
+def build_like(network, config):
+    """The network of a configuration that leaves it at auto, with the weights of fastMRI's."""
+    ours = build_model(config).eval()
+    ours.load_state_dict(network.state_dict())
+    return ours
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("form", ["run", "checkpoint", "weights", "export", "lonely"])
+@pytest.mark.cells(6)
+def test_our_weights_say_it(quick, tmp_path, residual, form):
+    model = ModelConfig(channels=4, pools=1)
+    first = train(quick("first", model=replace(model, residual=residual), max_steps=1, val_every=1))
+    if form == "export":
+        assert main(["export", str(first.path), "--quiet"]) == 0
+    source = {
+        "run": first.path,
+        "checkpoint": first.checkpoint("last"),
+        "weights": first.weights,
+        "export": first.export / "model.safetensors",
+        "lonely": shutil.copy(first.weights, tmp_path / "some.safetensors"),
+    }[form]
+    config = quick("second", model=model, weights=str(source))
+    assert TrainingWork(config).config.model.residual is residual
+    check_setting(config)
+    against = replace(config, model=replace(model, residual=not residual))
+    for refusing in (TrainingWork, check_setting):
+        with pytest.raises(InputError, match=rf"residual {residual} \(not {not residual}\)"):
+            refusing(against)
+
+
+def test_a_contradiction_is_refused_when_a_file_is_scored(small_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for residual in (True, False):
+        model = ModelConfig(channels=4, pools=1, residual=residual)
+        save_portable(build_model(model), model, tmp_path / "own.safetensors")
+        config = EvaluateConfig(data=DataConfig(path=str(small_data)), model=ModelConfig(residual=not residual))
+        with pytest.raises(InputError, match=f"model.residual is {not residual}, but .* with {residual}; leave it out"):
+            evaluate(config, "own.safetensors")
+
+
+def test_a_job_that_starts_again_knows_its_run_by_what_auto_became(quick):
+    config = quick(model=ModelConfig(channels=4, pools=1), max_steps=2, val_every=1)
+    assert config.model.residual == "auto"
+    run = train(config)
+    assert _is_begun(run, repeatable(config))
+    other = replace(config, model=replace(config.model, residual=False))
+    assert not _is_begun(run, repeatable(other))

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mrirecon.ablation.study.defaults import FIRST_STUDIES
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid
 from mrirecon.ablation.study.identity import run_id, scale_id
@@ -171,11 +172,12 @@ class StudyFolder:
             content: dict[str, Any] = read_json(self.manifest_file)
             if content["schema"] != SCHEMA:
                 raise InputError(f"{self.manifest_file} has schema {content['schema']}; this version reads {SCHEMA}")
+            content["grid"].setdefault("defaults", FIRST_STUDIES)
         except FileNotFoundError:
             raise InputError(
                 f"{self.path} holds no study; start one: mrirecon ablate run GRID -o {self.path}"
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.manifest_file} is damaged ({error}); restore it, or delete it and run again"
             ) from None

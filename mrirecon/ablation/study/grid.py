@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from mrirecon.ablation.study.defaults import DEFAULTS, TODAY, Defaults
 from mrirecon.errors import InputError
 from mrirecon.models.groups import default_channels_per_group, level_widths
 from mrirecon.tables.norms import groups_of, norm_options
@@ -19,6 +20,7 @@ class Cell:
     name: str  # such as adam/group
     levels: dict[str, str]  # factor -> label
     settings: dict[str, Any]  # all dotted configuration keys but those of data folder and seed
+    defaults: Defaults = DEFAULTS[TODAY]  # of the time of its study
 
 
 @dataclass(frozen=True)

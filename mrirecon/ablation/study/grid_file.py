@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mrirecon.ablation.study.defaults import DEFAULTS, TODAY, Defaults
 from mrirecon.ablation.study.grid import EXCLUDE, ZERO_FILLED, Cell, Grid, Tuning, norm_notes, require_different
 from mrirecon.ablation.study.records import AREA, FINAL, objectives
 from mrirecon.ablation.study.tune import DIMENSIONS, WIDENINGS, apply, tuned_key, tuning_bounds, tuning_spaces
@@ -22,7 +23,7 @@ from mrirecon.yamlfile import parse_yaml
 
 _TOP = (
     *("name", "factors", "base", "seeds", "reference", "tuning", "margin", "targets", "simulate"),
-    *("diverged", "looks", "all_pairs"),
+    *("diverged", "looks", "all_pairs", "defaults"),
 )
 _TUNING = ("trials", "repeats", "dimensions", "objectives", "first_seed", "sweep", "spaces", "widening")
 _OF_THE_STUDY = (
@@ -61,12 +62,13 @@ def make_grid(content: Mapping[str, Any]) -> Grid:
             other, levels that give the same network; the message names what.
     """
     _require_known("the grid", content, _TOP)
-    base = _base(content.get("base") or {})
+    defaults = _read_defaults(content.get("defaults", TODAY))
+    base = {**defaults.base, **_base(content.get("base") or {})}
     factors = _factors(content["factors"])
     _require_separate(factors, base)
-    cells = _cells(factors, base)
+    cells = _cells(factors, base, defaults)
     seeds = _read_seeds(content.get("seeds", 10))
-    tuning = _read_tuning(content.get("tuning") or {}, cells, seeds)
+    tuning = _read_tuning(content.get("tuning") or {}, cells, seeds, defaults)
     simulate = content.get("simulate") or {}
     _require_known("simulate", simulate, tuple(key.name for key in keys(SimulateConfig)))
     build(SimulateConfig, simulate)
@@ -86,6 +88,13 @@ def make_grid(content: Mapping[str, Any]) -> Grid:
         all_pairs=_read_flag("all_pairs", content.get("all_pairs", False)),
         notes=tuple(norm_notes(cells)),
     )
+
+
+def _read_defaults(number: Any) -> Defaults:
+    if type(number) is not int or number not in DEFAULTS:
+        known = " or ".join(map(str, DEFAULTS))
+        raise InputError(f"defaults is {number!r}; give {known}, or leave it out: the defaults of today are {TODAY}")
+    return DEFAULTS[number]
 
 
 def _base(content: Any) -> dict[str, Any]:
@@ -180,7 +189,9 @@ def _require_separate(factors: Mapping[str, Mapping[str, Mapping[str, Any]]], ba
         raise InputError("base sets max_steps and max_epochs; give one")
 
 
-def _cells(factors: Mapping[str, Mapping[str, Mapping[str, Any]]], base: Mapping[str, Any]) -> tuple[Cell, ...]:
+def _cells(
+    factors: Mapping[str, Mapping[str, Mapping[str, Any]]], base: Mapping[str, Any], defaults: Defaults
+) -> tuple[Cell, ...]:
     """All combinations; types are checked level by level, not cell by cell (a check takes 18 ms)."""
     resolved = flatten(_build(base, "base"))
     for factor, levels in factors.items():
@@ -195,11 +206,12 @@ def _cells(factors: Mapping[str, Mapping[str, Mapping[str, Any]]], base: Mapping
             settings.update(factors[factor][label])
         if settings["optimizer.lr"] == "auto":
             settings["optimizer.lr"] = recommended_lr(settings["optimizer.name"])
+        if settings["model.residual"] == "auto" and not settings["weights"]:  # else their file decides
+            settings["model.residual"] = ModelConfig(name=settings["model.name"]).with_residual(True).residual
         # group sizes of the base are for the cells that have groups
         foreign = {key for entry in NORMS.values() for key in entry.options} - set(norm_options(settings["model.norm"]))
-        cells.append(
-            Cell("/".join(labels), chosen, settings | {f"model.{key}": getattr(ModelConfig, key) for key in foreign})
-        )
+        own = settings | {f"model.{key}": getattr(ModelConfig, key) for key in foreign}
+        cells.append(Cell("/".join(labels), chosen, own, defaults))
     return tuple(cells)
 
 
@@ -223,7 +235,9 @@ def _reference(levels: Any, cells: tuple[Cell, ...], factors: Mapping[str, Mappi
     return next(cell.name for cell in cells if cell.levels == wanted)
 
 
-def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tuple[int, ...]) -> Tuning:
+def _read_tuning(
+    content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tuple[int, ...], defaults: Defaults
+) -> Tuning:
     """Read how the cells are tuned; `content` is the grid's section."""
     _require_known("tuning", content, _TUNING)
     numbers = {name: content.get(name, getattr(Tuning, name)) for name in ("trials", "repeats", "first_seed", "sweep")}
@@ -244,7 +258,7 @@ def _read_tuning(content: Mapping[str, Any], cells: tuple[Cell, ...], seeds: tup
     # names that a range may be given for: optimizers, levels and cells
     names = [name for c in cells for name in (str(c.settings["optimizer.name"]), *c.levels.values(), c.name)]
     _require_known("tuning.spaces", own, tuple(dict.fromkeys(names)))
-    spaces = {cell.name: tuning_spaces(cell, dimensions, own) for cell in cells}
+    spaces = {cell.name: tuning_spaces(cell, dimensions, own, defaults.spaces) for cell in cells}
     _require_untuned(cells, dimensions)
     widening = content.get("widening", Tuning.widening)
     if widening not in WIDENINGS:

@@ -25,13 +25,16 @@ def tuned_key(dimension: str) -> str:
     return f"optimizer.{dimension}"
 
 
-def tuning_spaces(cell: Cell, dimensions: Sequence[str], own: Mapping[str, Any]) -> Ranges:
+def tuning_spaces(
+    cell: Cell, dimensions: Sequence[str], own: Mapping[str, Any], then: Mapping[str, Mapping[str, Any]] | None = None
+) -> Ranges:
     """Lowest and highest value of every tuned key of a cell, searched on a logarithmic scale.
 
     Args:
         cell: Its optimizer's ranges are taken.
         dimensions: Names of `DIMENSIONS`; the same for all cells of a grid.
         own: The grid's ranges by cell, level or optimizer, which go before the optimizer's own.
+        then: Those that optimizers had when the study was begun, where they are others today.
 
     Raises:
         InputError: An unknown dimension, an optimizer without a declared range, a range that is none.
@@ -40,7 +43,7 @@ def tuning_spaces(cell: Cell, dimensions: Sequence[str], own: Mapping[str, Any])
     if isinstance(cell.settings["optimizer.name"], str) and "." not in optimizer:  # else a class of the user's
         named(OPTIMIZERS, optimizer, "optimizer")
     method = find_optimizer(optimizer)
-    declared: dict[str, Any] = dict(method.space) if method else {}
+    declared: dict[str, Any] = {**(method.space if method else {}), **(then or {}).get(optimizer, {})}
     for name in (optimizer, *cell.levels.values(), cell.name):
         if not isinstance(own.get(name) or {}, Mapping):
             raise InputError(f"tuning.spaces.{name} is {own[name]!r}; give {{lr: [low, high]}}")

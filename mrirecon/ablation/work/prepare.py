@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mrirecon.ablation.study.data import describe, find_data, require_same_samples
+from mrirecon.ablation.study.defaults import TODAY
 from mrirecon.ablation.study.folder import SCHEMA, SPLIT_SEED, Study, StudyFolder, disk_full
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
@@ -52,11 +53,16 @@ def read_content(name: str, config: AblateConfig) -> dict[str, Any]:
     if config.tuning_repeats:
         tuning["repeats"] = config.tuning_repeats
     there = StudyFolder(study_path(name, config, str(content["name"])))
+    defaults = content.get("defaults", TODAY)
     if not there.manifest_file.is_file():  # one that is there goes on as it began
         tuning.setdefault("widening", REPLACE)
-    elif widening := (there.read_manifest()["grid"].get("tuning") or {}).get("widening"):
-        tuning.setdefault("widening", widening)
-    return {**content, "tuning": tuning, **({"seeds": config.seeds} if config.seeds else {})}
+    else:
+        begun = there.read_manifest()["grid"]
+        defaults = begun["defaults"]
+        if widening := (begun.get("tuning") or {}).get("widening"):
+            tuning.setdefault("widening", widening)
+    own = {"tuning": tuning, "defaults": defaults, **({"seeds": config.seeds} if config.seeds else {})}
+    return {**content, **own}
 
 
 def study_path(name: str, config: AblateConfig, grid: str) -> Path:

@@ -192,7 +192,8 @@ def zero_filled_scores(spec: RunSpec, setting: Setting) -> dict[str, float | str
 def training_config(spec: RunSpec, setting: Setting) -> TrainConfig:
     """The whole configuration of a run."""
     here = {"data.path": setting.data, "device": setting.device, "logger": setting.logger}
-    return unflatten(TrainConfig, {**spec.settings, **here, "output": "", "overwrite": False})
+    settings = spec.settings | spec.cell.defaults.decided(spec.settings)
+    return unflatten(TrainConfig, {**settings, **here, "output": "", "overwrite": False})
 
 
 def execute(spec: RunSpec, setting: Setting, attempt: Path, left: Path | None, shows_examples: bool) -> RunResult:

@@ -49,11 +49,17 @@ def save_portable(model: nn.Module, config: ModelConfig, path: str | os.PathLike
         "format": "pt",  # what other readers of safetensors look for
         "mrirecon_format": VERSION,
         "mrirecon_version": mrirecon.__version__,
-        "model": json.dumps(asdict(config)),
+        "model": json.dumps(asdict(config.with_residual(False))),  # as `build_model` makes it
     }
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    data = save(tensors, header)  # save_file makes it unreadable for others
+    end = 8 + int.from_bytes(data[:8], "little")
+    content = json.loads(data[8:end])
+    content["__metadata__"] = header  # which safetensors writes in another order each time
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, header))  # save_file makes it unreadable for others
+        temporary.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
 
 
 def load_portable(path: str | os.PathLike[str]) -> Deployable:

@@ -30,11 +30,12 @@ from mrirecon.runs import RunFolder, provenance
 from mrirecon.tables.augmentations import amounts, check_amounts
 from mrirecon.tables.optimizers import find_optimizer
 from mrirecon.training.build import Design, read_design
-from mrirecon.training.checkpoints.weights_files import Match, put_weights, read_weights
+from mrirecon.training.checkpoints.weights_files import GivenWeights, Match, put_weights, read_weights
 from mrirecon.training.footprint import ModelSummary, as_gib, machine_memory, memory_of, summarize
 from mrirecon.training.loop.loggers import check_logger
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.lr_finder import LOW
+from mrirecon.training.recipe.optimizers import has_modes
 from mrirecon.training.recipe.schedules import resolve_auto
 
 CHECKPOINTS = ("all", "end")
@@ -104,9 +105,7 @@ class TrainingWork:
         config = dataclasses.replace(config, weights=config.weights and str(Path(config.weights).absolute()))
         self.lr_is_recommended = config.optimizer.lr == "auto"
         given = read_weights(config.weights) if config.weights and not goes_on else None
-        trained = ModelConfig(residual=given is None) if given is None or given.model is None else given.model
-        model = config.model.with_residual(trained)
-        config = dataclasses.replace(config, optimizer=config.optimizer.with_lr(), model=model)
+        config = dataclasses.replace(config, optimizer=config.optimizer.with_lr(), model=_decided(config.model, given))
         self.config = config
         check_numbers(config)
         _check_processes(config)
@@ -143,7 +142,17 @@ class TrainingWork:
         )
         self.module.recalibration_batches = self.data.recalibration_batches
         made = self.module.configure_optimizers()  # a wrong name fails here, not after the start
+        self._is_schedule_free = has_modes(made["optimizer"])
         self.schedule = resolve_auto(config.schedule, made["optimizer"])
+
+    def go_on_with(self, stored: Mapping[str, Any]) -> None:
+        """Take the schedule that `auto` was where a run began, by the settings of its checkpoint.
+
+        Those of earlier versions do not tell; it was onecycle for every method but the Schedule-Free ones.
+        """
+        if self.config.schedule.name == "auto" and not self._is_schedule_free:
+            self.schedule = dataclasses.replace(self.schedule, name=stored.get("schedule", "onecycle"))
+            self.module.schedule = self.schedule
 
     def set_lr(self, lr: float) -> None:
         """The rate that a range test found."""
@@ -153,11 +162,12 @@ class TrainingWork:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keys that decide the result, with the precision that `auto` became here."""
+        """The keys that decide the result, with what `auto` became here of the precision, and of the schedule."""
         elsewhere = (*MAY_CHANGE, "output", "overwrite", "precision")
         flat = {key: value for key, value in flatten(self.config).items() if key not in elsewhere}
         flat = {key: value for key, value in flat.items() if not key.startswith("slurm.")}
-        return flat | {"precision": self.precision, "processes": ranks.world_size()}
+        decided = {"precision": self.precision, "schedule": self.schedule.name}
+        return flat | decided | {"processes": ranks.world_size()}
 
     @property
     def slices_per_step(self) -> int:
@@ -248,6 +258,13 @@ class TrainingWork:
 
     def _manifest(self) -> dict[str, Any]:
         return data_manifest(self.data.volumes)
+
+
+def _decided(model: ModelConfig, given: GivenWeights | None) -> ModelConfig:
+    """The network with what `residual: auto` is: learned where it begins anew, else as the weights say, or false."""
+    if given is None:
+        return model.with_residual(True)
+    return model.with_residual(given.model is not None and given.model.residual is True)
 
 
 def _first_optimizer(optimizer: OptimizerConfig) -> OptimizerConfig:
@@ -362,9 +379,11 @@ def check_setting(config: TrainConfig) -> None:
             raise unknown_name(kind, name, known)
     check_logger(config.logger)
     optimizer = _first_optimizer(config.optimizer.with_lr())
-    design = read_design(config.model)
+    given = read_weights(config.weights) if config.weights else None
+    model = _decided(config.model, given)
+    design = read_design(model)
     network = design.build()
-    if config.weights:
-        put_weights(network, config.model, read_weights(config.weights))
+    if given is not None:
+        put_weights(network, model, given)
     n_steps = config.max_steps or 10  # max_epochs of no one knows what
     build_module(config, optimizer, design, network, n_steps).configure_optimizers()

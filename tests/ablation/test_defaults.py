@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from mrirecon.ablation.work.execute import Setting, training_config
 
 from mrirecon.ablation.study.defaults import DEFAULTS, FIRST_STUDIES, TODAY
 from mrirecon.ablation.study.folder import StudyFolder
@@ -13,6 +12,7 @@ from mrirecon.ablation.study.grid_file import make_grid
 from mrirecon.ablation.study.identity import FIRST
 from mrirecon.ablation.study.plan import Common, Plan
 from mrirecon.ablation.work.prepare import read_content
+from mrirecon.ablation.work.worker import Setting, training_config
 from mrirecon.cli import main
 from mrirecon.config import TrainConfig
 from mrirecon.config.ablate import AblateConfig

@@ -60,7 +60,7 @@ class DemoConfig:
     """Training volumes to simulate."""
     test: PositiveInt = 8
     """Unseen volumes to score, each another anatomy."""
-    max_steps: PositiveInt = 1000
+    max_steps: PositiveInt = 500
     """Training steps."""
     seed: NonNegativeInt = 0
     """Seed of the simulation and the training."""

@@ -11,7 +11,6 @@ from mrirecon.config import (
     DemoConfig,
     EvaluateConfig,
     ModelConfig,
-    OptimizerConfig,
     SimulateConfig,
     TrainConfig,
 )
@@ -46,9 +45,8 @@ def demo(config: DemoConfig) -> RunFolder:
     run = train(
         TrainConfig(
             data=DataConfig(path=str(data)),
-            model=ModelConfig(channels=16, residual=False),
-            optimizer=OptimizerConfig("adamw", 2e-3),
-            batch_size=4,
+            model=ModelConfig(channels=16),
+            batch_size=2,
             max_steps=config.max_steps,
             val_every=max(1, config.max_steps // 2),
             val_volumes=2,

@@ -29,6 +29,7 @@ from mrirecon.progress import say
 from mrirecon.runs import RunFolder, provenance
 from mrirecon.tables.augmentations import amounts, check_amounts
 from mrirecon.tables.optimizers import find_optimizer
+from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.training.build import Design, read_design
 from mrirecon.training.checkpoints.weights_files import GivenWeights, Match, put_weights, read_weights
 from mrirecon.training.footprint import ModelSummary, as_gib, machine_memory, memory_of, summarize
@@ -149,9 +150,15 @@ class TrainingWork:
         """Take the schedule that `auto` was where a run began, by the settings of its checkpoint.
 
         Those of earlier versions do not tell; it was onecycle for every method but the Schedule-Free ones.
+
+        Raises:
+            InputError: They name a schedule that does not exist.
         """
         if self.config.schedule.name == "auto" and not self._is_schedule_free:
-            self.schedule = dataclasses.replace(self.schedule, name=stored.get("schedule", "onecycle"))
+            name = str(stored.get("schedule", "onecycle"))
+            if name not in SCHEDULES:
+                raise unknown_name("schedule", name, SCHEDULES)
+            self.schedule = dataclasses.replace(self.schedule, name=name)
             self.module.schedule = self.schedule
 
     def set_lr(self, lr: float) -> None:

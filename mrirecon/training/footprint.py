@@ -135,16 +135,21 @@ def _is_cast(tensor: Tensor, shapes: set[torch.Size]) -> bool:
 
 
 def _state_ratios(parameters: list[nn.Parameter], config: OptimizerConfig) -> list[float]:
-    """Measure bytes of optimizer state per element of the parameters, by a step on small ones with as many axes."""
-    axes = sorted({p.ndim for p in parameters})
-    small = [nn.Parameter(torch.zeros((2,) * n)) for n in axes]
-    optimizer = make_optimizer(config.name, small, 1e-3, config.weight_decay, **config.options)
-    for p in small:
+    """Measure bytes of optimizer state per element of the parameters, by a step on small ones with as many axes.
+
+    Kernels of one pixel stay so: Muon treats these otherwise.
+    """
+    small_shapes = [(2,) * min(p.ndim, 2) + tuple(min(n, 2) for n in p.shape[2:]) for p in parameters]
+    small = {shape: nn.Parameter(torch.zeros(shape)) for shape in sorted(set(small_shapes))}
+    optimizer = make_optimizer(config.name, small.values(), 1e-3, config.weight_decay, **config.options)
+    for p in small.values():
         p.grad = torch.ones_like(p)
     optimizer.step()
-    states = [[t for t in optimizer.state[p].values() if isinstance(t, Tensor) and t.ndim > 0] for p in small]
-    ratios = {p.ndim: sum(t.nbytes for t in state) / p.numel() for p, state in zip(small, states, strict=True)}
-    return [ratios[p.ndim] for p in parameters]
+    ratios = {}
+    for shape, p in small.items():
+        state = [t for t in optimizer.state[p].values() if isinstance(t, Tensor) and t.ndim > 0]
+        ratios[shape] = sum(t.nbytes for t in state) / p.numel()
+    return [ratios[shape] for shape in small_shapes]
 
 
 def _memory(n: int) -> str:

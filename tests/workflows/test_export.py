@@ -10,6 +10,7 @@ from typing import NamedTuple
 import onnx
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import mrirecon
 from mrirecon.config import DataConfig, ExportConfig, ModelConfig, OptimizerConfig, TrainConfig
@@ -302,8 +303,10 @@ def test_missing_packages_are_named_before_any_work(missing, tmp_path, monkeypat
 
 def test_damaged_and_foreign_files_are_refused(run, tmp_path):
     path = export(ExportConfig(output=str(tmp_path / "out")), str(run.path)) / "model.safetensors"
+    assert load_portable(run.weights) is not None  # those of the run say their network too
+    save_file(load_file(run.weights), str(tmp_path / "foreign.safetensors"))
     with pytest.raises(InputError, match="has format None"):
-        load_portable(run.weights)
+        load_portable(tmp_path / "foreign.safetensors")
     content = path.read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(content[:-4])
     with pytest.raises(InputError, match="cannot be loaded"):

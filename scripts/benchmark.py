@@ -201,11 +201,10 @@ def unet_memory() -> Table:
 def optimizer_step(size: int) -> Table:
     """Medians of the whole training step of the U-Net of 32 channels, batch 1, with each optimizer."""
     image = torch.randn(1, 1, size, size)
-    makers: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
-        "adamw": lambda network: make_optimizer("adamw", network, 1e-3),
-        "muon": lambda network: make_optimizer("muon", network, 1e-3),
-        "timm's Muon": lambda network: timm.optim.Muon(network.parameters(), lr=1e-3),
-    }
+    makers: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {}
+    makers["AdamW"] = lambda network: make_optimizer("adamw", network, 1e-3)
+    makers["Muon"] = lambda network: make_optimizer("muon", network, 1e-3)
+    makers["timm's Muon"] = lambda network: timm.optim.Muon(network.parameters(), lr=1e-3)
     if find_spec("pytorch_optimizer"):  # pip install pytorch-optimizer
         from pytorch_optimizer import SOAP
 
@@ -220,7 +219,7 @@ def optimizer_step(size: int) -> Table:
     seconds, own = interleaved(steps), interleaved(alone)
     table: Table = [(f"{size} x {size}", "ms a step", "over AdamW's", "ms of it the optimizer's")]
     for name, value in seconds.items():
-        row = (name, f"{1e3 * value:.0f}", f"{value / seconds['adamw']:.2f}", f"{1e3 * own[name]:.0f}")
+        row = (name, f"{1e3 * value:.0f}", f"{value / seconds['AdamW']:.2f}", f"{1e3 * own[name]:.0f}")
         table.append(row)
     return table
 

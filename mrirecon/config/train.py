@@ -183,11 +183,11 @@ class TrainConfig:
     """Everything `mrirecon train` reads."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     weights: str = ""
     """Begin with these weights in place of random ones: a run folder (its best), a checkpoint of one, or a file
     (.safetensors, .ckpt, .pt, .pth; fastMRI's too) of the same network."""

@@ -10,7 +10,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
     from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, nmse, psnr, score_slice, ssim
     from mrirecon.evaluation.protocol import ALGOPERF_V1, FASTMRI_V1, Protocol, find_protocol
     from mrirecon.evaluation.stats import Comparison, Interval, bootstrap_ci, paired_comparison
-    from mrirecon.evaluation.volume import VolumeMetrics, mean_score
+    from mrirecon.evaluation.volume import mean_score
+    from mrirecon.evaluation.volume_metrics import VolumeMetrics
 
 _HOMES = {
     "ALGOPERF_V1": "protocol",
@@ -19,7 +20,7 @@ _HOMES = {
     "Interval": "stats",
     "Protocol": "protocol",
     "SliceScore": "metrics",
-    "VolumeMetrics": "volume",
+    "VolumeMetrics": "volume_metrics",
     "VolumeScore": "metrics",
     "bootstrap_ci": "stats",
     "combine_slices": "metrics",

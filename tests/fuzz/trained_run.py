@@ -34,6 +34,7 @@ def training_words(folder: Path) -> list[str]:
     """A training of seconds on the data of `folder`."""
     steps = f"--max-steps {N_STEPS} --val-every 2 --checkpoint-every 1"
     words = f"{steps} --channels 4 --pools 1 --batch-size 1 --lr 1e-2 --precision fp32 --threads 1 --quiet"
+    words += " --model.residual false"  # which fastMRI's network is
     return ["train", "--data", str(folder / "data"), *words.split()]
 
 

@@ -171,7 +171,7 @@ def test_what_a_file_says_of_itself(runs, folder):
         "reconstructor": "unet",
         "checkpoint": "best",
         "weights_sha256": digest.hexdigest(),
-        "options": '{"channels": 4, "norm": "batch", "pools": 2}',
+        "options": '{"channels": 4, "norm": "batch", "pools": 2, "residual": true}',
         "source": "own.h5",
         "source_bytes": (folder / "own.h5").stat().st_size,
         "source_sha256": _samples_sha256(folder / "own.h5"),

@@ -108,6 +108,7 @@ def _method(name: str, groups: Groups, options: dict[str, Any]) -> tuple[Callabl
         raise InputError(f"betas {options['betas']}: give two numbers (--optimizer.betas 0.9 0.999)")
     if not all(0 <= beta < 1 for beta in options.get("betas", ())):
         raise InputError(f"betas {options['betas']}: each must be at least 0 and below 1")
-    fused = {"fused": True} if method.is_fused else {}
+    is_outline = any(p.is_meta for group in groups for p in group["params"])
+    fused = {"fused": True} if method.is_fused and not is_outline else {}
     build = partial(builder(method.build), **{**fused, **method.fixed, **method.options, **options})
     return build, builder(method.groups)(groups) if method.groups else groups

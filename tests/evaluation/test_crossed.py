@@ -98,13 +98,14 @@ def test_families_of_tables_are_their_members():
     assert half[1, 2] == half_width(paired_parts(tables[1, 2]), 0.01)
 
 
-def test_own_seeds_by_hand_have_the_degrees_of_freedom_of_the_fewest():
+@pytest.mark.parametrize(("n_a", "n_b", "n"), [(7, 4, 4 + 0.8 * (4 / 7) ** 2), (5, 5, 6), (20, 6, 6 + 1.2 * 0.3**2)])
+def test_own_seeds_by_hand_have_the_degrees_of_freedom_of_few_more_than_the_fewest(n_a, n_b, n):
     # no variance between patients: two samples of runs
-    a, b = np.repeat(table(7)[:, :1], 5, axis=1), np.repeat(table(4, seed=1)[:, :1], 5, axis=1)
+    a, b = np.repeat(table(n_a)[:, :1], 5, axis=1), np.repeat(table(n_b, seed=1)[:, :1], 5, axis=1)
     parts = nested_parts([a, b], [1, -1])
-    variances = a[:, 0].var(ddof=1) / 7, b[:, 0].var(ddof=1) / 4
+    variances = a[:, 0].var(ddof=1) / n_a, b[:, 0].var(ddof=1) / n_b
     for alpha in (0.05, 0.05 / 8):
-        half = half_of([(variance, 4) for variance in variances], 0, alpha)
+        half = half_of([(variance, n) for variance in variances], 0, alpha)
         assert half_width(parts, alpha) == pytest.approx(half)
     assert parts.mean == pytest.approx(a.mean() - b.mean())
 

@@ -124,8 +124,9 @@ def half_width(parts: Parts, alpha: float | np.ndarray) -> np.ndarray:
     alpha .05. At the small alpha of families it misses too often: a rare miss is one source underestimated, and then
     its share is, too. So the power falls with alpha, to the sum of squared quantiles (Banerjee 1960, Sankhya 22:359),
     which never misses too often but alone is too wide at .05. Both numbers are from simulation
-    (scripts/prove_statistics.py). Unpaired seeds all have the degrees of freedom of the method with fewest: few runs
-    of skewed scores look alike by chance, and then only the others' spread is left.
+    (scripts/prove_statistics.py). Unpaired seeds all have the degrees of freedom of the method with fewest, few runs of
+    skewed scores looking alike by chance, after which only the others' spread is left; of n_fewest (1 + .2 (n_fewest /
+    n_most)^2) runs, since two methods of as many runs know more of their spread than one.
 
     In a family of m comparisons alpha / m makes the intervals simultaneous (Bonferroni; Dunn 1961).
 
@@ -136,8 +137,10 @@ def half_width(parts: Parts, alpha: float | np.ndarray) -> np.ndarray:
     from scipy.special import ndtri
 
     alpha = np.asarray(alpha, dtype=float)[..., None]
-    fewest = np.where(parts.n_seeds > 1, parts.n_seeds, parts.n_seeds.max(axis=-1, keepdims=True)).min(axis=-1)
-    n_seeds = np.broadcast_to(fewest[..., None], parts.seeds.shape)
+    most = parts.n_seeds.max(axis=-1, keepdims=True)
+    fewest = np.where(parts.n_seeds > 1, parts.n_seeds, most).min(axis=-1, keepdims=True)
+    both = (parts.n_seeds > 1).sum(axis=-1, keepdims=True) > 1
+    n_seeds = np.broadcast_to(fewest * (1 + both * 0.2 * (fewest / most) ** 2), parts.seeds.shape)
     sources = np.concatenate([parts.seeds, parts.patients[..., None]], axis=-1)
     counts = np.concatenate([n_seeds, parts.n_patients[..., None]], axis=-1)
     total = sources.sum(axis=-1, keepdims=True)

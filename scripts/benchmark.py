@@ -37,6 +37,7 @@ from mrirecon.training.footprint import PeakMemory
 from mrirecon.training.recipe.optimizers import make_optimizer
 
 Table = list[tuple[str, ...]]
+HERE = Path(__file__).parent
 
 
 def interleaved(competitors: dict[str, Callable[[], object]], repeats: int = 9, warmups: int = 2) -> dict[str, float]:
@@ -258,15 +259,15 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
 
 
 def main(names: list[str]) -> None:
-    neighbour = Path(__file__).parent / f"benchmark_{names[0].replace('-', '_')}.py" if names else None
-    if neighbour is not None and neighbour.is_file():
-        sys.argv = [str(neighbour), *names[1:]]
-        runpy.run_path(str(neighbour), run_name="__main__")
+    files = {file.stem.removeprefix("benchmark_").replace("_", "-"): file for file in HERE.glob("benchmark_*.py")}
+    if names and names[0] in files:
+        sys.argv = [str(files[names[0]]), *names[1:]]
+        runpy.run_path(sys.argv[0], run_name="__main__")
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     for name in names:
         if name not in BENCHMARKS:
-            raise SystemExit(f"benchmark: {unknown_name('benchmark', name, BENCHMARKS)}")
+            raise SystemExit(f"benchmark: {unknown_name('benchmark', name, [*BENCHMARKS, *files])}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, precision auto = {auto_precision('cpu')}")
     for name in names or BENCHMARKS:
         torch.manual_seed(0)

@@ -149,5 +149,5 @@ class Muon(Optimizer):
             weight_decay=group["weight_decay"],
             eps=group["eps"],
             maximize=False,
-            fused=True,
+            fused=parameters[0].is_cpu or None,  # on a GPU, one pass over the weights needs the step number there
         )

@@ -58,7 +58,7 @@ def page_of(folder, capsys):
 def test_it_has_the_table_the_differences_and_the_pictures(comparison, capsys):
     folder, printed = comparison
     page = page_of(folder, capsys)
-    for words in ("0.1235", "0.25", "1.5", "seconds_per_slice"):
+    for words in ("0.1235", "0.25", "1.5", "s per slice", ">SD<", ">SSIM<"):
         assert words in page
     assert printed in unescape(page)
     assert base64.b64encode((folder / "figures" / "all.png").read_bytes()).decode() in page

@@ -9,6 +9,7 @@ from mrirecon.files import write_text
 from mrirecon.report.pages.html import Column, Entry, Table, pictures, render
 from mrirecon.report.run_files import COMPARISON, TABLE, read_json, read_rows
 from mrirecon.report.text.comparison import comparison_text
+from mrirecon.tables.metrics import METRICS, heading_of
 
 
 def write_comparison_page(folder: Path, path: Path) -> None:
@@ -28,10 +29,19 @@ def write_comparison_page(folder: Path, path: Path) -> None:
         raise InputError(
             f"{folder / COMPARISON} is not of `mrirecon evaluate` or `mrirecon compare` ({error}); compare again"
         ) from None
-    columns = [Column(name, name != "name") for name in (rows[0] if rows else ())]
+    columns = [Column(_title(name), name != "name") for name in (rows[0] if rows else ())]
     table = Table("together", columns, [[_entry(name, value) for name, value in row.items()] for row in rows])
     drawings = pictures(sorted(folder.glob("figures/*.png")))
     write_text(path, render("comparison.html", name=folder.name, table=table, text=text, pictures=drawings))
+
+
+def _title(column: str) -> str:
+    """The head of a column of `table.csv`; an SD stands beside its mean."""
+    if column in METRICS:
+        return heading_of(column)
+    return {"seconds_per_slice": "s per slice", "seconds_per_slice_p90": "90 %"}.get(
+        column, "SD" if column.endswith("_sd") else column
+    )
 
 
 def _entry(name: str, value: str) -> Entry:

@@ -4,8 +4,9 @@
 8 coils, 4x random), gives each network a short training with each of a few optimizers (SSIM loss for all), trains the
 one that ended best on the validation volumes for `--minutes` of CPU time on one thread, scores all beside zero-filled,
 SENSE and total variation on test volumes (and on `--real`), and draws validation SSIM against minutes. A step of one
-network always costs about the same, so CPU time is given out as steps; what a training really took is printed. Two
-trainings run side by side; trainings that stand in OUT are not done again.
+network always costs about the same, so CPU time is given out as steps, at the pace of that network's short training;
+what a training really took is printed. As many trainings run side by side as there are networks, so that other
+programs slow all alike; trainings that stand in OUT are not done again.
 """
 
 import argparse
@@ -20,14 +21,14 @@ from pathlib import Path
 NETWORKS = {  # called by the second word
     words.split()[1]: words.split()
     for words in (
-        "--model unet --residual false --schedule onecycle",
-        "-c varnet_small --schedule onecycle",
-        "--model unet_dc --residual false --schedule onecycle",
+        "--model unet --schedule auto",
+        "--model unet_dc --schedule auto",
+        "-c varnet_small --schedule auto",
     )
 }
 METHODS = {  # tried in the short trainings
     words: ["--optimizer", *words.split()]
-    for words in ("adam --lr 1e-3", "adamw --lr 2e-3", "rmsprop --lr 1e-3", "muon --lr 1e-2 --momentum 0.95")
+    for words in ("adam --lr 1e-3", "adamw --lr 2e-3", "rmsprop --lr 1e-3", "muon --lr 8e-3")
 }
 BESIDE = "zero-filled sense tv"
 
@@ -62,30 +63,29 @@ def train(out, name, network, method, steps, validations, data):
     return [(int(r["step"]), float(r["val_ssim"]), float(r["val_ssim_object"])) for r in rows], float(took.read_text())
 
 
-def seconds_per_step(out, network, method, data):
-    """CPU seconds of a step: what further steps took, so many that they took a while."""
-    name = f"pace-{network}-{method.replace(' ', '')}"
-    short, further, took = train(out, f"{name}-5", network, method, 5, 1, data)[1], 10, 0.0
-    while took < 0.4:  # minutes
-        further *= 4
-        took = train(out, f"{name}-{5 + further}", network, method, 5 + further, 1, data)[1] - short
-    return took * 60 / further
+def steps_in(minutes, short, further):
+    """Steps that fit into CPU minutes at the pace of two trainings, each (steps, CPU minutes), apart from start-up."""
+    pace = (further[1] - short[1]) / (further[0] - short[0])
+    return round(5 + (minutes - short[1]) / pace)
 
 
-def choose(out, data, minutes, paces):
-    """The method with which each network scored best after `minutes`: {network: method}."""
+def choose(out, data, minutes, pool, trials):
+    """The method with which each network scored best after `minutes`, and the steps and minutes of that training."""
 
     def one(trial):
         network, method = trial
-        name = f"try-{network}-{method.replace(' ', '')}"
-        return train(out, name, network, method, round(minutes * 60 / paces[trial]), 1, data)
+        name = f"{network}-{method.replace(' ', '')}"
+        short, paced = ((n, train(out, f"pace-{name}-{n}", network, method, n, 1, data)[1]) for n in (5, 30))
+        curve, took = train(out, f"try-{name}", network, method, steps_in(minutes, short, paced), 1, data)
+        return curve[-1], took, short
 
-    with ThreadPoolExecutor(2) as pool:
-        scores = {trial: curve[-1][1] for trial, (curve, _) in zip(paces, pool.map(one, paces), strict=True)}
-    for (network, method), score in scores.items():
-        pace = f"{paces[network, method]:.2f} s a step"
-        print(f"{network:14} {method:18} {pace}; after {minutes:g} minutes: validation SSIM {score:.4f}", flush=True)
-    return {n: max(METHODS, key=lambda method: scores[n, method]) for n, _ in paces}
+    found = dict(zip(trials, pool.map(one, trials), strict=True))
+    for (network, method), ((steps, ssim, _), took, _) in found.items():
+        print(f"{network:14} {method:14} {steps} steps, {took:.1f} minutes: validation SSIM {ssim:.4f}", flush=True)
+    best = {n: max(METHODS, key=lambda method: found[n, method][0][1]) for n, _ in trials}
+    return {
+        n: (method, found[n, method][2], (found[n, method][0][0], found[n, method][1])) for n, method in best.items()
+    }
 
 
 def draw(curves, path):
@@ -120,15 +120,15 @@ def main():
     if not data.exists():
         mrirecon("data", "simulate", data, "--matrix", 160, 160, "--coils", 8, "--oversampling", 1, "--seed", 5,
                  "--train", 60, "--val", 10, "--test", 20, log=out / "data.log")  # fmt: skip
-    with ThreadPoolExecutor(2) as pool:
-        trials = [(network, method) for network in args.networks for method in METHODS]
-        paces = dict(zip(trials, pool.map(lambda t: seconds_per_step(out, *t, data), trials), strict=True))
-        chosen = choose(out, data, args.try_minutes, paces)
-        steps = {n: round(args.minutes * 60 / paces[n, chosen[n]]) for n in args.networks}
-        trained = pool.map(lambda n: train(out, n, n, chosen[n], steps[n], 12, data), args.networks)
+    with ThreadPoolExecutor(len(args.networks)) as pool:
+        trials = [(network, method) for method in METHODS for network in args.networks]
+        chosen = choose(out, data, args.try_minutes, pool, trials)
+        trained = pool.map(
+            lambda n: train(out, n, n, chosen[n][0], steps_in(args.minutes, *chosen[n][1:]), 12, data), args.networks
+        )
         curves = dict(zip(args.networks, trained, strict=True))
     for network, (curve, minutes) in curves.items():
-        print(f"{network}: {chosen[network]}, {curve[-1][0]} steps, {minutes:.1f} CPU minutes")
+        print(f"{network}: {chosen[network][0]}, {curve[-1][0]} steps, {minutes:.1f} CPU minutes")
         for step, ssim, of_object in curve:  # minutes: SSIM of the image, of the object
             print(f"  {step * minutes / curve[-1][0]:5.1f}: {ssim:.4f}, {of_object:.4f}")
     draw(curves, args.figure or out / "curves.png")

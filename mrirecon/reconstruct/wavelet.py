@@ -111,7 +111,7 @@ class Transform:
         return levels
 
     def image(self, levels: list[Tensor]) -> Tensor:
-        """Return the image `(..., h, w)` of the coefficients of all levels; undoes `coefficients`."""
+        """Return the image `(..., h, w)` of the coefficients of all levels (Mallat 1989); undoes `coefficients`."""
         image = levels[-1]
         for i in range(self.n_levels - 1, -1, -1):
             m, n = self.sizes[i + 1]
@@ -124,7 +124,10 @@ class Transform:
         return image[..., : self.shape[0], : self.shape[1]]
 
     def shrunk(self, image: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Return the image with its coefficients' moduli reduced by `threshold`, and their sum, double `(batch,)`."""
+        """Return the image with its coefficients' moduli reduced by `threshold`, and their sum, double `(batch,)`.
+
+        For an orthogonal basis it is the minimiser of `1/2 ||x - image||^2 + threshold ||W x||_1` (Donoho 1995).
+        """
         levels: list[Tensor] = []
         total = torch.zeros(image.shape[:-2], dtype=torch.float64, device=image.device)
         for before in self.coefficients(image):

@@ -223,7 +223,8 @@ def compare_family(
 ) -> list[Comparison]:
     """Compare pairs of methods so that the chance of one or more wrong intervals in the family stays below `alpha`.
 
-    One interval decides each comparison: see `half_width` for it and `judge` for the verdicts that it gives.
+    One interval decides each comparison: see `half_width` for it and `judge` for the verdicts that it gives. Its level
+    is 1 - alpha over the number of comparisons (Dunn 1961).
 
     Args:
         samples: What was compared.

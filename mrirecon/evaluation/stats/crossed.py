@@ -70,7 +70,10 @@ def crossed_effect(d: np.ndarray, level: float = 0.95) -> Effect:
 
 
 def paired_parts(d: np.ndarray) -> Parts:
-    """Parts of tables of paired differences (..., n_seeds, n_patients), from the mean squares of the two-way layout."""
+    """Parts of tables of paired differences (..., n_seeds, n_patients), from the mean squares of the two-way layout.
+
+    Both its factors are drawn at random (Searle, Casella and McCulloch 1992, Variance Components).
+    """
     n_seeds, n_patients = d.shape[-2:]
     mean, seeds, rest, patients = _components(d)
     counts = np.full((*mean.shape, 1), n_seeds), np.full(mean.shape, n_patients)
@@ -79,6 +82,8 @@ def paired_parts(d: np.ndarray) -> Parts:
 
 def nested_parts(runs: Sequence[np.ndarray], weights: Sequence[float]) -> Parts:
     """Parts of a weighted sum of methods whose seeds are their own, on the same patients.
+
+    The variance between seeds is estimated for each method apart, as in Welch (1947, Biometrika 34:28).
 
     Args:
         runs: Scores of each method, (..., n_seeds, n_patients) with numbers of seeds that may differ.

@@ -18,9 +18,9 @@ from mrirecon.evaluation.stats.crossed import (
     nested_parts,
     p_value,
     paired_parts,
+    sign_flip_p,
     standard_deviations,
 )
-from mrirecon.evaluation.stats.flips import sign_flip_p
 from mrirecon.evaluation.stats.patients import MIN_PATIENTS
 from mrirecon.evaluation.stats.power import deciding_designs, probability_of_superiority
 from mrirecon.evaluation.stats.verdict import (

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrirecon.report.numbers import how_many, p_value
-from mrirecon.report.rendering import environment
 from mrirecon.report.text.evaluation_table import align
+from mrirecon.report.words import environment, how_many, p_value
 from mrirecon.tables.metrics import digits_of, label_of, unit_of
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -102,7 +102,7 @@ class Transform:
         image = torch.nn.functional.pad(image, (0, missing[1], 0, missing[0]))
         levels: list[Tensor] = []
         for size, (m, n) in zip(self.sizes, self.sizes[1:], strict=False):
-            down, across = (self._analysis(k, image) for k in size)
+            down, across = (_matrices(k, self.is_periodic)[0].to(image) for k in size)
             level = down @ image @ across.T
             image = level[..., :m, :n].clone()
             if len(levels) + 1 < self.n_levels:
@@ -119,7 +119,7 @@ class Transform:
             if i + 1 < self.n_levels:
                 level = level.clone()
                 level[..., :m, :n] = image
-            down, across = (self._synthesis(k, level) for k in self.sizes[i])
+            down, across = (_matrices(k, self.is_periodic)[1].to(level) for k in self.sizes[i])
             image = down @ level @ across.T
         return image[..., : self.shape[0], : self.shape[1]]
 
@@ -135,12 +135,6 @@ class Transform:
             levels.append(level)
             total += size
         return self.image(levels), total
-
-    def _analysis(self, n: int, like: Tensor) -> Tensor:
-        return _matrices(n, self.is_periodic)[0].to(like)
-
-    def _synthesis(self, n: int, like: Tensor) -> Tensor:
-        return _matrices(n, self.is_periodic)[1].to(like)
 
 
 @cache

@@ -369,9 +369,10 @@ def _evidence(c: Comparison) -> str:
     level = f"{100 * (1 - c.alpha):.3g} %{' simultaneous' * (c.n_comparisons > 1)} interval"
     family = f" in {c.n_comparisons} comparisons" if c.n_comparisons > 1 else ""
     over = c.over.replace("seeds", f"{c.unit}s")
+    p = f"= {c.p:.2g}" if c.p >= 0.001 else "< 0.001"
     few = ", few patients" if c.n_patients < MIN_PATIENTS and c.over != SEEDS else ""
     return (
-        f"{level} {c.low:+.3g} to {c.high:+.3g} over {over}, p {_p(c.p)}{family}; {c.runs}, "
+        f"{level} {c.low:+.3g} to {c.high:+.3g} over {over}, p {p}{family}; {c.runs}, "
         f"{_count(c.n_volumes, 'volume')} of {_count(c.n_patients, 'patient')}{few}"
     )
 
@@ -393,10 +394,6 @@ def _verdict(c: Comparison) -> str:
         needed = " or ".join(designs) if designs else "no design of up to 1000 seeds and patients"
         words += f"; would always decide: {needed}"
     return f"{words}{source}"
-
-
-def _p(value: float) -> str:
-    return f"= {value:.2g}" if value >= 0.001 else "< 0.001"
 
 
 def _count(n: int, what: str) -> str:

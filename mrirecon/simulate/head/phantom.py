@@ -167,7 +167,8 @@ def paint_outside(
     patches = cut.field(anatomy.patches)
     picture.paint(deep, contrast, "muscle")
     picture.paint(deep * inside(2 * (0.75 - patches), cut.edge_mm), contrast, "fat")
-    _paint_temporal_muscle(picture, contrast, cut, head)
+    temporal = ellipsoid(cut.mirrored, (72, 16, -14), (11, 30, 34))
+    picture.paint(inside(np.maximum(temporal, head + 2.5 * _SKIN_MM), cut.edge_mm), contrast, "muscle")
     _paint_skull(picture, anatomy, contrast, cut, cavity, wave, patches)
     low = cut.points[2] < 10
     if low.any():
@@ -179,11 +180,6 @@ def paint_outside(
             _paint_eyes(below, contrast, cut.where(low))
         picture.put(low, below)
     return picture
-
-
-def _paint_temporal_muscle(picture: Picture, contrast: Contrast, cut: Cut, head: np.ndarray) -> None:
-    muscle = ellipsoid(cut.mirrored, (72, 16, -14), (11, 30, 34))
-    picture.paint(inside(np.maximum(muscle, head + 2.5 * _SKIN_MM), cut.edge_mm), contrast, "muscle")
 
 
 def _paint_skull(

@@ -14,7 +14,7 @@ from mrirecon.ablation.findings.analysis import analyse
 from mrirecon.ablation.findings.learning_curves import make_targets
 from mrirecon.ablation.study.folder import Study, StudyFolder
 from mrirecon.ablation.study.grid import Grid
-from mrirecon.ablation.study.records import STAGES, RunResult, Score, without_nan
+from mrirecon.ablation.study.records import STAGES, RunResult, without_nan
 from mrirecon.ablation.work.examples import join_examples
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import ZERO_FILLED
@@ -187,7 +187,11 @@ def write_results_csv(path: Path, grid: Grid, results: Sequence[RunResult]) -> N
 
 def write_timing_csv(path: Path, results: Sequence[RunResult]) -> None:
     """Write one row for each run with what depends on the machine: seconds, bytes, host, device."""
-    _write_csv(path, ["run", "cell", *_WHICH, *_TIMES], map(_timing, sorted(results, key=_order)))
+    _write_csv(
+        path,
+        ["run", "cell", *_WHICH, *_TIMES],
+        (_identity(run) | vars(run.timing) for run in sorted(results, key=_order)),
+    )
 
 
 def write_results_json(path: Path, study: Mapping[str, Any]) -> None:
@@ -209,18 +213,11 @@ def _evaluations(run: RunResult) -> Iterator[Row]:
     for point in sorted(run.points, key=lambda p: p.step):
         yield shared | {"split": "val", "step": point.step, "val_loss": point.val_loss, **point.scores}
     for score in sorted(run.scores, key=lambda s: (s.volume, s.acceleration)):
-        yield shared | {"split": "test", "step": run.n_steps} | _plain(score)
+        about = {"volume": score.volume, "patient": score.patient, "acceleration": score.acceleration}
+        scores = dict(score.scores) | {ZERO_FILLED + name: value for name, value in score.zero_filled.items()}
+        yield shared | {"split": "test", "step": run.n_steps} | about | scores
     if not run.points and not run.scores:  # diverged before the first validation; it is a result too
         yield shared
-
-
-def _plain(score: Score) -> Row:
-    about = {"volume": score.volume, "patient": score.patient, "acceleration": score.acceleration}
-    return about | dict(score.scores) | {ZERO_FILLED + name: value for name, value in score.zero_filled.items()}
-
-
-def _timing(run: RunResult) -> Row:
-    return _identity(run) | vars(run.timing)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:

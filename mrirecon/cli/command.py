@@ -151,7 +151,9 @@ class Command:
         own = {key.name for key in configfile.keys(self.config)}
         for key in configfile.keys(self.config):
             flag = shorts.get(key.name, key.name) if shorts.get(key.name) not in own else key.name
-            lines += _help_lines(_with_letter(f"--{flag}".replace("_", "-")), key)
+            flag = f"--{flag}".replace("_", "-")
+            letters = [letter for letter, full in ONE_LETTER.items() if full == flag]
+            lines += _help_lines(", ".join([*letters, flag]), key)
         if self.takes_method:
             lines += ["", "methods:"]
             for name, text, options in described_methods():
@@ -198,11 +200,6 @@ def _spoken_once() -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123 - a device
         yield
-
-
-def _with_letter(flag: str) -> str:
-    letters = [letter for letter, full in ONE_LETTER.items() if full == flag]
-    return ", ".join([*letters, flag])
 
 
 def _help_lines(flag: str, key: configfile.Key) -> list[str]:

@@ -110,9 +110,11 @@ def _key(name: str, known: Mapping[str, Key], switches: Sequence[str]) -> str:
     if len(ends) == 1 and not elsewhere and not ends[0].startswith(_WHOLE):
         return ends[0]
     if meant := elsewhere or ends:
-        options = [f"{flag(key)} ({_first_words(known[key].help)})" for key in meant]
+        options = [f"{flag(key)} ({re.split('[;.]', known[key].help)[0].strip()})" for key in meant]
         raise InputError(f"unknown option '{name}'; give {' or '.join(options)}")
-    names = [*known, *(short for short, full in SHORT.items() if full in known), *_bare_ends(known)]
+    last = [key.rsplit(".")[-1] for key in known if not key.startswith(_WHOLE)]
+    bare_ends = [end for end in last if last.count(end) == 1]  # of dotted keys, options of their own
+    names = [*known, *(short for short, full in SHORT.items() if full in known), *bare_ends]
     options = [f"--{name.replace('_', '-')}" for name in names] + list(switches)
     begins = [option for option in options if option.startswith(name) and len(bare) > 2]
     close = f"; did you mean '{begins[0]}'?" if begins else did_you_mean(name, options)
@@ -123,16 +125,6 @@ def flag(key: str) -> str:
     """A key as an option, short where it has a short name."""
     short = next((short for short, full in SHORT.items() if full == key), key)
     return f"--{short.replace('_', '-')}"
-
-
-def _first_words(text: str) -> str:
-    return re.split(r"[;.]", text)[0].strip()
-
-
-def _bare_ends(known: Mapping[str, Key]) -> list[str]:
-    """Last parts of dotted keys that are options of their own."""
-    ends = [key.rsplit(".")[-1] for key in known if not key.startswith(_WHOLE)]
-    return [end for end in ends if ends.count(end) == 1]
 
 
 def _take_values(rest: list[str], name: str, known: Mapping[str, Key]) -> list[str]:

@@ -3,7 +3,17 @@
 Each key is a flag of the command that reads it.
 """
 
-from mrirecon.config.make import DemoConfig, NoConfig, ShowConfig, SimulateConfig
+from mrirecon.config.tasks import (
+    CompareConfig,
+    DemoConfig,
+    EvaluateConfig,
+    ExportConfig,
+    NoConfig,
+    ReconstructConfig,
+    ScoreConfig,
+    ShowConfig,
+    SimulateConfig,
+)
 from mrirecon.config.train import (
     AugmentConfig,
     AverageConfig,
@@ -13,7 +23,6 @@ from mrirecon.config.train import (
     ScheduleConfig,
     TrainConfig,
 )
-from mrirecon.config.use import CompareConfig, EvaluateConfig, ExportConfig, ReconstructConfig, ScoreConfig
 
 __all__ = [
     "AugmentConfig",

@@ -175,7 +175,7 @@ def resampled(kspace: Tensor, matrix: np.ndarray) -> Tensor:
 def augmented(
     kspace: Tensor, target: Tensor, drawn: Drawn, acquired: slice, shape: tuple[int, int], moves_target: bool
 ) -> tuple[Tensor, Tensor]:
-    """K-space of the changed object, fully sampled, and its reference.
+    """K-space of the changed object, fully sampled, and its reference, as MRAugment makes both (Fabian et al. 2021).
 
     Columns that were not measured (zero padding) are 0 again after all but moves: no scan has samples there.
 

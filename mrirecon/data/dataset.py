@@ -140,6 +140,7 @@ class SliceDataset(Dataset[Any]):
 
     def _sample(self, volume: Volume, slice_idx: int, mask: Mask) -> Sample:
         target, data_range = torch.empty(0), 0.0
+        shows_object = volume.name in self.with_object_mask
         if self.targets and volume.has_target:
             target = torch.from_numpy(volume.target(slice_idx))
             stored = _stored_range(volume, self.range_attribute)
@@ -159,7 +160,7 @@ class SliceDataset(Dataset[Any]):
             mask=mask.columns,
             n_center=sampled_center(volume, mask),
             crop_shape=volume.image_shape,
-            object_mask=self._object_mask(volume, slice_idx),
+            object_mask=torch.from_numpy(volume.object_mask(slice_idx)) if shows_object else torch.empty(0),
             noise_covariance=self._noise_covariance(volume),
         )
 
@@ -178,11 +179,6 @@ class SliceDataset(Dataset[Any]):
             return torch.empty(0)
         stored = volume.noise_covariance()
         return torch.zeros(volume.n_coils, volume.n_coils) if stored is None else torch.from_numpy(stored)
-
-    def _object_mask(self, volume: Volume, slice_idx: int) -> torch.Tensor:
-        if volume.name not in self.with_object_mask:
-            return torch.empty(0)
-        return torch.from_numpy(volume.object_mask(slice_idx))
 
 
 def _stored_range(volume: Volume, attribute: str) -> float | None:

@@ -14,8 +14,8 @@ def expected_share(n_samples: int | None = None) -> float:
     """Share of errors within two standard deviations if they are Gaussian and calibrated.
 
     That is if target and samples are draws of one Gaussian, so that the mean of `n_samples` is off by a variance of
-    `(1 + 1 / n) sd^2`, and their own `sd` an estimate: Student's t with n - 1 degrees. None: of a known deviation and
-    mean, 95.4 %.
+    `(1 + 1 / n) sd^2`, and their own `sd` an estimate: Student's t (1908) with n - 1 degrees. None: of a known
+    deviation and mean, 95.4 %.
     """
     if n_samples is None:
         return math.erf(N_SD / math.sqrt(2))

@@ -99,7 +99,7 @@ def read_annotations(path: str | Path) -> Annotations:
 
 
 def parse_annotations(text: Any, name: str) -> Annotations:
-    """Read the attribute `annotations` of the volume `name`: a JSON list of objects named as the columns.
+    """Read the attribute `annotations` of the volume `name`: a JSON list of objects named as fastMRI+'s columns.
 
     `file` and `study_level` may be left out; a `file` is not looked at.
 
@@ -118,6 +118,8 @@ def parse_annotations(text: Any, name: str) -> Annotations:
 
 def mask_regions(masks: np.ndarray, name: str, slices: Collection[int], text: Any = None) -> list[Box]:
     """The boxes that bound each number of the masks of the volume `name`, in each slice that is scored.
+
+    In a slice of the numbers 1, 2, 3, ... they are those of `scipy.ndimage.find_objects`.
 
     Args:
         masks: Whole numbers `(slices, h, w)`, 0 for no region.

@@ -80,11 +80,12 @@ def _plus_minus(values: Sequence[float]) -> str:
 
 
 def _describe(results: Sequence[VolumeResult], seed: int) -> dict[str, Any]:
+    acceleration = fmean(r.acceleration_true for r in results)
     described: dict[str, Any] = {
         "n_volumes": len({r.volume for r in results}),
         "n_patients": len({r.patient for r in results}),
         "n_draws": len({r.mask_draw for r in results}),
-        "acceleration_true": _finite(fmean(r.acceleration_true for r in results)),
+        "acceleration_true": acceleration if math.isfinite(acceleration) else None,
     }
     for metric in results[0].scores:
         described |= _of_metric(results, metric, seed)
@@ -122,7 +123,3 @@ def _weight(result: VolumeResult) -> int:
     """Return the weight of a volume in a mean: its slices under a protocol that averages over slices, else 1."""
     protocol = PROTOCOLS.get(result.protocol)
     return result.n_slices if protocol and protocol.per_slice else 1
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -101,7 +101,7 @@ def layer(n_channels: int, affine: bool, eps: float) -> nn.Module:
 
 
 def none(n_channels: int, affine: bool, eps: float) -> nn.Module:
-    """Make the identity: no normalization."""
+    """Make no normalization: equals torch's `nn.Identity`, on any shape."""
     return nn.Identity()
 
 

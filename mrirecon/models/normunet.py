@@ -82,7 +82,7 @@ class NormUNet(nn.Module):
 
 
 def smallest_size(network: HasPools) -> int:
-    """Return the smallest height and width in pixels that a `NormUNet` takes, for it pads images."""
+    """Return the smallest height and width in pixels that a `NormUNet` takes: fastMRI's `NormUnet` pads images, too."""
     return max(2, unpadded(network) - _MULTIPLE + 1)
 
 

@@ -44,6 +44,8 @@ class SensitivityNetwork(nn.Module):
     def forward(self, masked_kspace: Tensor, n_center: Tensor) -> Tensor:
         """Return maps `(batch, coils, height, width)` of k-space of that shape; 0 where nothing was received.
 
+        There fastMRI's `SensitivityModel` divides 0 by 0; elsewhere it gives the same.
+
         Args:
             masked_kspace: Complex.
             n_center: Fully sampled central columns of each sample, `(batch,)`.
@@ -76,7 +78,7 @@ class Cascade(nn.Module):
         self.dc_weight = nn.Parameter(torch.ones(1))
 
     def forward(self, kspace: Tensor, measured: Tensor, mask: Tensor, smaps: Tensor) -> Tensor:
-        """Map k-space `(batch, coils, height, width)` to the next one.
+        """Map k-space `(batch, coils, height, width)` to the next one, as fastMRI's `VarNetBlock` does.
 
         Args:
             kspace: Of the last step.
@@ -202,7 +204,7 @@ class VarNetKeys(HasPools, Protocol):
 
     @property
     def sens_channels(self) -> int:
-        """Channels of the sensitivity network."""
+        """Channels of the sensitivity network: `sens_chans` of fastMRI's `VarNet`."""
 
     @property
     def sens_pools(self) -> int:

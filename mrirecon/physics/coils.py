@@ -157,5 +157,8 @@ def whitening_matrix(covariance: Tensor) -> Tensor:
 
 
 def mix_coils(matrix: Tensor, kspace: Tensor) -> Tensor:
-    """Mix coils: `(..., coils, coils)` times `(..., coils, height, width)`, of the type of the latter."""
+    """Mix coils: `(..., coils, coils)` times `(..., coils, height, width)`, of the type of the latter.
+
+    With a whitening matrix these are the virtual coils of Pruessmann et al. (2001), which have the same white noise.
+    """
     return torch.einsum("...ij,...jhw->...ihw", matrix.to(kspace.dtype), kspace)

@@ -92,15 +92,11 @@ def _maps_of(region: Tensor, size: tuple[int, int], shape: tuple[int, int], thre
         matrices = torch.einsum("hi,cdij,wj->hwcd", down, lags, across)
         vectors, values = _leading(matrices, start[:, rows])
         maps[:, rows] = torch.where(values > crop, vectors, 0)
-    principal = torch.linalg.eigh(_covariance(region))[1][:, -1]
+    samples = region.flatten(1)
+    principal = torch.linalg.eigh(samples @ samples.mH)[1][:, -1]
     turn = torch.einsum("c,chw->hw", principal.conj(), maps)
     phase = torch.where(turn.abs() > 0, turn.conj() / turn.abs(), 1)
     return maps * phase
-
-
-def _covariance(region: Tensor) -> Tensor:
-    values = region.flatten(1)
-    return values @ values.mH
 
 
 def _kernel_lags(region: Tensor, threshold: float) -> Tensor:

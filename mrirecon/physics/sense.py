@@ -50,7 +50,7 @@ class Sense:
 
     @classmethod
     def of_batch(cls, smaps: Tensor, mask: Tensor) -> Self:
-        """Make the operator of maps and masks with the same leading dimensions, as a collated sample has them.
+        """Make the operator (Pruessmann et al. 1999) of maps and masks with the same leading dimensions, as of a batch.
 
         Args:
             smaps: `(..., coils, height, width)`.

@@ -90,8 +90,9 @@ class Problem:
     def of_sample(cls, sample: Sample, maps: Maps, whiten: str = "none") -> Self:
         """Make the problem of a collated sample, as `needs=("kspace", "mask", "noise")` gives it.
 
-        Where coils are whitened, so are their maps, of unit norm over the whitened coils; images are multiplied with
-        the norm of what the maps were before, so that they stay in the units of the target (RSS of the coils).
+        Where coils are whitened (Pruessmann et al. 2001), so are their maps, of unit norm over the whitened coils;
+        images are multiplied with the norm of what the maps were before, so that they stay in the units of the target
+        (RSS of the coils).
 
         Args:
             sample: Collated.
@@ -114,7 +115,7 @@ class Problem:
         return cls.of_kspace(sample.masked_kspace, mask, smaps, (height, width), intensity)
 
     def normal(self, image: Tensor) -> Tensor:
-        """`A^H A x`, `(batch, h, width)` to the same."""
+        """`A^H A x`, `(batch, h, width)` to the same, by FFTs in place of matrices (Pruessmann et al. 2001)."""
         coils = torch.fft.ifftshift(image, dim=self.axes).unsqueeze(1) * self.smaps
         kspace = torch.fft.fftn(coils, dim=self.axes, norm="ortho") * self.mask
         coils = torch.fft.ifftn(kspace, dim=self.axes, norm="ortho")

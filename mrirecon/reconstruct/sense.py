@@ -29,6 +29,7 @@ class ConjugateGradientSense(Penalised):
     """
 
     def steps(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
+        """Conjugate gradients (Hestenes and Stiefel 1952) of `A^H A + lambda`, images `(batch, h, w)`, from 0 on."""
         image = torch.zeros_like(problem.adjoint)
         residual = direction = problem.adjoint
         normal = torch.zeros_like(image)  # of the image

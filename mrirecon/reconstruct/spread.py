@@ -64,8 +64,9 @@ def spread_of(reconstructor: Reconstructor) -> Spread | None:
 def of_dropout(reconstructor: Reconstructor, n: int, seed: int, batch_size: int) -> Reconstructor:
     """Make a reconstructor of the mean over `n` passes with dropout, whose `reconstruct` is a `Spread`.
 
-    All other layers work as without. What is dropped follows from `seed`, the file's bare name, the slice with which
-    the batch begins and the number of the pass alone, on one kind of device.
+    This is Monte Carlo dropout (Gal and Ghahramani 2016). All other layers work as without. What is dropped follows
+    from `seed`, the file's bare name, the slice with which the batch begins and the number of the pass alone, on one
+    kind of device.
 
     Args:
         reconstructor: A network that was trained with dropout.
@@ -91,7 +92,10 @@ def of_dropout(reconstructor: Reconstructor, n: int, seed: int, batch_size: int)
 
 
 def of_networks(reconstructors: Sequence[Reconstructor]) -> Reconstructor:
-    """Make a reconstructor of the mean over several, which need the same; by the name of the first one."""
+    """Make a reconstructor of the mean over several, which need the same; by the name of the first one.
+
+    Of networks that differ in their seeds, it is a deep ensemble (Lakshminarayanan et al. 2017).
+    """
     first = reconstructors[0]
     options = {**first.options, "ensemble": [one.weights_sha256 for one in reconstructors]}
     members = partial(_of_each, [one.reconstruct for one in reconstructors])

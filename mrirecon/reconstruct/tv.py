@@ -41,7 +41,7 @@ class TotalVariation(Penalised):
 
 
 def differences(image: Tensor) -> Tensor:
-    """Backward periodic differences along height and width, `(batch, h, w)` to `(batch, 2, h, w)`."""
+    """Backward periodic differences along height and width, BART's, `(batch, h, w)` to `(batch, 2, h, w)`."""
     return torch.stack([image - image.roll(1, -2), image - image.roll(1, -1)], 1)
 
 

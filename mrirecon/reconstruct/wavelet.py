@@ -102,7 +102,7 @@ class Transform:
         image = torch.nn.functional.pad(image, (0, missing[1], 0, missing[0]))
         levels: list[Tensor] = []
         for size, (m, n) in zip(self.sizes, self.sizes[1:], strict=False):
-            down, across = (self._analysis(k, image) for k in size)
+            down, across = (_matrices(k, self.is_periodic)[0].to(image) for k in size)
             level = down @ image @ across.T
             image = level[..., :m, :n].clone()
             if len(levels) + 1 < self.n_levels:
@@ -111,7 +111,7 @@ class Transform:
         return levels
 
     def image(self, levels: list[Tensor]) -> Tensor:
-        """Return the image `(..., h, w)` of the coefficients of all levels; undoes `coefficients`."""
+        """Return the image `(..., h, w)` of the coefficients of all levels (Mallat 1989); undoes `coefficients`."""
         image = levels[-1]
         for i in range(self.n_levels - 1, -1, -1):
             m, n = self.sizes[i + 1]
@@ -119,12 +119,15 @@ class Transform:
             if i + 1 < self.n_levels:
                 level = level.clone()
                 level[..., :m, :n] = image
-            down, across = (self._synthesis(k, level) for k in self.sizes[i])
+            down, across = (_matrices(k, self.is_periodic)[1].to(level) for k in self.sizes[i])
             image = down @ level @ across.T
         return image[..., : self.shape[0], : self.shape[1]]
 
     def shrunk(self, image: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Return the image with its coefficients' moduli reduced by `threshold`, and their sum, double `(batch,)`."""
+        """Return the image with its coefficients' moduli reduced by `threshold`, and their sum, double `(batch,)`.
+
+        For an orthogonal basis it is the minimiser of `1/2 ||x - image||^2 + threshold ||W x||_1` (Donoho 1995).
+        """
         levels: list[Tensor] = []
         total = torch.zeros(image.shape[:-2], dtype=torch.float64, device=image.device)
         for before in self.coefficients(image):
@@ -132,12 +135,6 @@ class Transform:
             levels.append(level)
             total += size
         return self.image(levels), total
-
-    def _analysis(self, n: int, like: Tensor) -> Tensor:
-        return _matrices(n, self.is_periodic)[0].to(like)
-
-    def _synthesis(self, n: int, like: Tensor) -> Tensor:
-        return _matrices(n, self.is_periodic)[1].to(like)
 
 
 @cache

@@ -215,7 +215,9 @@ def _summary(
 
 def _together(found: Sequence[Evaluation], output: str, overwrite: bool) -> list[Path]:
     """Score several things and print them beside each other; returns the folders of what all share."""
-    names = _names(found)
+    names = [one.reconstructor.name for one in found]
+    # of equal names none tells which: what was typed does
+    names = [one.word if names.count(name) > 1 else name for one, name in zip(found, names, strict=True)]
     places = _places(output, found, names)
     with ranks.agreeing():
         for place in places:
@@ -260,12 +262,6 @@ def _compared(one: Evaluation, names: Sequence[str], folders: Sequence[Path], fo
         return table
     write_json(folder / COMPARISON, result)
     return comparison_text(result, table)
-
-
-def _names(found: Sequence[Evaluation]) -> list[str]:
-    """Name the things for tables and pictures; of equal names none tells which: what was typed does."""
-    names = [one.reconstructor.name for one in found]
-    return [one.word if names.count(name) > 1 else name for one, name in zip(found, names, strict=True)]
 
 
 def _places(output: str, found: Sequence[Evaluation], names: Sequence[str]) -> list[Path]:

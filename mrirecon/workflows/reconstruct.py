@@ -115,7 +115,10 @@ def _reconstruct(
         say(f"note: {note}")
     start = time.perf_counter()
     with listening() as stop:
-        n_done = _work(config, _share(missing), reconstructor, outputs, stop)
+        # whole volumes, whose files nobody else writes
+        owners = share_whole([math.prod(volume.shape) for volume in missing], ranks.world_size())
+        own = [volume for volume, owner in zip(missing, owners, strict=True) if owner == ranks.rank()]
+        n_done = _work(config, own, reconstructor, outputs, stop)
         _end_together(stop, n_done, len(missing))
     n_slices = sum(volume.n_slices for volume in missing)
     seconds = time.perf_counter() - start
@@ -132,12 +135,6 @@ def _end_together(stop: StopRequest, n_own: int, n_all: int) -> None:
             "go on with the same command",
             went_on=n_done > 0,
         )
-
-
-def _share(volumes: Sequence[Volume]) -> list[Volume]:
-    """Return the volumes of this process: whole ones, whose files nobody else writes."""
-    owners = share_whole([math.prod(volume.shape) for volume in volumes], ranks.world_size())
-    return [volume for volume, owner in zip(volumes, owners, strict=True) if owner == ranks.rank()]
 
 
 def check_call(config: ReconstructConfig, method_or_run: str, files: Sequence[str | os.PathLike[str]]) -> None:

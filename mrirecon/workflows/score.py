@@ -152,11 +152,12 @@ def score_pairs(pairs: Sequence[Pair], label: str, metrics: Sequence[str] | None
 def _score_pair(pair: Pair, metrics: Sequence[str]) -> PairScore:
     target, prediction, grid = pair
     data_range = _data_range(pair)
+    masks = target.object_masks if needed(metrics, OBJECT_MASK) else None
     slices: list[SliceScore] = []
     comparison = Comparison()
     for i in range(target.shape[0]):
         wanted, image = _cut(target, i, grid), _cut(prediction, i, grid)
-        mask = _object_mask(target, i, grid) if needed(metrics, OBJECT_MASK) else None
+        mask = None if masks is None else center_crop(torch.from_numpy(masks.image(i) != 0), grid)
         slices.append(score_slice(wanted, image, data_range, metrics, mask))
         comparison.add(wanted.numpy(), image.numpy())
     score = combine_slices(slices, data_range)
@@ -171,12 +172,6 @@ def _data_range(pair: Pair) -> float:
     if largest <= 0:
         raise InputError(f"{target.label}: {target.key} has no positive value; write it anew or remove it")
     return largest
-
-
-def _object_mask(target: Reference, i: int, grid: tuple[int, int]) -> Tensor | None:
-    """Read the object mask of slice `i`, bool, cropped to `grid` (h, w); None where the file has none."""
-    masks = target.object_masks
-    return None if masks is None else center_crop(torch.from_numpy(masks.image(i) != 0), grid)
 
 
 def _cut(images: Images, i: int, grid: tuple[int, int]) -> Tensor:
@@ -260,10 +255,6 @@ def _constant(chosen: _Found) -> str:
     return f"are of one value in {sum(one.n_constant for _, one in chosen)} slices whose targets are not"
 
 
-def _copies(_chosen: _Found) -> str:
-    return "equal their targets but for a factor and rounding: copies, or made from fully sampled k-space"
-
-
 _KINDS: tuple[tuple[Callable[[Resemblance], bool], Callable[[_Found], str]], ...] = (
     (lambda one: not 1 / _FACTOR <= one.scale <= _FACTOR and one.scale > 0, _units),
     (lambda one: one.slice_scales[1] > _SPREAD * one.slice_scales[0], _slice_units),
@@ -271,7 +262,10 @@ _KINDS: tuple[tuple[Callable[[Resemblance], bool], Callable[[_Found], str]], ...
     (lambda one: one.shift != (0, 0), _shift),
     (lambda one: one.negative > _NEGATIVE, _negative),
     (lambda one: one.n_constant > 0, _constant),
-    (lambda one: one.is_copy, _copies),
+    (
+        lambda one: one.is_copy,
+        lambda _: "equal their targets but for a factor and rounding: copies, or made from fully sampled k-space",
+    ),
 )
 
 

@@ -144,13 +144,17 @@ def _check(config: SimulateConfig) -> None:
         raise unknown_name("axis", config.axis, ORIENTATIONS)
     if config.contrast and config.contrast not in CONTRASTS:
         raise unknown_name("contrast", config.contrast, CONTRASTS)
-    counts = [getattr(config, split) for split in SPLITS]
+    counts, snrs = [getattr(config, split) for split in SPLITS], config.snr_range
     limits = (
         (len(config.matrix) == 2 and all(8 <= n <= 1024 for n in config.matrix), "matrix", "two sizes from 8 to 1024"),
         (1 <= config.coils <= 32, "coils", "1 to 32"),
         (1 <= config.oversampling <= 4, "oversampling", "1 to 4"),
         (np.isfinite(config.snr) and config.snr >= 0, "snr", "0 (no noise) or more"),
-        (not config.snr_range or _is_range(config.snr_range), "snr_range", "two positive numbers, lowest first"),
+        (
+            not snrs or (len(snrs) == 2 and 0 < snrs[0] <= snrs[1] < np.inf),
+            "snr_range",
+            "two positive numbers, lowest first",
+        ),
         (0 <= config.noise_correlation <= 0.9, "noise_correlation", "0 to 0.9"),
         (1 <= config.slices <= 256, "slices", "1 to 256"),
         (sum(counts) > 0, "train", "0 or more volumes, at least one with val and test"),
@@ -160,10 +164,6 @@ def _check(config: SimulateConfig) -> None:
     for fine, key, allowed in limits:
         if not fine:
             raise InputError(f"{key} is {getattr(config, key)!r}; it must be {allowed}")
-
-
-def _is_range(values: list[float]) -> bool:
-    return len(values) == 2 and 0 < values[0] <= values[1] < np.inf
 
 
 def _n_threads() -> int:

@@ -25,7 +25,7 @@ from mrirecon.files import read_json, replacing, write_json
 from mrirecon.models.device import autocast
 from mrirecon.progress import progress, say, warn
 from mrirecon.report.figures.run_curves import draw_range_test
-from mrirecon.report.numbers import masks_in_words
+from mrirecon.report.words import masks_in_words
 from mrirecon.runs import WRITTEN_IN_TRAINING, RunFolder, RunLock, default_path, new_run, open_run, require_replaceable
 from mrirecon.tables.augmentations import amounts
 from mrirecon.tables.models import own_settings

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mrirecon.ablation.study.defaults import DEFAULTS, FIRST_STUDIES, TODAY
 from mrirecon.ablation.study.folder import StudyFolder
 from mrirecon.ablation.study.grid_file import make_grid
-from mrirecon.ablation.study.identity import FIRST
+from mrirecon.ablation.study.identity import DEFAULTS, FIRST, FIRST_STUDIES, TODAY
 from mrirecon.ablation.study.plan import Common, Plan
 from mrirecon.ablation.work.prepare import read_content
 from mrirecon.ablation.work.worker import Setting, training_config
@@ -162,5 +161,5 @@ def test_a_default_that_changes_is_entered():
         **{"average.bn_batches": 50, "loss": "l1", "l1_weight": 0.01, "batch_size": 1, "accumulate": 1},
         **{"max_steps": 0, "max_epochs": 0, "clip": 0.0, "precision": "auto", "val_every": 0, "val_volumes": 0},
         **{"checkpoint_every": 0, "early_stop": 0, "protocol": "fastmri-v1", "seed": 0, "threads": 0},
-    }, "enter the defaults of before in DEFAULTS of mrirecon/ablation/study/defaults.py, under a new number"
+    }, "enter the defaults of before in DEFAULTS of mrirecon/ablation/study/identity.py, under a new number"
     assert max(DEFAULTS) == TODAY

@@ -9,7 +9,7 @@ from scipy import stats
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import sign_flip_p
-from mrirecon.evaluation.stats.flips import MAX_FLIPS
+from mrirecon.evaluation.stats.crossed import MAX_FLIPS
 
 
 @pytest.mark.parametrize("n_seeds", [2, 6, 9, 12])

@@ -7,7 +7,7 @@ from typing import Any
 
 from mrirecon.ablation.claims.evidence import Estimate, Evidence, Limits, Rule
 from mrirecon.ablation.study.records import without_nan
-from mrirecon.report.numbers import setting
+from mrirecon.report.words import setting
 
 SUPPORTED, REFUTED, INCONCLUSIVE, NOT_TESTED = "SUPPORTED", "REFUTED", "INCONCLUSIVE", "NOT TESTED"
 BELOW_MARGIN = "BELOW MARGIN"  # the sign is as claimed, and the effect smaller than what counts

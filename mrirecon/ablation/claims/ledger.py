@@ -8,7 +8,7 @@ here, with a rule or with what a rule would need.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrirecon.ablation.claims.claim import MAJORITY, Claim, Where, above, below, entry, within
+from mrirecon.ablation.claims.claim import MAJORITY, Claim, above, below, entry, within
 from mrirecon.ablation.claims.evidence import BETA1, NORM, OPTIMIZER, Evidence, Sources
 from mrirecon.ablation.claims.measures import (
     log_area_ratio,
@@ -252,14 +252,10 @@ def decide_claims(grid: Grid, results: Sequence[RunResult], study: Mapping[str, 
     evidence = {claim.id: claim.rule(sources) for claim in CLAIMS if claim.rule}
     n_effects = sum(map(_n_noisy, evidence.values()))
     alpha = ALPHA / max(n_effects, 1)
-    return [entry(claim, _where(claim, sources), evidence.get(claim.id), alpha, study) for claim in CLAIMS]
+    wheres = {claim.id: claim.where.with_margin(sources.margin) for claim in CLAIMS if claim.where}
+    return [entry(claim, wheres.get(claim.id), evidence.get(claim.id), alpha, study) for claim in CLAIMS]
 
 
 def _n_noisy(evidence: Evidence) -> int:
     """Effects with noise; a claim that still waits for its runs has one, so that early verdicts are not easier."""
     return bool(evidence.unclear) + sum(bool(estimate.over) for estimate in evidence.estimates)
-
-
-def _where(claim: Claim, sources: Sources) -> Where | None:
-    """Return the region where the effects have to lie, with the study's own margin in place; None: not known."""
-    return claim.where.with_margin(sources.margin) if claim.where else None

@@ -69,7 +69,9 @@ def families(grid: Grid) -> list[Family]:
         crossed = [c for first, second in combinations(factors, 2) for c in _interactions(grid, first, second)]
         made += [Family("main effects", tuple(main)), Family("interactions", tuple(crossed))]
     if grid.all_pairs:
-        made.append(Family("all pairs of cells", tuple(_all_pairs(grid))))
+        pairs = combinations([cell.name for cell in grid.cells], 2)
+        contrasts = tuple(Contrast(f"{one} - {other}", one, other, {one: 1.0, other: -1.0}) for one, other in pairs)
+        made.append(Family("all pairs of cells", contrasts))
     return [family for family in made if family.contrasts]
 
 
@@ -78,11 +80,6 @@ def _against_reference(grid: Grid) -> Iterator[Contrast]:
         if cell.name != grid.reference:
             weights = {cell.name: 1.0, grid.reference: -1.0}
             yield Contrast(f"{cell.name} - {grid.reference}", cell.name, grid.reference, weights)
-
-
-def _all_pairs(grid: Grid) -> Iterator[Contrast]:
-    for first, second in combinations([cell.name for cell in grid.cells], 2):
-        yield Contrast(f"{first} - {second}", first, second, {first: 1.0, second: -1.0})
 
 
 def _main_effects(grid: Grid, factor: str) -> Iterator[Contrast]:

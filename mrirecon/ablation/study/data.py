@@ -171,7 +171,9 @@ def require_same_samples(old: Mapping[str, Any], data: Mapping[str, Any], study:
 
 def signature(path: Path, settings: Mapping[str, Any]) -> str:
     """Hash of names, sizes and times of change of the files, and of what selects some of them; opens none."""
-    rows = [str([settings[key] for key in sorted(settings) if _selects(key)])]
+    of_data = (key for key in settings if key.startswith("data.") and key != "data.path")
+    selecting = {"val_volumes", "protocol", *of_data}
+    rows = [str([settings[key] for key in sorted(settings) if key in selecting])]
     for file in _files(path):
         facts = file.stat()
         rows.append(f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns}")
@@ -180,7 +182,3 @@ def signature(path: Path, settings: Mapping[str, Any]) -> str:
 
 def _files(path: Path) -> list[Path]:
     return sorted([*path.glob("*.h5"), *path.glob("*/*.h5")])  # `**` would not follow links to folders
-
-
-def _selects(key: str) -> bool:
-    return key in ("val_volumes", "protocol") or (key.startswith("data.") and key != "data.path")

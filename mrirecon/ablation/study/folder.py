@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mrirecon.ablation.study.defaults import FIRST_STUDIES
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid
-from mrirecon.ablation.study.identity import run_id, scale_id
+from mrirecon.ablation.study.identity import FIRST_STUDIES, run_id, scale_id
 from mrirecon.ablation.study.plan import Common, Plan, RunSpec
 from mrirecon.ablation.study.records import RunResult, read_record
 from mrirecon.errors import InputError, WorkFailedError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from mrirecon.ablation.study.defaults import DEFAULTS, TODAY, Defaults
+from mrirecon.ablation.study.identity import DEFAULTS, TODAY, Defaults
 from mrirecon.errors import InputError
 from mrirecon.models.groups import default_channels_per_group, level_widths
 from mrirecon.tables.norms import groups_of, norm_options

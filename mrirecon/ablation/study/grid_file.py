@@ -7,8 +7,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mrirecon.ablation.study.defaults import DEFAULTS, TODAY, Defaults
 from mrirecon.ablation.study.grid import EXCLUDE, ZERO_FILLED, Cell, Grid, Tuning, norm_notes, require_different
+from mrirecon.ablation.study.identity import DEFAULTS, TODAY, Defaults
 from mrirecon.ablation.study.records import AREA, FINAL, objectives
 from mrirecon.ablation.study.tune import DIMENSIONS, WIDENINGS, apply, tuned_key, tuning_bounds, tuning_spaces
 from mrirecon.config import ModelConfig, SimulateConfig, TrainConfig

@@ -117,7 +117,9 @@ class Plan:
             yield from self._sweep(cell, objective, repeat, best)
         for objective in tuning.objectives:
             if all((objective, repeat) in winners for repeat in range(tuning.repeats)):
-                yield from self._reruns(cell, objective, [winners[objective, r] for r in range(tuning.repeats)])
+                for seed, repeat in zip(self.grid.seeds, self.grid.draws, strict=True):
+                    values = dict(winners[objective, repeat].values)
+                    yield self._spec(cell, "rerun", objective, repeat, 0, values, seed, False)
 
     def _further(
         self, cell: Cell, repeat: int, trials: Sequence[RunSpec], done: Mapping[str, RunResult]
@@ -145,10 +147,6 @@ class Plan:
             yield self._spec(
                 cell, "sweep", objective, repeat, point, {**best.values, key: lr}, tuning.seeds[repeat], False
             )
-
-    def _reruns(self, cell: Cell, objective: str, winners: Sequence[RunResult]) -> Iterator[RunSpec]:
-        for seed, repeat in zip(self.grid.seeds, self.grid.draws, strict=True):
-            yield self._spec(cell, "rerun", objective, repeat, 0, dict(winners[repeat].values), seed, False)
 
     def _spec(
         self,

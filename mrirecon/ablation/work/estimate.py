@@ -125,7 +125,8 @@ def measure(name: str, config: AblateConfig, grid: Grid) -> tuple[dict[str, Any]
         plan = Plan(grid, Common("", config.threads or 1))
         for cell in grid.cells:
             spec = next(spec for spec in plan.runs({}) if spec.cell is cell)
-            key = cell.name if config.smoke else json.dumps(_costing(spec.settings), sort_keys=True)
+            costing = {key: value for key, value in spec.settings.items() if not key.startswith(_NO_COST)}
+            key = cell.name if config.smoke else json.dumps(costing, sort_keys=True)
             try:
                 if key not in seen:
                     seen[key] = probe(training_config(spec, setting), 2 if config.smoke else 4)
@@ -149,10 +150,6 @@ def require_runnable(grid: Grid, errors: dict[str, str]) -> None:
     if errors:
         listed = "; ".join(f"{cell}: {error}" for cell, error in errors.items())
         raise InputError(f"{len(errors)} of {len(grid.cells)} cells cannot run: {listed}")
-
-
-def _costing(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if not key.startswith(_NO_COST)}
 
 
 @contextmanager

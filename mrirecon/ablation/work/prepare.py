@@ -10,11 +10,10 @@ from typing import Any
 import yaml
 
 from mrirecon.ablation.study.data import describe, find_data, require_same_samples
-from mrirecon.ablation.study.defaults import TODAY
 from mrirecon.ablation.study.folder import SCHEMA, SPLIT_SEED, Study, StudyFolder, disk_full
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.grid_file import make_grid, read_grid_file
-from mrirecon.ablation.study.identity import code_hash
+from mrirecon.ablation.study.identity import TODAY, code_hash
 from mrirecon.ablation.study.tune import REPLACE
 from mrirecon.ablation.work.status import count
 from mrirecon.config.ablate import AblateConfig

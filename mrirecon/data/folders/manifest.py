@@ -140,14 +140,12 @@ _Row = dict[str, Any]
 
 def data_manifest(volumes: Sequence[Volume]) -> dict[str, Any]:
     """Number of volumes and the SHA-256 over their sorted (name, bytes, k-space shape, bytes of samples, header)."""
-    rows = sorted(_row(volume) for volume in volumes)
+    rows = sorted(
+        [v.name, v.path.stat().st_size, list(v.shape), v.facts.n_bytes, sha256(v.header.to_xml()).hexdigest()]
+        for v in volumes
+    )
     digest = sha256(json.dumps(rows).encode()).hexdigest()
     return {"n_volumes": len(rows), "sha256": digest}
-
-
-def _row(volume: Volume) -> list[Any]:
-    header = sha256(volume.header.to_xml()).hexdigest()
-    return [volume.name, volume.path.stat().st_size, list(volume.shape), volume.facts.n_bytes, header]
 
 
 def content_hash(volumes: Sequence[Volume]) -> str:

@@ -51,7 +51,8 @@ def write_volume(
         file.create_dataset("kspace", data=np.asarray(kspace, dtype=np.complex64))
         file.create_dataset("ismrmrd_header", data=header.to_xml(), dtype=h5py.string_dtype())
         for name, values in datasets.items():
-            file.create_dataset(name, data=_single_precision(np.asarray(values)))
+            array = np.asarray(values)
+            file.create_dataset(name, data=array.astype(np.float32) if array.dtype == np.float64 else array)
         file.attrs.update(about | dict(attrs or {}))
 
 
@@ -79,7 +80,3 @@ def _check(kspace: np.ndarray, datasets: Mapping[str, np.ndarray]) -> None:
     for name, values in datasets.items():
         if name.startswith("reconstruction") and (np.ndim(values) != 3 or len(values) != len(kspace)):
             raise InputError(f"{name} has shape {np.shape(values)}; it needs (slices, h, w) with {len(kspace)} slices")
-
-
-def _single_precision(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.float32) if values.dtype == np.float64 else values

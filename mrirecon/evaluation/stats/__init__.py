@@ -18,8 +18,17 @@ from mrirecon.evaluation.stats.comparison import (
     require_seeds,
     sample,
 )
-from mrirecon.evaluation.stats.crossed import Effect, Parts, by_draw, by_patient, crossed_effect, half_width, p_value
-from mrirecon.evaluation.stats.flips import sign_flip_p
+from mrirecon.evaluation.stats.crossed import (
+    Effect,
+    Parts,
+    by_draw,
+    by_patient,
+    crossed_effect,
+    half_width,
+    p_value,
+    sign_flip_p,
+    variance_table,
+)
 from mrirecon.evaluation.stats.patients import MIN_PATIENTS, Interval, bootstrap_ci
 from mrirecon.evaluation.stats.power import (
     Variances,
@@ -35,7 +44,6 @@ from mrirecon.evaluation.stats.times import (
     restricted_interval,
     restricted_mean,
 )
-from mrirecon.evaluation.stats.variances import variance_table
 from mrirecon.evaluation.stats.verdict import (
     BETTER,
     EQUIVALENT,

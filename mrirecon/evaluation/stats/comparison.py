@@ -18,9 +18,9 @@ from mrirecon.evaluation.stats.crossed import (
     nested_parts,
     p_value,
     paired_parts,
+    sign_flip_p,
     standard_deviations,
 )
-from mrirecon.evaluation.stats.flips import sign_flip_p
 from mrirecon.evaluation.stats.patients import MIN_PATIENTS
 from mrirecon.evaluation.stats.power import deciding_designs, probability_of_superiority
 from mrirecon.evaluation.stats.verdict import (
@@ -223,7 +223,8 @@ def compare_family(
 ) -> list[Comparison]:
     """Compare pairs of methods so that the chance of one or more wrong intervals in the family stays below `alpha`.
 
-    One interval decides each comparison: see `half_width` for it and `judge` for the verdicts that it gives.
+    One interval decides each comparison: see `half_width` for it and `judge` for the verdicts that it gives. Its level
+    is 1 - alpha over the number of comparisons (Dunn 1961).
 
     Args:
         samples: What was compared.
@@ -368,9 +369,10 @@ def _evidence(c: Comparison) -> str:
     level = f"{100 * (1 - c.alpha):.3g} %{' simultaneous' * (c.n_comparisons > 1)} interval"
     family = f" in {c.n_comparisons} comparisons" if c.n_comparisons > 1 else ""
     over = c.over.replace("seeds", f"{c.unit}s")
+    p = f"= {c.p:.2g}" if c.p >= 0.001 else "< 0.001"
     few = ", few patients" if c.n_patients < MIN_PATIENTS and c.over != SEEDS else ""
     return (
-        f"{level} {c.low:+.3g} to {c.high:+.3g} over {over}, p {_p(c.p)}{family}; {c.runs}, "
+        f"{level} {c.low:+.3g} to {c.high:+.3g} over {over}, p {p}{family}; {c.runs}, "
         f"{_count(c.n_volumes, 'volume')} of {_count(c.n_patients, 'patient')}{few}"
     )
 
@@ -392,10 +394,6 @@ def _verdict(c: Comparison) -> str:
         needed = " or ".join(designs) if designs else "no design of up to 1000 seeds and patients"
         words += f"; would always decide: {needed}"
     return f"{words}{source}"
-
-
-def _p(value: float) -> str:
-    return f"= {value:.2g}" if value >= 0.001 else "< 0.001"
 
 
 def _count(n: int, what: str) -> str:

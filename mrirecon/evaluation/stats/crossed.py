@@ -3,14 +3,17 @@
 A difference d[i, j] between two methods, at seed i and patient j, is mean + seed i + patient j + rest. Seeds and
 patients are both samples, so the variance of the mean is var_seeds / n_seeds + var_patients / n_patients
 + var_rest / (n_seeds * n_patients). There is one formula, `half_width`, and all that is said of a difference follows
-from it: a p value is the level at which the interval touches 0.
+from it: a p value is the level at which the interval touches 0. At the end: what the same tables say of these patients
+alone (sign flips), and where the variance of scores comes from.
 """
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mrirecon.errors import InputError
 
@@ -70,7 +73,10 @@ def crossed_effect(d: np.ndarray, level: float = 0.95) -> Effect:
 
 
 def paired_parts(d: np.ndarray) -> Parts:
-    """Parts of tables of paired differences (..., n_seeds, n_patients), from the mean squares of the two-way layout."""
+    """Parts of tables of paired differences (..., n_seeds, n_patients), from the mean squares of the two-way layout.
+
+    Both its factors are drawn at random (Searle, Casella and McCulloch 1992, Variance Components).
+    """
     n_seeds, n_patients = d.shape[-2:]
     mean, seeds, rest, patients = _components(d)
     counts = np.full((*mean.shape, 1), n_seeds), np.full(mean.shape, n_patients)
@@ -79,6 +85,8 @@ def paired_parts(d: np.ndarray) -> Parts:
 
 def nested_parts(runs: Sequence[np.ndarray], weights: Sequence[float]) -> Parts:
     """Parts of a weighted sum of methods whose seeds are their own, on the same patients.
+
+    The variance between seeds is estimated for each method apart, as in Welch (1947, Biometrika 34:28).
 
     Args:
         runs: Scores of each method, (..., n_seeds, n_patients) with numbers of seeds that may differ.
@@ -259,3 +267,105 @@ def what_is_sampled(n_seeds: int, n_patients: int) -> str:
     if max(n_seeds, n_patients) < 2:
         raise InputError("1 seed and 1 patient say too little; give 2 seeds or 2 patients")
     return SEEDS if n_patients == 1 else PATIENTS if n_seeds == 1 else BOTH
+
+
+# ---- sign flips over paired seeds: are two methods alike on these patients? Stands beside a verdict, never decides
+
+MAX_FLIPS = 2**14
+_TIE = 1e-9  # statistics closer than this are equal: sums of the same numbers in another order
+
+
+def sign_flip_p(d: ArrayLike, seed: int = 0) -> float:
+    """Two-sided p value of the sign-flip test of Fisher (1935, The Design of Experiments, chapter III).
+
+    If two methods are alike on these patients, the sign of each seed's mean difference is a coin's. All flips are tried
+    up to 15 seeds (2^14 up to the sign of the whole, which changes nothing); above, 2^14 are drawn and the observed
+    signs counted among them (Phipson and Smyth 2010).
+
+    Args:
+        d: Mean difference of each seed, (n_seeds,).
+        seed: Seed of the drawn flips.
+
+    Raises:
+        InputError: Not a row of finite numbers.
+    """
+    values = np.asarray(d, dtype=float)
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise InputError(f"differences of shape {values.shape}; give finite numbers, one of each seed")
+    scale = np.abs(values).max() or 1.0
+    sums = np.abs(_signs(len(values), seed) @ (values / scale))
+    return float((sums >= sums[0] - _TIE).mean())
+
+
+def _signs(n_seeds: int, seed: int) -> np.ndarray:
+    """Flips (n_flips, n_seeds) of +1 and -1, one of each two that mirror each other; the first changes no sign."""
+    n_flips = 2 ** max(n_seeds - 1, 0)
+    if n_flips <= MAX_FLIPS:
+        return 1.0 - 2.0 * ((np.arange(n_flips)[:, None] >> np.arange(n_seeds)) & 1)
+    drawn = np.random.default_rng(seed).integers(2, size=(MAX_FLIPS + 1, n_seeds))
+    drawn[0] = 0
+    return 1.0 - 2.0 * drawn
+
+
+# ---- where the variance of scores comes from: methods that share seeds and patients, and what pairing takes away
+
+SOURCES = ("seeds", "patients", "method x seed", "method x patient", "seed x patient", "rest")
+
+
+def variance_table(scores: np.ndarray) -> dict[str, Any]:
+    """Variance components of methods, seeds and patients, crossed, from the mean squares of the three-way table.
+
+    Methods are as they are, seeds and patients are drawn (the mixed model of Searle, Casella and McCulloch 1992,
+    Variance Components). What seeds and patients have in common for all methods cancels in paired differences; what
+    methods have of their own stays. Estimates below 0 count as 0.
+
+    Args:
+        scores: (n_methods, n_seeds, n_patients), two or more of each.
+
+    Returns:
+        `sd`: standard deviation by source; `correlation`: of two methods' scores over the seeds (means over patients)
+        and over the patients (means over seeds), mean over all pairs of methods: how much pairing helps; NaN where a
+        method has no spread.
+
+    Raises:
+        InputError: Another shape, or values that are not finite.
+    """
+    y = np.asarray(scores, dtype=float)
+    if y.ndim != 3 or min(y.shape) < 2 or not np.isfinite(y).all():
+        raise InputError(f"scores of shape {y.shape}; give finite (n_methods, n_seeds, n_patients), 2 or more of each")
+    m, s, p = y.shape
+    squares = _mean_squares(y)
+    rest = squares["msp"]
+    variances = {
+        "seeds": (squares["s"] - squares["ms"] - squares["sp"] + rest) / (m * p),
+        "patients": (squares["p"] - squares["mp"] - squares["sp"] + rest) / (m * s),
+        "method x seed": (squares["ms"] - rest) / p,
+        "method x patient": (squares["mp"] - rest) / s,
+        "seed x patient": (squares["sp"] - rest) / m,
+        "rest": rest,
+    }
+    correlation = {"seeds": _correlation(y.mean(axis=2)), "patients": _correlation(y.mean(axis=1))}
+    return {"sd": {name: math.sqrt(max(variances[name], 0)) for name in SOURCES}, "correlation": correlation}
+
+
+def _mean_squares(y: np.ndarray) -> dict[str, float]:
+    """Mean square of each effect of a full three-way table, by the letters of its axes."""
+    letters = {0: "m", 1: "s", 2: "p"}
+    effects: dict[str, np.ndarray] = {"": y.mean(keepdims=True)}
+    found = {}
+    for size in (1, 2, 3):
+        for axes in combinations(range(3), size):
+            name = "".join(letters[axis] for axis in axes)
+            mean = y.mean(axis=tuple(set(range(3)) - set(axes)), keepdims=True)
+            effects[name] = mean - sum(e for other, e in effects.items() if set(other) < set(name))
+            dof = math.prod(y.shape[axis] - 1 for axis in axes)
+            found[name] = float(np.square(effects[name]).sum() * (y.size / effects[name].size) / dof)
+    return found
+
+
+def _correlation(rows: np.ndarray) -> float:
+    """Mean correlation of every two rows (n_methods, n)."""
+    if rows.shape[1] < 3 or (np.ptp(rows, axis=1) == 0).any():
+        return math.nan
+    pairs = np.corrcoef(rows)[np.triu_indices(len(rows), 1)]
+    return float(pairs.mean())

@@ -27,7 +27,8 @@ def detectable_difference(
     """The true difference at which the simultaneous interval excludes 0 on its side with probability `power`.
 
     For normal effects of these standard deviations: the mean squares are chi-squared, the interval of each draw of
-    them excludes 0 with a normal probability, and the mean of it over 4096 quasi-random draws (Sobol) is the power.
+    them excludes 0 with a normal probability, and the mean of it over 4096 quasi-random draws (Sobol 1967) is the
+    power.
 
     Raises:
         InputError: Fewer than 2 seeds or patients, or a power outside of 0.5 to 1.
@@ -66,7 +67,8 @@ def deciding_designs(parts: Parts, margin: float, n_comparisons: int = 1, alpha:
     """Designs (seeds of each method, patients) at which the interval is expected to be no wider than the margin.
 
     Such an interval always decides, whatever the effect: it cannot hold 0 and reach beyond the margin on both sides.
-    Variances are taken as one comparison estimates them.
+    Variances are taken as one comparison estimates them. Planning by the expected width, and not by power, is that of
+    Kelley and Maxwell (2003, Psychol Methods 8:305).
 
     Returns:
         The fewest seeds with the same patients, the fewest patients with the same seeds, and the fewest of both when

@@ -48,7 +48,8 @@ def judge(
     | within -m to m | EQUIVALENT; with 0 outside also better (worse), by less than the margin |
     | else | UNDECIDED; with L >= -m not worse by more than the margin |
 
-    and mirrored for WORSE. Without a margin 0 alone decides: BETTER, WORSE or UNDECIDED.
+    and mirrored for WORSE. Without a margin 0 alone decides: BETTER, WORSE or UNDECIDED. That methods are
+    equivalent whose interval lies within the margins is the rule of Westlake (1972, J Pharm Sci 61:1340).
 
     Args:
         parts: Of first minus second.

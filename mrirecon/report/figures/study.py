@@ -29,7 +29,7 @@ from mrirecon.report.figures.drawing import (
     varied,
 )
 from mrirecon.report.figures.study_curves import draw_best_of_k, draw_lr_sensitivity, draw_profile
-from mrirecon.report.numbers import capital, percent
+from mrirecon.report.words import capital, percent
 from mrirecon.tables.metrics import label_of
 
 Study = Mapping[str, Any]

@@ -12,8 +12,7 @@ from markupsafe import Markup
 from mrirecon.errors import InputError
 from mrirecon.files import read_plain
 from mrirecon.report.figures.drawing import NothingToDrawError
-from mrirecon.report.numbers import NONE, interval, number
-from mrirecon.report.rendering import environment
+from mrirecon.report.words import NONE, environment, interval, number
 from mrirecon.tables.metrics import digits_of
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -13,7 +13,6 @@ from mrirecon.files import write_text
 from mrirecon.report.figures.drawing import as_svg
 from mrirecon.report.figures.slices import COLOURS, ErrorScale, error_scale
 from mrirecon.report.figures.study import StudyFigure, study_figures, write_study_figures
-from mrirecon.report.numbers import number, percent, setting
 from mrirecon.report.pages.html import Drawn, data_uri, drawn, pairs, render
 from mrirecon.report.pages.study_tables import (
     NOT_TESTED,
@@ -24,6 +23,7 @@ from mrirecon.report.pages.study_tables import (
     time_table,
     variance_tables,
 )
+from mrirecon.report.words import number, percent, setting
 
 __all__ = ["write_study_figures", "write_study_page"]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from mrirecon.report.figures.study import comparison_names, verdict_of
 from mrirecon.report.figures.study_curves import lr_of, time_to
-from mrirecon.report.numbers import NONE, duration, how_many, interval, number, p_value, percent, size, tuned
 from mrirecon.report.pages.html import Bar, Column, Entry, Table, bars, counted, measured, scored
+from mrirecon.report.words import NONE, duration, how_many, interval, number, p_value, percent, size, tuned
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of
 
 Cells = Sequence[Mapping[str, Any]]

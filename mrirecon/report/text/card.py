@@ -8,9 +8,8 @@ from typing import Any
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
 from mrirecon.evaluation.stats import goodness
-from mrirecon.report.numbers import how_many, masks_in_words
-from mrirecon.report.rendering import environment
 from mrirecon.report.run_files import name_of, read_json, read_rows, slices_per_step
+from mrirecon.report.words import environment, how_many, masks_in_words
 from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, sentence
 from mrirecon.tables.models import own_settings

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrirecon.report.numbers import how_many, p_value
-from mrirecon.report.rendering import environment
 from mrirecon.report.text.evaluation_table import align
+from mrirecon.report.words import environment, how_many, p_value
 from mrirecon.tables.metrics import digits_of, label_of, unit_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -83,7 +82,7 @@ def difference_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
             [
                 c["name"],
                 _digits(c["effect"], "+#.3g"),
-                _interval(c["low"], c["high"]),
+                f"[{_digits(c['low'], '+#.3g')}, {_digits(c['high'], '+#.3g')}]",
                 p_value(c["p"]),
                 _NONE if c["superiority"] is None else f"{100 * c['superiority']:.0f} %",
                 _NONE if c["p_these_patients"] is None else p_value(c["p_these_patients"]),
@@ -96,10 +95,6 @@ def difference_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
 def _last_to_the_left(rows: list[list[str]]) -> list[list[str]]:
     width = max(len(row[-1]) for row in rows)
     return [[*row[:-1], row[-1].ljust(width)] for row in rows]
-
-
-def _interval(low: float, high: float) -> str:
-    return f"[{_digits(low, '+#.3g')}, {_digits(high, '+#.3g')}]"
 
 
 def _digits(value: float, digits: str) -> str:

@@ -10,7 +10,7 @@ from mrirecon.evaluation.regions import METRICS_INSIDE
 from mrirecon.evaluation.results import UNDECLARED, ZERO_FILLED, VolumeResult, acceleration_label, by_volume
 from mrirecon.evaluation.stats import goodness
 from mrirecon.evaluation.summary import LEVEL
-from mrirecon.report.numbers import how_many, number
+from mrirecon.report.words import how_many, number
 from mrirecon.tables.metrics import METRICS, digits_of, label_of, unit_of
 
 MAX_ROWS = 20  # more volumes than this: the worst and the best

@@ -89,7 +89,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take a step."""
+        """Take a step: that of Muon (Jordan 2024) or of AdamW (Loshchilov and Hutter 2019), as each group says."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -85,7 +85,10 @@ class PlateauLR(LambdaLR):
         super().__init__(optimizer, lambda step: shape(step) * self.scale)
 
     def observe(self, score: float) -> None:
-        """Take note of a validation's score, higher is better; a lower rate holds from the next step on."""
+        """Take note of a validation's score, higher is better; a lower rate holds from the next step on.
+
+        Without a warm-up it equals `step` of torch's ReduceLROnPlateau.
+        """
         self.n_worse = 0 if score > self.best else self.n_worse + 1
         self.best = max(self.best, score)
         if self.n_worse > self.patience:

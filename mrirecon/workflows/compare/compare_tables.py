@@ -315,7 +315,9 @@ def _inference(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs) -> di
     not_tested: dict[str, str] = {}
     margins: dict[str, dict[str, Any]] = {}
     for metric in (config.metric, *(m for m in pairs.scores if m != config.metric)):
-        gain = _gain(cells[0], pairs, metric)
+        # of the reference over the zero-filled image, above 0 where it is better; NaN: not known
+        gain = float(mean_scores(cells[0], pairs, metric).mean()) - mean_zero_filled(pairs, metric)
+        gain = gain if better_is(metric) == HIGHER else -gain
         margin, reason = find_margin(config.margin, gain, cells[0].name, metric == config.metric)
         margins[metric] = {"value": margin and margin.value, "reason": margin.source if margin else reason}
         try:
@@ -346,12 +348,6 @@ def _comparison(found: Comparison, cell: Cell, reference: Cell, at: str, pairs: 
     values = {key: _finite(value) if isinstance(value, float) else value for key, value in asdict(found).items()}
     undeclared = bool(undeclared_cells((cell, reference), pairs))
     return {**values, "at": at, "undeclared": undeclared, "words": words_of(found, cell, reference, at, pairs)}
-
-
-def _gain(reference: Cell, pairs: Pairs, metric: str) -> float:
-    """Return the gain of the reference over the zero-filled image, above 0 where it is better; NaN: not known."""
-    gap = float(mean_scores(reference, pairs, metric).mean()) - mean_zero_filled(pairs, metric)
-    return gap if better_is(metric) == HIGHER else -gap
 
 
 def _finite(value: float) -> float | None:

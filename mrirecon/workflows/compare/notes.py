@@ -78,14 +78,13 @@ def _flattered(items: Sequence[Item]) -> Iterator[str]:
 
 
 def _trained_on(item: Item) -> list[str]:
-    if not item.run or not item.config or not _is_same_folder(item.config["data.path"], item.summary.get("data")):
+    data = item.summary.get("data")
+    if not item.run or not item.config or not isinstance(data, str):
+        return []
+    if Path(item.config["data.path"]).resolve() != Path(data).resolve():
         return []
     trained = set(read_json(item.run.split).get("train", ()))
     return sorted(trained & set(item.table.values("volume")))
-
-
-def _is_same_folder(a: str, b: Any) -> bool:
-    return isinstance(b, str) and Path(a).resolve() == Path(b).resolve()
 
 
 def _manifest(facts: dict[str, Any]) -> str:

@@ -229,10 +229,6 @@ def _short(value: str) -> str:
     return value[:12] if len(value) == 64 else value
 
 
-def _write_h5(path: Path, images: np.ndarray, facts: Facts, sd: np.ndarray | None) -> None:
-    write_prediction(path, images, facts, sd)
-
-
 def _write_png(path: Path, images: np.ndarray, facts: Facts, _sd: np.ndarray | None) -> None:
     from mrirecon.report.figures.slices import draw_montage  # which needs matplotlib
 
@@ -241,4 +237,7 @@ def _write_png(path: Path, images: np.ndarray, facts: Facts, _sd: np.ndarray | N
     draw_montage(path, images, f"{facts['source']}   {facts['reconstructor']}   {slices}, {height} x {width}", facts)
 
 
-_WRITERS: dict[str, Callable[[Path, np.ndarray, Facts, np.ndarray | None], None]] = {"h5": _write_h5, "png": _write_png}
+_WRITERS: dict[str, Callable[[Path, np.ndarray, Facts, np.ndarray | None], None]] = {
+    "h5": write_prediction,
+    "png": _write_png,
+}

@@ -50,19 +50,17 @@ def list_sources(files: Sequence[str | os.PathLike[str]]) -> list[Volume]:
 
 def _volumes(path: Path) -> list[Volume]:
     if path.is_dir():
-        return [KSpaceVolume(file, path) for file in _files(path)]
+        files = flat_or_split_files(path)
+        if not files:
+            raise InputError(
+                f"no .h5 file in {path} or its split folders (val/, multicoil_test/, ...); give another one"
+            )
+        return [KSpaceVolume(file, path) for file in files]
     if not path.exists():
         raise InputError(f"there is no file or folder {path}; give fastMRI .h5 files, or folders of them")
     if path.suffix != ".h5":
         raise InputError(f"{path} does not end in .h5; give fastMRI .h5 files, or folders of them")
     return [KSpaceVolume(path)]
-
-
-def _files(folder: Path) -> list[Path]:
-    files = flat_or_split_files(folder)
-    if not files:
-        raise InputError(f"no .h5 file in {folder} or its split folders (val/, multicoil_test/, ...); give another one")
-    return files
 
 
 @lru_cache(maxsize=4096)

@@ -1,8 +1,12 @@
-"""Numbers as the text of a page."""
+"""Numbers, settings and templates as the text of a page."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 NONE = "–"  # what is not there
 
@@ -92,3 +96,28 @@ def _three(value: Any) -> str:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return str(value)
     return f"{value:.3g}" if value == 0 or 0.01 <= abs(value) < 1000 or not math.isfinite(value) else f"{value:.2e}"
+
+
+# ---- texts made of templates
+
+
+def environment(folder: Path, escape: bool, filters: Mapping[str, Callable[..., Any]] | None = None) -> "Environment":
+    """Return an environment that renders the templates in `folder`; a name without a value is an error.
+
+    Args:
+        folder: Of the templates.
+        escape: Escape every value for HTML.
+        filters: Functions that templates apply with `|`, by name.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=not escape,
+    )
+    made.filters.update(filters or {})
+    return made

@@ -185,7 +185,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
     "muon": OptimizerEntry(
         "Muon on convolutions, AdamW on the output layer and vectors; rates as for AdamW.",
         "mrirecon.training.recipe.muon:Muon",
-        lr=0.008,
+        lr=0.005,
         options={"momentum": 0.8, "betas": (0.9, 0.95)},
         groups="mrirecon.training.recipe.optimizers:muon_groups",
         space={"lr": (5e-4, 5e-1), "one_minus_beta1": (1e-2, 0.5), "weight_decay": _DECOUPLED},

@@ -23,6 +23,8 @@ from math import inf, nan
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
 STEPS_OF_FASTMRI = 240
 CHECKPOINTS = 12
 PACED = 48  # steps that tell what one takes
@@ -41,6 +43,7 @@ class Training:
     seconds: list[float]
     ssim: list[float]
     start_up: float
+    pace: float = nan  # seconds of a step in its second half, when all is warm
 
     def reaches(self, ssim: float) -> float:
         """Seconds to the first of three checkpoints in a row that have this SSIM; infinite where there are none."""
@@ -136,23 +139,25 @@ def ours(data: Path, out: Path, seed: int, n_steps: int, options: list[str]) -> 
         (out / "wall").write_text(str(wall))
     batch = int(re.findall(r"plan +\d+ steps x (\d+) slice", (out / "printed").read_text())[0])
     rows = list(csv.DictReader((out / "curves.csv").read_text().splitlines()))
-    spent, last = 0.0, 0
+    ends, spent = [0], [0.0]
     for row in rows:
         if row["slices_per_s"]:
-            spent += (int(row["step"]) - last) * batch / float(row["slices_per_s"])
-            last = int(row["step"])
+            ends.append(int(row["step"]))
+            spent.append(spent[-1] + (ends[-1] - ends[-2]) * batch / float(row["slices_per_s"]))
+    half = len(ends) // 2
+    pace = (spent[-1] - spent[half]) / (ends[-1] - ends[half])
     validations = [row for row in rows if row["val_ssim"]]
-    seconds = [int(row["step"]) * spent / last for row in validations]
+    seconds = [float(np.interp(int(row["step"]), ends, spent)) for row in validations]
     start_up = float((out / "wall").read_text()) - float(rows[-1]["seconds"])
-    return Training(seconds, [float(row["val_ssim"]) for row in validations], start_up)
+    return Training(seconds, [float(row["val_ssim"]) for row in validations], start_up, pace)
 
 
 def compare(data: Path, out: Path, seed: int, args: argparse.Namespace, options: list[str]) -> list[Training]:
     """One seed: fastMRI, ours in a sixth of its time, ours in all of it."""
     theirs = fastmri(data, out / f"fastmri-{seed}", seed, args.steps, args.coils == 1)
     paced = ours(data, out / f"pace-{seed}", seed, PACED, options)
-    pace = paced.seconds[-1] / PACED
-    steps = [max(CHECKPOINTS, int(share * theirs.seconds[-1] / pace)) for share in (1 / 6, 1.0)]
+    left = (share * theirs.seconds[-1] - paced.seconds[-1] for share in (1 / 6, 1.0))
+    steps = [max(CHECKPOINTS, PACED + int(more / paced.pace)) for more in left]
     return [theirs, *(ours(data, out / f"{n}-steps-{seed}", seed, n, options) for n in steps)]
 
 

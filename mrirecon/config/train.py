@@ -229,6 +229,8 @@ class TrainConfig:
     """Seed of the weights, the data order, the masks and the splits."""
     threads: NonNegativeInt = 0
     """CPU threads of each process; 0: as torch finds them, a share where processes share a machine, SLURM's number."""
+    compile: bool = False
+    """Compile the network (torch.compile) before the first step, which takes a while and then saves time in each."""
     device: str = "auto"
     """auto, cpu or cuda."""
     devices: int = 1

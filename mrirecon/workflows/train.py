@@ -66,6 +66,7 @@ def _train(config: TrainConfig) -> RunFolder:
     with ranks.agreeing():
         work = TrainingWork(config)
         facts = work.provenance() | slurm_facts()
+        work.compile()
     found = find_lr(work) if config.optimizer.lr == "find" else None
     name = run_name(config)
     run = RunFolder(Path(ranks.from_first(lambda: config.output or str(default_path(name)))))
@@ -287,6 +288,7 @@ def reopen(run: RunFolder, changes: TrainConfig, given: Sequence[str] = ()) -> t
     work.go_on_with(stored)
     work.require_settings(stored, run)
     work.require_same_data(run)
+    work.compile()
     return work, checkpoint
 
 

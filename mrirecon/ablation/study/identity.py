@@ -42,6 +42,7 @@ YOUNG: dict[str, Any] = {
     **{"weights": "", "freeze": [], "monitor": "ssim"},
     **{"model.cascades": 8, "model.sens_channels": 8, "model.sens_pools": 0, "model.checkpointing": False},
     **{f"augment.{name}": 0 for name in AUGMENTATIONS},
+    "compile": False,
 }
 
 

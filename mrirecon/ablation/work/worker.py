@@ -295,6 +295,7 @@ def _begin(
         except InputError:  # half a checkpoint is no use: from the start
             shutil.rmtree(attempt)
     work = TrainingWork(config)
+    work.compile()
     run = RunFolder(attempt)
     attempt.mkdir(parents=True, exist_ok=True)
     describe(work, run, work.provenance() | {"study": setting.study})

@@ -1,8 +1,10 @@
 """Make and check everything a training needs before anything is written; check a setting without data and device."""
 
+import copy
 import dataclasses
 import math
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
@@ -19,7 +21,7 @@ from mrirecon.data.folders.manifest import data_manifest, first_difference, half
 from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.masking import mask_names, masks_used
-from mrirecon.data.samples import collate
+from mrirecon.data.samples import collate, to_device
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation import find_protocol
 from mrirecon.evaluation.stats import monitors
@@ -198,6 +200,36 @@ class TrainingWork:
                 f"{memory_of(self.device)}; use a smaller --batch-size (with --accumulate) or fewer channels"
             )
         return found
+
+    def compile(self) -> None:
+        """Compile the network for a training step and for validation, where that is asked; say how long it took.
+
+        Raises:
+            InputError: torch finds no compiler here, or cannot compile this network.
+        """
+        if not self.config.compile:
+            return
+        began = time.monotonic()
+        before = copy.deepcopy(self.model.state_dict())  # statistics of BatchNorm, which a step moves
+        device, shapes = torch.device(self.device), self.data.train_set.batch_shapes
+        alike = [i for i, shape in enumerate(shapes) if shape == shapes[0]][: self.config.batch_size]
+        sample = to_device(collate([self.data.train_set[i] for i in alike]), device)
+        self.module.to(device).model.compile()
+        try:
+            with torch.random.fork_rng(), autocast(device, self.precision):
+                self.module.sample_loss(sample).backward()
+                with torch.inference_mode():
+                    self.module.eval()(sample)
+        except Exception as error:
+            raise InputError(
+                f"the network cannot be compiled here ({type(error).__name__}: {str(error).strip().splitlines()[0]}); "
+                "leave out --compile, or install what torch asks for (a C++ compiler, on a CPU)"
+            ) from error
+        finally:
+            self.module.train().zero_grad()
+            self.model.load_state_dict(before)
+        if ranks.is_first():
+            say(f"compiled    in {time.monotonic() - began:.0f} s")
 
     def provenance(self) -> dict[str, Any]:
         """The facts beside the configuration."""

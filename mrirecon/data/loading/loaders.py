@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import accumulate
 from math import inf, prod
@@ -93,11 +93,15 @@ class StreamLoader:
 
     Workers read ahead, so the loop itself reports what is done (`batches_done`); on resume the stream
     starts there. Each iteration has its own random generator: the global one is left alone.
+
+    `waited_s` is the time that the training loop was held up in asking for its batches: reading them, or waiting for
+    the workers that do. A GPU goes on with what it was given meanwhile, so there it says at most how long the GPU had
+    nothing to do for want of data.
     """
 
     def __init__(self, dataset: Dataset, stream: BatchStream, workers: int = 0) -> None:
         self.dataset, self.stream, self.workers = dataset, stream, workers
-        self.batches_done = 0
+        self.batches_done, self.waited_s = 0, 0.0
         self.sampler = stream  # where Lightning looks for set_epoch
         self._batches: Batches | None = None
 
@@ -106,8 +110,20 @@ class StreamLoader:
 
     def __iter__(self) -> Batches:
         self.stream.start = self.batches_done
-        self._batches = load_batches(self.dataset, self.stream, self.workers, self.stream.seed)
+        self._batches = self._timed(load_batches(self.dataset, self.stream, self.workers, self.stream.seed))
         return self._batches
+
+    def _timed(self, batches: Batches) -> Batches:
+        with closing(batches):
+            while True:
+                began = time.monotonic()
+                try:
+                    batch = next(batches, None)
+                finally:
+                    self.waited_s += time.monotonic() - began
+                if batch is None:
+                    return
+                yield batch
 
     def close(self) -> None:
         """End the workers of the last iteration."""

@@ -120,7 +120,7 @@ def test_a_bad_loss_is_noticed_before_it_is_saved(config, tmp_path, monkeypatch,
 
 
 def test_how_long_a_training_waited_for_data_is_said(config, tmp_path, capsys, monkeypatch):
-    """A data set that takes 10 ms for each slice, 17 in 10 steps at least: that long, and no longer than all the time."""
+    """A data set that takes 10 ms for each slice, 17 in 10 steps at least: that, not above all the time."""
     original = SliceDataset.__getitem__
 
     def slow(self, index):

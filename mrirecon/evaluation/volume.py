@@ -67,7 +67,7 @@ class SliceRows:
             zip(target, ranges, names, indices, masks, *images, strict=True)
         ):
             row: list[float] = []
-            find_maps = [of_image and partial(of_image.of_slice, k) for of_image in maps]
+            find_maps = [None if of_image is None else partial(of_image.of_slice, k) for of_image in maps]
             for score in score_images(x, ys, span, self.metrics, mask, find_maps):
                 row += [self._id(name), index, span, *(score.columns[column] for column in self.columns)]
             rows.append(row)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from mrirecon.cli.command import Command
+from mrirecon.cli.later import import_torchmetrics
 from mrirecon.config import NoConfig
 from mrirecon.config.ablate import AblateConfig, StudyConfig, WorkerConfig
 from mrirecon.errors import InputError
@@ -84,6 +85,8 @@ def _work(config: WorkerConfig, study: str) -> None:
         except OSError:
             raise InputError(f"--cores {config.cores}; this machine has {sorted(os.sched_getaffinity(0))}") from None
     from mrirecon.ablation.study.folder import StudyFolder
+
+    import_torchmetrics()
     from mrirecon.ablation.work.worker import work
     from mrirecon.cluster.requeue import coming_back
 

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import replace
 
 from mrirecon.cli.command import Command
+from mrirecon.cli.later import import_torchmetrics
 from mrirecon.config import DemoConfig, SimulateConfig
 from mrirecon.errors import InputError
 
@@ -34,6 +35,7 @@ SIMULATE = Command(
 
 
 def _demo(config: DemoConfig) -> None:
+    import_torchmetrics()
     from mrirecon.workflows.demo import demo
 
     demo(config)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mrirecon import configfile
 from mrirecon.classpaths import allowed_here
 from mrirecon.cli.command import Command
+from mrirecon.cli.later import import_torchmetrics
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.join import processes_to_start
 from mrirecon.cluster.submit import is_job, log_of, submit_resumed, submit_training, watch
@@ -24,6 +25,7 @@ def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> 
         return
     if this_job():  # SLURM's request to save waits until the training listens (termination.py)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    import_torchmetrics()
     from mrirecon.workflows.train import resume_training, train
 
     run = resume_training(resume, config, given) if resume else train(config)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import repeat
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -54,14 +55,21 @@ class Target:
 
 
 class SlicePair:
-    """A slice as metrics see it: its target, and an image `(height, width)` in float64."""
+    """A slice as metrics see it: its target, and an image `(height, width)` in float64.
 
-    def __init__(self, target: Target, image: np.ndarray) -> None:
-        self.target, self.image = target, image
+    Args:
+        target, image: The pair.
+        find_map: Gives the SSIM map where it is computed elsewhere; None: here.
+    """
+
+    def __init__(self, target: Target, image: np.ndarray, find_map: Callable[[], np.ndarray] | None = None) -> None:
+        self.target, self.image, self.find_map = target, image, find_map
 
     @cached_property
     def similarity(self) -> list[np.ndarray]:
         """The SSIM map (Wang et al. 2004) over the centres of windows, `(height - 6, width - 6)`, in strips of rows."""
+        if self.find_map is not None:
+            return [self.find_map()]
         x, y, data_range = self.target.values, self.image, self.target.data_range
         means = self.target.once(_window_means_in_strips)
         strips = zip(_strips(len(x)), means, strict=True)
@@ -161,16 +169,21 @@ def score_slice(
 
 
 def score_images(
-    target: Any, images: Iterable[Any], data_range: float, metrics: Sequence[str], object_mask: Any = None
+    target: Any,
+    images: Iterable[Any],
+    data_range: float,
+    metrics: Sequence[str],
+    object_mask: Any = None,
+    find_maps: Iterable[Callable[[], np.ndarray] | None] = repeat(None),
 ) -> Iterator[SliceScore]:
-    """`score_slice` of several images of one slice, with less work than one by one."""
+    """`score_slice` of several images of one slice, with less work than one by one; `find_maps`: see `SlicePair`."""
     shared: Target | None = None
-    for image in images:
+    for image, find_map in zip(images, find_maps, strict=False):
         x, y = _pair(target, image, data_range)
         _require_size(x.shape[-2:], metrics)
         if shared is None:
             shared = Target(x[0].astype(np.float64), float(data_range), _mask(object_mask, x.shape[-2:]))
-        yield score_pair(SlicePair(shared, y[0].astype(np.float64)), metrics)
+        yield score_pair(SlicePair(shared, y[0].astype(np.float64), find_map), metrics)
 
 
 def combine_slices(slices: Sequence[SliceScore], data_range: float) -> VolumeScore:
@@ -424,6 +437,29 @@ def _similarity(x: np.ndarray, y: np.ndarray, mean_x: np.ndarray, data_range: fl
     variances = _SAMPLE_COVARIANCE * (squares - squares_of_means) + c2
     similarity: np.ndarray = (of_means + c1) * covariance / ((squares_of_means + c1) * variances)
     return similarity
+
+
+def similarity_maps(target: Tensor, image: Tensor, data_range: Tensor) -> Tensor:
+    """Compute SSIM maps (Wang et al. 2004) of a batch on the device that it is on, in double precision.
+
+    Equals `skimage.metrics.structural_similarity(..., full=True)` inside its border, and `SlicePair.similarity`, but
+    for rounding.
+
+    Args:
+        target, image: `(batch, height, width)`, real.
+        data_range: `(batch,)`, maximum of the target over the whole volume.
+
+    Returns:
+        float64 `(batch, height - 6, width - 6)`; NaN where the data range and the window are 0.
+    """
+    x, y = target.double(), image.double()
+    c1, c2 = ((k * data_range.to(x)).square()[:, None, None] for k in (K1, K2))
+    means = torch.nn.functional.avg_pool2d(torch.stack([x, y, x * x + y * y, x * y], dim=1), WINDOW, stride=1)
+    mean_x, mean_y, squares, product = means.unbind(dim=1)
+    of_means, squares_of_means = 2 * mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+    covariance = _SAMPLE_COVARIANCE * (2 * product - of_means) + c2
+    variances = _SAMPLE_COVARIANCE * (squares - squares_of_means) + c2
+    return (of_means + c1) * covariance / ((squares_of_means + c1) * variances)
 
 
 def _window_means(maps: np.ndarray) -> np.ndarray:

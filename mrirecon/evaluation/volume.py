@@ -1,12 +1,14 @@
 """Scores per volume, from slices that were scored wherever they were reconstructed."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mrirecon.errors import InputError, unknown_name
-from mrirecon.evaluation.metrics import VolumeScore, columns_of, score_images, volume_score
+from mrirecon.evaluation.metrics import VolumeScore, columns_of, score_images, similarity_maps, volume_score
 from mrirecon.tables.metrics import chosen_metrics
 
 _ABOUT = 3  # volume, slice, data range: they stand before the columns of the metrics
@@ -43,6 +45,8 @@ class SliceRows:
     ) -> Tensor:
         """Score reconstructions of a batch of slices; arguments and errors as for `VolumeMetrics.update`.
 
+        Where the images are on an accelerator the maps of SSIM are computed there, of all slices together.
+
         Args:
             target: `(batch, height, width)`.
             images: One or more reconstructions of the batch, each of the target's shape.
@@ -55,9 +59,16 @@ class SliceRows:
         names: list[str | int] = volume.tolist() if isinstance(volume, Tensor) else list(volume)
         masks = [None] * len(names) if object_mask is None else object_mask
         rows: list[list[float]] = []
-        for x, span, name, index, mask, *ys in zip(target, ranges, names, indices, masks, *images, strict=True):
+        maps: list[_DeviceMaps | None] = [None] * len(images)
+        if _are_on_accelerator([target, *images]):
+            maps = [_DeviceMaps(target, image, ranges) for image in images]
+            target, *images = (batch.cpu() for batch in (target, *images))
+        for k, (x, span, name, index, mask, *ys) in enumerate(
+            zip(target, ranges, names, indices, masks, *images, strict=True)
+        ):
             row: list[float] = []
-            for score in score_images(x, ys, span, self.metrics, mask):
+            find_maps = [None if of_image is None else partial(of_image.of_slice, k) for of_image in maps]
+            for score in score_images(x, ys, span, self.metrics, mask, find_maps):
                 row += [self._id(name), index, span, *(score.columns[column] for column in self.columns)]
             rows.append(row)
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(images) * self.width)
@@ -88,6 +99,27 @@ class SliceRows:
         if self.names is not None and not 0 <= volume < len(self.names):
             raise InputError(f"volume number {volume}, but {len(self.names)} volumes were announced")
         return int(volume)
+
+
+class _DeviceMaps:
+    """SSIM maps of a batch, computed on its device when the first is asked for; see `similarity_maps`."""
+
+    def __init__(self, target: Tensor, image: Tensor, data_range: Sequence[float]) -> None:
+        self.target, self.image, self.data_range = target, image, data_range
+
+    @cached_property
+    def maps(self) -> Any:
+        data_range = torch.tensor(self.data_range, dtype=torch.float64)
+        return similarity_maps(self.target.detach(), self.image.detach(), data_range).cpu().numpy()
+
+    def of_slice(self, k: int) -> Any:
+        """The map of slice `k` as an array `(height - 6, width - 6)`."""
+        return self.maps[k]
+
+
+def _are_on_accelerator(batches: Sequence[Any]) -> bool:
+    """All of them are on one CUDA device; Apple's have no double precision."""
+    return all(isinstance(batch, Tensor) and batch.is_cuda and batch.device == batches[0].device for batch in batches)
 
 
 def mean_score(scores: Iterable[VolumeScore], per_slice: bool = False) -> VolumeScore:

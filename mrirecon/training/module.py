@@ -35,12 +35,28 @@ class BatchNote(NamedTuple):
     n_slices: int
 
 
+class _Unread(NamedTuple):
+    """A training batch of this process whose loss is still on the device."""
+
+    step: int
+    loss: Tensor
+    weight: float
+    n_slices: int
+
+
+READ_EVERY = 10  # batches
+
+
 class ReconModule(pl.LightningModule):
     """Trains `model` to map zero-filled images to fully sampled magnitudes.
 
     What the network sees is up to `predict`. Losses see values normalised with the input's mean and standard deviation,
     the target clamped to +-6, or images; scores are taken on images against the stored, unclamped target (fastMRI
     scores against the clamped one).
+
+    Losses stay on the device for up to `READ_EVERY` batches and are read together (`read_losses`), so that neither the
+    device nor other processes are waited for at every batch. A training that diverges ends when that is read: within so
+    many batches, and before anything is validated or saved.
 
     Where weights are averaged (`average`, or a Schedule-Free optimizer), the averages are validated and are the
     `state_dict` of every checkpoint, with BatchNorm statistics measured for them on `recalibration_batches` (those
@@ -87,7 +103,9 @@ class ReconModule(pl.LightningModule):
         self.loss = make_loss(loss, l1_weight)
         self.stream = stream
         self.first_loss: float | None = None
-        self.last_batch = BatchNote(float("nan"), 0)
+        self.last_batch = BatchNote(float("nan"), 0)  # of those that were read
+        self.hears_batch: Callable[[BatchNote], None] = lambda _note: None  # gets each when it is read, in order
+        self._unread: list[_Unread] = []
         if self.frozen.norms:
             self.train(model.training)
 
@@ -145,6 +163,9 @@ class ReconModule(pl.LightningModule):
         if self.stream is None and isinstance(stream, BatchStream):
             self.stream = stream
 
+    def on_train_start(self) -> None:
+        self._unread = []  # of a training that ended in an error
+
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         # Dropout of batch k does not depend on what ran before it.
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
@@ -155,17 +176,44 @@ class ReconModule(pl.LightningModule):
         """Compute the weighted mean loss of a batch, images `(batch, height, width)`.
 
         Raises:
-            DivergedError: The loss is not finite or a thousand times the first one, on all processes together.
+            DivergedError: From `read_losses`, where it is time.
         """
         loss = self.sample_loss(batch)
         weight = 1.0
         if self.stream is not None:
             weight = self.stream.weight(batch_idx, self.trainer.accumulate_grad_batches)
-        value = loss.detach().item()
-        value, weighted, n_slices = ranks.sum_of([value, value * weight, len(batch.image) if weight else 0])
-        self.last_batch = BatchNote(weighted / ranks.world_size(), int(n_slices))
-        self._stop_if_diverged(value / ranks.world_size())
+        self._unread.append(_Unread(self.global_step, loss.detach(), weight, len(batch.image) if weight else 0))
+        if len(self._unread) >= self._read_every():
+            self.read_losses()
         return loss * weight
+
+    def _read_every(self) -> int:
+        """Batches; 1 where reading waits for nothing: the loss is in this machine's memory and no process is asked."""
+        return 1 if self.device.type == "cpu" and not ranks.in_group() else READ_EVERY
+
+    def read_losses(self) -> None:
+        """Read the losses of the batches since the last call, with one wait for the device and one for the processes.
+
+        All processes have to call it after the same batches.
+
+        Raises:
+            DivergedError: A loss is not finite or a thousand times the first one, on all processes together.
+        """
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        values = torch.stack([batch.loss.double() for batch in unread]).tolist()
+        own = [(v, v * batch.weight, batch.n_slices) for v, batch in zip(values, unread, strict=True)]
+        summed = ranks.sum_of([number for numbers in own for number in numbers])
+        n = ranks.world_size()
+        for batch, loss, weighted, n_slices in zip(unread, *(summed[k::3] for k in range(3)), strict=True):
+            self._stop_if_diverged(loss / n, batch.step)
+            self.last_batch = BatchNote(weighted / n, int(n_slices))
+            self.hears_batch(self.last_batch)
+
+    def on_train_end(self) -> None:
+        """Read the losses that are left."""
+        self.read_losses()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -185,6 +233,7 @@ class ReconModule(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         """Put the evaluated weights in place, under a plain Trainer."""
+        self.read_losses()
         take_buffers_of_the_first(self)
         self._swapped = self.evaluated_weights()
         self._swapped.__enter__()
@@ -222,7 +271,8 @@ class ReconModule(pl.LightningModule):
             self.observe(scores)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the averages, and the first loss, which a diverging one is held against."""
+        """Save the averages, and the first loss, which a diverging one is held against; no state after a bad one."""
+        self.read_losses()
         self.evaluated.save(checkpoint)
         checkpoint["first_loss"] = self.first_loss
 
@@ -267,13 +317,13 @@ class ReconModule(pl.LightningModule):
         with trainer.precision_plugin.forward_context() if trainer else nullcontext():
             recalibrate(self, layers, batches)
 
-    def _stop_if_diverged(self, loss: float) -> None:
+    def _stop_if_diverged(self, loss: float, step: int) -> None:
         if self.first_loss is None:
             self.first_loss = loss
         if not loss < float("inf") or loss > 1000 * max(abs(self.first_loss), 1e-12):
             raise DivergedError(
-                f"training diverged at step {self.global_step}: loss {loss:.3g} (first {self.first_loss:.3g}); "
+                f"training diverged at step {step}: loss {loss:.3g} (first {self.first_loss:.3g}); "
                 f"lower --lr (now {self.optimizer.lr:g}), add --clip 1 or --schedule.warmup 0.1. "
                 "The last good checkpoint, if there was one, is kept.",
-                self.global_step,
+                step,
             )

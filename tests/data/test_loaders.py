@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mrirecon.data.loading.loaders import UnitLoader
+from mrirecon.data.loading.loaders import StreamLoader, UnitLoader
+from mrirecon.data.loading.stream import BatchStream
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -26,3 +27,41 @@ def test_units_are_shared_once_and_in_order(world_size):
 
 def test_a_process_without_units_repeats_one():
     assert [unit.tolist() for unit in UnitLoader(Numbers(), [[4, 5]], 0, [1], 2, 3)] == [[4, 5]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_for_a_gpu_are_page_locked_whole(monkeypatch, workers):
+    """Every tensor of a batch, in lists too, once; where there is no GPU nothing is. The locking itself needs one."""
+    locked = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: locked.append(tensor.shape) or tensor + 0)
+
+    class Samples(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            return torch.full((4, 4), float(index[0])), f"v{index[0]}", (index[0], 7)
+
+    loader = StreamLoader(Samples(), BatchStream([(4, 4)] * 5, 2), workers)
+    plain = list(loader)
+    assert locked == []
+    loader.for_gpu = True
+    pinned = list(loader)
+    assert len(locked) == 3 * len(plain) == 9  # an image and two numbers of each batch
+    for a, b in zip(plain, pinned, strict=True):
+        assert torch.equal(a[0], b[0])
+        assert list(a[1]) == list(b[1])
+        assert all(torch.equal(x, y) for x, y in zip(a[2], b[2], strict=True))
+
+
+def test_the_time_of_waiting_is_that_of_reading(monkeypatch):
+    """A clock that reading moves on by 5, and the work between two batches by 100."""
+    now = [0.0]
+    monkeypatch.setattr("mrirecon.data.loading.loaders.time.monotonic", lambda: now[0])
+
+    class Slow(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            now[0] += 5
+            return index[0]
+
+    loader = StreamLoader(Slow(), BatchStream([(4, 4)] * 6, 2))
+    for _ in loader:
+        now[0] += 100
+    assert loader.waited_s == 6 * 5

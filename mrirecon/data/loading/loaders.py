@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import accumulate
 from math import inf, prod
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.samples import collate
@@ -93,11 +94,18 @@ class StreamLoader:
 
     Workers read ahead, so the loop itself reports what is done (`batches_done`); on resume the stream
     starts there. Each iteration has its own random generator: the global one is left alone.
+
+    `waited_s` is the time that the training loop was held up in asking for its batches: reading them, or waiting for
+    the workers that do. A GPU goes on with what it was given meanwhile, so there it says at most how long the GPU had
+    nothing to do for want of data.
+
+    With `for_gpu` batches are handed over in page-locked memory, from which they are copied while the GPU works: a copy
+    from any other would first wait for the steps before it.
     """
 
     def __init__(self, dataset: Dataset, stream: BatchStream, workers: int = 0) -> None:
         self.dataset, self.stream, self.workers = dataset, stream, workers
-        self.batches_done = 0
+        self.batches_done, self.waited_s, self.for_gpu = 0, 0.0, False
         self.sampler = stream  # where Lightning looks for set_epoch
         self._batches: Batches | None = None
 
@@ -106,8 +114,22 @@ class StreamLoader:
 
     def __iter__(self) -> Batches:
         self.stream.start = self.batches_done
-        self._batches = load_batches(self.dataset, self.stream, self.workers, self.stream.seed)
+        self._batches = self._timed(load_batches(self.dataset, self.stream, self.workers, self.stream.seed))
         return self._batches
+
+    def _timed(self, batches: Batches) -> Batches:
+        with closing(batches):
+            while True:
+                began = time.monotonic()
+                try:
+                    batch = next(batches, None)
+                    if self.for_gpu:
+                        batch = pin_memory(batch)
+                finally:
+                    self.waited_s += time.monotonic() - began
+                if batch is None:
+                    return
+                yield batch
 
     def close(self) -> None:
         """End the workers of the last iteration."""

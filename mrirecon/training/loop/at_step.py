@@ -143,7 +143,8 @@ class StepControl(Checkpoint):
     def _is_due(self, step: int) -> bool:
         return self.stop.agreed is not None or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
 
-    def _validate_and_save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _validate_and_save(self, trainer: pl.Trainer, module: Any) -> None:
+        module.read_losses()  # none of them may be a diverged one
         step, owed = trainer.global_step, self.owes_validation
         improved = self._validate(trainer, module)
         if self.checkpoints == "end":
@@ -193,7 +194,8 @@ class StepControl(Checkpoint):
             self.best = -math.inf
         return found > self.best
 
-    def _save(self, trainer: pl.Trainer, module: pl.LightningModule, which: str = "last") -> None:
+    def _save(self, trainer: pl.Trainer, module: Any, which: str = "last") -> None:
+        module.read_losses()
         self.require_data()
         if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
             raise DivergedError(

@@ -18,6 +18,7 @@ from mrirecon.errors import InputError
 from mrirecon.files import naming, read_table, replacing
 from mrirecon.tables.metrics import METRICS, chosen_metrics, in_files, sentence
 from mrirecon.training.loop.loggers import Loggers
+from mrirecon.training.module import READ_EVERY, BatchNote
 
 _FIRST, _LAST = (
     ("step", "epoch", "lr", "train_loss", "val_loss"),
@@ -113,7 +114,7 @@ class StepTrace:
         return {"grad_norm": self._grad_norm, "update_ratio": ratio.item()}
 
 
-LOG_EVERY = 10  # optimizer steps
+LOG_EVERY = READ_EVERY  # optimizer steps
 _TABLE = ("step", "volume", "acceleration", "n_slices")  # first columns of val_volumes; then the metrics
 _PLAIN_EVERY_S = 15.0
 
@@ -153,9 +154,11 @@ class Curves(pl.Callback):
         self.loss_sum, self.n_batches = state_dict["loss_sum"], state_dict["n_batches"]
         self.seconds = state_dict["seconds"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Begin at the step the run is at."""
         self._started = self._window = self._said = time.monotonic()
+        self._left_out, self._waited_before = 0.0, _waited(trainer)
+        pl_module.hears_batch = self._count
         self._first_step = trainer.global_step
         if ranks.is_first():
             self.journal.begin(trainer.global_step)
@@ -175,19 +178,29 @@ class Curves(pl.Callback):
             self.trace.begin(optimizer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Sum up; at the end of a window write a row."""
-        self.loss_sum += pl_module.last_batch.loss
-        self.n_batches += 1
-        self.n_slices += pl_module.last_batch.n_slices
+        """Show where the training is; at the end of a window write a row."""
         step = trainer.global_step
         if (batch_idx + 1) % self.accumulate == 0:
+            if self._is_written(step):
+                pl_module.read_losses()
             self._show(step)
             if self._is_written(step):
                 self._write_training(trainer, step)
 
+    def _count(self, batch: BatchNote) -> None:
+        self.loss_sum += batch.loss
+        self.n_batches += 1
+        self.n_slices += batch.n_slices
+        self.latest["loss"] = self.loss_sum / self.n_batches
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar."""
+        """Close the bar; say how much of the time the training waited for data."""
         self._close()
+        trained = time.monotonic() - self._started - self._left_out
+        waited = _waited(trainer) - self._waited_before
+        if trainer.global_step > self._first_step:
+            share = waited / max(trained, 1e-9)
+            self._say(f"waited for data {100 * share:.0f} % of the training time ({waited:.1f} s of {trained:.1f} s)")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Close the bar before the error is printed."""
@@ -225,6 +238,7 @@ class Curves(pl.Callback):
     def leave_out(self, seconds: float) -> None:
         """Leave time that was no training, such as a validation, out of slices/s."""
         self._window += seconds
+        self._left_out += seconds
 
     def _is_written(self, step: int) -> bool:
         return step % LOG_EVERY == 0 or step == self.n_steps
@@ -250,17 +264,17 @@ class Curves(pl.Callback):
 
     def _show(self, step: int) -> None:
         if self._bar is not None:
-            shown = {"loss": self.loss_sum / self.n_batches, "lr": self.lr, **self.latest}
+            shown = {"lr": self.lr, **self.latest}
             keys = ("loss", "lr", "slices_per_s", "val_ssim")
             self._bar.set_postfix({k: f"{shown[k]:.3g}" for k in keys if k in shown}, refresh=False)
             self._bar.update(step - self._bar.n)
         elif not progress.quiet and time.monotonic() - self._said > _PLAIN_EVERY_S:
             self._said = time.monotonic()
             pace = (self._said - self._started) / max(step - self._first_step, 1)
-            loss = self.loss_sum / self.n_batches
             rate = self.latest.get("slices_per_s", 0.0)
+            loss = f"loss {self.latest['loss']:.4f}, " if "loss" in self.latest else ""  # none was read yet
             self._say(
-                f"step {step}/{self.n_steps}: loss {loss:.4f}, lr {self.lr:.2e}, "
+                f"step {step}/{self.n_steps}: {loss}lr {self.lr:.2e}, "
                 f"{rate:.1f} slices/s, {pace * (self.n_steps - step):.0f} s left"
             )
 
@@ -276,3 +290,8 @@ class Curves(pl.Callback):
         if getattr(self, "_bar", None) is not None:
             self._bar.close()  # type: ignore[union-attr]
             self._bar = None
+
+
+def _waited(trainer: pl.Trainer) -> float:
+    """Seconds that the training has waited for batches; see `StreamLoader`."""
+    return float(getattr(trainer.train_dataloader, "waited_s", 0.0))

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from mrirecon.cli.command import Command
-from mrirecon.cli.later import import_torchmetrics
+from mrirecon.cli.lazy_libraries import import_torchmetrics
 from mrirecon.config import NoConfig
 from mrirecon.config.ablate import AblateConfig, StudyConfig, WorkerConfig
 from mrirecon.errors import InputError

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import replace
 
 from mrirecon.cli.command import Command
-from mrirecon.cli.later import import_torchmetrics
+from mrirecon.cli.lazy_libraries import import_torchmetrics
 from mrirecon.config import DemoConfig, SimulateConfig
 from mrirecon.errors import InputError
 

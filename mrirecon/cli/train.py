@@ -9,7 +9,7 @@ from pathlib import Path
 from mrirecon import configfile
 from mrirecon.classpaths import allowed_here
 from mrirecon.cli.command import Command
-from mrirecon.cli.later import import_torchmetrics
+from mrirecon.cli.lazy_libraries import import_torchmetrics
 from mrirecon.cluster.jobs import this_job
 from mrirecon.cluster.join import processes_to_start
 from mrirecon.cluster.submit import is_job, log_of, submit_resumed, submit_training, watch

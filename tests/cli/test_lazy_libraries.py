@@ -5,7 +5,7 @@ import sys
 
 BEGIN = """
 import sys
-from mrirecon.cli.later import import_torchmetrics
+from mrirecon.cli.lazy_libraries import import_torchmetrics
 import_torchmetrics()
 {between}
 from mrirecon.workflows.train import train

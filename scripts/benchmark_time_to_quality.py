@@ -51,9 +51,8 @@ class Training:
         return next(reached, inf)
 
     def at(self, seconds: float) -> float:
-        """SSIM of the last checkpoint by then; not a number before the first."""
-        done = [ssim for at, ssim in zip(self.seconds, self.ssim, strict=True) if at <= seconds]
-        return done[-1] if done else nan
+        """SSIM then, on the line between the checkpoints before and after; not a number before the first."""
+        return float(np.interp(seconds, self.seconds, self.ssim, left=nan))
 
 
 def environment() -> dict[str, str]:

@@ -25,10 +25,10 @@ def test_a_quality_is_reached_where_three_checkpoints_in_a_row_have_it(script):
     assert script.Training([1.0, 2.0], [0.9, 0.9], 1.0).reaches(0.5) == math.inf
 
 
-def test_quality_at_a_time_is_that_of_the_last_checkpoint_by_then(script):
+def test_quality_at_a_time_lies_between_the_checkpoints_before_and_after(script):
     run = script.Training([1.0, 2.0, 3.0], [0.7, 0.8, 0.75], 1.0)
     assert math.isnan(run.at(0.5))
-    assert (run.at(1.0), run.at(2.9), run.at(99)) == (0.7, 0.8, 0.75)
+    assert [run.at(seconds) for seconds in (1.0, 1.5, 2.9, 99)] == pytest.approx([0.7, 0.75, 0.755, 0.75])
 
 
 def test_a_row_says_how_many_times_as_fast_and_how_much_better(script):

@@ -48,7 +48,7 @@ def test_a_torchmetrics_that_asks_for_more_is_imported_as_it_is():
     """A name that is not forwarded later loads the real library at once; so does a module inside it."""
     program = """
 import sys
-from mrirecon.cli import later
+from mrirecon.cli import lazy_libraries as later
 later.FORWARDED["torchvision.models"] = ()
 later.import_torchmetrics()
 import torchmetrics

@@ -32,6 +32,7 @@ MOVED: dict[str, str] = {
     "mrirecon.training.going_on": "mrirecon.workflows.fit",
     "mrirecon.training.journal": "mrirecon.training.loop.curves",
     "mrirecon.training.loggers": "mrirecon.training.loop.loggers",
+    "mrirecon.training.loop.at_step": "mrirecon.training.loop.validate_and_keep",
     "mrirecon.training.loop.plan": "mrirecon.workflows.setup.training_work",
     "mrirecon.training.loop.ddp": "mrirecon.workflows.fit",
     "mrirecon.training.loop.fit_errors": "mrirecon.workflows.fit",
@@ -46,7 +47,7 @@ MOVED: dict[str, str] = {
     "mrirecon.training.sync_batchnorm": "mrirecon.training.recipe.batchnorm",
     "mrirecon.training.traces": "mrirecon.training.loop.curves",
     "mrirecon.training.validation": "mrirecon.training.loop.validation",
-    "mrirecon.training.keeper.Keeper": "mrirecon.training.loop.at_step.StepControl",
+    "mrirecon.training.keeper.Keeper": "mrirecon.training.loop.validate_and_keep.StepControl",
 }
 _KEYS = ("class_path", "init_args")
 # Names without underscores at both ends: importing a __main__ would run a program.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
     from mrirecon.data.hdf5.write import write_volume
     from mrirecon.data.header import Header
     from mrirecon.data.loading.datamodule import ReconDataModule
-    from mrirecon.data.masking import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, training_mask
+    from mrirecon.data.mask_choice import MaskSpec, evaluation_mask, mask_id, resolve_mask_name, training_mask
     from mrirecon.data.samples import Sample
     from mrirecon.data.transforms import ImageSample, KSpaceSample, normalize, to_image, unnormalize
     from mrirecon.data.volume import Volume
@@ -23,20 +23,20 @@ _HOMES = {
     "Header": "header",
     "ImageSample": "transforms",
     "KSpaceSample": "transforms",
-    "MaskSpec": "masking",
+    "MaskSpec": "mask_choice",
     "ReconDataModule": "loading.datamodule",
     "Sample": "samples",
     "SliceDataset": "dataset",
     "Volume": "volume",
     "check_volumes": "folders.check",
-    "evaluation_mask": "masking",
-    "mask_id": "masking",
+    "evaluation_mask": "mask_choice",
+    "mask_id": "mask_choice",
     "normalize": "transforms",
     "open_folder": "folders.folder",
     "open_split": "folders.folder",
-    "resolve_mask_name": "masking",
+    "resolve_mask_name": "mask_choice",
     "to_image": "transforms",
-    "training_mask": "masking",
+    "training_mask": "mask_choice",
     "unnormalize": "transforms",
     "write_volume": "hdf5.write",
 }

@@ -13,7 +13,7 @@ from mrirecon.config import AugmentConfig
 from mrirecon.data.augment import augmented, draw, moves_reference
 from mrirecon.data.folders.check import check_slices
 from mrirecon.data.folders.volume_files import list_volumes
-from mrirecon.data.masking import (
+from mrirecon.data.mask_choice import (
     MaskSpec,
     evaluation_mask,
     mask_id,

@@ -14,7 +14,7 @@ class Protocol:
     per_slice: bool = False  # means over slices; else over volumes
     clamps_target: bool = False  # to 6 standard deviations of the input around its mean
     range_attribute: str = ""  # the file's attribute that is the data range, where there is one
-    mask_rule: str = "fastmri"  # see `mrirecon.data.masking`
+    mask_rule: str = "fastmri"  # see `mrirecon.data.mask_choice`
     halves_val: bool = False  # val is the first half of val/ by name, test the second
 
 

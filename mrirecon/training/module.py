@@ -104,7 +104,7 @@ class ReconModule(pl.LightningModule):
         self.stream = stream
         self.first_loss: float | None = None
         self.last_batch = BatchNote(float("nan"), 0)  # of those that were read
-        self.hears_batch: Callable[[BatchNote], None] = lambda _note: None  # gets each when it is read, in order
+        self.on_loss_read: Callable[[BatchNote], None] = lambda _note: None  # gets each when it is read, in order
         self._unread: list[_Unread] = []
         if self.frozen.norms:
             self.train(model.training)
@@ -209,7 +209,7 @@ class ReconModule(pl.LightningModule):
         for batch, loss, weighted, n_slices in zip(unread, *(summed[k::3] for k in range(3)), strict=True):
             self._stop_if_diverged(loss / n, batch.step)
             self.last_batch = BatchNote(weighted / n, int(n_slices))
-            self.hears_batch(self.last_batch)
+            self.on_loss_read(self.last_batch)
 
     def on_train_end(self) -> None:
         """Read the losses that are left."""
@@ -245,7 +245,7 @@ class ReconModule(pl.LightningModule):
     on_predict_start, on_predict_end = on_validation_start, on_validation_end
 
     def on_validation_epoch_start(self) -> None:
-        """Begin the scores of a plain Trainer; `mrirecon train` validates at exact steps instead (loop/at_step.py)."""
+        """Begin the scores of a plain Trainer; `mrirecon train` validates at exact steps instead, in `loop`."""
         from torchmetrics import MeanMetric
 
         self._val_metrics = VolumeMetrics(metrics=validation_metrics(self.monitor))

@@ -30,7 +30,7 @@ from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.text.evaluation_table import evaluation_table, region_table, several_rows, several_table
 from mrirecon.runs import RunFolder, provenance
 from mrirecon.workflows.outputs.reconstructions import Facts, facts_of, sampling_facts
-from mrirecon.workflows.scoring.choice import Choice
+from mrirecon.workflows.scoring.choose_options import Choice
 from mrirecon.workflows.scoring.loop import Scoring, Watcher, score_dataset
 from mrirecon.workflows.scoring.watchers import (
     Figures,

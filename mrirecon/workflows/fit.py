@@ -26,9 +26,9 @@ from mrirecon.training.build import load_reconstructor
 from mrirecon.training.checkpoints.read import load_checkpoint
 from mrirecon.training.checkpoints.weights_files import save_portable
 from mrirecon.training.checkpoints.write import CheckpointFiles
-from mrirecon.training.loop.at_step import StepControl
 from mrirecon.training.loop.curves import Curves, Journal
 from mrirecon.training.loop.loggers import Loggers
+from mrirecon.training.loop.validate_and_keep import StepControl
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.recipe.batchnorm import synchronised
 from mrirecon.workflows.setup.training_work import TrainingWork

@@ -22,7 +22,7 @@ from mrirecon.data.folders.check import check_layout, check_volumes
 from mrirecon.data.folders.manifest import require_same_contents, require_same_files
 from mrirecon.data.hdf5.opening import close
 from mrirecon.data.loading.loaders import cut_units, load_units, share_whole
-from mrirecon.data.masking import stored_mask
+from mrirecon.data.mask_choice import stored_mask
 from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, Stopped, unknown_name

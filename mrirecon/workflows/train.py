@@ -19,7 +19,7 @@ from mrirecon.config import TrainConfig
 from mrirecon.config.train import run_name, short_name
 from mrirecon.data.folders.manifest import write_record
 from mrirecon.data.folders.stage import staging
-from mrirecon.data.masking import masks_used
+from mrirecon.data.mask_choice import masks_used
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.files import read_json, replacing, write_json
 from mrirecon.models.device import autocast
@@ -32,7 +32,7 @@ from mrirecon.tables.models import own_settings
 from mrirecon.tables.schedules import SCHEDULES
 from mrirecon.tables.transforms import TRANSFORMS
 from mrirecon.training.checkpoints.read import resumable, what_is_kept
-from mrirecon.training.loop.at_step import read_settings
+from mrirecon.training.loop.validate_and_keep import read_settings
 from mrirecon.training.recipe.averages import OptimizerAverage
 from mrirecon.training.recipe.batchnorm import batch_norms
 from mrirecon.training.recipe.lr_finder import N_STEPS, RangeTest, range_test

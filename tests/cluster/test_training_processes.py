@@ -13,7 +13,7 @@ from mrirecon.config.slurm import JobConfig
 from mrirecon.errors import InputError
 from mrirecon.runs import RunFolder
 from mrirecon.termination import STOP_SIGNALS, StopRequest
-from mrirecon.training.loop.at_step import read_settings
+from mrirecon.training.loop.validate_and_keep import read_settings
 from mrirecon.workflows.setup import training_work
 from mrirecon.workflows.setup.training_work import MAY_CHANGE, TrainingWork, _use_threads
 from mrirecon.workflows.train import announce

@@ -20,7 +20,7 @@ from mrirecon.config import (
 )
 from mrirecon.data.samples import to_device
 from mrirecon.training.loop import validation
-from mrirecon.training.loop.at_step import StepControl
+from mrirecon.training.loop.validate_and_keep import StepControl
 from mrirecon.training.recipe import batchnorm
 from mrirecon.workflows import fit
 from mrirecon.workflows import train as training

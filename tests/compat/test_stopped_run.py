@@ -14,7 +14,7 @@ import mrirecon.training
 import mrirecon.workflows
 from mrirecon.cli import main
 from mrirecon.runs import RunFolder
-from mrirecon.training.loop.at_step import StepControl
+from mrirecon.training.loop.validate_and_keep import StepControl
 from mrirecon.workflows import fit
 
 EXPECTED = Path(__file__).parent / "expected"

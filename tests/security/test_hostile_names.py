@@ -11,7 +11,7 @@ import pytest
 from mrirecon.cli import main
 from mrirecon.data.hdf5.description import plain_value, read_attributes
 from mrirecon.data.hdf5.opening import readable
-from mrirecon.data.masking import MaskSpec, evaluation_mask
+from mrirecon.data.mask_choice import MaskSpec, evaluation_mask
 from mrirecon.data.volume import Volume
 
 SMALL = {"n_slices": 2, "n_coils": 2, "matrix": (24, 20)}

@@ -11,7 +11,7 @@ SOURCE = Path(mrirecon.__file__).parent
 _PICKLES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 # torch.export.load reads the file that the same call of `mrirecon export` has just written
 _ALLOWED = {
-    ("workflows/export/artefacts.py", "torch.export.load"),
+    ("workflows/export/formats.py", "torch.export.load"),
     ("data/loading/loaders.py", "pickle"),  # what this very process's workers send through its own pipes
 }
 

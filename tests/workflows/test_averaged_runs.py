@@ -16,7 +16,7 @@ from mrirecon.errors import InputError, Stopped
 from mrirecon.models import UNet
 from mrirecon.training import ReconModule
 from mrirecon.training.build import build_model
-from mrirecon.training.loop.at_step import StepControl
+from mrirecon.training.loop.validate_and_keep import StepControl
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.train import train
 

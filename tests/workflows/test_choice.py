@@ -294,9 +294,9 @@ def test_files_with_masks_of_their_own_need_such_files_elsewhere(data, volume_wr
 
 
 def test_scores_that_are_not_finite_choose_nothing(data, monkeypatch):
-    from mrirecon.workflows.scoring import choice
+    from mrirecon.workflows.scoring import choose_options
 
-    monkeypatch.setattr(choice, "fmean", lambda _: math.nan)
+    monkeypatch.setattr(choose_options, "fmean", lambda _: math.nan)
     with pytest.raises(InputError, match="is finite: give --method"):
         chosen(data, split="val")
 

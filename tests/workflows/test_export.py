@@ -23,10 +23,10 @@ from mrirecon.training.checkpoints.read import hash_file
 from mrirecon.training.checkpoints.weights_files import load_portable
 from mrirecon.training.deployable import Deployable
 from mrirecon.training.module import ReconModule
-from mrirecon.workflows.export import artefacts
 from mrirecon.workflows.export import export_run as exporting
-from mrirecon.workflows.export.artefacts import FORMATS, Runs
+from mrirecon.workflows.export import formats
 from mrirecon.workflows.export.export_run import export, network_inputs
+from mrirecon.workflows.export.formats import FORMATS, Runs
 from mrirecon.workflows.train import train
 
 KINDS = [(name, seen) for name in ("unet", "normunet") for seen in ("magnitude", "complex")]
@@ -222,14 +222,14 @@ def test_a_file_that_differs_is_not_published(run, tmp_path, monkeypatch, wrong)
 
 
 def test_a_network_that_cannot_be_traced_for_any_size_is_bound_to_one(run, tmp_path, monkeypatch, capsys):
-    trace = artefacts.trace
+    trace = formats.trace
 
     def only_fixed(network, size):
         if size is None:
             raise RuntimeError("height is specialised")
         return trace(network, size)
 
-    monkeypatch.setattr(artefacts, "trace", only_fixed)
+    monkeypatch.setattr(formats, "trace", only_fixed)
     folder = export(ExportConfig(format=list(FORMATS), output=str(tmp_path / "out")), str(run.path))
     card, err = (folder / "README.md").read_text(), capsys.readouterr().err
     for name in ("model.onnx", "model.pt2"):
@@ -243,7 +243,7 @@ def test_a_network_that_cannot_be_traced_at_all_is_an_error(run, tmp_path, monke
     def never(network, size):
         raise RuntimeError("no tracing")
 
-    monkeypatch.setattr(artefacts, "trace", never)
+    monkeypatch.setattr(formats, "trace", never)
     with pytest.raises(WorkFailedError, match=r"model.pt2 cannot be written, RuntimeError: no tracing"):
         export(ExportConfig(format=["torch-export"], output=str(tmp_path / "out")), str(run.path))
     assert not list(tmp_path.iterdir())
@@ -296,7 +296,7 @@ def test_last_is_not_best(small_data, tmp_path):
 
 @pytest.mark.parametrize("missing", FORMATS["onnx"].needs)
 def test_missing_packages_are_named_before_any_work(missing, tmp_path, monkeypatch):
-    monkeypatch.setattr(artefacts, "find_spec", lambda name: None if name == missing else object())
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == missing else object())
     with pytest.raises(InputError, match=rf"needs {missing}: pip install 'mrirecon\[onnx\]'"):
         export(ExportConfig(format=["onnx"]), str(tmp_path / "no run is looked for"))
 

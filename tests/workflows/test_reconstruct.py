@@ -27,7 +27,7 @@ from mrirecon.config import (
     TrainConfig,
 )
 from mrirecon.data import SliceDataset, Volume, mask_id, to_image
-from mrirecon.data.masking import stored_mask
+from mrirecon.data.mask_choice import stored_mask
 from mrirecon.data.transforms import to_complex_image
 from mrirecon.errors import InputError
 from mrirecon.evaluation.results import read_results

@@ -34,7 +34,7 @@ from mrirecon.runs import open_run
 from mrirecon.training.build import build_model, load_reconstructor
 from mrirecon.training.checkpoints.read import hash_file
 from mrirecon.training.checkpoints.weights_files import load_portable, save_portable
-from mrirecon.training.loop.at_step import StepControl
+from mrirecon.training.loop.validate_and_keep import StepControl
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct

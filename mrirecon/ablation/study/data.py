@@ -95,7 +95,7 @@ def describe(path: Path, grid: Grid, old: Mapping[str, Any]) -> dict[str, Any]:
     volumes = [volume for split in splits.values() for volume in split]
     # raise an InputError for a file whose k-space the mask does not go with; full k-space needs no torch for it
     if train.data.mask == "file" or not all(volume.is_full for volume in volumes):
-        from mrirecon.data.masking import mask_spec, uses_own
+        from mrirecon.data.mask_choice import mask_spec, uses_own
 
         spec = mask_spec(train.data, volumes)
         for volume in volumes:

@@ -26,7 +26,7 @@ from mrirecon.configfile import unflatten
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_split, require_targets
 from mrirecon.data.folders.volume_files import sharing_volumes
-from mrirecon.data.masking import mask_spec, scored_passes
+from mrirecon.data.mask_choice import mask_spec, scored_passes
 from mrirecon.errors import DataChangedError, DivergedError, InputError, Stopped, explained
 from mrirecon.evaluation import find_protocol
 from mrirecon.evaluation.results import VolumeResult, write_results

@@ -12,7 +12,7 @@ from mrirecon.data.folders.folder import open_folder, select
 from mrirecon.data.folders.manifest import require_unchanged
 from mrirecon.data.loading.loaders import StreamLoader, UnitLoader, cut_units, unit_costs
 from mrirecon.data.loading.stream import BatchStream
-from mrirecon.data.masking import MaskSpec, check_masks, mask_spec, scored_passes
+from mrirecon.data.mask_choice import MaskSpec, check_masks, mask_spec, scored_passes
 from mrirecon.data.samples import Sample
 from mrirecon.data.volume import Volume
 from mrirecon.evaluation.protocol import FASTMRI_V1, Protocol

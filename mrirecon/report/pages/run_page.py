@@ -1,12 +1,10 @@
-"""The pages of a single run and of a comparison: each is one HTML file that needs no server and no network."""
+"""The page of a single run: one HTML file that needs no server and no network."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from jinja2 import TemplateError
 
 from mrirecon.config import TrainConfig
 from mrirecon.configfile import flatten, load
@@ -15,9 +13,9 @@ from mrirecon.evaluation.stats import goodness, monitors
 from mrirecon.files import write_text
 from mrirecon.report.figures.drawing import as_svg
 from mrirecon.report.figures.run_curves import column, draw_run_curves
+from mrirecon.report.pages.comparison_page import write_comparison_page
 from mrirecon.report.pages.html import Column, Entry, Table, drawn, measured, pairs, pictures, render
 from mrirecon.report.run_files import COMPARISON, TABLE, name_of, read_json, read_rows, slices_per_step
-from mrirecon.report.text.comparison import comparison_text
 from mrirecon.report.words import NONE, interval, number
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.tables.metrics import METRICS, digits_of, heading_of, label_of, similarities
@@ -247,51 +245,6 @@ def _float(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-# ---- the page of a comparison: what `mrirecon evaluate` of several things, or `mrirecon compare --output`, has written
-
-
-def write_comparison_page(folder: Path, path: Path) -> None:
-    """Write the page: the table of all with seconds per slice, paired differences with intervals, pictures.
-
-    Args:
-        folder: With `comparison.json`, `table.csv`, or both.
-        path: The HTML file.
-
-    Raises:
-        InputError: They are of something else.
-    """
-    result, rows = read_json(folder / COMPARISON), read_rows(folder / TABLE)
-    try:
-        text = comparison_text(result) if result else ""
-    except (AttributeError, KeyError, TypeError, ValueError, TemplateError) as error:  # as a stranger wrote it
-        raise InputError(
-            f"{folder / COMPARISON} is not of `mrirecon evaluate` or `mrirecon compare` ({error}); compare again"
-        ) from None
-    columns = [Column(_title(name), name != "name") for name in (rows[0] if rows else ())]
-    table = Table("together", columns, [[_entry(name, value) for name, value in row.items()] for row in rows])
-    drawings = pictures(sorted(folder.glob("figures/*.png")))
-    write_text(path, render("comparison.html", name=folder.name, table=table, text=text, pictures=drawings))
-
-
-def _title(column: str) -> str:
-    """The head of a column of `table.csv`; an SD stands beside its mean."""
-    if column in METRICS:
-        return heading_of(column)
-    return {"seconds_per_slice": "s per slice", "seconds_per_slice_p90": "90 %"}.get(
-        column, "SD" if column.endswith("_sd") else column
-    )
-
-
-def _entry(name: str, value: str) -> Entry:
-    if name == "name":
-        return Entry(value, kind="name")
-    try:
-        measured_value = float(value or "nan")
-    except ValueError:
-        return Entry(value)
-    return Entry(f"{measured_value:.4g}" if value else "", measured_value if value else None)
 
 
 # ---- the page of a run, an evaluation or a comparison, written into its folder

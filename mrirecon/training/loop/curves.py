@@ -158,7 +158,7 @@ class Curves(pl.Callback):
         """Begin at the step the run is at."""
         self._started = self._window = self._said = time.monotonic()
         self._left_out, self._waited_before = 0.0, _waited(trainer)
-        pl_module.hears_batch = self._count
+        pl_module.on_loss_read = self._count
         self._first_step = trainer.global_step
         if ranks.is_first():
             self.journal.begin(trainer.global_step)

@@ -15,7 +15,7 @@ from mrirecon.configfile import load
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_folder, select_volumes
 from mrirecon.data.folders.manifest import data_manifest
-from mrirecon.data.masking import mask_spec
+from mrirecon.data.mask_choice import mask_spec
 from mrirecon.data.samples import Sample
 from mrirecon.data.transforms import apply_mask, image_statistics, reduced
 from mrirecon.data.volume import Volume
@@ -29,7 +29,7 @@ from mrirecon.runs import RunFolder, open_run, provenance
 from mrirecon.training.build import load_reconstructor, read_design
 from mrirecon.training.deployable import INPUTS, Deployable, deployable
 from mrirecon.training.prediction import TrainedNetwork
-from mrirecon.workflows.export.artefacts import (
+from mrirecon.workflows.export.formats import (
     FORMATS,
     Runs,
     Size,

@@ -18,7 +18,7 @@ from mrirecon.data.hdf5.description import plain_value, read_attributes
 from mrirecon.data.hdf5.opening import open_to_read
 from mrirecon.data.hdf5.quarantine import Alive, Found, Job, examine
 from mrirecon.data.hdf5.write import new_hdf5
-from mrirecon.data.masking import mask_id
+from mrirecon.data.mask_choice import mask_id
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError, explained
 from mrirecon.physics import Mask

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mrirecon.data.folders.volume_files import flat_or_split_files
 from mrirecon.data.hdf5.description import Facts
-from mrirecon.data.masking import stored_mask
+from mrirecon.data.mask_choice import stored_mask
 from mrirecon.data.volume import Volume
 from mrirecon.errors import DataChangedError, InputError
 from mrirecon.reconstruct.base import Reconstructor

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from mrirecon import ranks
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.loading.loaders import cut_units, load_units, share_neighbours, share_whole, unit_costs
-from mrirecon.data.masking import mask_id
+from mrirecon.data.mask_choice import mask_id
 from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume

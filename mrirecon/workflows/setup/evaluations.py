@@ -18,7 +18,7 @@ from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.check import check_slices
 from mrirecon.data.folders.folder import open_split, require_targets
 from mrirecon.data.folders.volume_files import h5_files, split_folders
-from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
+from mrirecon.data.mask_choice import MaskSpec, check_masks, evaluation_mask, mask_spec, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, find_protocol
@@ -34,7 +34,7 @@ from mrirecon.runs import RunFolder, checkpoint_in_run, run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
 from mrirecon.workflows.outputs.source_files import other_sampling
-from mrirecon.workflows.scoring.choice import Choice, Elsewhere, choose, open_elsewhere
+from mrirecon.workflows.scoring.choose_options import Choice, Elsewhere, choose, open_elsewhere
 from mrirecon.workflows.scoring.loop import Scoring
 from mrirecon.workflows.scoring.watchers import figure_slices, find_boxes, named_volumes
 from mrirecon.workflows.setup.spread import SpreadCall, read_spread

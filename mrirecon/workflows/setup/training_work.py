@@ -20,7 +20,7 @@ from mrirecon.configfile import flatten, require_ranges
 from mrirecon.data.folders.manifest import data_manifest, first_difference, half_known, read_record
 from mrirecon.data.loading.datamodule import ReconDataModule
 from mrirecon.data.loading.stream import BatchStream
-from mrirecon.data.masking import mask_names, masks_used
+from mrirecon.data.mask_choice import mask_names, masks_used
 from mrirecon.data.samples import collate, to_device
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.evaluation import find_protocol
@@ -216,7 +216,7 @@ class TrainingWork:
         sample = to_device(collate([self.data.train_set[i] for i in alike]), device)
         self.module.to(device).model.compile()
         try:
-            with torch.random.fork_rng(), autocast(device, self.precision):
+            with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast(device, self.precision):
                 self.module.sample_loss(sample).backward()
                 with torch.inference_mode():
                     self.module.eval()(sample)

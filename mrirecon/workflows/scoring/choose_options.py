@@ -20,7 +20,7 @@ from mrirecon.config import DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_folder, select
 from mrirecon.data.folders.manifest import require_unchanged
-from mrirecon.data.masking import MaskSpec, check_masks, evaluation_mask, uses_own
+from mrirecon.data.mask_choice import MaskSpec, check_masks, evaluation_mask, uses_own
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import Protocol

@@ -9,7 +9,7 @@ import torch
 
 from mrirecon.config import DataConfig
 from mrirecon.data.folders.volume_files import list_volumes
-from mrirecon.data.masking import (
+from mrirecon.data.mask_choice import (
     MaskSpec,
     check_masks,
     evaluation_mask,

@@ -20,7 +20,7 @@ from mrirecon.data.hdf5.write import new_hdf5
 from mrirecon.errors import InputError, WorkFailedError, explained, why_unread
 from mrirecon.files import new_folder, write_text
 from mrirecon.runs import open_run
-from mrirecon.workflows.outputs.source_files import list_sources
+from mrirecon.workflows.setup.source_files import list_sources
 from mrirecon.yamlfile import parse_yaml
 
 # the call was right, and the same one may work later

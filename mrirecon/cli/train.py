@@ -26,7 +26,8 @@ def _run(config: TrainConfig, resume: str = "", given: tuple[str, ...] = ()) -> 
     if this_job():  # SLURM's request to save waits until the training listens (termination.py)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     import_torchmetrics()
-    from mrirecon.workflows.train import resume_training, train
+    from mrirecon.workflows.resume import resume_training
+    from mrirecon.workflows.train import train
 
     run = resume_training(resume, config, given) if resume else train(config)
     print(f"run folder: {run.path}")
@@ -44,7 +45,7 @@ def _evaluate(config: TrainConfig, run: RunFolder) -> str:
 
 def _submit(config: TrainConfig, resume: str, given: tuple[str, ...]) -> None:
     if resume:
-        from mrirecon.workflows.train import to_go_on
+        from mrirecon.workflows.resume import to_go_on
 
         run, config, changes = to_go_on(resume, config, given)
         job = submit_resumed(run, config, changes)

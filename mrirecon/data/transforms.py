@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mrirecon.data.measured_positions import FULL
 from mrirecon.data.samples import Sample
-from mrirecon.data.sampling import FULL
 from mrirecon.models.normunet import standardise
 from mrirecon.physics import center_fit, combine_coils, ifft2c, low_resolution_smaps, rss
 
@@ -32,8 +32,8 @@ def measured_mask(masked_kspace: Tensor, columns: Tensor) -> Tensor:
 
     They are the columns of the mask that hold a sample (a mask goes on in zero padding, which nobody measured; fastMRI
     cuts it there, too). But where, in any slice, less than 95 % of what its rows and columns with samples have in
-    common is not 0 in all coils, k-space was undersampled along both axes (see `mrirecon.data.sampling`), and they are
-    the positions that are not 0, `(batch, height, width)`.
+    common is not 0 in all coils, k-space was undersampled along both axes (see `mrirecon.data.measured_positions`),
+    and they are the positions that are not 0, `(batch, height, width)`.
 
     Args:
         masked_kspace: Complex `(batch, coils, height, width)`, +0 where not sampled.

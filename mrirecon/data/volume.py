@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mrirecon.data.folders.agreement import Disagreement
+from mrirecon.data.folders.reference_check import Disagreement
 from mrirecon.data.hdf5.description import Facts, Identity, complex_parts, read_facts
 from mrirecon.data.hdf5.opening import FileState, read_image, read_slice, read_whole, reading, require_unchanged
 from mrirecon.data.hdf5.soundness import require_sound, samples_sha256, slice_hash
 from mrirecon.data.header import Header
-from mrirecon.data.sampling import Sampling, measured_positions
+from mrirecon.data.measured_positions import Sampling, measured_positions
 from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names, for type checkers and editors (tested)
     from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, nmse, psnr, score_slice, ssim
     from mrirecon.evaluation.protocol import ALGOPERF_V1, FASTMRI_V1, Protocol, find_protocol
+    from mrirecon.evaluation.slice_rows import mean_score
     from mrirecon.evaluation.stats import Comparison, Interval, bootstrap_ci, paired_comparison
-    from mrirecon.evaluation.volume import mean_score
     from mrirecon.evaluation.volume_metrics import VolumeMetrics
 
 _HOMES = {
@@ -25,7 +25,7 @@ _HOMES = {
     "bootstrap_ci": "stats",
     "combine_slices": "metrics",
     "find_protocol": "protocol",
-    "mean_score": "volume",
+    "mean_score": "slice_rows",
     "nmse": "metrics",
     "paired_comparison": "stats",
     "psnr": "metrics",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation.objects import find_object
+from mrirecon.evaluation.foreground import find_object
 from mrirecon.tables.entry import builder
 from mrirecon.tables.metrics import METRICS, OBJECT_SIZE, chosen_metrics
 

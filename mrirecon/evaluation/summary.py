@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev, variance
 from typing import Any
 
-from mrirecon.evaluation.objects import DESCRIPTION
+from mrirecon.evaluation.foreground import DESCRIPTION
 from mrirecon.evaluation.protocol import PROTOCOLS
 from mrirecon.evaluation.results import ZERO_FILLED, VolumeResult, acceleration_label, by_volume, group_by
 from mrirecon.evaluation.stats import bootstrap_ci

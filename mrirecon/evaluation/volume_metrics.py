@@ -8,7 +8,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from mrirecon.evaluation.metrics import VolumeScore
-from mrirecon.evaluation.volume import SliceRows
+from mrirecon.evaluation.slice_rows import SliceRows
 
 
 class VolumeMetrics(Metric):

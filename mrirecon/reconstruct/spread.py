@@ -24,8 +24,8 @@ from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 from mrirecon.evaluation import FASTMRI_V1, Protocol
-from mrirecon.evaluation.calibration import N_SD, calibration
 from mrirecon.evaluation.metrics import Target
+from mrirecon.evaluation.spread_calibration import N_SD, calibration
 from mrirecon.reconstruct.base import Reconstructor
 
 Members = Callable[[Sample], Iterable[Tensor]]  # several reconstructions (batch, h, w) of a batch

@@ -15,9 +15,9 @@ from mrirecon.data.folders.manifest import data_manifest, require_unchanged
 from mrirecon.data.folders.stage import staging
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
-from mrirecon.evaluation.calibration import calibration_line
 from mrirecon.evaluation.regions import RegionResult, means_by_label, write_regions
 from mrirecon.evaluation.results import VolumeResult, write_results
+from mrirecon.evaluation.spread_calibration import calibration_line
 from mrirecon.evaluation.summary import about_metrics, notes_on_objects, summarize
 from mrirecon.files import require_free, shared_folder, write_json
 from mrirecon.models.device import inference

@@ -41,9 +41,9 @@ from mrirecon.workflows.outputs.reconstructions import (
     require_writable,
     sampling_facts,
 )
-from mrirecon.workflows.outputs.source_files import list_sources, other_sampling
 from mrirecon.workflows.scoring.loop import VolumeByVolume, Watcher, WholeVolumes
-from mrirecon.workflows.setup.spread import read_spread
+from mrirecon.workflows.setup.several_reconstructions import read_spread
+from mrirecon.workflows.setup.source_files import list_sources, other_sampling
 
 
 @dataclass(frozen=True)

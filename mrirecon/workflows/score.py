@@ -18,8 +18,8 @@ from mrirecon.configfile import require_ranges
 from mrirecon.data.folders.folder import of_acquisitions
 from mrirecon.data.images import Images, Reference, list_references, open_reconstructions, search_images
 from mrirecon.errors import InputError, unknown_name
+from mrirecon.evaluation.foreground import RULE, STORED
 from mrirecon.evaluation.metrics import SliceScore, VolumeScore, combine_slices, score_slice, too_small
-from mrirecon.evaluation.objects import RULE, STORED
 from mrirecon.evaluation.protocol import FASTMRI_V1_SQUARE, Protocol, crop_protocol, scored_grid
 from mrirecon.evaluation.resemblance import Comparison, Resemblance, swapped
 from mrirecon.evaluation.results import UNDECLARED, VolumeResult, write_results

@@ -15,12 +15,12 @@ from mrirecon.data.hdf5.write import write_volume
 from mrirecon.errors import InputError, unknown_name
 from mrirecon.files import new_folder, require_free
 from mrirecon.simulate.head.contrast import CONTRASTS
-from mrirecon.simulate.head.magnitude import MagnitudeHead, cut_slabs
+from mrirecon.simulate.head.measured_head import MagnitudeHead, cut_slabs
 from mrirecon.simulate.head.nifti import MagnitudeSource, load_magnitude
 from mrirecon.simulate.head.phantom import Phantom
 from mrirecon.simulate.plane import ORIENTATIONS
 from mrirecon.simulate.scanner.acquisition import ScanObject, SimulatedVolume, scan
-from mrirecon.simulate.scanner.slices import Geometry, Stack
+from mrirecon.simulate.scanner.geometry import Geometry, Stack
 
 MARKER = "simulation.yaml"  # the resolved configuration; only folders that have it are ever replaced
 SPLITS = ("train", "val", "test")

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from synthetic import FACTORS, NORMS, OPTIMIZERS, make_study
 
-from mrirecon.ablation.findings.inference import ALPHA, decide, families
+from mrirecon.ablation.findings.contrasts import ALPHA, decide, families
 from mrirecon.ablation.findings.rerun_scores import accelerations_of, between, rerun_scores
 from mrirecon.evaluation.stats import Margin
 

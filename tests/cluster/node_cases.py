@@ -8,7 +8,8 @@ from mrirecon.data.hdf5 import quarantine
 from mrirecon.errors import AgreedError
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.resume import resume_training
+from mrirecon.workflows.train import train
 
 DATA = DataConfig(path="data")
 

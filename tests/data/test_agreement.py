@@ -10,9 +10,9 @@ import torch
 from fastmri.data.transforms import center_crop
 
 from mrirecon.config import DataConfig
-from mrirecon.data.folders.agreement import find_disagreement, rss_image
 from mrirecon.data.folders.check import check_volumes
 from mrirecon.data.folders.folder import open_folder, select
+from mrirecon.data.folders.reference_check import find_disagreement, rss_image
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 

@@ -8,7 +8,7 @@ import torch
 from mrirecon.data import SliceDataset
 from mrirecon.data.folders.check import check_volumes
 from mrirecon.data.hdf5.opening import close
-from mrirecon.data.sampling import Sampling
+from mrirecon.data.measured_positions import Sampling
 from mrirecon.data.transforms import to_complex_image
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError

@@ -15,7 +15,8 @@ from mrirecon.errors import InputError, WorkFailedError
 from mrirecon.evaluation.results import read_results
 from mrirecon.runs import RunFolder
 from mrirecon.workflows.evaluate import evaluate
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.resume import resume_training
+from mrirecon.workflows.train import train
 
 
 @pytest.fixture

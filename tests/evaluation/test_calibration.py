@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mrirecon.evaluation import bootstrap_ci
-from mrirecon.evaluation.calibration import calibration, calibration_line, expected_share
+from mrirecon.evaluation.spread_calibration import calibration, calibration_line, expected_share
 
 
 @pytest.mark.parametrize("n", [2, 3, 8, 50])

@@ -6,9 +6,9 @@ import torch
 from skimage.metrics import structural_similarity
 
 from mrirecon.errors import InputError
-from mrirecon.evaluation import VolumeMetrics, volume
+from mrirecon.evaluation import VolumeMetrics, slice_rows
 from mrirecon.evaluation.metrics import SlicePair, Target, similarity_maps
-from mrirecon.evaluation.volume import SliceRows
+from mrirecon.evaluation.slice_rows import SliceRows
 from mrirecon.tables.metrics import METRICS, OBJECT_SIZE
 
 SHAPE = (3, 53, 41)
@@ -39,7 +39,7 @@ def test_maps_equal_scikit_image_and_the_cpu(scale, dtype):
 
 
 def rows(on_accelerator, monkeypatch, metrics=tuple(METRICS)):
-    monkeypatch.setattr(volume, "_are_on_accelerator", lambda _batches: on_accelerator)
+    monkeypatch.setattr(slice_rows, "_are_on_accelerator", lambda _batches: on_accelerator)
     target, image, data_range = batch(2.0)
     data_range[2] = 0  # which has no SSIM
     slices = SliceRows(["v"], metrics)
@@ -62,7 +62,7 @@ def test_columns_of_slices_are_those_of_the_cpu(monkeypatch):
 
 def test_maps_are_made_once_for_a_batch_and_only_where_a_metric_asks(monkeypatch):
     made, original = [], similarity_maps
-    monkeypatch.setattr(volume, "similarity_maps", lambda *a: made.append(a[0].shape) or original(*a))
+    monkeypatch.setattr(slice_rows, "similarity_maps", lambda *a: made.append(a[0].shape) or original(*a))
     rows(True, monkeypatch)
     assert made == [SHAPE, SHAPE]  # of two images
     rows(True, monkeypatch, ("psnr", "nmse"))
@@ -71,7 +71,7 @@ def test_maps_are_made_once_for_a_batch_and_only_where_a_metric_asks(monkeypatch
 
 
 def test_wrong_images_are_named_there_too(monkeypatch):
-    monkeypatch.setattr(volume, "_are_on_accelerator", lambda _batches: True)
+    monkeypatch.setattr(slice_rows, "_are_on_accelerator", lambda _batches: True)
     target, image, data_range = batch(1.0)
     with pytest.raises(InputError, match="differ in shape"):
         VolumeMetrics(["v"]).update(target, image[..., 1:], data_range, ["v"] * 3, torch.arange(3))

@@ -11,7 +11,7 @@ import torch
 from mrirecon.errors import InputError
 from mrirecon.evaluation import VolumeMetrics, combine_slices, score_slice
 from mrirecon.evaluation.metrics import columns_of
-from mrirecon.evaluation.volume import SliceRows
+from mrirecon.evaluation.slice_rows import SliceRows
 from mrirecon.tables.entry import builder
 from mrirecon.tables.metrics import METRICS, chosen_metrics, default_metrics, in_files, shortfall
 

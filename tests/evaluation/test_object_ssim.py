@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation import combine_slices, score_slice
-from mrirecon.evaluation.objects import find_object
+from mrirecon.evaluation.foreground import find_object
 
 
 def head(shape=(3, 90, 77), noise=0.02, seed=0):

@@ -10,7 +10,7 @@ import torch
 
 from mrirecon.errors import InputError
 from mrirecon.evaluation import VolumeMetrics, VolumeScore, mean_score, nmse, psnr, ssim
-from mrirecon.evaluation.volume import SliceRows
+from mrirecon.evaluation.slice_rows import SliceRows
 
 NAMES = ["a/x.h5", "b/x.h5"]  # equal file names in two folders are two volumes
 

@@ -14,7 +14,7 @@ from mrirecon.physics import center_crop, espirit, expand_coils, fft2c, ifft2c, 
 from mrirecon.physics.espirit import espirit_smaps
 from mrirecon.simulate.head.phantom import Phantom
 from mrirecon.simulate.scanner.acquisition import coil_maps, complex_noise, random_receiver, scan_slice
-from mrirecon.simulate.scanner.slices import Geometry
+from mrirecon.simulate.scanner.geometry import Geometry
 
 
 def smooth_maps(n_coils, height, width):

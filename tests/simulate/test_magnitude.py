@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from mrirecon.errors import InputError
-from mrirecon.simulate.head.magnitude import AXES, GUARD_MM, MagnitudeHead, cut_slabs
+from mrirecon.simulate.head.measured_head import AXES, GUARD_MM, MagnitudeHead, cut_slabs
 from mrirecon.simulate.head.nifti import load_magnitude
 from mrirecon.simulate.plane import Plane, rotated
 

@@ -12,7 +12,7 @@ from mrirecon.physics import center_crop, ifft2c, rss
 from mrirecon.simulate.head.painting import Picture, ellipsoid, inside
 from mrirecon.simulate.plane import Plane, rotated
 from mrirecon.simulate.scanner.acquisition import scan
-from mrirecon.simulate.scanner.slices import Geometry, Stack
+from mrirecon.simulate.scanner.geometry import Geometry, Stack
 from mrirecon.workflows.simulate import simulate_volume
 
 SMALL = SimulateConfig(output="unused", matrix=[48, 40], slices=2, coils=4)

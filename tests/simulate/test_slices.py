@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mrirecon.simulate.plane import ORIENTATIONS, Plane, rotated
-from mrirecon.simulate.scanner.slices import Geometry
+from mrirecon.simulate.scanner.geometry import Geometry
 
 BOX = (np.array([-75.0, -100.0, -80.0]), np.array([75.0, 95.0, 85.0]))
 

@@ -10,7 +10,8 @@ from PIL import Image
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.runs import open_run
 from mrirecon.training.module import ReconModule
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.resume import resume_training
+from mrirecon.workflows.train import train
 
 PATIENT = "Zaphod-Beeblebrox-1942"
 

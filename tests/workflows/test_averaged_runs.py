@@ -235,7 +235,7 @@ def test_early_stop_ends_the_run_and_keeps_the_best(quick, capsys):
     assert last == best + 6
     assert f"ended at step {last} of 40: 3 validations without a better SSIM" in capsys.readouterr().err
     assert run.weights.is_file()
-    from mrirecon.workflows.train import resume_training
+    from mrirecon.workflows.resume import resume_training
 
     resume_training(str(run.path), config)
     assert torch.load(run.checkpoint("last"), weights_only=True)["global_step"] == last

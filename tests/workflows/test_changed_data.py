@@ -23,8 +23,9 @@ from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
+from mrirecon.workflows.resume import resume_training
 from mrirecon.workflows.score import score, score_pairs
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.train import train
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from mrirecon.runs import open_run
 from mrirecon.training.build import load_reconstructor
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.resume import resume_training
+from mrirecon.workflows.train import train
 
 
 def assert_same_last(a, b):

@@ -19,7 +19,8 @@ from mrirecon.errors import InputError, Stopped
 from mrirecon.runs import open_run
 from mrirecon.training.checkpoints.read import hash_file
 from mrirecon.training.module import ReconModule
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.resume import resume_training
+from mrirecon.workflows.train import train
 
 
 def flipped(path):

@@ -12,8 +12,9 @@ from mrirecon.errors import InputError, Stopped
 from mrirecon.training.build import build_model
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.freezing import freeze
+from mrirecon.workflows.resume import resume_training
 from mrirecon.workflows.setup.training_work import TrainingWork
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.train import train
 
 BATCH = ModelConfig(channels=4, pools=2, norm="batch", affine=True)
 

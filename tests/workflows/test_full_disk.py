@@ -15,7 +15,8 @@ from mrirecon.files import is_disk_full
 from mrirecon.runs import open_run
 from mrirecon.training.checkpoints import write as checkpoint_files
 from mrirecon.training.checkpoints.read import sound_digest
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.resume import resume_training
+from mrirecon.workflows.train import train
 
 
 def filling(monkeypatch, after, number=errno.ENOSPC):

@@ -21,7 +21,8 @@ from mrirecon.report.pages.run_page import run_report
 from mrirecon.runs import RunFolder, open_run
 from mrirecon.training.loop.curves import Curves
 from mrirecon.workflows.evaluate import evaluate
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.resume import resume_training
+from mrirecon.workflows.train import train
 
 
 def write_lock(run, **changes):

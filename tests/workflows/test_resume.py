@@ -28,7 +28,8 @@ from mrirecon.training.checkpoints.write import CheckpointFiles
 from mrirecon.training.loop.validation import Validation
 from mrirecon.training.module import ReconModule
 from mrirecon.training.recipe.optimizers import OPTIMIZERS
-from mrirecon.workflows.train import resume_training, train
+from mrirecon.workflows.resume import resume_training
+from mrirecon.workflows.train import train
 
 TIMES = {"slices_per_s", "seconds"}
 

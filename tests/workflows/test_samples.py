@@ -10,7 +10,7 @@ from reconstructions import COLUMNS, attrs, images
 from mrirecon.cli import main
 from mrirecon.config import DataConfig, EvaluateConfig, ModelConfig, OptimizerConfig, ReconstructConfig, TrainConfig
 from mrirecon.errors import InputError
-from mrirecon.evaluation.objects import find_object
+from mrirecon.evaluation.foreground import find_object
 from mrirecon.reconstruct.network import weights_sha256
 from mrirecon.runs import open_run
 from mrirecon.training.build import load_reconstructor

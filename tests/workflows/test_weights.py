@@ -38,8 +38,9 @@ from mrirecon.training.loop.validate_and_keep import StepControl
 from mrirecon.training.module import ReconModule
 from mrirecon.workflows.evaluate import evaluate
 from mrirecon.workflows.reconstruct import reconstruct
+from mrirecon.workflows.resume import _is_begun, repeatable, resume_training
 from mrirecon.workflows.setup.training_work import TrainingWork, check_setting
-from mrirecon.workflows.train import _is_begun, repeatable, resume_training, train
+from mrirecon.workflows.train import train
 
 
 @pytest.fixture(scope="module")

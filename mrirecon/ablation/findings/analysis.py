@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrirecon.ablation.findings.inference import ALPHA, decide, families
+from mrirecon.ablation.findings.contrasts import ALPHA, decide, families
 from mrirecon.ablation.findings.leaderboard import divergence, final_scores, validation_scores, verdict, volumes_of
 from mrirecon.ablation.findings.learning_curves import (
     Target,

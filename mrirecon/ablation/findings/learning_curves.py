@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mrirecon.ablation.findings.inference import ALPHA, Family, decide, families
+from mrirecon.ablation.findings.contrasts import ALPHA, Family, decide, families
 from mrirecon.ablation.findings.rerun_scores import RerunScores, by_cell, draws_of, reruns_of
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import Point, RunResult, Trace

@@ -1,4 +1,4 @@
-"""A study's plan: factors and levels, cells, seeds, tuning, reference; and which of its levels are one network."""
+"""Factors and levels of a study: cells, seeds, tuning, reference; and which of its levels are one network."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -40,9 +40,10 @@ from mrirecon.tables.metrics import METRICS
 from mrirecon.training.footprint import PeakMemory, optimizer_bytes
 from mrirecon.training.loop.curves import Journal
 from mrirecon.workflows.fit import fit
+from mrirecon.workflows.resume import reopen
 from mrirecon.workflows.scoring.loop import score_dataset
 from mrirecon.workflows.setup.training_work import TrainingWork
-from mrirecon.workflows.train import describe, reopen
+from mrirecon.workflows.train import describe
 
 _WAIT_S = (0.1, 5.0)  # between looks, when all that is left is with others
 _BULKY = ("checkpoints", "figures")

@@ -21,7 +21,7 @@ import numpy as np
 
 import mrirecon
 from mrirecon import ranks
-from mrirecon.data.folders.agreement import Disagreement, find_disagreement
+from mrirecon.data.folders.reference_check import Disagreement, find_disagreement
 from mrirecon.data.hdf5.limits import GIB, is_cache_on, slice_limit
 from mrirecon.data.hdf5.opening import readable
 from mrirecon.data.hdf5.quarantine import SAMPLES, STRUCTURE, Alive, Found, Job, examine

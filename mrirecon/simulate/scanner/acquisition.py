@@ -14,7 +14,7 @@ from mrirecon.data.header import Header
 from mrirecon.simulate.fields import Waves, product
 from mrirecon.simulate.head.painting import Picture
 from mrirecon.simulate.plane import Plane
-from mrirecon.simulate.scanner.slices import Stack
+from mrirecon.simulate.scanner.geometry import Stack
 
 _FIELD_T = 1.5
 

@@ -23,7 +23,7 @@ from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError, WorkFailedError, explained
 from mrirecon.physics import Mask
 from mrirecon.reconstruct.base import Reconstructor
-from mrirecon.workflows.outputs.source_files import samples_sha256
+from mrirecon.workflows.setup.source_files import samples_sha256
 
 
 def write_prediction(

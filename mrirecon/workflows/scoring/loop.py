@@ -19,9 +19,9 @@ from mrirecon.data.samples import Sample, to_device
 from mrirecon.data.transforms import scored_target
 from mrirecon.data.volume import Volume
 from mrirecon.evaluation import FASTMRI_V1, Protocol, VolumeScore
-from mrirecon.evaluation.objects import RULE, STORED
+from mrirecon.evaluation.foreground import RULE, STORED
 from mrirecon.evaluation.results import VolumeResult
-from mrirecon.evaluation.volume import SliceRows
+from mrirecon.evaluation.slice_rows import SliceRows
 from mrirecon.models.device import give_back_freed_memory
 from mrirecon.progress import progress
 from mrirecon.reconstruct.base import Reconstructor

@@ -33,11 +33,11 @@ from mrirecon.reconstruct.options import MethodCall, read_methods
 from mrirecon.runs import RunFolder, checkpoint_in_run, run_of
 from mrirecon.tables.methods import METHODS
 from mrirecon.tables.metrics import OBJECT_MASK, chosen_metrics, needed
-from mrirecon.workflows.outputs.source_files import other_sampling
 from mrirecon.workflows.scoring.choose_options import Choice, Elsewhere, choose, open_elsewhere
 from mrirecon.workflows.scoring.loop import Scoring
 from mrirecon.workflows.scoring.watchers import figure_slices, find_boxes, named_volumes
-from mrirecon.workflows.setup.spread import SpreadCall, read_spread
+from mrirecon.workflows.setup.several_reconstructions import SpreadCall, read_spread
+from mrirecon.workflows.setup.source_files import other_sampling
 
 SUMMARY = "summary.json"
 

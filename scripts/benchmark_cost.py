@@ -4,8 +4,9 @@
 
 Each point is the median time per slice of a short training with its defaults, reading and undersampling included, one
 thread a process; all but one axis stay at 128 x 128 pixels, 4 coils, 16 channels, 8 volumes, one process. Prints a
-Markdown table with the slope of the log-log line of each axis: 1 is linear, below 1 less. Volumes beyond 8 are links to
-the same files under other names.
+Markdown table with the slope of the log-log line of each axis, and the slope of a cost in proportion to the work: 1
+for pixels and coils, 2 for channels (products of matrices), 0 for volumes (a slice costs the same in a large data
+set), -1 for processes with a core each. Volumes beyond 8 are links to the same files under other names.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -35,33 +36,44 @@ class Point:
     processes: int = 1
 
 
-AXES = {
-    "side": ("pixels", (96, 128, 192, 256, 320)),
-    "coils": ("coils", (1, 2, 4, 8, 16)),
-    "channels": ("channels", (8, 16, 32, 64)),
-    "volumes": ("volumes", (8, 64, 512)),
-    "processes": ("processes", (1, 2)),
+AXES = {  # name, values, slope in proportion to the work
+    "side": ("pixels", (96, 128, 192, 256, 320), 1),
+    "coils": ("coils", (1, 4, 16, 64), 1),
+    "channels": ("channels", (8, 16, 32, 64), 2),
+    "volumes": ("volumes", (8, 64, 512), 0),
+    "processes": ("processes", (1, 2), -1),
 }
+
+
+@dataclass(frozen=True)
+class Line:
+    """Time per slice along one axis."""
+
+    name: str
+    at: list[int]
+    ms: list[float]
+    proportional: int  # slope of a cost in proportion to the work
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args()
-    lines: dict[str, tuple[list[int], list[float]]] = {}
-    print("| axis | from ... to | ms a slice | slope |\n|---|---|---|---|")
+    lines: list[Line] = []
+    print("| axis | from ... to | ms a slice | slope | in proportion |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for key, (name, values) in AXES.items():
+        for key, (name, values, proportional) in AXES.items():
             at = [value**2 for value in values] if key == "side" else list(values)
             ms = [1e3 * seconds_per_slice(Path(folder), replace(Point(), **{key: value})) for value in values]
+            lines.append(Line(name, at, ms, proportional))
             slope = np.polyfit(np.log(at), np.log(ms), 1)[0]
-            print(f"| {name} | {listed(at)} | {listed(round(value, 1) for value in ms)} | {slope:.2f} |", flush=True)
-            lines[name] = at, ms
+            listed_ms = listed(round(value, 1) for value in ms)
+            print(f"| {name} | {listed(at)} | {listed_ms} | {slope:.2f} | {proportional} |", flush=True)
     if args.figure:
         draw(lines, args.figure)
 
 
-def listed(values: Sequence[float] | map) -> str:
+def listed(values: Iterable[float]) -> str:
     return ", ".join(map(str, values))
 
 
@@ -100,20 +112,27 @@ def mrirecon(*words: object) -> None:
         sys.exit(done.stderr[-2000:])
 
 
-def draw(lines: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
+def draw(lines: Sequence[Line], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter, NullLocator
 
     figure, axes = plt.subplots(1, len(lines), figsize=(3 * len(lines), 2.8), sharey=True, constrained_layout=True)
-    for axis, (name, (at, ms)) in zip(axes, lines.items(), strict=True):
-        axis.loglog(at, ms, marker=".")
-        axis.loglog(at, [ms[0] * value / at[0] for value in at], color="0.7", linestyle="--", label="linear")
-        axis.set_xlabel(name)
-        axis.grid(alpha=0.3, which="both")
+    for axis, line in zip(axes, lines, strict=True):
+        axis.loglog(line.at, line.ms, marker="o", label="measured")
+        proportional = [line.ms[0] * (value / line.at[0]) ** line.proportional for value in line.at]
+        axis.loglog(line.at, proportional, color="0.6", linestyle="--", label="in proportion to the work")
+        axis.set_xticks(line.at, [f"{value:,}" for value in line.at], rotation=30)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlabel(line.name)
+        axis.grid(alpha=0.3)
+    axes[0].set_yticks([50, 100, 200, 500, 1000, 2000], ["50", "100", "200", "500", "1000", "2000"])
+    axes[0].yaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel("ms a training slice")
-    axes[0].legend()
+    axes[-1].legend(fontsize="small", loc="upper right")
     figure.savefig(path, dpi=110)
 
 

@@ -187,6 +187,11 @@ def first_said(text: str) -> str:
     return ""
 
 
+def talk_waits_for_gpu() -> bool:
+    """Tell whether processes speak through their GPUs, so that a word waits for all that these still have to do."""
+    return in_group() and _device() == "cuda"
+
+
 def _device() -> str:
     """Return the device that the group takes tensors from: the GPU for nccl, which Lightning makes on GPUs alone."""
     return "cuda" if _group().get_backend() == "nccl" else "cpu"

@@ -69,9 +69,9 @@ def collate(samples: Sequence[Any]) -> Any:
     return collate_by_type(samples, collate_fn_map=_BY_TYPE)
 
 
-def to_device(batch: Sample, device: torch.device) -> Sample:
-    """Return a batch with its tensors on `device`."""
-    return Sample._make(v.to(device) if isinstance(v, Tensor) else v for v in batch)
+def to_device(batch: Sample, device: torch.device, non_blocking: bool = False) -> Sample:
+    """Return a batch with its tensors on `device`; with `non_blocking` they may still be on their way to a GPU."""
+    return Sample._make(v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for v in batch)
 
 
 def uncollated(batch: Sample, k: int) -> Sample:

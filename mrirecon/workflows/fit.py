@@ -86,7 +86,7 @@ def _fit(
     if work.device == "cpu":
         keep_freed_memory()
     loader = work.data.train_dataloader()
-    loader.for_gpu = work.device == "cuda"  # Lightning copies without waiting, where the memory allows it
+    loader.for_gpu = work.device == "cuda"
     control.stop.listen()
     try:
         with warnings.catch_warnings(), needing_room(run, trainer), resuming(checkpoint, first):

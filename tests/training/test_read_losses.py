@@ -1,6 +1,7 @@
 """Losses that are read together, as on a GPU and between processes, give the run that reads each at once."""
 
 import csv
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from mrirecon import ranks
 from mrirecon.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from mrirecon.data.dataset import SliceDataset
-from mrirecon.errors import DivergedError
+from mrirecon.errors import DivergedError, Stopped
 from mrirecon.training.module import READ_EVERY, ReconModule
 from mrirecon.workflows.train import train
 
@@ -117,6 +118,24 @@ def test_a_bad_loss_is_noticed_before_it_is_saved(config, tmp_path, monkeypatch,
         state["global_step"] <= bad and torch.isfinite(next(iter(state["state_dict"].values()))).all() for state in kept
     )
     assert len(kept) == (bad >= 7)
+
+
+@pytest.mark.parametrize(("waits", "stopped"), [(False, 13), (True, 20)])
+def test_several_gpus_ask_for_a_stop_every_tenth_step(config, tmp_path, monkeypatch, waits, stopped):
+    """A signal during step 13 stops the run there, or at the next step where all are asked; then it can go on."""
+    original = ReconModule.sample_loss
+
+    def loss(self, sample, prediction=None):
+        if self.training and self.global_step == 12:
+            signal.raise_signal(signal.SIGUSR1)
+        return original(self, sample, prediction)
+
+    monkeypatch.setattr(ReconModule, "sample_loss", loss)
+    monkeypatch.setattr(ranks, "talk_waits_for_gpu", lambda: waits)
+    with pytest.raises(Stopped):
+        train(replace(config, checkpoint_every=0, output=str(tmp_path / "run")))
+    (last,) = (tmp_path / "run" / "checkpoints").glob("last*.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == stopped
 
 
 def test_how_long_a_training_waited_for_data_is_said(config, tmp_path, capsys, monkeypatch):

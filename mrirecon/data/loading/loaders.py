@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from mrirecon.data.loading.stream import BatchStream
-from mrirecon.data.samples import collate
+from mrirecon.data.samples import Sample, collate, to_device
 from mrirecon.data.volume import Volume
 from mrirecon.errors import WorkFailedError, few_files, full_shared_memory
 from mrirecon.files import is_disk_full
@@ -99,8 +99,7 @@ class StreamLoader:
     the workers that do. A GPU goes on with what it was given meanwhile, so there it says at most how long the GPU had
     nothing to do for want of data.
 
-    With `for_gpu` batches are handed over in page-locked memory, from which they are copied while the GPU works: a copy
-    from any other would first wait for the steps before it.
+    With `for_gpu` batches are handed over on the GPU, see `GpuCopy`.
     """
 
     def __init__(self, dataset: Dataset, stream: BatchStream, workers: int = 0) -> None:
@@ -118,13 +117,14 @@ class StreamLoader:
         return self._batches
 
     def _timed(self, batches: Batches) -> Batches:
+        copied = GpuCopy() if self.for_gpu else None
         with closing(batches):
             while True:
                 began = time.monotonic()
                 try:
                     batch = next(batches, None)
-                    if self.for_gpu:
-                        batch = pin_memory(batch)
+                    if copied and batch is not None:
+                        batch = copied(batch)
                 finally:
                     self.waited_s += time.monotonic() - began
                 if batch is None:
@@ -143,6 +143,31 @@ class StreamLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on after the batches that were done."""
         self.batches_done = state["batches_done"]
+
+
+class GpuCopy:
+    """Copies batches to the GPU of this process while it works on the steps before them.
+
+    A training loop that does not wait for its GPU asks for a batch before the last step is done. In the order of that
+    step's work the copy would come after it, so it has a stream of its own, and page-locked memory to read from: a copy
+    from any other waits (https://docs.pytorch.org/docs/stable/notes/cuda.html, "Use pinned memory buffers").
+    """
+
+    def __init__(self) -> None:
+        self.device = torch.device("cuda", torch.cuda.current_device())
+        self.stream = torch.cuda.Stream(self.device)
+
+    def __call__(self, batch: Sample) -> Sample:
+        """Return the batch with its tensors on the GPU; what is asked of them from now on waits for the copy."""
+        with torch.cuda.stream(self.stream):
+            copied = to_device(pin_memory(batch), self.device, non_blocking=True)
+        working = torch.cuda.current_stream(self.device)
+        working.wait_stream(self.stream)
+        # Memory of the one stream is given out again by that one, unless it is told who still reads it.
+        for value in copied:
+            if isinstance(value, torch.Tensor):
+                value.record_stream(working)
+        return copied
 
 
 def load_units(dataset: Dataset, units: Sequence[Sequence[int]], workers: int = 0) -> Batches:

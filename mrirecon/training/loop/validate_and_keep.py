@@ -22,6 +22,7 @@ from mrirecon.runs import RunFolder
 from mrirecon.tables.metrics import label_of
 from mrirecon.termination import StopRequest
 from mrirecon.training.checkpoints.read import load_checkpoint
+from mrirecon.training.module import READ_EVERY
 
 Scores = dict[str, float]
 STATE_KEY = "Keeper"
@@ -30,7 +31,9 @@ STATE_KEY = "Keeper"
 class StepControl(Checkpoint):
     """Validates every `val_every` steps, keeps `last` and `best` (by one score), stops when it is time.
 
-    With `checkpoints` = end there is no `best`, and `last` is written when training ends or is asked to stop.
+    With `checkpoints` = end there is no `best`, and `last` is written when training ends or is asked to stop. Several
+    GPUs hear of a signal every `READ_EVERY` steps, for asking waits until all of them are done; elsewhere each step
+    asks.
 
     Args:
         run: Where the checkpoints go.
@@ -132,8 +135,10 @@ class StepControl(Checkpoint):
         if (batch_idx + 1) % self.accumulate:
             return
         step = trainer.global_step
-        self.stop.agree()  # from here on all processes decide alike
-        if step % self.val_every == 0 or step == self.n_steps:
+        is_validated = step % self.val_every == 0 or step == self.n_steps
+        if is_validated or not ranks.talk_waits_for_gpu() or step % READ_EVERY == 0:
+            self.stop.agree()  # from here on all processes decide alike
+        if is_validated:
             self._validate_and_save(trainer, pl_module)
         elif self._is_due(step):
             self._save(trainer, pl_module)

@@ -22,7 +22,7 @@ from mrirecon.data.samples import to_device
 from mrirecon.training.loop import validation
 from mrirecon.training.loop.validate_and_keep import StepControl
 from mrirecon.training.recipe import batchnorm
-from mrirecon.workflows import fit
+from mrirecon.workflows import fit, resume
 from mrirecon.workflows import train as training
 
 NORMS = ("none", "instance", "group", "layer", "batch")
@@ -123,17 +123,17 @@ def _is_float(value):
 
 def _look(case):
     works = []
-    original = training.fit
+    original = resume.fit
 
     def watched(work, *others):
         works.append(work)
         return original(work, *others)
 
-    training.fit = watched
+    resume.fit = watched
     try:
         training.train(case)
     finally:
-        training.fit = original
+        resume.fit = original
     module = works[0].module
     (keeper,) = (one for one in module.trainer.callbacks if isinstance(one, StepControl))
     return {

@@ -126,9 +126,9 @@ start_slurm() {
 }
 
 up() {
+  [ ! -e "$dir" ] || require_own
   require_programs
   export PATH="$PATH:/usr/sbin:/sbin"
-  [ ! -e "$dir" ] || require_own
   if pid_of slurmctld >/dev/null; then
     echo "local_slurm: runs already in $dir" >&2
   else

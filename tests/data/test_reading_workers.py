@@ -4,6 +4,7 @@ import gc
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -282,6 +283,21 @@ def test_file_descriptors_that_run_out_in_between(capfd, monkeypatch, room):
     line = capfd.readouterr().err.splitlines()[-1]
     assert code == 1
     assert line.startswith(f"mrirecon: a process may have {here + room} files open (ulimit -n), too few")
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 1000000 worker processes")
+@pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="only Linux says how much memory is left")
+def test_more_workers_than_there_is_memory_for(capsys, monkeypatch):
+    """None of them is started: the system would kill any process for them, perhaps somebody else's."""
+    monkeypatch.setattr("mrirecon.data.loading.loaders._require_files", lambda _workers: None)
+    code, err = said(lambda: list(load_batches(Items(), [[i] for i in range(9)], 10**6, 0)), capsys)
+    assert code == 1
+    assert re.fullmatch(
+        r"mrirecon: [\d.,]+ GiB of memory are left, too little for 1,000,000 worker processes \(about 97,656.2 GiB\); "
+        r"lower --workers \(one per CPU core is enough\), or free memory\n",
+        err,
+    )
     assert not multiprocessing.active_children()
 
 

@@ -8,6 +8,7 @@ result. Worker processes may read ahead: a fault of one is told as this process 
 import multiprocessing
 import os
 import pickle
+import re
 import resource
 import signal
 import threading
@@ -36,7 +37,9 @@ from mrirecon.termination import STOP_SIGNALS
 Batches = Generator[Any, None, None]  # closing it ends the workers behind it
 
 _FILES, _FILES_PER_WORKER = 32, 8  # that a process opens while it hands over batches; measured with 1 to 8 workers
+_MEMORY_PER_WORKER = 100 * 2**20  # about what one takes that reads volumes of several coils
 _LOCKS, _LOCKS_PER_WORKER = 8, 3  # of torch's loader: one queue and an event, and a queue per worker
+_MEM_AVAILABLE = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
 _LOOK_S = 1.0  # a worker looks so often whether its parent is still there
 
 
@@ -235,6 +238,7 @@ def load_batches(dataset: Dataset, batches: Iterable[Any], workers: int, seed: i
         yield from loader
         return
     _require_files(workers)
+    _require_memory(workers)
     _require_shared_memory(workers)
     with _signals_wait():
         arriving: Any = iter(loader)
@@ -325,6 +329,22 @@ def _require_files(workers: int) -> None:
     needed = _FILES + _FILES_PER_WORKER * workers
     if (left := _files_left()) < needed:
         raise WorkFailedError(few_files(f" for {workers} worker processes: {left} are left, about {needed} are needed"))
+
+
+def _require_memory(workers: int) -> None:
+    """Require memory for the workers now: where it runs out later, the system kills any process, this one or another's.
+
+    What is left is Linux's own estimate (MemAvailable, proc(5)); elsewhere nothing is required.
+    """
+    try:
+        left = int(_MEM_AVAILABLE.findall(Path("/proc/meminfo").read_text())[0]) * 2**10
+    except (OSError, IndexError):
+        return
+    if left < (needed := workers * _MEMORY_PER_WORKER):
+        raise WorkFailedError(
+            f"{left / 2**30:,.1f} GiB of memory are left, too little for {workers:,} worker processes (about "
+            f"{needed / 2**30:,.1f} GiB); lower --workers (one per CPU core is enough), or free memory"
+        )
 
 
 def _require_shared_memory(workers: int) -> None:

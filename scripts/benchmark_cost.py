@@ -38,7 +38,7 @@ class Point:
 
 AXES = {  # name, values, slope in proportion to the work
     "side": ("pixels", (96, 128, 192, 256, 320), 1),
-    "coils": ("coils", (1, 4, 16, 64), 1),
+    "coils": ("coils", (1, 4, 16, 32), 1),
     "channels": ("channels", (8, 16, 32, 64), 2),
     "volumes": ("volumes", (8, 64, 512), 0),
     "processes": ("processes", (1, 2), -1),

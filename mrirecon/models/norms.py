@@ -193,8 +193,7 @@ def instance_norm(image: Tensor, weight: Tensor | None, bias: Tensor | None, eps
 
     Weight and bias as of `scale_and_shift`. Equals `torch.nn.functional.instance_norm`.
     """
-    samples = image.split(1)
-    return torch.cat([F.batch_norm(x, None, None, weight, bias, training=True, eps=eps) for x in samples])
+    return _joined([F.batch_norm(x, None, None, weight, bias, training=True, eps=eps) for x in image.split(1)])
 
 
 def instance_norm_leaky_relu_(image: Tensor, eps: float, negative_slope: float) -> Tensor:
@@ -232,7 +231,12 @@ class _InstanceNormLeakyReLU(Function):
             # The input was the normalised image times 1 / scale: a batch norm with mean 0, deviation 1 and a weight.
             found = _batch_norm_backward(inner, normalised, scale, None, None, mean, one, True, 0.0, only_image)
             grads.append(found[0])
-        return torch.cat(grads), None, None
+        return _joined(grads), None, None
+
+
+def _joined(samples: list[Tensor]) -> Tensor:
+    """Return samples (1, channels, height, width) as one batch; one alone is not copied, as torch.cat does."""
+    return samples[0] if len(samples) == 1 else torch.cat(samples)
 
 
 def _by_sample_(image: Tensor, eps: float) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 from mrirecon.config import OptimizerConfig
 from mrirecon.data.samples import Sample, to_device
@@ -120,6 +119,8 @@ def _forward(
             kept = fixed if _is_cast(tensor, shapes) else per_slice
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()  # keeps its address; the tensor itself would be a cycle through the graph, never freed
+
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton, which only this needs
 
     counter = FlopCounterMode(display=False)
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), counter, precision:

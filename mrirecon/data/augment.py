@@ -96,7 +96,7 @@ def contrast(share: float, rng: np.random.Generator) -> Change:
 
 
 class Drawn(NamedTuple):
-    """What is done to one slice."""
+    """A change of one slice, as it was drawn: of its grid, of its values, and moves of whole pixels."""
 
     matrix: np.ndarray | None  # displacement from the centre -> displacement of the point that is fetched
     changes: tuple[Change, ...]
@@ -227,7 +227,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _has_rss_reference(volume: Volume) -> bool:
-    """Whether the reference of the middle slice is the RSS image."""
+    """Tell whether the reference of the middle slice is the RSS image of its k-space, but for rounding."""
     middle = volume.n_slices // 2
     target = torch.from_numpy(volume.target(middle))
     image = magnitude_image(ifft2c(torch.from_numpy(volume.kspace(middle))), volume.image_shape)

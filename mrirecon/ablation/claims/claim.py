@@ -180,7 +180,7 @@ def _distance(where: Where) -> Callable[[tuple[str, Estimate]], float]:
 
 
 def _count(decided: list[tuple[str, Estimate]], quorum: str) -> str:
-    """How the effects stand, where there are several; the sentence before shows the farthest."""
+    """Count the verdicts of several effects in a sentence; that before it shows the effect that is farthest off."""
     if len(decided) < 2:
         return ""
     verdicts = [verdict for verdict, _ in decided]

@@ -105,7 +105,10 @@ def _check(config: CompareConfig) -> None:
 
 
 def _difference_rows(metric: str, cells: Sequence[Cell], pairs: Pairs) -> Iterator[tuple[Any, ...]]:
-    """Of each seed that both have; where they share none, or have none, of the means over their runs."""
+    """Subtract the scores of the reference from those of every other, unit by unit.
+
+    For each seed that both have; where they share none, or have none, the means over their runs.
+    """
     reference = side(cells[0], pairs.scores[metric], -1.0)
     units = list(zip(pairs.volumes, pairs.patients, pairs.accelerations, pairs.n_slices, strict=True))
     for cell in cells[1:]:

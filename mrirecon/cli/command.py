@@ -14,6 +14,7 @@ from mrirecon.classpaths import allow_import
 from mrirecon.cli.spelling import (
     ONE_LETTER,
     UnexpectedWord,
+    UnknownOption,
     described_methods,
     is_flag,
     spell,
@@ -109,6 +110,10 @@ class Command:
             raise InputError(
                 f"'{error.word}' is not expected here; {advice or f'see mrirecon {self.name} --help'}"
             ) from None
+        except UnknownOption as error:  # what it names may be one of the words, as data are for some commands
+            raise InputError(
+                f"unknown option '{error.name}'; {self._usage()}; see mrirecon {self.name} --help"
+            ) from None
         if "--print-config" in switches:
             print(configfile.dump(config), end="")
             return
@@ -141,8 +146,7 @@ class Command:
 
     def help(self) -> str:
         """The help page: usage, words, every key with its default."""
-        words = " ".join(name for name, _ in self.positionals)
-        lines = [f"usage: mrirecon {self.name} {words}{' ' if words else ''}[options]", "", self.summary, ""]
+        lines = [self._usage(), "", self.summary, ""]
         lines += [f"  {name:<24} {fill_in(text)}" for name, text in self.positionals]
         lines += [f"  {name:<24} {text}" for name, text in self.extra]
         lines += [f"  {name:<24} {text}" for name, text in _EVERYWHERE]
@@ -160,6 +164,9 @@ class Command:
                 lines += [f"  {name:<24} {text}", *(line for flag, key in options for line in _help_lines(flag, key))]
         lines += ["", *(f"  {name:<24} {text}" for name, text in SWITCHES.items())]
         return "\n".join([*lines, "", self.epilog]).rstrip()
+
+    def _usage(self) -> str:
+        return " ".join(["usage: mrirecon", self.name, *(name for name, _ in self.positionals), "[options]"])
 
     def _positional_words(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         words: list[str] = []

@@ -48,6 +48,14 @@ class UnexpectedWord(InputError):
         self.word = word
 
 
+class UnknownOption(InputError):
+    """An option that the command does not have, nor one of a like name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown option '{name}'; see --help")
+        self.name = name
+
+
 def spell(arguments: Sequence[str], known: Mapping[str, Key], switches: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split a command line into overlay files and flags that the parser knows.
 
@@ -118,7 +126,9 @@ def _key(name: str, known: Mapping[str, Key], switches: Sequence[str]) -> str:
     options = [f"--{name.replace('_', '-')}" for name in names] + list(switches)
     begins = [option for option in options if option.startswith(name) and len(bare) > 2]
     close = f"; did you mean '{begins[0]}'?" if begins else did_you_mean(name, options)
-    raise InputError(f"unknown option '{name}'{close or '; see --help'}")
+    if not close:
+        raise UnknownOption(name)
+    raise InputError(f"unknown option '{name}'{close}")
 
 
 def flag(key: str) -> str:

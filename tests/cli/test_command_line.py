@@ -187,6 +187,24 @@ def test_keys_of_a_job_go_by_their_whole_name_only(key, capsys):
     assert main(["train", f"--{key}", "true" if key.endswith("follow") else "1", "--print-config"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("call", "usage"),
+    [
+        ("reconstruct RUN --data d", "mrirecon reconstruct RUN|METHOD|FILE FILES... [options]"),
+        ("score predictions --data d", "mrirecon score PREDICTIONS TARGETS [options]"),
+        ("train --zzz 3", "mrirecon train [options]"),
+    ],
+)
+def test_an_option_that_a_command_does_not_have_shows_what_it_takes(call, usage, capsys):
+    assert main(call.split()) == 2
+    option = next(word for word in call.split() if word.startswith("--"))
+    command = call.split()[0]
+    assert capsys.readouterr() == (
+        "",
+        f"mrirecon: unknown option '{option}'; usage: {usage}; see mrirecon {command} --help\n",
+    )
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate zero-filled", "reconstruct zero-filled x", "ablate run smoke"])
 @pytest.mark.parametrize("word", ELSEWHERE)
 def test_words_of_other_programs_lead_to_ours(command, word, capsys):

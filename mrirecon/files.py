@@ -73,7 +73,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 @contextmanager
 def open_plain(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a file to read, without waiting for anybody: pipes, devices and sockets never come to an end, or to a begin.
+    """Open a file to read, without waiting for anybody: pipes, devices and sockets may never begin or end.
 
     With O_NONBLOCK the opening of a pipe does not wait for a writer
     (https://pubs.opengroup.org/onlinepubs/9699919799/functions/open.html).
@@ -192,6 +192,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     shutil.rmtree(temporary, ignore_errors=True)
+    _finish_exchange(folder, old)  # of a process of this number that was killed
     temporary.mkdir()
     try:
         with naming(folder):
@@ -200,8 +201,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
                 folder.rename(old)
             temporary.rename(folder)
     finally:
+        _finish_exchange(folder, old)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _finish_exchange(folder: Path, old: Path) -> None:
+    """Remove the results that others have replaced; where none have, as after an interruption, put them back."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -167,8 +167,9 @@ class ReconModule(pl.LightningModule):
         self._unread = []  # of a training that ended in an error
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        # Dropout of batch k does not depend on what ran before it.
-        torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
+        # Dropout of batch k does not depend on what ran before it. A plain Trainer counts anew in each epoch.
+        number = (self.current_epoch, batch_idx) if self.current_epoch else batch_idx
+        torch.manual_seed(hash((self.seed, number, self.global_rank)) % 2**63)
         if self.stream is not None:
             count_batches_of(self, self.stream.size(batch_idx))
 

@@ -21,11 +21,8 @@ def folder(tmp_path, volume_writer):
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
-def test_fit_logs_the_scores_of_whole_volumes(folder):
-    data = ReconDataModule(DataConfig(path=str(folder)), batch_size=2)
-    module = ReconModule(UNet(channels=4, pools=2), OptimizerConfig("adam", 1e-3), n_steps=6)
-    trainer = pl.Trainer(
+def plain_trainer(folder, **options):
+    return pl.Trainer(
         max_epochs=2,
         accelerator="cpu",
         logger=False,
@@ -34,7 +31,15 @@ def test_fit_logs_the_scores_of_whole_volumes(folder):
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=str(folder),
+        **options,
     )
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
+def test_fit_logs_the_scores_of_whole_volumes(folder):
+    data = ReconDataModule(DataConfig(path=str(folder)), batch_size=2)
+    module = ReconModule(UNet(channels=4, pools=2), OptimizerConfig("adam", 1e-3), n_steps=6)
+    trainer = plain_trainer(folder)
     trainer.fit(module, data)
     assert trainer.global_step == 2 * data.stream.batches_per_epoch
     expected = fastmri_scores(module.eval(), data)
@@ -83,3 +88,17 @@ def test_the_global_generator_is_reseeded_for_each_batch():
     assert torch.equal(*draws)
     module.on_train_batch_start(None, 8)
     assert not torch.equal(draws[0], torch.rand(3))
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
+def test_dropout_differs_between_the_epochs_of_a_plain_trainer(folder):
+    seeds = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, *_):
+            seeds.append(torch.initial_seed())
+
+    module = ReconModule(UNet(channels=4, pools=2, dropout=0.5), OptimizerConfig("adam", 1e-3), n_steps=6)
+    data = ReconDataModule(DataConfig(path=str(folder)), batch_size=2)
+    plain_trainer(folder, callbacks=[Watch()]).fit(module, data)
+    assert len(seeds) == len(set(seeds)) == 2 * data.stream.batches_per_epoch

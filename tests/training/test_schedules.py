@@ -1,6 +1,7 @@
 """Schedules are closed forms of the step."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -123,6 +124,20 @@ def test_short_runs_have_finite_rates(name, n_steps):
     factor = schedule_factor(ScheduleConfig(name), n_steps)
     assert all(0 < factor(s) <= 1 or (name == "cosine" and s == n_steps - 1) for s in range(n_steps))
     assert 0 <= factor(n_steps) <= 1  # asked for after the last step
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("n_steps", [1, 2, 10, 37])
+@pytest.mark.parametrize("warmup", [0.01, 0.3, 0.6, 0.96, 0.999, 1, 1.5, 9.4, 9.6])
+def test_a_warmup_leaves_steps_and_stays_below_the_top(name, n_steps, warmup):
+    try:
+        factor = schedule_factor(ScheduleConfig(name, warmup), n_steps)
+    except InputError as error:
+        said = str(error)
+    else:
+        said = ""
+        assert all(0 <= factor(step) <= 1 + 1e-12 for step in range(n_steps + 1))  # torch asks once more at the end
+    assert re.search("^$|leaves none of the|lowers the rate", said)
 
 
 def test_wrong_schedules():

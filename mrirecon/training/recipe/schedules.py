@@ -171,9 +171,13 @@ def _check(config: ScheduleConfig) -> None:
 
 def _warmup_steps(config: ScheduleConfig, n_steps: int) -> float:
     """Compute the steps of the warm-up: torch's OneCycleLR peaks at share x n_steps - 1, others take whole steps."""
-    if config.warmup < 0 or (config.warmup >= 1 and config.warmup >= n_steps):
-        raise InputError(f"schedule.warmup {config.warmup:g} leaves none of the {n_steps} steps; use a share below 1")
     if config.name == "onecycle":
         share = config.warmup or _ONECYCLE_WARMUP
-        return max(share * n_steps - 1, 0.0) if share < 1 else share
-    return config.warmup if config.warmup >= 1 else round(config.warmup * n_steps)
+        n_warmup = max(share * n_steps - 1, 0.0) if share < 1 else share
+    else:
+        n_warmup = round(config.warmup if config.warmup >= 1 else config.warmup * n_steps)
+    if config.warmup < 0 or (n_warmup and n_warmup >= n_steps):
+        raise InputError(
+            f"schedule.warmup {config.warmup:g} leaves none of the {n_steps} steps; use a smaller share, below 1"
+        )
+    return n_warmup

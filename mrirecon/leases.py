@@ -192,8 +192,14 @@ class Leases:
             return False
         ours = _look(aside)[0].get("token") == dead
         if not ours:  # another one was quicker, and this is its new lease
-            with suppress(FileExistsError):
+            try:
                 os.link(aside, path)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                _create_alone(path, aside.read_text(encoding="utf-8"))
         aside.unlink(missing_ok=True)
         return ours
 

@@ -161,11 +161,12 @@ def test_who_lost_a_lease_is_told(tmp_path):
         assert old.lost.wait(5)
 
 
-def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
-    def link(*_):
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+def no_link(*_):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(os, "link", link)
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_link)
     one, two = Leases(tmp_path, 60), Leases(tmp_path, 60)
     assert one.take("a")
     assert not two.take("a")
@@ -199,8 +200,11 @@ def test_a_dead_lease_is_removed_by_one_worker_only(tmp_path):
     assert json.loads((tmp_path / "a").read_text())["token"] == one.token
 
 
-def test_a_new_lease_survives_a_worker_that_came_late(tmp_path):
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_new_lease_survives_a_worker_that_came_late(tmp_path, monkeypatch, has_links):
     """Two workers find the same dead lease; the second acts on what it read before the first took over."""
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_link)
     gone(tmp_path)
     late, quick = Leases(tmp_path, 60), Leases(tmp_path, 60)
     real = late._remove

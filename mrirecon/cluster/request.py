@@ -46,10 +46,10 @@ class Request:
 
 
 def read_request(slurm: SlurmConfig) -> Request:
-    """Read what a job is asked for with; names of a site are sbatch's to refuse.
+    """Read the options of a job; names of a site are sbatch's to refuse.
 
     Raises:
-        InputError: A value that no job can be asked for with.
+        InputError: A value that sbatch cannot take.
     """
     for name in ("name", "partition", "account", "qos", "constraint", "exclude", "reservation", "mem", "python"):
         value = getattr(slurm, name)
@@ -183,7 +183,10 @@ def sbatch_script(command: str, slurm: JobConfig, devices: int = 1) -> str:
     return "\n".join(
         [
             _HEAD.format(command=command, example=example, ends=ends),
-            *(f"#SBATCH --{name}" + ("" if value is True else f"={_quoted(value)}") for name, value in options.items()),
+            *(
+                f"#SBATCH --{name}" + ("" if value is True else f"={shlex.quote(str(value))}")
+                for name, value in options.items()
+            ),
             "",
             *request.setup,
             "set -euo pipefail",
@@ -193,9 +196,3 @@ def sbatch_script(command: str, slurm: JobConfig, devices: int = 1) -> str:
             "",
         ]
     )
-
-
-def _quoted(value: object) -> str:
-    """`%x` and the like need no quotes."""
-    text = str(value)
-    return text if text.replace("%", "").isalnum() else shlex.quote(text)

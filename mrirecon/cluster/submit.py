@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
@@ -279,16 +279,20 @@ def job_folder(folder: Path) -> Iterator[None]:
         ) from None
     try:
         yield
+        for path in set(folder.iterdir()) - before:
+            if path.suffix in (".pkl", ".sh"):
+                path.chmod(0o600)
     except BaseException:
         for path in set(folder.iterdir()) - before:
-            path.unlink()
-        for path in made:
-            path.rmdir()
+            if path.suffix not in (".out", ".err", ".log"):  # another job's, which begins just now
+                path.unlink()
+        with suppress(OSError):  # such a log is in it
+            for path in made:
+                path.rmdir()
         raise
-    for path in set(folder.iterdir()) - before:
-        if path.suffix in (".pkl", ".sh"):
-            path.chmod(0o600)
-    folder.chmod(0o755 & ~umask)
+    finally:
+        if folder.is_dir():
+            folder.chmod(0o755 & ~umask)
 
 
 # ---- what `train`, `evaluate` and `reconstruct` share when they are submitted as a SLURM job

@@ -171,3 +171,19 @@ def test_shell_lines_and_options_are_taken_as_they_stand(capsys):
     assert "setup: ['[ -d /x ]', 'export A=b,c']" in said.replace('"', "'")
     assert "sbatch: ['mail-type=END,FAIL', exclusive]" in said.replace('"', "'")
     assert "gpus: a100:4" in said
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_failed_submission_leaves_others_logs_and_the_folders_rights(tmp_path, is_new):
+    folder = tmp_path / "run" / "slurm"
+    if not is_new:
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+    with pytest.raises(RuntimeError, match="sbatch"), job_folder(folder):
+        for name in ("7_submitted.pkl", "submission_file_7.sh", "6_0_log.out"):
+            (folder / name).touch()
+        raise RuntimeError("sbatch failed")
+    assert [path.name for path in folder.iterdir()] == ["6_0_log.out"]
+    umask = os.umask(0o077)
+    os.umask(umask)
+    assert folder.stat().st_mode & 0o777 == 0o755 & ~umask

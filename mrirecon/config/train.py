@@ -9,6 +9,7 @@ from mrirecon.tables.models import MODELS
 from mrirecon.tables.optimizers import recommended_lr
 
 DEVICES = ("auto", "cpu", "cuda")
+DEFAULT_EPOCHS = 50  # where neither max_steps nor max_epochs is given
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
 
 

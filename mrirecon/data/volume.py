@@ -20,7 +20,8 @@ from mrirecon.errors import InputError
 from mrirecon.tables.metrics import OBJECT_MASK
 
 Seen = Callable[[int, np.ndarray], None]  # gets the number of a slice and its values
-_NEW_FACTS = ("has_object_mask", "object_fault")  # since studies keep fingerprints, which are of what was before
+# Not in fingerprints: studies keep those of times before there were these facts.
+_NEW_FACTS = ("has_object_mask", "object_fault")
 
 
 class Volume:

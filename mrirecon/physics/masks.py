@@ -220,7 +220,7 @@ def gaussian(
 def _subsample() -> ModuleType:
     """Load `fastmri.data.subsample` by itself: its package imports pandas and requests, which masks do not need.
 
-    It takes numpy and torch alone; under its full name, its package would come with it if it ever asked for more.
+    It imports numpy and torch alone. It has its full name, so that an import of its own package would work too.
     """
     name, package = "fastmri.data.subsample", find_spec("fastmri")
     folders = (package.submodule_search_locations if package else None) or []

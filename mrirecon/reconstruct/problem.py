@@ -155,9 +155,10 @@ def _noise(sample: Sample, k: int, height: int, whiten: str) -> Tensor:
     # and the centre left out, whose leakage of the object is the strongest.
     beside = (kspace.shape[_ROWS] - height) // 4
     columns = (kspace != 0).any(0).any(0)
-    center = min(int(torch.as_tensor(sample.n_center)[k]), kspace.shape[_COLUMNS] // 4)  # half of a full k-space
+    # at most half of the columns are left out
+    center = min(int(torch.as_tensor(sample.n_center)[k]), kspace.shape[_COLUMNS] // 4)
     first = kspace.shape[_COLUMNS] // 2 - center
-    columns[max(first, 0) : first + 2 * center] = False
+    columns[first : first + 2 * center] = False
     rows = kspace[..., columns]
     if rows.numel():
         rows = _transformed(torch.fft.ifft, rows, _ROWS)
@@ -180,7 +181,7 @@ def inner(first: Tensor, second: Tensor) -> Tensor:
 
 
 def ratio(numerator: Tensor, denominator: Tensor, image: Tensor) -> Tensor:
-    """Divide numbers `(batch,)` to lengths of steps on images, `(batch, 1, 1)`; 0 where nothing is left to do."""
+    """Return step lengths `(batch, 1, 1)`: numbers `(batch,)` divided; 0 where the denominator is not above 0."""
     positive = denominator > 0
     values = torch.where(positive, numerator / torch.where(positive, denominator, 1), 0)
     return values.to(image.real.dtype)[:, None, None]

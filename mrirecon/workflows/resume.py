@@ -144,7 +144,9 @@ def _require_changeable(run: RunFolder, given: Sequence[str]) -> None:
 
 
 def named_by_job(config: TrainConfig) -> TrainConfig:
-    """With an output folder that a job finds again, for one that is named by the time it would not.
+    """Name the output folder by the number of its job, so that a job which is started again finds it.
+
+    A folder that is named by the time would be another one then.
 
     One script may train several networks, one after the other: later ones have a number.
     """

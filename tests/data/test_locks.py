@@ -13,6 +13,7 @@ import pytest
 from mrirecon.data.folders.check import check_volumes
 from mrirecon.data.folders.volume_files import list_volumes
 from mrirecon.data.hdf5 import opening
+from mrirecon.data.hdf5.opening import open_to_read
 from mrirecon.data.volume import Volume
 from mrirecon.errors import InputError
 
@@ -145,3 +146,14 @@ def test_what_the_system_refuses_is_no_damage(folder, monkeypatch, number):
     assert str(caught.value).startswith("0.h5: ")
     assert REFUSED[number] in str(caught.value)
     assert "damaged" not in str(caught.value)
+
+
+def test_what_is_no_lock_is_not_tried_again_without_one(folder, monkeypatch):
+    """HDF5's words for a truncated file have "lock" in them, too: sblock->base_addr."""
+    tried = []
+    real = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda *args, **options: tried.append(options) or real(*args, **options))
+    os.truncate(folder / "0.h5", (folder / "0.h5").stat().st_size - 100)
+    with pytest.raises(OSError, match="truncated.*lock"):
+        open_to_read(folder / "0.h5")
+    assert tried == [{}]

@@ -6,6 +6,7 @@ what it was before it was checked.
 """
 
 import os
+import re
 import stat
 import unicodedata
 from collections import OrderedDict
@@ -37,10 +38,10 @@ class FileState(NamedTuple):
     def of(cls, path: Path) -> "FileState":
         """The state of the file at `path`, behind a link too."""
         try:
-            stat = path.stat()
+            found = path.stat()
         except OSError:  # a link to nothing: reading it says so in the words of all unreadable files
             return cls(0, 0)
-        return cls(stat.st_size, stat.st_mtime_ns)
+        return cls(found.st_size, found.st_mtime_ns)
 
     @property
     def changed(self) -> str:
@@ -63,6 +64,9 @@ def require_unchanged(path: Path, name: str, checked: FileState) -> None:
     )
 
 
+_OF_LOCKS = re.compile(r"\block")  # "unable to lock file", "file locking flag"; a truncated file is told with "sblock"
+
+
 def open_to_read(path: Path) -> h5py.File:
     """Open a file, without a lock where that cannot be had: some file systems have none, or a writer holds it.
 
@@ -71,7 +75,7 @@ def open_to_read(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")  # as others open it: in one process HDF5 refuses both ways for one file
     except OSError as error:
-        if "lock" not in str(error):
+        if not _OF_LOCKS.search(str(error)):
             raise
         return h5py.File(path, "r", locking=False)
 

@@ -20,6 +20,7 @@ from mrirecon.evaluation.stats.comparison import (
 )
 from mrirecon.evaluation.stats.crossed import (
     Effect,
+    NotFiniteError,
     Parts,
     by_draw,
     by_patient,

@@ -132,9 +132,12 @@ def half_width(parts: Parts, alpha: float | np.ndarray) -> np.ndarray:
     alpha .05. At the small alpha of families it misses too often: a rare miss is one source underestimated, and then
     its share is, too. So the power falls with alpha, to the sum of squared quantiles (Banerjee 1960, Sankhya 22:359),
     which never misses too often but alone is too wide at .05. Both numbers are from simulation
-    (scripts/prove_statistics.py). Unpaired seeds all have the degrees of freedom of the method with fewest, few runs of
-    skewed scores looking alike by chance, after which only the others' spread is left; of n_fewest (1 + .2 (n_fewest /
-    n_most)^2) runs, since two methods of as many runs know more of their spread than one.
+    (scripts/prove_statistics.py).
+
+    Where seeds are not paired, each method has a spread of its own, and all have n - 1 degrees of freedom with
+    n = n_fewest (1 + .2 (n_fewest / n_most)^2), of the runs of the methods with fewest and with most. The method with
+    fewest decides, since a few runs of skewed scores can look alike by chance. The factor is there because two methods
+    with as many runs tell more of a spread than one.
 
     In a family of m comparisons alpha / m makes the intervals simultaneous (Bonferroni; Dunn 1961).
 
@@ -229,6 +232,10 @@ def _means_of(rows: np.ndarray, owners: np.ndarray) -> np.ndarray:
     return np.stack([rows[owners == name].mean(axis=0) for name in np.unique(owners)])
 
 
+class NotFiniteError(InputError):
+    """Differences that are not finite, as of a perfect or a broken image."""
+
+
 def finite_table(d: np.ndarray) -> np.ndarray:
     """Check a table (n_seeds, n_patients).
 
@@ -241,7 +248,7 @@ def finite_table(d: np.ndarray) -> np.ndarray:
             f"differences of shape {d.shape}; give a table (n_seeds, n_patients) with at least one of each"
         )
     if not np.isfinite(d).all():
-        raise InputError(f"{(~np.isfinite(d)).sum()} of {d.size} differences are not finite; leave those runs out")
+        raise NotFiniteError(f"{(~np.isfinite(d)).sum()} of {d.size} differences are not finite; leave those runs out")
     return d
 
 

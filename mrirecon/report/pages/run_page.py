@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrirecon.config import TrainConfig
+from mrirecon.config.train import DEFAULT_EPOCHS
 from mrirecon.configfile import flatten, load
 from mrirecon.errors import InputError
 from mrirecon.evaluation.stats import goodness, monitors
@@ -95,7 +96,7 @@ def _setting(run: RunFolder) -> str:
         trained = load(TrainConfig, run.config)
     except InputError:
         return ""
-    length = f"{trained.max_steps} steps" if trained.max_steps else f"{trained.max_epochs or 50} epochs"
+    length = f"{trained.max_steps} steps" if trained.max_steps else f"{trained.max_epochs or DEFAULT_EPOCHS} epochs"
     rate = "" if trained.optimizer.lr is None else f", lr {trained.optimizer.lr:g}"
     parts = (
         f"{trained.model.name} with {name_of(trained.model.norm)} norm",
@@ -151,7 +152,7 @@ def _evaluation(folder: Path) -> Evaluation:
 
 
 def _text(path: Path) -> str:
-    """Return the configuration as it stands; empty where it is none, but a link to something else for example."""
+    """Return the text of a configuration; empty where the file is none, or cannot be read."""
     try:
         return path.read_text(encoding="utf-8") if isinstance(parse_yaml(path), dict) else ""
     except (InputError, OSError, UnicodeDecodeError):

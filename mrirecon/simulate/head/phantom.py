@@ -59,9 +59,8 @@ class Phantom:
 
     def slice_range_mm(self, orientation: str) -> tuple[float, float]:
         """Return the lowest and the highest position in mm of the centre of a slice that shows mostly brain."""
-        ranges = {"axial": (-36.0, 64.0), "coronal": (-88.0, 52.0), "sagittal": (-50.0, 50.0)}
-        axis = {"axial": 2, "coronal": 1, "sagittal": 0}[orientation]
-        low, high = ranges[orientation]
+        ranges = {"axial": (2, -36.0, 64.0), "coronal": (1, -88.0, 52.0), "sagittal": (0, -50.0, 50.0)}
+        axis, low, high = ranges[orientation]
         return low * self.size[axis], high * self.size[axis]
 
     def render(self, plane: Plane, thickness_mm: float) -> Picture:
@@ -116,8 +115,8 @@ _AIR = (  # centre and radii on the right side, unevenness of the wall, mm
     ((7, 16, -36), (8, 9, 8), 1.0),  # sphenoid sinus
     ((55, -30, -42), (8, 12, 14), 4.0),  # mastoid cells
 )
+_ORBIT = ((31, 50, -33), (17, 26, 16))
 _EYE: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...] = (
-    ("fat", (31, 50, -33), (17, 26, 16)),
     ("skin", (32, 63, -33), (12.5, 12.5, 12.5)),
     ("eye", (32, 63, -33), (11.5, 11.5, 11.5)),
     ("lens", (32, 71.5, -33), (4.5, 2.2, 4.5)),
@@ -227,13 +226,12 @@ def _paint_air(picture: Picture, contrast: Contrast, cut: Cut, patches: np.ndarr
 
 
 def _paint_eyes(picture: Picture, contrast: Contrast, cut: Cut) -> None:
-    if not cut.meets((31, 50, -33), (17, 26, 16)):
+    if not cut.meets(*_ORBIT):
         return
-    for tissue, center, radii in _EYE[:1]:
-        picture.paint(inside(ellipsoid(cut.mirrored, center, radii), cut.edge_mm), contrast, tissue)
+    picture.paint(inside(ellipsoid(cut.mirrored, *_ORBIT), cut.edge_mm), contrast, "fat")
     nerve = tube(cut.mirrored, [(31, 60, -33), (14, 28, -30)], [3.2, 3.0])
     picture.paint(inside(nerve, cut.edge_mm), contrast, "muscle")
-    for tissue, center, radii in _EYE[1:]:
+    for tissue, center, radii in _EYE:
         picture.paint(inside(ellipsoid(cut.mirrored, center, radii), cut.edge_mm), contrast, tissue)
 
 

@@ -16,7 +16,17 @@ from mrirecon.configfile import require_ranges
 from mrirecon.errors import InputError
 from mrirecon.evaluation.pairing import Pairs, of_origin, pair
 from mrirecon.evaluation.protocol import PROTOCOLS
-from mrirecon.evaluation.stats import HIGHER, Comparison, Margin, Sample, Side, better_is, compare_family, sample
+from mrirecon.evaluation.stats import (
+    HIGHER,
+    Comparison,
+    Margin,
+    NotFiniteError,
+    Sample,
+    Side,
+    better_is,
+    compare_family,
+    sample,
+)
 from mrirecon.files import new_folder, require_free, write_json
 from mrirecon.report.run_files import COMPARISON
 from mrirecon.report.text.comparison import comparison_text, paragraph
@@ -327,7 +337,7 @@ def _inference(config: CompareConfig, cells: Sequence[Cell], pairs: Pairs) -> di
             families = samples_of(cells, pairs, metric, config.seed)
         except InputError as error:
             broken = "some scores are not finite (a perfect or a broken image, or no object in it)"
-            not_tested[metric] = broken if "not finite" in str(error) else str(error)
+            not_tested[metric] = broken if isinstance(error, NotFiniteError) else str(error)
             families = [], []
         comparisons[metric], changes[metric] = (
             _family(family, metric, margin, cells[0], pairs) if family else [] for family in families

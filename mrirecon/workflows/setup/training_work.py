@@ -15,7 +15,7 @@ import torch
 
 from mrirecon import ranks
 from mrirecon.config import ModelConfig, OptimizerConfig, TrainConfig
-from mrirecon.config.train import DEVICES
+from mrirecon.config.train import DEFAULT_EPOCHS, DEVICES
 from mrirecon.configfile import flatten, require_ranges
 from mrirecon.data.folders.manifest import data_manifest, first_difference, half_known, read_record
 from mrirecon.data.loading.datamodule import ReconDataModule
@@ -42,7 +42,6 @@ from mrirecon.training.recipe.optimizers import has_modes
 from mrirecon.training.recipe.schedules import resolve_auto
 
 CHECKPOINTS = ("all", "end")
-_DEFAULT_EPOCHS = 50
 _LARGEST_INT, _LARGEST_FLOAT = 2**53, 1e30  # beyond them single precision, or a table, cannot hold a setting
 _MOST_OF_A_MACHINE = 4096
 # What may differ when a run goes on: where things are, not what is computed.
@@ -400,7 +399,7 @@ def make_plan(config: TrainConfig, batches_per_epoch: int) -> Plan:
         raise InputError("the training set has no batch; it needs at least one slice")
     accumulate = batches_per_epoch if _takes_whole_set(config) else config.accumulate
     steps_per_epoch = batches_per_epoch / accumulate
-    n_steps = config.max_steps or math.ceil((config.max_epochs or _DEFAULT_EPOCHS) * steps_per_epoch)
+    n_steps = config.max_steps or math.ceil((config.max_epochs or DEFAULT_EPOCHS) * steps_per_epoch)
     val_every = config.val_every or max(1, round(steps_per_epoch))
     return Plan(n_steps, accumulate, min(val_every, n_steps), n_steps / steps_per_epoch)
 
@@ -424,5 +423,5 @@ def check_setting(config: TrainConfig) -> None:
     network = design.build()
     if given is not None:
         put_weights(network, model, given)
-    n_steps = config.max_steps or 10  # max_epochs of no one knows what
+    n_steps = config.max_steps or 10  # epochs have no length without data
     build_module(config, optimizer, design, network, n_steps).configure_optimizers()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mrirecon import ranks
 from mrirecon.config import AverageConfig, OptimizerConfig, ScheduleConfig
-from mrirecon.data.loading.stream import BatchStream
+from mrirecon.data.loading.batch_order import BatchStream
 from mrirecon.data.samples import Sample
 from mrirecon.data.transforms import normalize, scored_target
 from mrirecon.errors import DivergedError, InputError

@@ -131,7 +131,7 @@ def _trainer(work: TrainingWork, run: RunFolder, callbacks: list[pl.Callback]) -
         num_nodes=work.config.num_nodes if in_group else 1,
         strategy=strategy(n_local),
         precision=_LIGHTNING_NAMES[work.precision],  # type: ignore[arg-type]
-        max_epochs=1,  # one stream of all batches; see data/loading/stream.py
+        max_epochs=1,  # one stream of all batches; see data/loading/batch_order.py
         accumulate_grad_batches=work.plan.accumulate,
         gradient_clip_val=work.config.clip or None,
         limit_val_batches=0,

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from mrirecon.data.loading.batch_order import BatchStream
 from mrirecon.data.loading.loaders import StreamLoader, UnitLoader
-from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.samples import Sample
 
 

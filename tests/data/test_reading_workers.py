@@ -18,8 +18,8 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mrirecon.cli.command import run_safely
+from mrirecon.data.loading.batch_order import BatchStream
 from mrirecon.data.loading.loaders import StreamLoader, UnitLoader, load_batches
-from mrirecon.data.loading.stream import BatchStream
 from mrirecon.errors import DivergedError, InputError, WorkFailedError
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

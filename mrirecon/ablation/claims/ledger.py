@@ -10,13 +10,7 @@ from typing import Any
 
 from mrirecon.ablation.claims.claim import MAJORITY, Claim, above, below, entry, within
 from mrirecon.ablation.claims.evidence import BETA1, NORM, OPTIMIZER, Evidence, Sources
-from mrirecon.ablation.claims.measures import (
-    log_area_ratio,
-    log_bounce_ratio,
-    log_matched_loss_ratio,
-    log_steps_ratio,
-)
-from mrirecon.ablation.claims.rules import (
+from mrirecon.ablation.claims.evidence_rules import (
     BATCH_NORM,
     GROUP_NORM,
     bounce_over_rate,
@@ -30,6 +24,12 @@ from mrirecon.ablation.claims.rules import (
     run_ratio,
     score_difference,
     state_differences,
+)
+from mrirecon.ablation.claims.measures import (
+    log_area_ratio,
+    log_bounce_ratio,
+    log_matched_loss_ratio,
+    log_steps_ratio,
 )
 from mrirecon.ablation.study.grid import Grid
 from mrirecon.ablation.study.records import RunResult

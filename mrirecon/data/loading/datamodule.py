@@ -10,8 +10,8 @@ from mrirecon.config import AugmentConfig, DataConfig
 from mrirecon.data.dataset import SliceDataset
 from mrirecon.data.folders.folder import open_folder, select
 from mrirecon.data.folders.manifest import require_unchanged
+from mrirecon.data.loading.batch_order import BatchStream
 from mrirecon.data.loading.loaders import StreamLoader, UnitLoader, cut_units, unit_costs
-from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.mask_choice import MaskSpec, check_masks, mask_spec, scored_passes
 from mrirecon.data.samples import Sample
 from mrirecon.data.volume import Volume

@@ -27,7 +27,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from mrirecon.data.loading.stream import BatchStream
+from mrirecon.data.loading.batch_order import BatchStream
 from mrirecon.data.samples import Sample, collate, to_device
 from mrirecon.data.volume import Volume
 from mrirecon.errors import WorkFailedError, few_files, full_shared_memory

@@ -3,6 +3,7 @@
 Everything takes numpy arrays and returns plain numbers. `scipy` is loaded where it is used.
 """
 
+from mrirecon.evaluation.stats.bootstrap import MIN_PATIENTS, Interval, bootstrap_ci
 from mrirecon.evaluation.stats.comparison import (
     MIN_SEEDS,
     OWN_SEEDS,
@@ -30,7 +31,6 @@ from mrirecon.evaluation.stats.crossed import (
     sign_flip_p,
     variance_table,
 )
-from mrirecon.evaluation.stats.patients import MIN_PATIENTS, Interval, bootstrap_ci
 from mrirecon.evaluation.stats.power import (
     Variances,
     deciding_designs,

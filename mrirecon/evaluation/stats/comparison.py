@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mrirecon.errors import InputError
+from mrirecon.evaluation.stats.bootstrap import MIN_PATIENTS
 from mrirecon.evaluation.stats.crossed import (
     BOTH,
     PATIENTS,
@@ -21,7 +22,6 @@ from mrirecon.evaluation.stats.crossed import (
     sign_flip_p,
     standard_deviations,
 )
-from mrirecon.evaluation.stats.patients import MIN_PATIENTS
 from mrirecon.evaluation.stats.power import deciding_designs, probability_of_superiority
 from mrirecon.evaluation.stats.verdict import (
     BETTER,

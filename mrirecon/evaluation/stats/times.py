@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrirecon.errors import InputError
+from mrirecon.evaluation.stats.bootstrap import Interval
 from mrirecon.evaluation.stats.crossed import crossed_effect
-from mrirecon.evaluation.stats.patients import Interval
 
 Times = Sequence[float | None] | np.ndarray
 

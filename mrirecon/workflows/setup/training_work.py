@@ -18,8 +18,8 @@ from mrirecon.config import ModelConfig, OptimizerConfig, TrainConfig
 from mrirecon.config.train import DEFAULT_EPOCHS, DEVICES
 from mrirecon.configfile import flatten, require_ranges
 from mrirecon.data.folders.manifest import data_manifest, first_difference, half_known, read_record
+from mrirecon.data.loading.batch_order import BatchStream
 from mrirecon.data.loading.datamodule import ReconDataModule
-from mrirecon.data.loading.stream import BatchStream
 from mrirecon.data.mask_choice import mask_names, masks_used
 from mrirecon.data.samples import collate, to_device
 from mrirecon.errors import InputError, unknown_name

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mrirecon.data.loading.stream import BatchStream
+from mrirecon.data.loading.batch_order import BatchStream
 
 SHAPES = [(8, 8)] * 7 + [(8, 6)] * 4
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mrirecon.data.folders.reference_check import Disagreement
-from mrirecon.data.hdf5.description import Facts, Identity, complex_parts, read_facts
+from mrirecon.data.hdf5.description import Facts, Identity, as_complex, read_facts
 from mrirecon.data.hdf5.opening import FileState, read_image, read_slice, read_whole, reading, require_unchanged
 from mrirecon.data.hdf5.soundness import require_sound, samples_sha256, slice_hash
 from mrirecon.data.header import Header
@@ -271,9 +271,7 @@ class Volume:
             IndexError: There is no slice `i`.
             InputError: The samples cannot be read, or hold NaN, infinity or huge values.
         """
-        stored = self._read("kspace", i)
-        real, imaginary = complex_parts(stored.dtype) or ("", "")
-        values = stored if not real else stored[real] + 1j * stored[imaginary]
+        values = as_complex(self._read("kspace", i))
         with np.errstate(over="ignore"):  # an overflow of complex128 is found as infinity below
             values = values.astype(np.complex64, copy=False)
         with reading(self.name):
@@ -328,9 +326,7 @@ class Volume:
         stored = read_whole(self.path, self.name, "noise_covariance", shape, "biufcV", self.state)
         if stored is None:
             return None
-        real, imaginary = complex_parts(stored.dtype) or ("", "")
-        values = stored if not real else stored[real] + 1j * stored[imaginary]
-        return values.astype(np.complex64)
+        return as_complex(stored).astype(np.complex64)
 
     def region_masks(self) -> np.ndarray | None:
         """Read which region each pixel is in, whole numbers `(slices, h, w)`, 0 for none; None where it is not stored.

@@ -162,6 +162,12 @@ def complex_parts(dtype: np.dtype) -> tuple[str, str] | None:
     return (names[0], names[1]) if floats and names in (("real", "imag"), ("r", "i"), ("re", "im")) else None
 
 
+def as_complex(stored: np.ndarray) -> np.ndarray:
+    """Return complex values of the same shape as `stored`, whose type may be one of `complex_parts`."""
+    real, imaginary = complex_parts(stored.dtype) or ("", "")
+    return stored[real] + 1j * stored[imaginary] if real else stored
+
+
 def reference_keys(kspace: h5py.Dataset | None) -> tuple[str, ...]:
     """Return the data sets that may be the reference of a file with this k-space (None: without any), best first.
 

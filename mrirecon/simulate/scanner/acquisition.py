@@ -162,21 +162,21 @@ def noise_sd(ground_truth: np.ndarray, mask: np.ndarray, config: SimulateConfig,
 
 
 def central_kspace(
-    images: np.ndarray, corner: tuple[int, int], fine_shape: tuple[int, int], kspace_shape: tuple[int, int]
+    fine: np.ndarray, corner: tuple[int, int], fine_shape: tuple[int, int], kspace_shape: tuple[int, int]
 ) -> np.ndarray:
     """Return k-space `(..., height, width)`, complex64: the central part of a finer image's transform.
 
     Equals the centre of numpy's `fftshift(fft2(ifftshift(image), norm="ortho"))`, scaled so that the centred
-    orthonormal inverse transform of it has the intensities of `images`. The image is zero outside the given part; each
+    orthonormal inverse transform of it has the intensities of `fine`. The image is zero outside the given part; each
     axis is transformed where it is smallest.
 
     Args:
-        images: Part of the fine image, `(..., part height, part width)`.
+        fine: Part of the fine image, `(..., part height, part width)`.
         corner: Row and column of the fine image where that part begins.
         fine_shape: Height and width of the whole fine image, even multiples of the k-space's.
         kspace_shape: Height and width of the k-space.
     """
-    columns = _central(images, corner[1], fine_shape[1], kspace_shape[1])
+    columns = _central(fine, corner[1], fine_shape[1], kspace_shape[1])
     rows = _central(np.swapaxes(columns, -1, -2), corner[0], fine_shape[0], kspace_shape[0])
     return np.ascontiguousarray(np.swapaxes(rows, -1, -2), dtype=np.complex64)
 
